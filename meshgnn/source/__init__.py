@@ -1,0 +1,1 @@
+"""Where data come from: readers of files into records. numpy only."""
