@@ -1,0 +1,1 @@
+"""Features of nodes: geometry, tables, encoders."""

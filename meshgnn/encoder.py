@@ -13,8 +13,8 @@ from meshgnn.graph import FeatureTable, MeshGraph
 class Encoder(Protocol):
     """Turns a batch of inputs into features; a torch module in practice.
 
-    Laws (`meshgnn.testing.assert_encoder`): output [B, out_channels] and finite; the same twice in eval mode; a row does
-    not depend on what else is in the batch.
+    Laws (`meshgnn.testing.assert_encoder`): output [B, out_channels] and finite; the same twice in eval mode; a row
+    does not depend on what else is in the batch.
     """
 
     level: Literal["node", "graph"]

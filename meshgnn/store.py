@@ -1,7 +1,6 @@
 """Files of our own: safetensors + JSON, written aside and renamed. Nothing here ever unpickles.
 
-A record on disk is a pair NAME.safetensors (arrays) and NAME.json (the rest). Hash and length are checked by safetensors
-itself; the JSON names the format version.
+A record on disk is a pair NAME.safetensors (arrays) and NAME.json (the rest, with the format version).
 """
 
 import json

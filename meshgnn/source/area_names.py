@@ -33,7 +33,7 @@ def join_tables(
     Names like unknown or medial wall count as unlabelled, as key 0 does. Only areas that some vertex carries become
     classes. Where both hemispheres name their areas with their own side (L_V1, R_V1), the side is taken off.
     """
-    found: dict[str, tuple[int, tuple[float, float, float, float]]] = {}
+    found: dict[str, tuple[int, tuple[float, ...]]] = {}
     numbered: list[dict[int, str]] = []
     for part, table, hemisphere in zip(keys, tables, hemispheres):
         used = [int(key) for key in np.unique(part) if key != 0 and key in table]

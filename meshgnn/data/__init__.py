@@ -1,0 +1,1 @@
+"""From a brain to arrays that a model takes: node inputs, splits, leak counts. numpy only."""

@@ -1,0 +1,219 @@
+"""Which nodes train, which test, and which validate: strict splits with contiguous parts and buffers.
+
+Labels of the test part are never seen in training; no edge of the graph that a model runs on joins the two parts.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse import csgraph
+
+from meshgnn.config import Config as BaseConfig
+from meshgnn.errors import InputError, LeakError
+from meshgnn.graph import MeshGraph
+from meshgnn.mesh.operators import geodesic_distance, geodesic_graph
+from meshgnn.mesh.record import Hemisphere
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Split:
+    """Parts of the nodes of one graph.
+
+    Args:
+        train, test: [V] bool, disjoint. Nodes in neither are a buffer, outside cortex, or not asked about.
+        edges: [2, E] the graph's edges less those between different parts: what models and smoothing may use.
+        protocol: "strict".
+        name: one line for the report.
+    """
+
+    train: NDArray[np.bool_]
+    test: NDArray[np.bool_]
+    edges: NDArray[np.int32]
+    protocol: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fold:
+    """A validation block inside the training part.
+
+    Args:
+        validation: [V] bool, contiguous nodes.
+        train: [V] bool, the training part less the block and a buffer around it.
+    """
+
+    validation: NDArray[np.bool_]
+    train: NDArray[np.bool_]
+
+
+def leak_counts(split: Split) -> dict[str, int]:
+    """Edges between training and test nodes, and nodes in both; the strict protocol demands 0.
+
+    `shared_patches` is 0 where features come one per node from a table.
+    """
+    receiver, sender = split.edges
+    touching = (split.train[receiver] & split.test[sender]) | (split.test[receiver] & split.train[sender])
+    shared = int((split.train & split.test).sum())
+    return {"train_test_edges": int(touching.sum()) // 2, "shared_nodes": shared, "shared_patches": 0}
+
+
+def check_no_leak(split: Split) -> dict[str, int]:
+    """`leak_counts`, or LeakError if one of them is not 0."""
+    counts = leak_counts(split)
+    if any(counts.values()):
+        raise LeakError(f"the split leaks: {', '.join(f'{name} {count}' for name, count in counts.items() if count)}")
+    return counts
+
+
+def _cut(edges: NDArray[np.int32], part: NDArray[np.int8]) -> NDArray[np.int32]:
+    return np.ascontiguousarray(edges[:, part[edges[0]] == part[edges[1]]])
+
+
+class HemisphereSplit:
+    """Train on one hemisphere, test on the other."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(BaseConfig):
+        train: Hemisphere = "L"
+        test: Hemisphere = "R"
+
+        def build(self) -> "HemisphereSplit":
+            return HemisphereSplit(self)
+
+    def __init__(self, config: Config) -> None:
+        if config.train == config.test:
+            raise InputError(f"split.train and split.test are both {config.train}; they must differ")
+        self.config = config
+
+    def apply(self, graph: MeshGraph) -> Split:
+        """Raises InputError when a hemisphere is missing."""
+        hemisphere = graph.hemisphere
+        for wanted in (self.config.train, self.config.test):
+            if wanted not in hemisphere:
+                raise InputError(
+                    f"hemisphere {wanted} is missing in {graph.brain}; a split by hemisphere needs both. To split "
+                    "inside one hemisphere: --set split=BlockSplit"
+                )
+        part = np.where(hemisphere == self.config.train, 1, 2).astype(np.int8)
+        return Split(
+            train=graph.cortex & (part == 1),
+            test=graph.cortex & (part == 2),
+            edges=_cut(graph.edges, part),
+            protocol="strict",
+            name=f"hemisphere {self.config.train} -> hemisphere {self.config.test}",
+        )
+
+
+class BlockSplit:
+    """Cut the brain into slabs along an axis; test on some, train on the others, with a buffer between them."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(BaseConfig):
+        """
+        Args:
+            axis: x (left-right), y (back-front, the axis of coronal sections) or z (down-up).
+            blocks: number of slabs with equally many nodes.
+            test: which slabs to test on, counted from 0 at the left / back / bottom.
+            buffer_mm: geodesic width of the strip around the test part that is left out.
+        """
+
+        axis: Literal["x", "y", "z"] = "y"
+        blocks: int = 5
+        test: tuple[int, ...] = (2,)
+        buffer_mm: float = 10.0
+
+        def build(self) -> "BlockSplit":
+            return BlockSplit(self)
+
+    def __init__(self, config: Config) -> None:
+        if config.blocks < 2 or not config.test or not all(0 <= k < config.blocks for k in config.test):
+            raise InputError(f"split.test must name some of the {config.blocks} blocks, 0 to {config.blocks - 1}")
+        if config.buffer_mm < 0:
+            raise InputError("split.buffer_mm must not be negative")
+        self.config = config
+
+    def apply(self, graph: MeshGraph) -> Split:
+        """Raises InputError when no training node is left."""
+        along = graph.vertices_mm[:, "xyz".index(self.config.axis)]
+        bounds = np.quantile(along[graph.cortex], np.linspace(0, 1, self.config.blocks + 1)[1:-1])
+        block = np.searchsorted(bounds, along)
+        inside = np.isin(block, self.config.test)
+        near = np.zeros(graph.n_nodes, bool)
+        for mesh, place in zip(graph.meshes, graph.slices().values()):
+            distance = geodesic_distance(geodesic_graph(mesh), np.flatnonzero(inside[place]))
+            near[place] = distance <= self.config.buffer_mm
+        # The ring next to the test part always goes, so that no edge is left even with a buffer of 0 mm.
+        near[np.unique(graph.edges[0][inside[graph.edges[1]]])] = True
+        part = np.where(inside, 2, np.where(near, 0, 1)).astype(np.int8)
+        train = graph.cortex & (part == 1)
+        if not train.any():
+            raise InputError(
+                f"split.buffer_mm={self.config.buffer_mm:g} leaves no node to train on; choose a smaller one"
+            )
+        return Split(
+            train=train,
+            test=graph.cortex & inside,
+            edges=_cut(graph.edges, part),
+            protocol="strict",
+            name=f"{self.config.axis} blocks: test {list(self.config.test)} of {self.config.blocks}, "
+            f"buffer {self.config.buffer_mm:g} mm",
+        )
+
+
+def contiguous_blocks(graph: MeshGraph, part: NDArray[np.bool_], count: int, seed: int) -> NDArray[np.int32]:
+    """Cut `part` into `count` contiguous blocks of about equal size: block number [V], -1 outside.
+
+    Starts from farthest points, grows geodesic Voronoi cells and lets seeds move to cell centres (Lloyd 1982), all on
+    the mesh. Components that hold no seed join the block of the nearest seed in space.
+    """
+    inside = np.flatnonzero(part)
+    if len(inside) < count:
+        raise InputError(f"{len(inside)} training nodes cannot be cut into {count} validation blocks")
+    blocks = sparse.block_diag([geodesic_graph(mesh) for mesh in graph.meshes], format="csr")
+    lengths = sparse.csr_array(blocks)[inside][:, inside]
+    points = graph.vertices_mm[inside].astype(np.float64)
+    rng = np.random.default_rng(seed)
+    seeds = [int(rng.integers(len(inside)))]
+    while len(seeds) < count:
+        reach = csgraph.dijkstra(lengths, directed=False, indices=seeds, min_only=True)
+        beyond = np.linalg.norm(points[:, None] - points[seeds], axis=2).min(1)
+        seeds.append(int(np.argmax(np.where(np.isfinite(reach), reach, beyond))))
+    owner = np.zeros(len(inside), np.int64)
+    for _ in range(10):
+        distance = csgraph.dijkstra(lengths, directed=False, indices=seeds)
+        owner = distance.argmin(0)
+        lost = ~np.isfinite(distance.min(0))
+        owner[lost] = np.linalg.norm(points[lost, None] - points[seeds], axis=2).argmin(1)
+        moved = []
+        for k in range(count):
+            members = np.flatnonzero(owner == k)
+            centre = points[members].mean(0) if len(members) else points[seeds[k]]
+            moved.append(
+                int(members[np.linalg.norm(points[members] - centre, axis=1).argmin()]) if len(members) else seeds[k]
+            )
+        if moved == seeds:
+            break
+        seeds = moved
+    result = np.full(graph.n_nodes, -1, np.int32)
+    result[inside] = owner
+    return result
+
+
+def validation_folds(graph: MeshGraph, split: Split, count: int, buffer_mm: float, seed: int) -> list[Fold]:
+    """`count` folds of the training part; each validates on one contiguous block, with a buffer around it.
+
+    Raises InputError when the training part is too small for so many blocks.
+    """
+    blocks = contiguous_blocks(graph, split.train, count, seed)
+    graphs = [(geodesic_graph(mesh), place) for mesh, place in zip(graph.meshes, graph.slices().values())]
+    folds = []
+    for k in range(count):
+        validation = blocks == k
+        near = np.zeros(graph.n_nodes, bool)
+        for lengths, place in graphs:
+            near[place] = geodesic_distance(lengths, np.flatnonzero(validation[place])) <= buffer_mm
+        folds.append(Fold(validation=validation, train=split.train & ~validation & ~near))
+    return folds

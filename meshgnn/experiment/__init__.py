@@ -1,0 +1,1 @@
+"""Runs experiments: stages, run folders, the command line. `python -m meshgnn.experiment`."""

@@ -1,0 +1,48 @@
+"""A predicted area map: what every exporter takes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from meshgnn.errors import InputError
+from meshgnn.graph import MeshGraph
+from meshgnn.mesh.record import frozen
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AreaMap:
+    """Probabilities of every area at every node.
+
+    Args:
+        graph: the brain, with the true labels if there are any.
+        probabilities: [V, K] float32, rows summing to 1; rows outside cortex are 0.
+
+    Raises:
+        InputError: shapes that do not fit, or values that are not finite.
+    """
+
+    graph: MeshGraph
+    probabilities: npt.NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        values = np.asarray(self.probabilities, np.float32)
+        if values.shape != (self.graph.n_nodes, len(self.graph.areas)) or not np.isfinite(values).all():
+            raise InputError(
+                f"an area map needs finite probabilities [{self.graph.n_nodes}, {len(self.graph.areas)}], "
+                f"got {values.shape}"
+            )
+        values = np.where(self.graph.cortex[:, None], values, 0)
+        object.__setattr__(self, "probabilities", frozen(values, np.float32))
+
+    @property
+    def predicted(self) -> npt.NDArray[np.int32]:
+        """[V] class numbers, -1 outside cortex."""
+        return np.where(self.graph.cortex, self.probabilities.argmax(1), -1).astype(np.int32)
+
+    @property
+    def uncertainty(self) -> npt.NDArray[np.float32]:
+        """[V] entropy of the probabilities divided by its maximum log K, 0 (sure) to 1."""
+        p = np.clip(self.probabilities, 1e-12, 1)
+        entropy = -(p * np.log(p)).sum(1) / np.log(max(len(self.graph.areas), 2))
+        return np.where(self.graph.cortex, np.clip(entropy, 0, 1), 0).astype(np.float32)

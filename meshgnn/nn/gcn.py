@@ -1,0 +1,29 @@
+"""Graph convolutional network, Kipf & Welling 2017."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from meshgnn.nn.adjacency import Adjacency
+from meshgnn.nn.residual import ResidualConfig, ResidualNetwork
+
+
+class GCNLayer(nn.Module):
+    """W D^-1/2 (A + I) D^-1/2 h + b (eq. 2)."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(hidden, hidden)
+
+    def forward(self, h: Tensor, adjacency: Adjacency) -> Tensor:
+        """[V, H] -> [V, H]."""
+        return self.linear(adjacency.normalised_sum(h))
+
+
+class GCN(ResidualNetwork):
+    """Residual GCN."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(ResidualConfig):
+        def build(self, in_channels: int, out_channels: int) -> "GCN":
+            return GCN(self, in_channels, out_channels, GCNLayer)

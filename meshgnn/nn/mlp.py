@@ -1,0 +1,26 @@
+"""The control: the same frame without neighbours."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from meshgnn.nn.adjacency import Adjacency
+from meshgnn.nn.residual import ResidualConfig, ResidualNetwork
+
+
+class _OwnOnly(nn.Module):
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.own = nn.Linear(hidden, hidden)
+
+    def forward(self, h: Tensor, adjacency: Adjacency) -> Tensor:
+        return self.own(h)
+
+
+class MLP(ResidualNetwork):
+    """Each node for itself."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(ResidualConfig):
+        def build(self, in_channels: int, out_channels: int) -> "MLP":
+            return MLP(self, in_channels, out_channels, _OwnOnly)

@@ -1,0 +1,132 @@
+"""Scores of an area map. Hand-checked formulas in numpy; K classes, N judged nodes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meshgnn.graph import MeshGraph
+from meshgnn.mesh.operators import geodesic_distance, geodesic_graph
+from meshgnn.mesh.topology import undirected_edges
+
+
+def confusion_matrix(true: NDArray[np.integer], predicted: NDArray[np.integer], n_classes: int) -> NDArray[np.int64]:
+    """[K, K] counts, rows true, columns predicted."""
+    flat = np.bincount(true.astype(np.int64) * n_classes + predicted, minlength=n_classes * n_classes)
+    return flat.reshape(n_classes, n_classes)
+
+
+def per_class_f1(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    """F1 [K]; NaN for classes that do not occur in the truth."""
+    hit = np.diag(confusion).astype(float)
+    support, called = confusion.sum(1), confusion.sum(0)
+    total = support + called
+    f1 = np.divide(2 * hit, total, out=np.zeros_like(hit), where=total > 0)
+    return np.where(support > 0, f1, np.nan)
+
+
+def macro_f1(true: NDArray[np.integer], predicted: NDArray[np.integer], n_classes: int) -> float:
+    """Mean F1 over the classes present in the truth."""
+    f1 = per_class_f1(confusion_matrix(true, predicted, n_classes))
+    return float(np.nanmean(f1)) if np.isfinite(f1).any() else 0.0
+
+
+def expected_calibration_error(true: NDArray[np.integer], probabilities: NDArray[np.floating], bins: int = 15) -> float:
+    """Mean |accuracy - confidence| over equal-width confidence bins, weighted by count (Guo et al. 2017, eq. 3)."""
+    confidence = probabilities.max(1)
+    right = probabilities.argmax(1) == true
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    count = np.bincount(place, minlength=bins)
+    gap = np.abs(np.bincount(place, right, bins) - np.bincount(place, confidence, bins))
+    return float(gap[count > 0].sum() / max(len(true), 1))
+
+
+def boundary_error_mm(graph: MeshGraph, judged: NDArray[np.bool_], predicted: NDArray[np.integer]) -> float:
+    """Mean geodesic distance between predicted and true borders in mm, symmetric; NaN where one of them is missing.
+
+    A border point is the midpoint of a mesh edge whose ends carry different areas, both ends judged. Distances run over
+    the whole mesh, from border point to nearest border point, averaged over the points of each map and then over the
+    two directions.
+
+    Args:
+        judged: [V] nodes that count.
+        predicted: [V] class numbers (ignored outside `judged`).
+    """
+    there: list[NDArray[np.float64]] = []
+    back: list[NDArray[np.float64]] = []
+    for mesh, place in zip(graph.meshes, graph.slices().values()):
+        inside = judged[place]
+        if not inside.any():
+            continue
+        edges, _ = undirected_edges(mesh)
+        edges = edges[inside[edges].all(1)]
+        half = np.linalg.norm(mesh.vertices_mm[edges[:, 0]] - mesh.vertices_mm[edges[:, 1]], axis=1) / 2
+        lengths = geodesic_graph(mesh)
+        maps = [graph.labels[place], predicted[place]]
+        border = [labels[edges[:, 0]] != labels[edges[:, 1]] for labels in maps]
+        if not border[0].any() or not border[1].any():
+            continue
+        for start, goal, result in ((border[1], border[0], there), (border[0], border[1], back)):
+            sources = edges[goal].ravel()
+            distance = geodesic_distance(lengths, sources, np.repeat(half[goal], 2))
+            to_goal = np.minimum(distance[edges[start, 0]], distance[edges[start, 1]]) + half[start]
+            to_goal[goal[start]] = 0
+            result.append(to_goal[np.isfinite(to_goal)])
+    if not there:
+        return float("nan")
+    return float((np.concatenate(there).mean() + np.concatenate(back).mean()) / 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """All measures of one map on one set of nodes."""
+
+    macro_f1: float
+    accuracy: float
+    balanced_accuracy: float
+    boundary_error_mm: float
+    ece: float
+    per_area_f1: tuple[float, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    nodes: int
+
+    def plain(self) -> dict[str, Any]:
+        return {
+            "macro_f1": self.macro_f1,
+            "accuracy": self.accuracy,
+            "balanced_accuracy": self.balanced_accuracy,
+            "boundary_error_mm": self.boundary_error_mm,
+            "ece": self.ece,
+        }
+
+
+def score(graph: MeshGraph, judged: NDArray[np.bool_], probabilities: NDArray[np.floating]) -> Scores:
+    """Judge probabilities [V, K] on the nodes of `judged` [V] that carry a label."""
+    judged = judged & (graph.labels >= 0)
+    true, predicted = graph.labels[judged], probabilities.argmax(1)
+    confusion = confusion_matrix(true, predicted[judged], len(graph.areas))
+    support = confusion.sum(1)
+    hit = np.diag(confusion)
+    present = support > 0
+    return Scores(
+        macro_f1=macro_f1(true, predicted[judged], len(graph.areas)),
+        accuracy=float(hit.sum() / max(len(true), 1)),
+        balanced_accuracy=float((hit[present] / support[present]).mean()) if present.any() else 0.0,
+        boundary_error_mm=boundary_error_mm(graph, judged, predicted),
+        ece=expected_calibration_error(true, probabilities[judged]),
+        per_area_f1=tuple(float(f) for f in per_class_f1(confusion)),
+        confusion=tuple(tuple(int(n) for n in row) for row in confusion),
+        nodes=len(true),
+    )
+
+
+def mean_scores(scores: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean over seeds of every plain score, with the standard deviation of macro-F1."""
+    result: dict[str, Any] = {}
+    for name in scores[0]:
+        values = np.array([item[name] for item in scores], float)
+        result[name] = float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+        if name == "macro_f1":
+            result["macro_f1_sd"] = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    return result
