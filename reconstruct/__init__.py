@@ -1,0 +1,1 @@
+"""From sections or volumes to midsurface meshes."""

@@ -23,4 +23,4 @@ class MLP(ResidualNetwork):
     @dataclass(frozen=True, kw_only=True)
     class Config(ResidualConfig):
         def build(self, in_channels: int, out_channels: int) -> "MLP":
-            return MLP(self, in_channels, out_channels, _OwnOnly)
+            return MLP(self, in_channels, out_channels, _OwnOnly, spread=False)

@@ -1,0 +1,39 @@
+# Everything runs in a virtual environment of its own, made on first use.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-all lint bench system-deps clean
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: $(READY)  ## area mapping on a real cortical surface, about five minutes on two cores
+	$(BIN)/python -m meshgnn.experiment surface_demo
+
+test: $(READY)  ## the tests that every change must pass
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(READY)  ## the same with the slow ones
+	$(BIN)/python -m pytest
+
+lint: $(READY)  ## style, types, import directions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)  ## figures of docs/benchmarks.md
+	for file in benchmarks/*.py; do $(BIN)/python $$file --json runs/$$(basename $$file .py).json || exit 1; done
+
+system-deps:  ## Debian packages that some tests use; those tests skip where they are absent
+	@if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		apt-get update -q && apt-get install -q -y --no-install-recommends chromium; \
+	else echo "apt-get and root are needed; tests that use these packages will skip"; fi
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,396 @@
+"""Area mapping on one brain: read, baselines, train, evaluate, export."""
+
+import csv
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.neighbors import KNeighborsClassifier
+from tqdm import tqdm
+
+from meshgnn.config import Config as BaseConfig
+from meshgnn.config import to_plain
+from meshgnn.data.inputs import TRANSDUCTIVE, Alignment, CoordinateFrame, NodeInputs
+from meshgnn.data.split import BlockSplit, HemisphereSplit, Split, check_no_leak, validation_folds
+from meshgnn.encoder import TableMaker
+from meshgnn.errors import InputError
+from meshgnn.experiment.run_folder import RunFolder
+from meshgnn.experiment.runner import Stage
+from meshgnn.export.area_map import AreaMap
+from meshgnn.export.gifti import write_area_map
+from meshgnn.export.report import write_report
+from meshgnn.export.tables import write_csv, write_graphml
+from meshgnn.graph import MeshGraph
+from meshgnn.mesh.operators import one_ring_average
+from meshgnn.mesh.topology import summary
+from meshgnn.nn import Adjacency, GraphSAGE, NetworkConfig
+from meshgnn.source.socket import BrainSource
+from meshgnn.store import (
+    content_hash,
+    file_hash,
+    load_graph,
+    read_arrays,
+    read_json,
+    save_graph,
+    write_arrays,
+    write_json,
+    written_aside,
+)
+from meshgnn.train.baselines import ROUNDS, SEEDED, BaselineInputs, baselines
+from meshgnn.train.checkpoint import load_tree
+from meshgnn.train.ensemble import Calibration, Ensemble
+from meshgnn.train.fit import TrainerConfig, fit_ensemble, member_name
+from meshgnn.train.metrics import macro_f1, mean_scores, score
+from meshgnn.train.task import TrainingTask
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoTables(BaseConfig):
+    """No features beside those the source brings."""
+
+    def build(self) -> None:
+        return None
+
+
+class AreaMapping:
+    """Node classification on one brain, judged beside its baselines."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(BaseConfig):
+        """
+        Args:
+            source: yields the brain.
+            geometry: a maker of further features (`TableMaker`), or NoTables.
+            features: which features, at which scales, with coordinates or without.
+            split: HemisphereSplit or BlockSplit.
+            model: GraphSAGE, GCN or MLP.
+            trainer: how it is trained.
+            seeds: one ensemble each; test scores are means over them.
+            buffer_mm: geodesic width of the strip left out around validation blocks.
+            blocks_per_fold: contiguous validation blocks of each fold.
+        """
+
+        source: Any
+        geometry: Any = field(default_factory=NoTables)
+        features: NodeInputs.Config = field(default_factory=NodeInputs.Config)
+        split: HemisphereSplit.Config | BlockSplit.Config = field(default_factory=HemisphereSplit.Config)
+        model: NetworkConfig = field(default_factory=GraphSAGE.Config)
+        trainer: TrainerConfig = field(default_factory=TrainerConfig)
+        seeds: tuple[int, ...] = (0, 1, 2)
+        buffer_mm: float = 6.0
+        blocks_per_fold: int = 12
+
+        def __post_init__(self) -> None:
+            if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
+                raise InputError("seeds must be one or more different numbers, none negative")
+            if self.buffer_mm < 0 or self.blocks_per_fold < 1:
+                raise InputError("buffer_mm must not be negative, blocks_per_fold at least 1")
+
+        def build(self) -> "AreaMapping":
+            return AreaMapping(self)
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.source: BrainSource = config.source.build()
+        self.maker: TableMaker | None = config.geometry.build()
+        self.reading = self.source.read()
+
+    # -- the experiment socket ------------------------------------------------------------------------------------
+
+    def inputs(self) -> dict[str, str]:
+        return {str(path): file_hash(path) for path in self.reading.files}
+
+    def seeds(self) -> list[int]:
+        return list(self.config.seeds)
+
+    def stages(self) -> list[Stage]:
+        c = self.config
+        data = to_plain([c.source, c.geometry, c.features, c.split])
+        training = to_plain([c.model, c.trainer, list(c.seeds), c.buffer_mm, c.blocks_per_fold])
+        training[1].pop("workers")  # members do not depend on it
+        return [
+            Stage(name="read", run=self._read, depends=data),
+            Stage(name="baselines", run=self._baselines, depends=list(c.seeds)),
+            Stage(name="train", run=self._train, depends=training),
+            Stage(name="evaluate", run=self._evaluate),
+            Stage(name="export", run=self._export),
+        ]
+
+    # -- stages ---------------------------------------------------------------------------------------------------
+
+    def _read(self, run: RunFolder) -> list[str]:
+        graph = self.reading.graph
+        for warning in self.reading.warnings:
+            run.warn(warning)
+        if not len(graph.areas):
+            raise InputError(f"{graph.brain}: no atlas chosen or found; choose one with --set source.atlas=NAME")
+        if self.maker is not None:
+            graph = graph.with_table(self.maker.make(graph))
+        split = self.config.split.build().apply(graph)
+        counts = check_no_leak(split)
+        labelled = graph.labels >= 0
+        in_train = np.unique(graph.labels[split.train & labelled])
+        in_test = np.unique(graph.labels[split.test & labelled])
+        if len(in_train) == 0:
+            raise InputError(f"{graph.brain}: the training part ({split.name}) carries no label of this atlas")
+        if len(in_train) == 1:
+            only = graph.areas.names[in_train[0]]
+            raise InputError(f"{graph.brain}: the training part carries a single area ({only}); nothing to tell apart")
+        if len(in_test) == 0:
+            raise InputError(f"{graph.brain}: the test part ({split.name}) carries no label; nothing to judge")
+        unseen = [graph.areas.names[k] for k in np.setdiff1d(in_test, in_train)]
+        if unseen:
+            run.warn(f"{len(unseen)} areas of the test part never occur in training: {', '.join(unseen[:5])}")
+        names = self.config.features.build().names(graph)
+        if not names and not self.config.features.coordinates:
+            raise InputError(f"{graph.brain}: no feature left and features.coordinates=false; nothing to learn from")
+        told = [name for name in names if name in TRANSDUCTIVE]
+        if told:
+            run.warn(
+                f"{', '.join(told)} were embedded over both hemispheres together (transductive); "
+                f"to leave them out: --set features.exclude=[{','.join(told)}]"
+            )
+        for mesh in graph.meshes:
+            m = summary(mesh)
+            run.say(
+                f"  hemisphere {mesh.hemisphere}: {m['vertices']} vertices, {m['edges']} edges, Euler number "
+                f"{m['euler_number']}, {m['edges_not_in_two_faces']} edges not in two faces"
+            )
+        run.say(f"  {split.name}; {len(graph.areas)} areas; features: {', '.join(names) or 'none'}")
+        save_graph(graph, run / "tables" / "graph")
+        write_json(run / "tables" / "leakage.json", counts)
+        return ["tables/graph.safetensors", "tables/graph.json", "tables/leakage.json"]
+
+    def _parts(self, run: RunFolder) -> tuple[MeshGraph, Split, CoordinateFrame]:
+        graph = load_graph(run / "tables" / "graph")
+        split = self.config.split.build().apply(graph)
+        return graph, split, self.config.features.build().frame(graph, split.train)
+
+    def _baselines(self, run: RunFolder) -> list[str]:
+        graph, split, frame = self._parts(run)
+        maker = self.config.features.build()
+        raw = maker.raw(graph, split.edges, maker.names(graph))
+        smoothed = None
+        if raw.names:
+            scales = one_ring_average(raw.values, graph.cortex, split.edges, ROUNDS)
+            smoothed = np.concatenate([raw.values, *scales], axis=1)
+        inputs = BaselineInputs(
+            coordinates_mm=frame.coordinates_mm(
+                graph, "mirror" if graph.space == frame.space else "rigid", split.train
+            ),
+            features=raw.values if raw.names else None,
+            smoothed=smoothed,
+            labels=graph.labels,
+            train=split.train & (graph.labels >= 0),
+            n_classes=len(graph.areas),
+        )
+        found: dict[str, Any] = {}
+        kept: dict[str, NDArray[Any]] = {}
+        recipes = baselines(inputs)
+        for name in tqdm(recipes, desc="baselines", disable=None, leave=False):
+            seeds = self.config.seeds if name in SEEDED else self.config.seeds[:1]
+            scores = []
+            for seed in seeds:
+                probabilities = recipes[name](seed)
+                scores.append(score(graph, split.test, probabilities))
+            kept[name] = probabilities
+            found[name] = mean_scores([s.plain() for s in scores]) | {"per_area_f1": list(scores[0].per_area_f1)}
+        write_arrays(run / "tables" / "baselines.safetensors", kept)
+        write_json(run / "tables" / "baselines.json", found)
+        return ["tables/baselines.safetensors", "tables/baselines.json"]
+
+    def _choose_alignment(self, run: RunFolder, graph: MeshGraph, split: Split, frame: CoordinateFrame) -> Alignment:
+        """mirror or rigid: the one that carries labels there and back better.
+
+        A features-only model (the smoothed-features baseline, which knows no position) names the areas of the test
+        part; 5 nearest neighbours carry those names back to the training part through each alignment, and their
+        macro-F1 against the known labels there decides. Test labels take no part.
+        """
+        wanted = self.config.features.align
+        if wanted != "auto":
+            return wanted
+        moving = [h for h, place in graph.slices().items() if not split.train[place].any()]
+        kept = read_arrays(run / "tables" / "baselines.safetensors")
+        if not self.config.features.coordinates or not moving or "features_smoothed" not in kept:
+            return "mirror"
+        guess = kept["features_smoothed"].argmax(1)
+        known = split.train & (graph.labels >= 0)
+        scores: dict[Alignment, float] = {}
+        for choice in ("mirror", "rigid"):
+            points = frame.coordinates_mm(graph, choice, split.train)
+            back = KNeighborsClassifier(5).fit(points[split.test], guess[split.test]).predict(points[known])
+            scores[choice] = macro_f1(graph.labels[known], back, len(graph.areas))
+        best = max(scores, key=lambda choice: scores[choice])
+        told = ", ".join(f"{choice} {value:.3f}" for choice, value in scores.items())
+        run.say(f"  coordinates aligned by: {best} (there-and-back macro-F1 on training nodes: {told})")
+        return best
+
+    def _train(self, run: RunFolder) -> list[str]:
+        c = self.config
+        graph, split, frame = self._parts(run)
+        maker = c.features.build()
+        names = maker.names(graph)
+        features = maker.features(graph, split.edges, maker.raw(graph, split.edges, names))
+        align = self._choose_alignment(run, graph, split, frame)
+        coordinates = np.zeros((graph.n_nodes, 0), np.float32)
+        if c.features.coordinates:
+            coordinates = frame.scaled(frame.coordinates_mm(graph, align, split.train))
+        labelled = split.train & (graph.labels >= 0)
+        folds = [
+            fold
+            for seed in c.seeds
+            for fold in validation_folds(graph, split, c.trainer.folds, c.blocks_per_fold, c.buffer_mm, seed)
+        ]
+        task = TrainingTask(
+            features=features,
+            coordinates=coordinates,
+            unit_mm=frame.unit_mm,
+            edges=split.edges,
+            labels=np.where(labelled, graph.labels, -1),
+            n_classes=len(graph.areas),
+            train=np.stack([fold.train & labelled for fold in folds]),
+            validation=np.stack([fold.validation & labelled for fold in folds]),
+        )
+        if not task.train.any(1).all() or not task.validation.any(1).all():
+            raise InputError(
+                f"{graph.brain}: the training part is too small for {c.trainer.folds} validation folds with a "
+                f"buffer of {c.buffer_mm:g} mm; lower trainer.folds or buffer_mm"
+            )
+        task.save(run / "tables" / "task.safetensors")
+        plain = to_plain(c.trainer)
+        plain.pop("workers")
+        key = content_hash(file_hash(run / "tables" / "task.safetensors"), to_plain(c.model), plain)
+        self._fit(run, key)
+
+        weights: dict[int, list[Any]] = {}
+        history: list[dict[str, Any]] = []
+        for seed in c.seeds:
+            for fold in range(c.trainer.folds):
+                member = load_tree(run / "checkpoints" / member_name(seed, fold) / "member.safetensors")
+                weights.setdefault(seed, []).append(member["weights"])
+                history += [{"seed": seed, "fold": fold, **entry} for entry in member["history"]]
+        prior = np.bincount(graph.labels[labelled], minlength=len(graph.areas)) / labelled.sum()
+        ensemble = Ensemble(
+            network=c.model, coordinates=c.trainer.coordinates, inputs=c.features, names=names, areas=graph.areas,
+            prior=prior.astype(np.float32), frame=frame, align=align, weights=weights, calibration={},
+            n_features=features.shape[1],
+        )  # fmt: skip
+        adjacency = Adjacency(graph.n_nodes, split.edges)
+        out_of_fold: dict[str, NDArray[Any]] = {}
+        for number, seed in enumerate(c.seeds):
+            log_p = np.full((graph.n_nodes, len(graph.areas)), -np.log(len(graph.areas)), np.float32)
+            for fold, member_weights in enumerate(weights[seed]):
+                judged = task.validation[number * c.trainer.folds + fold]
+                log_p[judged] = ensemble.member_log_p(member_weights, features, coordinates, adjacency)[judged]
+            ensemble.calibration[seed] = Calibration.fit(log_p[labelled], graph.labels[labelled], prior)
+            out_of_fold[str(seed)] = ensemble.calibration[seed].apply(log_p, prior)
+        outputs = ensemble.save(run.path)
+        write_arrays(run / "tables" / "out_of_fold.safetensors", out_of_fold)
+        _write_history(run / "metrics.csv", history)
+        return [*outputs, "tables/out_of_fold.safetensors", "metrics.csv"]
+
+    def _fit(self, run: RunFolder, key: str) -> None:
+        c = self.config
+        total = len(c.seeds) * c.trainer.folds * c.trainer.epochs
+        reached: dict[str, int] = {}
+        bar = tqdm(total=total, desc="training", unit="epoch", disable=None, leave=False)
+
+        def tell(news: dict[str, Any]) -> None:
+            if news.get("done"):
+                bar.update(c.trainer.epochs - reached.get(news["member"], 0))
+                if not sys.stderr.isatty():
+                    run.say(f"  {news['member']}: done")
+                return
+            bar.update(news["epoch"] - reached.get(news["member"], 0))
+            reached[news["member"]] = news["epoch"]
+            bar.set_postfix_str(f"{news['member']} validation macro-F1 {news['validation_macro_f1']:.3f}")
+
+        with bar:
+            task_path = run / "tables" / "task.safetensors"
+            fit_ensemble(task_path, c.model, c.trainer, c.seeds, run / "checkpoints", key, tell)
+
+    def _evaluate(self, run: RunFolder) -> list[str]:
+        c = self.config
+        graph, split, _ = self._parts(run)
+        ensemble = Ensemble.load(run.path)
+        by_seed = ensemble.predict(graph, edges=split.edges, fixed=split.train)
+        out_of_fold = read_arrays(run / "tables" / "out_of_fold.safetensors")
+        labelled = split.train & (graph.labels >= 0)
+        tested = [score(graph, split.test, by_seed[seed]) for seed in c.seeds]
+        validated = [score(graph, labelled, out_of_fold[str(seed)]) for seed in c.seeds]
+        mean = np.mean([by_seed[seed] for seed in c.seeds], axis=0)
+        together = score(graph, split.test, mean)
+        judged = read_json(run / "tables" / "baselines.json")
+        per_area = np.nanmean([s.per_area_f1 for s in tested], axis=0) if tested else []
+        names = c.features.build().names(graph)
+        metrics = {
+            "task": f"{graph.brain} {self.reading.atlas}: {split.name}",
+            "protocol": split.protocol,
+            "classes": len(graph.areas),
+            "seeds": list(c.seeds),
+            "nodes": {"train": int(labelled.sum()), "test": tested[0].nodes},
+            "features": list(names),
+            "transductive_features": [name for name in names if name in TRANSDUCTIVE],
+            "coordinates": c.features.coordinates,
+            "alignment": ensemble.align if c.features.coordinates else None,
+            "model": to_plain(c.model)["_"],
+            "test": mean_scores([s.plain() for s in tested]),
+            "validation": mean_scores([s.plain() for s in validated]),
+            "per_seed": [s.plain() for s in tested],
+            "seeds_together": together.plain(),
+            "baselines": {n: {k: v for k, v in b.items() if k != "per_area_f1"} for n, b in judged.items()},
+            "per_area_f1": dict(zip(graph.areas.names, map(float, per_area))),
+            "baselines_per_area_f1": {n: dict(zip(graph.areas.names, b["per_area_f1"])) for n, b in judged.items()},
+            "confusion": {"areas": list(graph.areas.names), "rows_true_columns_predicted": together.confusion},
+            "leakage": read_json(run / "tables" / "leakage.json"),
+        }
+        area_map = AreaMap(graph=graph, probabilities=mean)
+        written = write_area_map(run / "predictions", area_map)
+        write_csv(run / "predictions" / "nodes.csv", area_map)
+        write_arrays(run / "tables" / "probabilities.safetensors", {"probabilities": area_map.probabilities})
+        write_json(run / "metrics.json", metrics)
+        files = [str(path.relative_to(run.path)) for path in written]
+        return [*files, "predictions/nodes.csv", "tables/probabilities.safetensors"]
+
+    def _export(self, run: RunFolder) -> list[str]:
+        graph = load_graph(run / "tables" / "graph")
+        probabilities = read_arrays(run / "tables" / "probabilities.safetensors")["probabilities"]
+        write_graphml(run / "export" / "graph.graphml", AreaMap(graph=graph, probabilities=probabilities))
+        with (run / "metrics.csv").open(newline="") as handle:
+            history = list(csv.DictReader(handle))
+        write_report(
+            run / "report.html", read_json(run / "metrics.json"), history, read_json(run / "config.json"),
+            read_json(run / "provenance.json"),
+        )  # fmt: skip
+        return ["export/graph.graphml", "report.html"]
+
+    def summary(self, run: RunFolder) -> str:
+        return summary_text(read_json(run / "metrics.json"), run.path)
+
+
+def summary_text(metrics: dict[str, Any], folder: Path) -> str:
+    """The table printed at the end: the model beside every baseline, best first."""
+    rows = {"this model": metrics["test"], **metrics["baselines"]}
+    lines = [f"\n{metrics['task']} ({metrics['classes']} areas, {metrics['nodes']['test']} test nodes)"]
+    lines.append(f"{'':30s}{'macro-F1':>16s}{'accuracy':>10s}{'border mm':>11s}{'ECE':>7s}")
+    for name, row in sorted(rows.items(), key=lambda item: -item[1]["macro_f1"]):
+        label = f"{metrics['model']} ({len(metrics['seeds'])} seeds)" if name == "this model" else name
+        border = f"{row['boundary_error_mm']:.2f}" if row["boundary_error_mm"] is not None else "-"
+        spread = f" +- {row['macro_f1_sd']:.3f}" if row.get("macro_f1_sd") else ""
+        mark = "*" if name == "this model" else " "
+        text = f"{row['macro_f1']:.3f}{spread}"
+        lines.append(f"{mark} {label:28s}{text:>16s}{row['accuracy']:>10.3f}{border:>11s}{row['ece']:>7.3f}")
+    leaks, validation = sum(metrics["leakage"].values()), metrics["validation"]["macro_f1"]
+    lines.append(f"validation macro-F1 {validation:.3f}; leaks {leaks}; results in {folder}")
+    return "\n".join(lines)
+
+
+def _write_history(path: Path, history: list[dict[str, Any]]) -> None:
+    columns = ["seed", "fold", "epoch", "loss", "validation_macro_f1", "validation_loss"]
+    with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(history)

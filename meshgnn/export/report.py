@@ -1,0 +1,172 @@
+"""report.html of a run: who wins, borders, areas, confusions, learning curves, provenance. One file, no scripts."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from meshgnn.store import write_text
+
+_STYLE = """
+:root { --ink: #1d2430; --soft: #667085; --line: #e4e7ec; --us: #0b6e99; --fill: #d5eaf3; }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 62rem; margin: 2.5rem auto;
+  padding: 0 1rem; }
+h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin-top: 2.2rem; }
+p.lead { color: var(--soft); margin-top: .3rem; } .note { background: #fff6e5; padding: .6rem .9rem;
+  border-radius: 6px; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child { text-align: left; } th { color: var(--soft); font-weight: 600; }
+tr.us td { font-weight: 700; color: var(--us); } .bar { display: inline-block; height: .65rem;
+  background: var(--fill); }
+tr.us .bar { background: var(--us); } .matrix td { padding: .15rem .4rem; font-size: 12px; border: 0; }
+.matrix th { font-size: 12px; font-weight: 500; padding: .15rem .4rem; border: 0; }
+details { margin: .6rem 0; } pre { background: #f7f8fa; padding: .8rem; overflow: auto; font-size: 12px; }
+"""
+
+
+def _number(value: Any, digits: int = 3) -> str:
+    return "-" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
+
+
+def _table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], kind: str = "") -> str:
+    header = "".join(f"<th>{escape(name)}</th>" for name in head)
+    body = "".join(
+        f'<tr class="{mark}">' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>" for mark, cells in rows
+    )
+    return f'<table class="{kind}"><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _ranking(metrics: Mapping[str, Any]) -> str:
+    entries = {metrics["model"]: metrics["test"], **metrics["baselines"]}
+    best = max(row["macro_f1"] for row in entries.values()) or 1
+    rows = []
+    for name, row in sorted(entries.items(), key=lambda item: -item[1]["macro_f1"]):
+        spread = f" &plusmn; {row['macro_f1_sd']:.3f}" if row.get("macro_f1_sd") else ""
+        bar = f'<span class="bar" style="width:{120 * row["macro_f1"] / best:.0f}px"></span>'
+        cells = [escape(name), f"{_number(row['macro_f1'])}{spread}", bar, _number(row["accuracy"])]
+        cells += [_number(row["balanced_accuracy"]), _number(row["boundary_error_mm"], 2), _number(row["ece"])]
+        rows.append(("us" if name == metrics["model"] else "", cells))
+    head = ["", "macro-F1", "", "accuracy", "balanced", "border error, mm", "calibration error"]
+    return _table(head, rows)
+
+
+def _verdict(metrics: Mapping[str, Any]) -> str:
+    own = metrics["test"]["macro_f1"]
+    name, row = max(metrics["baselines"].items(), key=lambda item: item[1]["macro_f1"])
+    gap = own - row["macro_f1"]
+    word = "above" if gap > 0 else "below"
+    return (
+        f"{escape(metrics['model'])} reaches macro-F1 {own:.3f}, {abs(gap):.3f} {word} the best baseline "
+        f"({escape(name)}, {row['macro_f1']:.3f})."
+    )
+
+
+def _areas(metrics: Mapping[str, Any]) -> str:
+    own = metrics["per_area_f1"]
+    others = metrics["baselines_per_area_f1"]
+    show = sorted(others, key=lambda name: -metrics["baselines"][name]["macro_f1"])[:3]
+    rows = [
+        ("", [escape(area), _number(value), *(_number(others[name].get(area)) for name in show)])
+        for area, value in sorted(own.items(), key=lambda item: -(item[1] if item[1] is not None else -1))
+    ]
+    return _table(["area", metrics["model"], *show], rows)
+
+
+def _confusions(metrics: Mapping[str, Any], most: int = 25) -> str:
+    names = metrics["confusion"]["areas"]
+    counts = np.array(metrics["confusion"]["rows_true_columns_predicted"])
+    if len(names) > most:
+        wrong = counts.copy()
+        np.fill_diagonal(wrong, 0)
+        worst = np.argsort(wrong, axis=None)[::-1][:20]
+        pairs = [np.unravel_index(int(flat), wrong.shape) for flat in worst]
+        rows = [
+            ("", [escape(names[i]), escape(names[j]), str(counts[i, j]), f"{counts[i, j] / counts[i].sum():.0%}"])
+            for i, j in pairs
+            if wrong[i, j]
+        ]
+        return "<p>The most frequent confusions:</p>" + _table(["true", "called", "nodes", "share"], rows)
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    rows = [
+        (
+            "",
+            [escape(names[i])]
+            + [f'<span style="color:rgba(29,36,48,{0.25 + 0.75 * v:.2f})">{v:.0%}</span>' for v in share[i]],
+        )
+        for i in range(len(names))
+    ]
+    return "<p>Rows are true areas, columns what they were called.</p>" + _table(["", *names], rows, "matrix")
+
+
+def _curves(history: Sequence[Mapping[str, str]]) -> str:
+    """Validation macro-F1 over epochs, one line per member, as SVG."""
+    lines: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for row in history:
+        point = (float(row["epoch"]), float(row["validation_macro_f1"]))
+        lines.setdefault((row["seed"], row["fold"]), []).append(point)
+    if not lines:
+        return ""
+    longest = max(x for points in lines.values() for x, _ in points)
+    highest = max(max(y for points in lines.values() for _, y in points), 1e-6)
+    width, height = 640, 200
+    paths = []
+    for points in lines.values():
+        path = " ".join(
+            f"{40 + (width - 50) * x / longest:.1f},{height - 20 - (height - 30) * y / highest:.1f}" for x, y in points
+        )
+        paths.append(f'<polyline points="{path}" fill="none" stroke="#0b6e99" stroke-opacity=".45"/>')
+    axis = (
+        f'<line x1="40" y1="{height - 20}" x2="{width - 10}" y2="{height - 20}" stroke="#98a2b3"/>'
+        f'<line x1="40" y1="10" x2="40" y2="{height - 20}" stroke="#98a2b3"/>'
+        f'<text x="4" y="16" font-size="11">{highest:.2f}</text><text x="4" y="{height - 18}" font-size="11">0</text>'
+        f'<text x="{width - 70}" y="{height - 5}" font-size="11">epoch {longest:.0f}</text>'
+    )
+    return f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img">{axis}{"".join(paths)}</svg>'
+
+
+def write_report(
+    path: Path,
+    metrics: Mapping[str, Any],
+    history: Sequence[Mapping[str, str]],
+    config: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> None:
+    """Write the report. `history`: rows of metrics.csv."""
+    import json
+
+    notes = []
+    if metrics["transductive_features"]:
+        notes.append(
+            f"{', '.join(metrics['transductive_features'])} were embedded over both hemispheres together, test part "
+            "included; compare with a run without them."
+        )
+    if metrics["coordinates"]:
+        notes.append(f"Coordinates are an input (aligned by: {metrics['alignment']}); compare with a run without them.")
+    noted = "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
+    nodes = metrics["nodes"]
+    leaks = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in metrics["leakage"].items())
+    write_text(
+        path,
+        f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(metrics["task"])}</title>
+<style>{_STYLE}</style></head><body>
+<h1>{escape(metrics["task"])}</h1>
+<p class="lead">{metrics["classes"]} areas, {nodes["train"]} training and {nodes["test"]} test nodes,
+{len(metrics["seeds"])} seeds, {escape(metrics["protocol"])} protocol. Leaks: {escape(leaks)}.</p>
+<p>{_verdict(metrics)}</p>{noted}
+<h2>Beside the baselines</h2>{_ranking(metrics)}
+<p class="lead">Test scores are means over seeds on labelled nodes in cortex. Border error: mean geodesic distance
+between predicted and true borders.</p>
+<h2>Every area</h2>{_areas(metrics)}
+<h2>Confusions</h2>{_confusions(metrics)}
+<h2>Learning</h2><p class="lead">Validation macro-F1 of every member.</p>{_curves(history)}
+<p>Features: {escape(", ".join(metrics["features"]) or "none")}. Validation macro-F1
+{_number(metrics["validation"]["macro_f1"])}.</p>
+<h2>Where this comes from</h2>
+<details><summary>Configuration</summary><pre>{escape(json.dumps(config, indent=2))}</pre></details>
+<details><summary>Provenance</summary><pre>{escape(json.dumps(provenance, indent=2))}</pre></details>
+</body></html>
+""",
+    )

@@ -1,0 +1,67 @@
+"""Features and coordinates into one node network."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from meshgnn.config import Config as BaseConfig
+from meshgnn.nn.adjacency import Adjacency
+from meshgnn.nn.socket import NodeNetwork, NodeNetworkConfig
+
+
+class CoordinateEncoder(nn.Module):
+    """Coordinates as sines and cosines of a few frequencies, then one layer (Tancik et al. 2020, axis-aligned).
+
+    [V, 3] -> [V, channels].
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(BaseConfig):
+        """
+        Args:
+            frequencies: of the waves, in half periods per unit (a unit is the spread of the training part).
+            channels: of the output.
+        """
+
+        frequencies: tuple[float, ...] = (1.0, 2.0, 4.0)
+        channels: int = 64
+
+        def build(self) -> "CoordinateEncoder":
+            return CoordinateEncoder(self)
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.linear = nn.Linear(3 * (1 + 2 * len(config.frequencies)), config.channels)
+
+    def forward(self, coordinates: Tensor) -> Tensor:
+        waves = [coordinates]
+        for frequency in self.config.frequencies:
+            waves += [torch.sin(frequency * math.pi * coordinates), torch.cos(frequency * math.pi * coordinates)]
+        return F.gelu(self.linear(torch.cat(waves, dim=1)))
+
+
+class NodeModel(nn.Module):
+    """A node network on features [V, D] and, where given, encoded coordinates [V, 3]."""
+
+    def __init__(
+        self,
+        network: NodeNetworkConfig,
+        coordinates: CoordinateEncoder.Config,
+        n_features: int,
+        n_coordinates: int,
+        n_classes: int,
+    ) -> None:
+        super().__init__()
+        self.encoder = coordinates.build() if n_coordinates else None
+        extra = coordinates.channels if n_coordinates else 0
+        self.network: NodeNetwork = network.build(n_features + extra, n_classes)
+
+    def forward(self, features: Tensor, coordinates: Tensor, adjacency: Adjacency) -> Tensor:
+        """Logits [V, K]."""
+        if self.encoder is not None:
+            features = torch.cat([features, self.encoder(coordinates)], dim=1)
+        return self.network(features, adjacency)

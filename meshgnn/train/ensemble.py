@@ -1,0 +1,237 @@
+"""A trained model: members, how inputs are made for them, and how their votes become probabilities.
+
+On disk: model.safetensors (weights and arrays) and model.json (the rest). Nothing in either is ever executed; classes
+come from an allow-list.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from meshgnn.config import from_plain, to_plain
+from meshgnn.data.inputs import Alignment, CoordinateFrame, NodeInputs
+from meshgnn.errors import InputError
+from meshgnn.graph import Areas, MeshGraph
+from meshgnn.nn import Adjacency, CoordinateEncoder, NetworkConfig, NodeModel
+from meshgnn.store import read_arrays, read_json, write_arrays, write_json
+from meshgnn.train.metrics import macro_f1
+
+FORMAT = 1
+SHIFTS = (-0.25, 0.0, 0.25, 0.5, 0.75)
+TEMPERATURES = tuple(np.geomspace(0.4, 2.5, 23).round(4).tolist())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """log p' = (log p + prior_shift * log prior) / temperature, normalised.
+
+    Both numbers are chosen on out-of-fold predictions of the training part: the shift by macro-F1, the temperature by
+    log loss (Guo et al. 2017).
+    """
+
+    prior_shift: float = 0.0
+    temperature: float = 1.0
+
+    def apply(self, log_p: NDArray[np.floating], prior: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Log probabilities [V, K] and class frequencies [K] -> probabilities [V, K]."""
+        shifted = (log_p + self.prior_shift * np.log(np.maximum(prior, 1e-6))) / self.temperature
+        shifted = shifted - shifted.max(1, keepdims=True)
+        p = np.exp(shifted)
+        return (p / p.sum(1, keepdims=True)).astype(np.float32)
+
+    @staticmethod
+    def fit(log_p: NDArray[np.floating], labels: NDArray[np.integer], prior: NDArray[np.floating]) -> "Calibration":
+        """Choose on validation predictions [N, K] with labels [N]."""
+        n_classes = log_p.shape[1]
+        shift = max(
+            SHIFTS,
+            key=lambda b: macro_f1(labels, Calibration(prior_shift=b).apply(log_p, prior).argmax(1), n_classes),
+        )
+
+        def log_loss(temperature: float) -> float:
+            p = Calibration(prior_shift=shift, temperature=temperature).apply(log_p, prior)
+            return float(-np.log(np.maximum(p[np.arange(len(labels)), labels], 1e-9)).mean())
+
+        return Calibration(prior_shift=shift, temperature=min(TEMPERATURES, key=log_loss))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ensemble:
+    """Members per seed, and everything needed to feed them another brain.
+
+    Args:
+        network, coordinates: configs of the members.
+        inputs: how features and coordinates are made.
+        names: the features, in order.
+        areas: the classes.
+        prior: [K] class frequencies of the training part.
+        frame: coordinate frame of the training part.
+        align: how other hemispheres come into that frame.
+        weights: seed -> one state dict per fold.
+        calibration: seed -> calibration.
+        n_features: input channels D.
+    """
+
+    network: NetworkConfig
+    coordinates: CoordinateEncoder.Config
+    inputs: NodeInputs.Config
+    names: tuple[str, ...]
+    areas: Areas
+    prior: NDArray[np.float32]
+    frame: CoordinateFrame
+    align: Alignment
+    weights: dict[int, list[dict[str, torch.Tensor]]]
+    calibration: dict[int, Calibration]
+    n_features: int
+
+    def member_log_p(
+        self,
+        weights: dict[str, torch.Tensor],
+        features: NDArray[np.float32],
+        coordinates: NDArray[np.float32],
+        adjacency: Adjacency,
+    ) -> NDArray[np.float32]:
+        """Log probabilities [V, K] of one member."""
+        model = NodeModel(
+            self.network, self.coordinates, self.n_features, coordinates.shape[1], len(self.areas)
+        )  # fmt: skip
+        try:
+            model.load_state_dict(weights, strict=True)
+        except RuntimeError:
+            raise InputError("the weights of this model do not fit its description; the run is damaged") from None
+        model.eval()
+        with torch.no_grad():
+            logits = model(torch.from_numpy(features), torch.from_numpy(coordinates), adjacency)
+        return F.log_softmax(logits, dim=1).numpy()
+
+    def arrays(
+        self, graph: MeshGraph, edges: NDArray[np.int32], align: Alignment, fixed: NDArray[np.bool_] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Model inputs of a brain: features [V, D] and coordinates [V, 3] (or [V, 0])."""
+        maker = self.inputs.build()
+        features = maker.features(graph, edges, maker.raw(graph, edges, self.names))
+        if not self.inputs.coordinates:
+            return features, np.zeros((graph.n_nodes, 0), np.float32)
+        return features, self.frame.scaled(self.frame.coordinates_mm(graph, align, fixed))
+
+    def predict(
+        self,
+        graph: MeshGraph,
+        *,
+        edges: NDArray[np.int32] | None = None,
+        align: Alignment | None = None,
+        fixed: NDArray[np.bool_] | None = None,
+    ) -> dict[int, NDArray[np.float32]]:
+        """Probabilities [V, K] per seed.
+
+        Args:
+            graph: any brain with the features the model was trained on.
+            edges: [2, E] if not the graph's own (a split cuts some).
+            align: overrides the model's own choice.
+            fixed: nodes whose coordinates are in the frame already (the training part itself).
+        """
+        edges = graph.edges if edges is None else edges
+        features, coordinates = self.arrays(graph, edges, align or self.align, fixed)
+        adjacency = Adjacency(graph.n_nodes, edges)
+        found = {}
+        for seed, members in self.weights.items():
+            votes = [self.member_log_p(weights, features, coordinates, adjacency) for weights in members]
+            found[seed] = self.calibration[seed].apply(np.mean(votes, axis=0), self.prior)
+        return found
+
+    # -- on disk --------------------------------------------------------------------------------------------------
+
+    def save(self, folder: Path) -> list[str]:
+        """Write model.safetensors and model.json."""
+        arrays: dict[str, NDArray[Any]] = {
+            "prior": self.prior,
+            "colours": self.areas.colours,
+            "frame.centre_mm": self.frame.centre_mm,
+            "frame.cloud_mm": self.frame.cloud_mm,
+        }
+        for seed, members in self.weights.items():
+            for fold, weights in enumerate(members):
+                arrays |= {f"{seed}/{fold}/{name}": value.numpy() for name, value in weights.items()}
+        write_arrays(folder / "model.safetensors", arrays)
+        write_json(
+            folder / "model.json",
+            {
+                "format": FORMAT,
+                "kind": "Ensemble",
+                "network": to_plain(self.network),
+                "coordinates": to_plain(self.coordinates),
+                "inputs": to_plain(self.inputs),
+                "features": self.names,
+                "n_features": self.n_features,
+                "areas": {"names": self.areas.names, "keys": self.areas.keys},
+                "align": self.align,
+                "frame": {
+                    "hemisphere": self.frame.hemisphere,
+                    "space": self.frame.space,
+                    "unit_mm": self.frame.unit_mm,
+                },
+                "folds": {str(seed): len(members) for seed, members in self.weights.items()},
+                "calibration": {
+                    str(seed): {"prior_shift": c.prior_shift, "temperature": c.temperature}
+                    for seed, c in self.calibration.items()
+                },
+            },
+        )
+        return ["model.safetensors", "model.json"]
+
+    @staticmethod
+    def load(folder: Path) -> "Ensemble":
+        """Raises InputError when the files are missing, damaged, a pickle, or of another format."""
+        folder = Path(folder)
+        if not (folder / "model.safetensors").is_file():
+            hint = sorted(folder.glob("*.pt")) + sorted(folder.glob("*.pkl")) + sorted(folder.glob("*.ckpt"))
+            if folder.is_file() or hint:
+                read_arrays(folder if folder.is_file() else hint[0])
+            raise InputError(f"{folder}: holds no trained model (model.safetensors)")
+        about = read_json(folder / "model.json")
+        arrays = read_arrays(folder / "model.safetensors")
+        try:
+            if about["kind"] != "Ensemble" or about["format"] != FORMAT:
+                raise InputError(f"{folder / 'model.json'}: format {about['format']} is not known to this version")
+            weights: dict[int, list[dict[str, torch.Tensor]]] = {}
+            for seed, folds in about["folds"].items():
+                starts = [f"{seed}/{fold}/" for fold in range(int(folds))]
+                weights[int(seed)] = [
+                    {k.removeprefix(start): torch.from_numpy(v) for k, v in arrays.items() if k.startswith(start)}
+                    for start in starts
+                ]
+            return Ensemble(
+                network=from_plain(NetworkConfig, about["network"], "model.json: network"),
+                coordinates=from_plain(CoordinateEncoder.Config, about["coordinates"], "model.json: coordinates"),
+                inputs=from_plain(NodeInputs.Config, about["inputs"], "model.json: inputs"),
+                names=tuple(map(str, about["features"])),
+                areas=Areas(
+                    names=tuple(about["areas"]["names"]),
+                    colours=arrays["colours"],
+                    keys=tuple(about["areas"]["keys"]),
+                ),
+                prior=arrays["prior"],
+                frame=CoordinateFrame(
+                    hemisphere=str(about["frame"]["hemisphere"]),
+                    space=str(about["frame"]["space"]),
+                    centre_mm=arrays["frame.centre_mm"],
+                    unit_mm=float(about["frame"]["unit_mm"]),
+                    cloud_mm=arrays["frame.cloud_mm"],
+                ),
+                align=from_plain(Alignment, about["align"], "model.json: align"),
+                weights=weights,
+                calibration={
+                    int(seed): Calibration(prior_shift=float(c["prior_shift"]), temperature=float(c["temperature"]))
+                    for seed, c in about["calibration"].items()
+                },
+                n_features=int(about["n_features"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{folder / 'model.json'}: does not describe a model of ours ({error})") from None

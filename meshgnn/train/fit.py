@@ -1,0 +1,246 @@
+"""Training the members of an ensemble: one network per seed and validation fold, on every core at once.
+
+Members are independent, so each trains on one thread in one of several worker processes (`meshgnn.train.worker`): the
+result does not depend on how many there are. A finished member is a file; an unfinished one goes on from its last
+checkpoint.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import torch
+
+from meshgnn.config import Config as BaseConfig
+from meshgnn.config import to_plain
+from meshgnn.errors import InputError
+from meshgnn.nn import CoordinateEncoder, NetworkConfig, NodeModel
+from meshgnn.train.augment import Augment
+from meshgnn.train.checkpoint import SafetensorsIO, load_tree, save_tree
+from meshgnn.train.module import Loss, NodeTraining
+from meshgnn.train.task import TrainingTask
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerConfig(BaseConfig):
+    """How every member is trained.
+
+    Args:
+        folds: members per seed; each validates on its own contiguous blocks of the training part.
+        epochs: full-batch steps at most.
+        patience: validations without a better macro-F1 before a member stops.
+        validate_every: epochs between validations (and checkpoints).
+        learning_rate, weight_decay: of AdamW, with warm-up and cosine.
+        ema: decay of the averaged weights.
+        clip: gradient norm.
+        workers: processes; 0 means one per core.
+        device: cpu, cuda, or auto (cuda where there is one).
+    """
+
+    folds: int = 5
+    epochs: int = 150
+    patience: int = 6
+    validate_every: int = 10
+    learning_rate: float = 8e-3
+    weight_decay: float = 1e-3
+    ema: float = 0.97
+    clip: float = 1.0
+    loss: Loss = field(default_factory=Loss)
+    augment: Augment.Config = field(default_factory=Augment.Config)
+    coordinates: CoordinateEncoder.Config = field(default_factory=CoordinateEncoder.Config)
+    workers: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.folds < 2 or self.epochs < 1 or self.validate_every < 1 or self.patience < 1:
+            raise InputError("trainer.folds must be at least 2; epochs, validate_every and patience at least 1")
+        if not 0 <= self.ema < 1 or self.learning_rate <= 0 or self.weight_decay < 0 or self.workers < 0:
+            raise InputError("trainer: ema must lie in [0, 1), learning_rate be positive, the rest not negative")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise InputError(f"trainer.device={self.device!r} is not one of auto, cpu, cuda")
+
+    def resolved_device(self) -> str:
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise InputError("trainer.device=cuda, but torch sees no CUDA device; use cpu or auto")
+        return "cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def member_name(seed: int, fold: int) -> str:
+    return f"seed{seed}-fold{fold}"
+
+
+def new_model(task: TrainingTask, network: NetworkConfig, config: TrainerConfig) -> NodeModel:
+    return NodeModel(network, config.coordinates, task.features.shape[1], task.coordinates.shape[1], task.n_classes)
+
+
+def train_member(
+    task: TrainingTask,
+    network: NetworkConfig,
+    config: TrainerConfig,
+    *,
+    member: int,
+    seed: int,
+    fold: int,
+    folder: Path,
+    key: str,
+    tell: Callable[[dict[str, Any]], None],
+) -> None:
+    """Train one member and write `folder`/member.safetensors; go on from its checkpoint if one with this key is there.
+
+    Args:
+        member: row of the task's fold masks.
+        key: hash of everything that decides the result; files with another key are ignored.
+        tell: called with {"member", "epoch", "validation_macro_f1", ...} after every validation.
+    """
+    import lightning as L
+    from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+
+    class Teller(Callback):
+        def on_train_epoch_end(self, trainer: L.Trainer, _: L.LightningModule) -> None:
+            if module.history and module.history[-1]["epoch"] == trainer.current_epoch + 1:
+                tell({"member": member_name(seed, fold), **module.history[-1]})
+
+    class LastCheckpoint(ModelCheckpoint):
+        FILE_EXTENSION = ".safetensors"
+
+    torch.manual_seed(seed * 7919 + fold)
+    module = NodeTraining(
+        new_model(task, network, config),
+        task,
+        member,
+        seed=seed,
+        steps=config.epochs,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        ema=config.ema,
+        loss=config.loss,
+        augment=config.augment.build(),
+    )
+    last = folder / f"last-{key}.safetensors"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = L.Trainer(
+            accelerator=config.resolved_device().replace("cuda", "gpu"),
+            devices=1,
+            max_epochs=config.epochs,
+            check_val_every_n_epoch=config.validate_every,
+            gradient_clip_val=config.clip or None,
+            num_sanity_val_steps=0,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            plugins=[SafetensorsIO()],
+            callbacks=[
+                EarlyStopping(
+                    "validation_macro_f1", mode="max", patience=config.patience, check_on_train_epoch_end=False
+                ),
+                LastCheckpoint(
+                    dirpath=folder,
+                    filename=last.stem,
+                    every_n_epochs=config.validate_every,
+                    save_on_train_epoch_end=True,
+                    enable_version_counter=False,
+                ),
+                Teller(),
+            ],
+        )
+        trainer.fit(
+            module,
+            train_dataloaders=[0],
+            val_dataloaders=[0],
+            ckpt_path=str(last) if last.is_file() else None,
+        )
+    save_tree(
+        folder / "member.safetensors",
+        {"key": key, "seed": seed, "fold": fold, "history": module.history, "weights": module.best_weights()},
+    )
+    last.unlink(missing_ok=True)
+
+
+def member_done(folder: Path, key: str) -> bool:
+    """True if a finished member with this key lies there."""
+    try:
+        return load_tree(folder / "member.safetensors").get("key") == key
+    except InputError:
+        return False
+
+
+def fit_ensemble(
+    task_path: Path,
+    network: NetworkConfig,
+    config: TrainerConfig,
+    seeds: tuple[int, ...],
+    folder: Path,
+    key: str,
+    tell: Callable[[dict[str, Any]], None],
+) -> None:
+    """Train every member that is not done yet; `tell` hears of every validation.
+
+    Raises:
+        RuntimeError: a worker died; its last lines are in the message.
+    """
+    config.resolved_device()
+    jobs = [
+        {"member": number, "seed": seed, "fold": fold}
+        for number, (seed, fold) in enumerate((seed, fold) for seed in seeds for fold in range(config.folds))
+    ]
+    jobs = [job for job in jobs if not member_done(folder / member_name(job["seed"], job["fold"]), key)]
+    if not jobs:
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = min(config.workers or (1 if config.resolved_device() == "cuda" else cores), len(jobs))
+    common = {
+        "task": str(task_path),
+        "network": to_plain(network),
+        "trainer": to_plain(config),
+        "folder": str(folder),
+        "key": key,
+    }
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+    environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    workers = []
+    for number in range(count):
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "meshgnn.train.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        assert worker.stdin is not None
+        worker.stdin.write(json.dumps({**common, "jobs": jobs[number::count]}))
+        worker.stdin.close()
+        workers.append(worker)
+    errors: list[list[str]] = [[] for _ in workers]
+
+    def listen(worker: subprocess.Popen[str]) -> None:
+        for line in worker.stdout or ():
+            tell(json.loads(line))
+
+    def collect(worker: subprocess.Popen[str], lines: list[str]) -> None:
+        lines.extend(worker.stderr or ())
+
+    threads = [Thread(target=listen, args=(worker,), daemon=True) for worker in workers]
+    threads += [Thread(target=collect, args=pair, daemon=True) for pair in zip(workers, errors)]
+    for thread in threads:
+        thread.start()
+    try:
+        codes = [worker.wait() for worker in workers]
+        for thread in threads:
+            thread.join()
+    finally:
+        for worker in workers:
+            worker.kill()
+    for code, lines in zip(codes, errors):
+        if code == 2:
+            raise InputError("".join(lines).strip().removeprefix("error: "))
+        if code:
+            raise RuntimeError(f"a training worker stopped with code {code}:\n{''.join(lines[-30:])}")

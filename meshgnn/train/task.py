@@ -1,0 +1,56 @@
+"""What a training run sees, as arrays on disk: workers load it, nothing else is handed around."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meshgnn.store import read_arrays, write_arrays
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingTask:
+    """Node classification on one graph.
+
+    Args:
+        features: [V, D] float32 standardised inputs.
+        coordinates: [V, 3] float32 in units of `unit_mm`, or [V, 0].
+        unit_mm: size of the coordinates' unit.
+        edges: [2, E], already cut between the parts of the split.
+        labels: [V] class numbers; -1 everywhere outside the training part (test labels are not even here).
+        n_classes: K.
+        train: [folds, V] bool, nodes that give a loss in each fold.
+        validation: [folds, V] bool, nodes that the fold is judged on.
+    """
+
+    features: NDArray[np.float32]
+    coordinates: NDArray[np.float32]
+    unit_mm: float
+    edges: NDArray[np.int32]
+    labels: NDArray[np.int32]
+    n_classes: int
+    train: NDArray[np.bool_]
+    validation: NDArray[np.bool_]
+
+    def save(self, path: Path) -> None:
+        sizes = np.array([self.unit_mm, self.n_classes], np.float64)
+        write_arrays(
+            path,
+            {
+                "features": self.features,
+                "coordinates": self.coordinates,
+                "edges": self.edges,
+                "labels": self.labels,
+                "train": self.train,
+                "validation": self.validation,
+                "sizes": sizes,
+            },
+        )
+
+    @staticmethod
+    def load(path: Path) -> "TrainingTask":
+        """Raises InputError when the file is missing or damaged."""
+        arrays = read_arrays(path)
+        unit, classes = arrays.pop("sizes").tolist()
+        return TrainingTask(unit_mm=unit, n_classes=int(classes), **arrays)
