@@ -244,6 +244,15 @@ class MeshGraph:
         """A new graph that also holds `table` (replacing one of the same name)."""
         return self._replace(tables={**self.tables, table.name: table})
 
+    def without_features(self, names: Sequence[str]) -> "MeshGraph":
+        """A new graph whose tables lack these columns; a table without columns goes too."""
+        tables = {}
+        for name, table in self.tables.items():
+            kept = [column for column in table.columns if column not in names]
+            if kept:
+                tables[name] = table.select(kept)
+        return self._replace(tables=tables)
+
     def _replace(self, **changes: Any) -> "MeshGraph":
         kept = {name: getattr(self, name) for name in self.__slots__ if name != "edges"}
         return MeshGraph(**{**kept, **changes})

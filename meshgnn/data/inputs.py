@@ -14,6 +14,7 @@ from scipy.special import ndtri
 from scipy.stats import rankdata
 
 from meshgnn.config import Config as BaseConfig
+from meshgnn.data.derived import scaled_rounds
 from meshgnn.errors import InputError
 from meshgnn.graph import MeshGraph
 from meshgnn.mesh.align import IDENTITY, MIRROR, Similarity, align_points
@@ -53,6 +54,8 @@ class NodeInputs:
                 finer meshes get proportionally more, so that a scale means the same area of cortex.
             scaling: how a feature is standardised within a hemisphere: by rank to a normal distribution, or by mean
                 and standard deviation.
+            rim: add the share of cortex around each node at several scales, if there is a cortex mask.
+            check: leave out features that relate differently to the others in the training and the test part.
             align: how another hemisphere's coordinates are brought into the frame of the training part. auto chooses
                 between mirror and rigid on validation nodes.
         """
@@ -62,6 +65,8 @@ class NodeInputs:
         only: tuple[str, ...] = ()
         rounds: tuple[int, ...] = (5, 15, 40, 80, 160)
         scaling: Literal["rank", "zscore"] = "rank"
+        rim: bool = True
+        check: bool = True
         align: Alignment = "auto"
 
         def __post_init__(self) -> None:
@@ -115,8 +120,7 @@ class NodeInputs:
             scaled = np.zeros((len(inside), len(raw.names)), np.float32)
             scaled[inside] = _scaled(raw.values[place][inside], self.config.scaling)
             here = edges[:, (edges[0] >= place.start) & (edges[0] < place.stop)] - place.start
-            factor = max(1.0, inside.sum() / 10_000)
-            rounds = tuple(dict.fromkeys(round(count * factor) for count in self.config.rounds))
+            rounds = scaled_rounds(self.config.rounds, int(inside.sum()))
             scales = [scaled, *one_ring_average(scaled, inside, here, rounds)]
             block = np.concatenate([_scaled(scale[inside], "zscore") for scale in scales], axis=1)
             part = result[place]

@@ -25,7 +25,7 @@ class Split:
 
     Args:
         train, test: [V] bool, disjoint. Nodes in neither are a buffer, outside cortex, or not asked about.
-        edges: [2, E] the graph's edges less those between different parts: what models and smoothing may use.
+        edges: [2, E] edges inside cortex and inside one part: what models and smoothing may use.
         protocol: "strict".
         name: one line for the report.
     """
@@ -69,8 +69,15 @@ def check_no_leak(split: Split) -> dict[str, int]:
     return counts
 
 
-def _cut(edges: NDArray[np.int32], part: NDArray[np.int8]) -> NDArray[np.int32]:
-    return np.ascontiguousarray(edges[:, part[edges[0]] == part[edges[1]]])
+def _cut(graph: MeshGraph, part: NDArray[np.int8]) -> NDArray[np.int32]:
+    """Edges inside cortex that stay inside one part.
+
+    Edges to nodes outside cortex go too: an average that reaches them would tell a node how near the rim of the mask
+    is, and where masks are drawn from an atlas, the rim gives away its areas.
+    """
+    receiver, sender = graph.edges
+    keep = (part[receiver] == part[sender]) & graph.cortex[receiver] & graph.cortex[sender]
+    return np.ascontiguousarray(graph.edges[:, keep])
 
 
 class HemisphereSplit:
@@ -102,7 +109,7 @@ class HemisphereSplit:
         return Split(
             train=graph.cortex & (part == 1),
             test=graph.cortex & (part == 2),
-            edges=_cut(graph.edges, part),
+            edges=_cut(graph, part),
             protocol="strict",
             name=f"hemisphere {self.config.train} -> hemisphere {self.config.test}",
         )
@@ -157,7 +164,7 @@ class BlockSplit:
         return Split(
             train=train,
             test=graph.cortex & inside,
-            edges=_cut(graph.edges, part),
+            edges=_cut(graph, part),
             protocol="strict",
             name=f"{self.config.axis} blocks: test {list(self.config.test)} of {self.config.blocks}, "
             f"buffer {self.config.buffer_mm:g} mm",

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
+from meshgnn.data.derived import inconsistent_features, rim_table
 from meshgnn.data.inputs import TRANSDUCTIVE, Alignment, CoordinateFrame, NodeInputs
 from meshgnn.data.split import BlockSplit, HemisphereSplit, Split, check_no_leak, validation_folds
 from meshgnn.encoder import TableMaker
@@ -144,6 +145,7 @@ class AreaMapping:
         unseen = [graph.areas.names[k] for k in np.setdiff1d(in_test, in_train)]
         if unseen:
             run.warn(f"{len(unseen)} areas of the test part never occur in training: {', '.join(unseen[:5])}")
+        graph = self._derive(run, graph, split)
         names = self.config.features.build().names(graph)
         if not names and not self.config.features.coordinates:
             raise InputError(f"{graph.brain}: no feature left and features.coordinates=false; nothing to learn from")
@@ -163,6 +165,26 @@ class AreaMapping:
         save_graph(graph, run / "tables" / "graph")
         write_json(run / "tables" / "leakage.json", counts)
         return ["tables/graph.safetensors", "tables/graph.json", "tables/leakage.json"]
+
+    def _derive(self, run: RunFolder, graph: MeshGraph, split: Split) -> MeshGraph:
+        """The graph with the rim table added and inconsistent features taken out: every model sees the same."""
+        c, maker = self.config.features, self.config.features.build()
+        names = maker.names(graph)
+        if c.check and names:
+            raw = maker.raw(graph, split.edges, names)
+            odd = inconsistent_features(raw.values, split.train & raw.known, split.test & raw.known)
+            for column, gap in odd.items():
+                run.warn(
+                    f"feature {names[column]} relates differently to the others in the training and the test part "
+                    f"(mean difference of correlations {gap:.2f}): left out; to keep it: --set features.check=false"
+                )
+            if odd:
+                graph = graph.without_features([names[column] for column in odd])
+        rim = rim_table(graph) if c.rim else None
+        if rim is not None:
+            run.say("  the rim of the cortex mask is a feature (features.rim=false leaves it out)")
+            graph = graph.with_table(rim)
+        return graph
 
     def _parts(self, run: RunFolder) -> tuple[MeshGraph, Split, CoordinateFrame]:
         graph = load_graph(run / "tables" / "graph")

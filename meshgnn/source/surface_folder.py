@@ -260,7 +260,9 @@ class SurfaceFolder:
             raise InputError(f"{self.config.folder}: no atlas {atlas!r}; there is {', '.join(there) or 'none'}")
         if not atlas:
             if len(there) > 1:
-                self._warnings.append(f"several atlases ({', '.join(there)}) and none chosen; labels are not read")
+                self._warnings.append(
+                    f"several atlases ({', '.join(there)}); choose one with --set source.atlas={there[0]}"
+                )
             return "", np.full(sum(mesh.n_vertices for mesh in meshes), -1, np.int32), Areas(names=())
         keys: list[NDArray[np.int32]] = []
         tables: list[LabelTable] = []

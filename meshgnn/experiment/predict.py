@@ -1,0 +1,110 @@
+"""Applies a trained run to another brain's folder and writes its label files."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from meshgnn.config import Config as BaseConfig
+from meshgnn.config import to_plain
+from meshgnn.data.derived import rim_table
+from meshgnn.errors import InputError
+from meshgnn.experiment.run_folder import RunFolder
+from meshgnn.experiment.runner import Stage
+from meshgnn.export.area_map import AreaMap
+from meshgnn.export.gifti import write_area_map
+from meshgnn.export.tables import write_csv, write_graphml
+from meshgnn.graph import MeshGraph
+from meshgnn.source.socket import Reading
+from meshgnn.source.surface_folder import SurfaceFolder
+from meshgnn.store import file_hash, read_json, write_json
+from meshgnn.train.ensemble import Ensemble
+from meshgnn.train.metrics import score
+
+
+class Predict:
+    """A trained run on a surface folder. Labels of that folder, if any, are used to judge, never to predict."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(BaseConfig):
+        """
+        Args:
+            run: folder of a finished `surface` run.
+            source: the brain to map; its atlas, if it has one with the same area names, judges the map.
+            align: how its coordinates come into the training brain's frame; auto does what the run does in the same
+                space and fits a similarity (rotation, shift, scale) to any other.
+        """
+
+        run: Path = Path()
+        source: SurfaceFolder.Config = field(default_factory=SurfaceFolder.Config)
+        align: Literal["auto", "mirror", "rigid", "similarity"] = "auto"
+
+        def build(self) -> "Predict":
+            return Predict(self)
+
+    def __init__(self, config: Config) -> None:
+        if config.run == Path():
+            raise InputError("no trained run given; add --set run=RUN")
+        self.config = config
+        self.ensemble = Ensemble.load(config.run)
+        self.reading: Reading = config.source.build().read()
+
+    def inputs(self) -> dict[str, str]:
+        files = [*self.reading.files, self.config.run / "model.safetensors", self.config.run / "model.json"]
+        return {str(path): file_hash(path) for path in files}
+
+    def seeds(self) -> list[int]:
+        return list(self.ensemble.weights)
+
+    def stages(self) -> list[Stage]:
+        return [Stage(name="predict", run=self._predict, depends=to_plain(self.config))]
+
+    def _relabelled(self, graph: MeshGraph) -> tuple[MeshGraph, bool]:
+        """The graph with the model's areas; its own labels kept where the names agree."""
+        areas = self.ensemble.areas
+        index = {name: k for k, name in enumerate(areas.names)}
+        number = np.array([*(index.get(name, -1) for name in graph.areas.names), -1])
+        labels = number[graph.labels]
+        return graph._replace(labels=labels, areas=areas), bool((labels >= 0).any())
+
+    def _predict(self, run: RunFolder) -> list[str]:
+        for warning in self.reading.warnings:
+            run.warn(warning)
+        graph, judged = self._relabelled(self.reading.graph)
+        rim = rim_table(graph) if any(name.startswith("cortexShare") for name in self.ensemble.names) else None
+        if rim is not None:
+            graph = graph.with_table(rim)
+        align = self.config.align
+        if align == "auto":
+            align = self.ensemble.align if graph.space == self.ensemble.frame.space else "similarity"
+        if self.ensemble.inputs.coordinates:
+            run.say(f"  {graph.brain} ({graph.space}) into the frame of the training brain by: {align}")
+        inside = graph.cortex[graph.edges].all(0)
+        by_seed = self.ensemble.predict(graph, edges=graph.edges[:, inside], align=align)
+        area_map = AreaMap(graph=graph, probabilities=np.mean(list(by_seed.values()), axis=0))
+        written = write_area_map(run / "predictions", area_map)
+        write_csv(run / "predictions" / "nodes.csv", area_map)
+        write_graphml(run / "export" / "graph.graphml", area_map)
+        metrics: dict[str, Any] = {
+            "task": f"{graph.brain}: prediction of {self.config.run}",
+            "protocol": "strict",
+            "classes": len(graph.areas),
+            "seeds": self.seeds(),
+            "alignment": align if self.ensemble.inputs.coordinates else None,
+            "nodes": {"mapped": int(graph.cortex.sum())},
+        }
+        if judged:
+            metrics["test"] = score(graph, graph.cortex, area_map.probabilities).plain()
+        write_json(run / "metrics.json", metrics)
+        files = [str(path.relative_to(run.path)) for path in written]
+        return [*files, "predictions/nodes.csv", "export/graph.graphml"]
+
+    def summary(self, run: RunFolder) -> str:
+        metrics = read_json(run / "metrics.json")
+        told = (
+            f"{metrics['nodes']['mapped']} nodes mapped to {metrics['classes']} areas; files in {run / 'predictions'}"
+        )
+        if "test" in metrics:
+            told += f"\nagainst the folder's own labels: macro-F1 {metrics['test']['macro_f1']:.3f}"
+        return told

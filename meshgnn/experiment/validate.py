@@ -1,0 +1,91 @@
+"""Looks at a surface folder and tells what was found and what is wrong, without training anything."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from meshgnn.config import Config as BaseConfig
+from meshgnn.data.derived import inconsistent_features
+from meshgnn.errors import InputError
+from meshgnn.mesh.topology import summary
+from meshgnn.source.surface_folder import SurfaceFolder
+
+
+class Validate:
+    """Reads a folder as `surface` would and describes it."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(BaseConfig):
+        source: SurfaceFolder.Config = field(default_factory=SurfaceFolder.Config)
+
+        def build(self) -> "Validate":
+            return Validate(self)
+
+    def __init__(self, config: Config) -> None:
+        self.source = config.source.build()
+
+    def answer(self) -> str:
+        """The description. Raises InputError at the first thing that would stop a run."""
+        files = self.source.files()
+        reading = self.source.read()
+        graph = reading.graph
+        folder = self.source.config.folder
+        lines = [f"{folder}: brain {graph.brain}, space {graph.space}, {len(files)} files understood"]
+        for mesh, place in zip(graph.meshes, graph.slices().values()):
+            told = summary(mesh)
+            lines.append(
+                f"  hemisphere {mesh.hemisphere}: {told['vertices']} vertices, {told['faces']} faces, "
+                f"{told['area_mm2']:.0f} mm2, mean edge {told['edge_mm_mean']:.2f} mm, Euler number "
+                f"{told['euler_number']}, {told['components']} components, "
+                f"{told['edges_not_in_two_faces']} edges not in two faces, {int(graph.cortex[place].sum())} in cortex"
+            )
+        lines.append(f"  surfaces: midthickness{''.join(f', {name}' for name in graph.surfaces)}")
+        if graph.tables:
+            table = graph.tables["surface"]
+            lines.append(f"  features ({len(table.columns)}); range in cortex:")
+            for k, name in enumerate(table.columns):
+                values = table.values[table.mask & graph.cortex, k]
+                low, middle, high = np.quantile(values, [0, 0.5, 1])
+                flat = "  (constant: tells nothing)" if low == high else ""
+                lines.append(f"    {name:28s}{low:12.4g}{middle:12.4g}{high:12.4g}{flat}")
+        else:
+            lines.append("  features: none")
+        atlases = self.source.atlases()
+        lines.append(f"  atlases: {', '.join(atlases) or 'none'}")
+        problems = list(reading.warnings)
+        for atlas in atlases:
+            lines += self._atlas(atlas, problems)
+        if graph.tables and len(graph.meshes) == 2:
+            table, left = graph.tables["surface"], graph.hemisphere == "L"
+            known = table.mask & graph.cortex
+            for column, gap in inconsistent_features(table.values, known & left, known & ~left).items():
+                problems.append(
+                    f"feature {table.columns[column]} relates differently to the others in L and R (mean difference of "
+                    f"correlations {gap:.2f}); is it mapped right in both?"
+                )
+        if len(graph.meshes) == 1:
+            problems.append("one hemisphere only: train with --set split=BlockSplit")
+        lines.append("  warnings:" if problems else "  nothing wrong")
+        return "\n".join([*lines, *(f"    {problem}" for problem in dict.fromkeys(problems))])
+
+    def _atlas(self, atlas: str, problems: list[str]) -> list[str]:
+        try:
+            reading = replace(self.source.config, atlas=atlas).build().read()
+        except InputError as error:
+            problems.append(str(error))
+            return []
+        graph = reading.graph
+        lines = []
+        for hemisphere, place in graph.slices().items():
+            labels = graph.labels[place]
+            count = np.bincount(labels[labels >= 0], minlength=len(graph.areas))
+            smallest = min(((n, name) for n, name in zip(count.tolist(), graph.areas.names) if n), default=(0, "none"))
+            lines.append(
+                f"    {atlas} {hemisphere}: {int((count > 0).sum())} areas, {int(count.sum())} labelled vertices, "
+                f"{int((graph.cortex[place] & (labels < 0)).sum())} in cortex without a label, smallest area "
+                f"{smallest[1]} ({smallest[0]})"
+            )
+        if len(graph.areas) < 2:
+            problems.append(f"atlas {atlas}: {len(graph.areas)} area; training needs two or more")
+        problems += [warning for warning in reading.warnings if "atlas" in warning]
+        return lines
