@@ -275,7 +275,7 @@ class AreaMapping:
             n_classes=len(graph.areas),
             train=np.stack([fold.train & labelled for fold in folds]),
             validation=np.stack([fold.validation & labelled for fold in folds]),
-        )
+        ).restricted_to(split.train)  # no edge leaves it, so members need not see the rest
         if not task.train.any(1).all() or not task.validation.any(1).all():
             raise InputError(
                 f"{graph.brain}: the training part is too small for {c.trainer.folds} validation folds with a "
@@ -300,15 +300,19 @@ class AreaMapping:
             prior=prior.astype(np.float32), frame=frame, align=align, weights=weights, calibration={},
             n_features=features.shape[1],
         )  # fmt: skip
-        adjacency = Adjacency(graph.n_nodes, split.edges)
+        adjacency = Adjacency(len(task.labels), task.edges)
+        known = task.labels >= 0
         out_of_fold: dict[str, NDArray[Any]] = {}
         for number, seed in enumerate(c.seeds):
-            log_p = np.full((graph.n_nodes, len(graph.areas)), -np.log(len(graph.areas)), np.float32)
+            log_p = np.full((len(known), len(graph.areas)), -np.log(len(graph.areas)), np.float32)
             for fold, member_weights in enumerate(weights[seed]):
                 judged = task.validation[number * c.trainer.folds + fold]
-                log_p[judged] = ensemble.member_log_p(member_weights, features, coordinates, adjacency)[judged]
-            ensemble.calibration[seed] = Calibration.fit(log_p[labelled], graph.labels[labelled], prior)
-            out_of_fold[str(seed)] = ensemble.calibration[seed].apply(log_p, prior)
+                votes = ensemble.member_log_p(member_weights, task.features, task.coordinates, adjacency)
+                log_p[judged] = votes[judged]
+            ensemble.calibration[seed] = Calibration.fit(log_p[known], task.labels[known], prior)
+            spread = np.full((graph.n_nodes, len(graph.areas)), 1 / len(graph.areas), np.float32)
+            spread[split.train] = ensemble.calibration[seed].apply(log_p, prior)
+            out_of_fold[str(seed)] = spread
         outputs = ensemble.save(run.path)
         write_arrays(run / "tables" / "out_of_fold.safetensors", out_of_fold)
         _write_history(run / "metrics.csv", history)

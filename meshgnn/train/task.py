@@ -33,6 +33,21 @@ class TrainingTask:
     train: NDArray[np.bool_]
     validation: NDArray[np.bool_]
 
+    def restricted_to(self, nodes: NDArray[np.bool_]) -> "TrainingTask":
+        """The same task on these nodes [V] alone, renumbered; edges that leave them are dropped."""
+        number = np.cumsum(nodes) - 1
+        inside = nodes[self.edges].all(0)
+        return TrainingTask(
+            features=self.features[nodes],
+            coordinates=self.coordinates[nodes],
+            unit_mm=self.unit_mm,
+            edges=number[self.edges[:, inside]].astype(np.int32),
+            labels=self.labels[nodes],
+            n_classes=self.n_classes,
+            train=self.train[:, nodes],
+            validation=self.validation[:, nodes],
+        )
+
     def save(self, path: Path) -> None:
         sizes = np.array([self.unit_mm, self.n_classes], np.float64)
         write_arrays(
