@@ -350,7 +350,7 @@ class AreaMapping:
         mean = np.mean([by_seed[seed] for seed in c.seeds], axis=0)
         together = score(graph, split.test, mean)
         judged = read_json(run / "tables" / "baselines.json")
-        per_area = np.nanmean([s.per_area_f1 for s in tested], axis=0) if tested else []
+        per_area = np.mean([s.per_area_f1 for s in tested], axis=0)  # NaN: not in the test part, for every seed
         names = c.features.build().names(graph)
         metrics = {
             "task": f"{graph.brain} {self.reading.atlas}: {split.name}",

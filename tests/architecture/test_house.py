@@ -1,0 +1,54 @@
+"""The house: import directions, light imports, one place for every package."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+LIGHT = """meshgnn reconstruct meshgnn.source.surface_folder meshgnn.store meshgnn.encoder meshgnn.export.gifti
+meshgnn.data.split meshgnn.testing"""
+
+
+@pytest.mark.parametrize("module", LIGHT.split())
+def test_importing_it_loads_no_torch(module):
+    assert python(f"import sys, {module}; print('torch' in sys.modules)") == "False"
+
+
+def test_the_facade_is_light():
+    heavy = ["scipy", "nibabel", "nilearn", "sklearn", "lightning", "igraph", "numba"]
+    assert python(f"import sys, meshgnn; print([m for m in {heavy} if m in sys.modules])") == "[]"
+
+
+def test_imports_run_one_way():
+    tool = Path(sys.executable).parent / "lint-imports"
+    if not tool.exists() and shutil.which("lint-imports") is None:
+        pytest.skip("import-linter is not installed")
+    done = subprocess.run(
+        [str(tool) if tool.exists() else "lint-imports"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_the_packages_come_from_this_tree():
+    for name in ("meshgnn", "features", "reconstruct", "experiments"):
+        assert Path(python(f"import {name}; print({name}.__file__)")).parent.parent == ROOT
+
+
+def test_no_model_or_array_is_ever_unpickled():
+    wrong, words = [], ("import pickle", "torch.load(", "allow_pickle=True")
+    for package in ("meshgnn", "features", "reconstruct"):
+        for path in ROOT.glob(f"{package}/**/*.py"):
+            text = path.read_text(encoding="utf-8")
+            wrong += [f"{path.name}: {word}" for word in words if word in text]
+    assert wrong == []

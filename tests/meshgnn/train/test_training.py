@@ -1,0 +1,175 @@
+"""Training: resumed equals uninterrupted, worker count does not matter, models come back from disk, pickles do not."""
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from meshgnn.data.split import HemisphereSplit, validation_folds
+from meshgnn.errors import InputError
+from meshgnn.nn import GraphSAGE, NetworkConfig
+from meshgnn.train.baselines import BaselineInputs, baselines
+from meshgnn.train.checkpoint import load_tree, save_tree
+from meshgnn.train.ensemble import Calibration, Ensemble
+from meshgnn.train.fit import TrainerConfig, fit_ensemble, member_done, member_name, train_member
+from meshgnn.train.metrics import macro_f1
+from meshgnn.train.task import TrainingTask
+from tests.synthetic import brain
+
+NETWORK: NetworkConfig = GraphSAGE.Config(hidden=16)
+TRAINER = TrainerConfig(folds=2, epochs=20, validate_every=5, workers=1)
+
+
+def small_task() -> TrainingTask:
+    graph = brain()
+    split = HemisphereSplit.Config().build().apply(graph)
+    folds = validation_folds(graph, split, 2, 3, 4.0, 0)
+    labelled = split.train & (graph.labels >= 0)
+    return TrainingTask(
+        features=graph.tables["surface"].values,
+        coordinates=(graph.vertices_mm / 30).astype(np.float32),
+        unit_mm=30.0,
+        edges=split.edges,
+        labels=np.where(labelled, graph.labels, -1),
+        n_classes=len(graph.areas),
+        train=np.stack([fold.train & labelled for fold in folds]),
+        validation=np.stack([fold.validation & labelled for fold in folds]),
+    ).restricted_to(split.train)
+
+
+def run_member(folder, config=TRAINER, tell=lambda news: None):
+    train_member(
+        small_task(), NETWORK, config, member=0, seed=0, fold=0, folder=folder, key="k", tell=tell
+    )  # fmt: skip
+    return load_tree(folder / "member.safetensors")
+
+
+def same_weights(a, b):
+    return a["weights"].keys() == b["weights"].keys() and all(
+        torch.equal(value, b["weights"][name]) for name, value in a["weights"].items()
+    )
+
+
+def test_a_task_holds_no_label_outside_the_training_part(tmp_path):
+    task = small_task()
+    task.save(tmp_path / "t.safetensors")
+    back = TrainingTask.load(tmp_path / "t.safetensors")
+    assert back.n_classes == task.n_classes
+    np.testing.assert_array_equal(back.edges, task.edges)
+    assert len(task.labels) == int(brain().cortex[: brain().meshes[0].n_vertices].sum())
+    assert not (task.train & task.validation).any()
+
+
+def test_a_killed_member_goes_on_and_ends_as_if_nothing_had_happened(tmp_path):
+    whole = run_member(tmp_path / "whole")
+
+    class Killed(Exception):
+        pass
+
+    def kill(news):
+        if news["epoch"] == 15:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_member(tmp_path / "cut", tell=kill)
+    assert (tmp_path / "cut" / "last-k.safetensors").is_file()
+    assert not member_done(tmp_path / "cut", "k")
+    heard = []
+    resumed = run_member(tmp_path / "cut", tell=lambda news: heard.append(news["epoch"]))
+    assert 5 not in heard  # it went on, it did not start again
+    assert heard[-1] == 20
+    assert same_weights(whole, resumed)
+    assert whole["history"] == resumed["history"]
+
+
+def test_learning_works_and_early_stopping_keeps_the_best(tmp_path):
+    member = run_member(tmp_path / "a", replace(TRAINER, epochs=60))
+    scores = [entry["validation_macro_f1"] for entry in member["history"]]
+    assert max(scores) > 0.5  # chance is 0.25
+    assert len(run_member(tmp_path / "b", replace(TRAINER, epochs=500, validate_every=1, patience=2))["history"]) < 400
+
+
+def test_worker_processes_give_what_one_process_gives(tmp_path):
+    small_task().save(tmp_path / "task.safetensors")
+    for count in (1, 2):
+        heard = []
+        fit_ensemble(
+            tmp_path / "task.safetensors", NETWORK, replace(TRAINER, workers=count), (0,), tmp_path / str(count), "k",
+            heard.append,
+        )  # fmt: skip
+        assert {news["member"] for news in heard if news.get("done")} == {"seed0-fold0", "seed0-fold1"}
+    for fold in range(2):
+        one, two = (load_tree(tmp_path / n / member_name(0, fold) / "member.safetensors") for n in "12")
+        assert same_weights(one, two)
+
+
+def test_checkpoints_keep_every_kind_of_value_and_refuse_pickles(tmp_path):
+    tree = {"a": torch.arange(3), 5: {"b": [1, 2.5, None, "x", True], "c": (torch.ones(1),)}, "nan": float("inf")}
+    save_tree(tmp_path / "t.safetensors", tree)
+    back = load_tree(tmp_path / "t.safetensors")
+    assert torch.equal(back["a"], tree["a"])
+    assert back[5]["b"] == tree[5]["b"]
+    assert isinstance(back[5]["c"], tuple)
+    assert back["nan"] == float("inf")
+    content = (tmp_path / "t.safetensors").read_bytes()
+    (tmp_path / "t.safetensors").write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match="not a complete checkpoint"):
+        load_tree(tmp_path / "t.safetensors")
+    (tmp_path / "t.safetensors").write_bytes(pickle.dumps(tree))
+    with pytest.raises(InputError, match="pickle"):
+        load_tree(tmp_path / "t.safetensors")
+    with pytest.raises(TypeError, match="plain values"):
+        save_tree(tmp_path / "t.safetensors", {"f": print})
+
+
+def test_calibration_is_chosen_on_validation():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 3000)
+    honest = np.log(np.where(np.eye(3)[labels] > 0, 0.7, 0.15))
+    flipped = rng.random(3000) < 0.3
+    honest[flipped] = honest[flipped][:, [1, 2, 0]]
+    prior = np.full(3, 1 / 3)
+    found = Calibration.fit(honest * 4, labels, prior)  # four times too sure
+    assert found.temperature > 1.5
+    p = found.apply(honest * 4, prior)
+    np.testing.assert_allclose(p.sum(1), 1, atol=1e-5)
+
+
+def test_every_baseline_gives_probabilities_and_looks_at_training_labels_only():
+    graph = brain()
+    split = HemisphereSplit.Config().build().apply(graph)
+    values = graph.tables["surface"].values
+    mirrored = np.where((graph.hemisphere == "R")[:, None], graph.vertices_mm * [-1, 1, 1], graph.vertices_mm)
+
+    def fit(labels):
+        inputs = BaselineInputs(
+            coordinates_mm=mirrored, features=values, smoothed=np.tile(values, (1, 4)), labels=labels,
+            train=split.train & (graph.labels >= 0), n_classes=len(graph.areas),
+        )  # fmt: skip
+        return {name: make(0) for name, make in baselines(inputs).items()}
+
+    found, blind = fit(graph.labels), fit(np.where(split.train, graph.labels, -1))
+    assert set(found) == {
+        "majority", "coordinates_knn", "features_mlp", "features_smoothed", "coordinates_features_mlp",
+        "coordinates_features_trees",
+    }  # fmt: skip
+    for name, p in found.items():
+        np.testing.assert_allclose(p.sum(1), 1, atol=1e-4)
+        np.testing.assert_allclose(p, blind[name], atol=1e-6)
+    judged = split.test & (graph.labels >= 0)
+    # The planted areas are mirror images: position must find them.
+    assert macro_f1(graph.labels[judged], found["coordinates_knn"][judged].argmax(1), 4) > 0.9
+
+
+def test_a_model_folder_without_a_model_is_told(tmp_path):
+    with pytest.raises(InputError, match="holds no trained model"):
+        Ensemble.load(tmp_path)
+    torch.save({"w": torch.zeros(1)}, tmp_path / "model.pt")
+    with pytest.raises(InputError, match="pickle"):
+        Ensemble.load(tmp_path)
+    torch.save({"w": torch.zeros(1)}, tmp_path / "model.safetensors")
+    (tmp_path / "model.json").write_text("{}")
+    with pytest.raises(InputError, match="pickle"):
+        Ensemble.load(tmp_path)
