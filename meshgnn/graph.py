@@ -244,6 +244,10 @@ class MeshGraph:
         """A new graph that also holds `table` (replacing one of the same name)."""
         return self._replace(tables={**self.tables, table.name: table})
 
+    def relabelled(self, labels: npt.ArrayLike, areas: Areas) -> "MeshGraph":
+        """A new graph with other labels [V] and areas."""
+        return self._replace(labels=np.asarray(labels), areas=areas, soft_labels=None)
+
     def without_features(self, names: Sequence[str]) -> "MeshGraph":
         """A new graph whose tables lack these columns; a table without columns goes too."""
         tables = {}

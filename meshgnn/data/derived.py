@@ -8,6 +8,7 @@ from meshgnn.graph import FeatureTable, MeshGraph
 from meshgnn.mesh.operators import one_ring_average
 
 RIM_ROUNDS = (5, 15, 40, 80, 160)
+RIM_PREFIX = "cortexShare"
 
 
 def scaled_rounds(rounds: tuple[int, ...], n_nodes: int) -> tuple[int, ...]:
@@ -32,7 +33,7 @@ def rim_table(graph: MeshGraph) -> FeatureTable | None:
         rounds = scaled_rounds(RIM_ROUNDS, int(inside.sum()))
         shares = one_ring_average(inside[:, None].astype(np.float32), np.ones(len(inside), bool), here, rounds)
         parts.append(np.concatenate(shares, axis=1))
-    names = tuple(f"cortexShare{count}" for count in RIM_ROUNDS)
+    names = tuple(f"{RIM_PREFIX}{count}" for count in RIM_ROUNDS)
     if {part.shape[1] for part in parts} != {len(names)}:
         return None
     return FeatureTable(name="rim", values=np.concatenate(parts), mask=np.ones(graph.n_nodes, bool), columns=names)

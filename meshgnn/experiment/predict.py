@@ -4,18 +4,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
-from meshgnn.data.derived import rim_table
 from meshgnn.errors import InputError
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import Stage
-from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
 from meshgnn.export.tables import write_csv, write_graphml
-from meshgnn.graph import MeshGraph
 from meshgnn.source.socket import Reading
 from meshgnn.source.surface_folder import SurfaceFolder
 from meshgnn.store import file_hash, read_json, write_json
@@ -60,29 +55,15 @@ class Predict:
     def stages(self) -> list[Stage]:
         return [Stage(name="predict", run=self._predict, depends=to_plain(self.config))]
 
-    def _relabelled(self, graph: MeshGraph) -> tuple[MeshGraph, bool]:
-        """The graph with the model's areas; its own labels kept where the names agree."""
-        areas = self.ensemble.areas
-        index = {name: k for k, name in enumerate(areas.names)}
-        number = np.array([*(index.get(name, -1) for name in graph.areas.names), -1])
-        labels = number[graph.labels]
-        return graph._replace(labels=labels, areas=areas), bool((labels >= 0).any())
-
     def _predict(self, run: RunFolder) -> list[str]:
         for warning in self.reading.warnings:
             run.warn(warning)
-        graph, judged = self._relabelled(self.reading.graph)
-        rim = rim_table(graph) if any(name.startswith("cortexShare") for name in self.ensemble.names) else None
-        if rim is not None:
-            graph = graph.with_table(rim)
-        align = self.config.align
-        if align == "auto":
-            align = self.ensemble.align if graph.space == self.ensemble.frame.space else "similarity"
+        align = None if self.config.align == "auto" else self.config.align
+        used = align or self.ensemble.alignment_for(self.reading.graph)
         if self.ensemble.inputs.coordinates:
-            run.say(f"  {graph.brain} ({graph.space}) into the frame of the training brain by: {align}")
-        inside = graph.cortex[graph.edges].all(0)
-        by_seed = self.ensemble.predict(graph, edges=graph.edges[:, inside], align=align)
-        area_map = AreaMap(graph=graph, probabilities=np.mean(list(by_seed.values()), axis=0))
+            run.say(f"  {self.reading.graph.brain} into the frame of the training brain by: {used}")
+        area_map = self.ensemble.map(self.reading.graph, align)
+        graph = area_map.graph
         written = write_area_map(run / "predictions", area_map)
         write_csv(run / "predictions" / "nodes.csv", area_map)
         write_graphml(run / "export" / "graph.graphml", area_map)
@@ -91,10 +72,10 @@ class Predict:
             "protocol": "strict",
             "classes": len(graph.areas),
             "seeds": self.seeds(),
-            "alignment": align if self.ensemble.inputs.coordinates else None,
+            "alignment": used if self.ensemble.inputs.coordinates else None,
             "nodes": {"mapped": int(graph.cortex.sum())},
         }
-        if judged:
+        if (graph.labels >= 0).any():
             metrics["test"] = score(graph, graph.cortex, area_map.probabilities).plain()
         write_json(run / "metrics.json", metrics)
         files = [str(path.relative_to(run.path)) for path in written]

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
+from meshgnn.config import to_plain
 from meshgnn.errors import InputError
 from meshgnn.experiment.run_folder import RunFolder, peak_rss_mb, stopwatch
 from meshgnn.store import content_hash, read_json, write_json
@@ -39,6 +41,18 @@ class Experiment(Protocol):
     def summary(self, run: RunFolder) -> str:
         """What to print at the end."""
         ...
+
+
+def run(config: Any, out: Path, *, resume: bool = False) -> RunFolder:
+    """Build an experiment's config and run all its stages in the folder `out`: the command line's work, from Python.
+
+    Raises:
+        InputError: what the command line would print.
+    """
+    folder = RunFolder(Path(out))
+    stored = {"experiment": None, "overrides": [], "config": to_plain(config)}
+    run_experiment(config.build(), stored, folder, resume=resume, only="")
+    return folder
 
 
 def run_experiment(experiment: Experiment, config: dict[str, Any], run: RunFolder, *, resume: bool, only: str) -> None:

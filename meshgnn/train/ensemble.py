@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from meshgnn.config import from_plain, to_plain
+from meshgnn.data.derived import RIM_PREFIX, rim_table
 from meshgnn.data.inputs import Alignment, CoordinateFrame, NodeInputs
 from meshgnn.errors import InputError
+from meshgnn.export.area_map import AreaMap
 from meshgnn.graph import Areas, MeshGraph
 from meshgnn.nn import Adjacency, CoordinateEncoder, NetworkConfig, NodeModel
 from meshgnn.store import read_arrays, read_json, write_arrays, write_json
@@ -143,6 +145,34 @@ class Ensemble:
             votes = [self.member_log_p(weights, features, coordinates, adjacency) for weights in members]
             found[seed] = self.calibration[seed].apply(np.mean(votes, axis=0), self.prior)
         return found
+
+    def map(self, graph: MeshGraph, align: Alignment | None = None) -> AreaMap:
+        """The area map of another brain, mean over seeds.
+
+        Args:
+            graph: a brain with the features the model was trained on; its labels, if any, are not looked at.
+            align: how its coordinates come into the training brain's frame. By default what the model itself does in
+                the same space, and a similarity (rotation, shift, scale) from any other.
+
+        Raises:
+            InputError: a feature is missing, or the alignment asked for cannot join the two spaces.
+        """
+        if self.uses_rim and (rim := rim_table(graph)) is not None:
+            graph = graph.with_table(rim)
+        inside = graph.cortex[graph.edges].all(0)
+        by_seed = self.predict(graph, edges=graph.edges[:, inside], align=align or self.alignment_for(graph))
+        index = {name: k for k, name in enumerate(self.areas.names)}
+        number = np.array([*(index.get(name, -1) for name in graph.areas.names), -1])
+        named = graph.relabelled(number[graph.labels], self.areas)
+        return AreaMap(graph=named, probabilities=np.mean(list(by_seed.values()), axis=0))
+
+    @property
+    def uses_rim(self) -> bool:
+        return any(name.startswith(RIM_PREFIX) for name in self.names)
+
+    def alignment_for(self, graph: MeshGraph) -> Alignment:
+        """What `map` does by default with the coordinates of `graph`."""
+        return self.align if graph.space == self.frame.space else "similarity"
 
     # -- on disk --------------------------------------------------------------------------------------------------
 

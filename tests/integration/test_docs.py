@@ -1,0 +1,44 @@
+"""What the documents tell users to type works."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from meshgnn.experiment.cli import shipped
+from meshgnn.export.gifti import write_surface_folder
+from tests.synthetic import brain
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_quick_start_runs(tmp_path):
+    text = (ROOT / "docs" / "user-guide.md").read_text(encoding="utf-8")
+    code = re.search(r"<!-- quick-start -->\n```python\n(.*?)```", text, re.DOTALL).group(1)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    write_surface_folder(tmp_path / "mybrain", brain(2), "Planted")
+    write_surface_folder(tmp_path / "otherbrain", brain(2, seed=0), "Planted")
+    fewer = ["seeds=0", "trainer.epochs=20", "trainer.folds=2", "blocks_per_fold=2", "buffer_mm=2"]
+    code = code.replace('["source.folder=mybrain"]', repr(["source.folder=mybrain", *fewer]))
+    (tmp_path / "quick.py").write_text(code)
+    environment = {"PYTHONPATH": f"{ROOT}", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "quick.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "A1" in done.stdout or "A2" in done.stdout or "A3" in done.stdout or "A4" in done.stdout
+
+
+def test_every_command_in_the_documents_names_a_real_experiment_and_real_settings():
+    from meshgnn.config import override
+    from meshgnn.experiment.cli import load
+
+    for name in ("README.md", "docs/user-guide.md", "docs/benchmarks.md"):
+        text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
+        for line in re.findall(r"python -m meshgnn\.experiment +([^\n`]+)", text):
+            words = line.split()
+            if words[0].startswith("-"):
+                continue
+            assert words[0] in shipped(), line
+            settings = [words[k + 1] for k, word in enumerate(words) if word == "--set"]
+            override(load(words[0])(), settings)
