@@ -82,7 +82,8 @@ def polygons(labels: npt.NDArray[np.uint8], names: dict[int, str], *, coarse: in
         r0, c0 = rows.min(), columns.min()
         patch = np.zeros((rows.max() - r0 + 3, columns.max() - c0 + 3), np.float32)
         patch[rows - r0 + 1, columns - c0 + 1] = 1
-        outer, holes = [], []
+        outer: list[npt.NDArray[np.float64]] = []
+        holes: list[npt.NDArray[np.float64]] = []
         for line in measure.find_contours(patch, 0.5):
             ring = measure.approximate_polygon(line, 0.5)
             if len(ring) < 4:

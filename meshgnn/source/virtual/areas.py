@@ -10,6 +10,7 @@ Seed points are approximate places on the left pial surface of fsaverage in RAS 
 """
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numba
 import numpy as np
@@ -268,7 +269,7 @@ def lay_out(
     for k, spec in enumerate(LAYOUT):
         corners = sphere[tree.query(np.array(spec.points_mm) * mirror)[1]]
         path = [corners[:1]]
-        for a, b in zip(corners, corners[1:]):
+        for a, b in pairwise(corners):
             share = np.linspace(0, 1, 8)[1:, None]
             path.append(a * (1 - share) + b * share)
         line = np.concatenate(path)
@@ -333,7 +334,7 @@ def draw_profiles(seed: int, hemisphere: str, *, effect: float, uniform: bool = 
         noise = np.sqrt(0.75) * both.standard_normal((3, 7)) + 0.5 * own.standard_normal((3, 7))
         if not uniform:
             # One part per layer and one common to all layers (overall density, overall size).
-            values *= np.exp(effect * np.array([[1.0], [0.35], [0.2]]) * noise[:, :6])
+            values *= np.exp(effect * np.array([[1.0], [0.5], [0.3]]) * noise[:, :6])
             values *= np.exp(effect * np.array([[0.0], [0.4], [0.3]]) * noise[:, 6:])
         values[0] /= values[0].sum()
         rows.append(values)

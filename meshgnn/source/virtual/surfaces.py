@@ -59,7 +59,9 @@ def read_template(folder: Path | None, hemisphere: str) -> Hemisphere:
     if len({len(points) for points in arrays.values()}) > 1 or not np.array_equal(triangles, faces["pial"]):
         raise InputError(f"{folder}: white, pial and sphere of {SIDES[hemisphere]} do not have the same nodes")
     for kind, points in arrays.items():
-        if edges_not_in_two_faces(SurfaceMesh(vertices_mm=points, faces=triangles, hemisphere="L", space="template")):
+        if edges_not_in_two_faces(
+            SurfaceMesh(vertices_mm=points.astype(np.float32), faces=triangles, hemisphere="L", space="template")
+        ):
             raise InputError(f"{folder}: the {kind} surface of {SIDES[hemisphere]} is not closed")
     a, b, c = (arrays["white"][triangles[:, k]] for k in range(3))
     if np.einsum("ij,ij->i", a, np.cross(b, c)).sum() < 0:
@@ -77,7 +79,7 @@ def read_template(folder: Path | None, hemisphere: str) -> Hemisphere:
 
 
 def loop_operator(n_nodes: int, faces: npt.NDArray[np.int32]) -> tuple[sparse.csr_array, npt.NDArray[np.int32]]:
-    """One round of Loop subdivision of a closed mesh: matrix [V', V] and faces [4 F, 3] (Loop 1987, Warren's weights)."""
+    """One round of Loop subdivision of a closed mesh (Warren's weights): matrix [V', V] and faces [4 F, 3]."""
     triangles = faces.astype(np.int64)
     sides = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
     apex = np.concatenate([triangles[:, 2], triangles[:, 0], triangles[:, 1]])
