@@ -2,8 +2,8 @@
 
 A field is a flat piece of cortex, pia on top, white matter below: a point process of cell bodies (density and size per
 layer from the brain's own profile of the area), gathered in minicolumns, with vessels between them. Every cell is
-known. Absolute figures are approximations (A): 1000 neurons and 700 glia per mm^2 in layer III of ordinary cortex in a
-20 um section, minicolumns 45 um apart, 6 Betz cells per mm^2 of layer V of area 4 with bodies of 700-2200 um^2,
+known. Absolute figures are approximations (A): 1600 neurons and 800 glia per mm^2 in layer III of ordinary cortex in a
+20 um section, minicolumns 45 um apart, 12 Betz cells per mm^2 of layer V of area 4 with bodies of 500-1800 um^2,
 vessels 6-40 um wide.
 """
 
@@ -11,7 +11,7 @@ import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numba
 import numpy as np
@@ -29,9 +29,9 @@ from meshgnn.source.virtual.prototypes import BINS
 if TYPE_CHECKING:
     from meshgnn.source.virtual.brain import VirtualBrain
 
-NEURONS_PER_MM2, GLIA_PER_MM2, WHITE_GLIA_PER_MM2 = 1000.0, 700.0, 1300.0
+NEURONS_PER_MM2, GLIA_PER_MM2, WHITE_GLIA_PER_MM2 = 1600.0, 800.0, 1500.0
 COLUMN_UM = 45.0
-BETZ_PER_MM2 = 6.0
+BETZ_PER_MM2 = 12.0
 GLASS_UM, WHITE_UM = 120.0, 450.0
 ROUND, PYRAMID, SPINDLE, GLIA, BETZ, WALL = range(6)
 KINDS = ("round", "pyramid", "spindle", "glia", "Betz", "vessel wall")
@@ -245,7 +245,7 @@ def _scatter(
                 continue
             by = frame.pia(np.array(bx)) + frame.thickness_um * (edges[4] - tall * rng.uniform(0.02, 1))
             betz.append(
-                [bx, float(by), rng.uniform(700, 2200), 5, BETZ, rng.normal(0, 0.1), rng.uniform(1.5, 2.1), 1.0, 0.7]
+                [bx, float(by), rng.uniform(500, 1800), 5, BETZ, rng.normal(0, 0.1), rng.uniform(1.5, 2.1), 1.0, 0.7]
             )
     # Glia everywhere, in rows along the fibres of the white matter; flat cells in the pia.
     count = rng.poisson(field_mm2 * WHITE_GLIA_PER_MM2)
@@ -268,29 +268,29 @@ def _scatter(
 
 
 def _vessels(rng: np.random.Generator, frame: _Frame) -> Floats:
-    """Vessel pieces [M, 5]: x, y, direction, width, 1 if wide enough for a visible wall; close steps along each vessel."""
+    """Vessel pieces [M, 5]: x, y, direction, width, how empty it looks (0-1); close steps along each vessel."""
     out = []
-    for _ in range(rng.poisson(2.2 * frame.width_um / 1000)):
+    for _ in range(rng.poisson(1.4 * frame.width_um / 1000)):
         x = rng.uniform(0, frame.width_um)
         y = float(frame.pia(np.array(x))) - 5
         length, width, turn = rng.uniform(0.25, 1.1) * frame.thickness_um, rng.uniform(12, 34), np.pi / 2
         for step in np.arange(0, length, 3.0):
             turn += rng.normal(0, 0.02) + 0.02 * (np.pi / 2 - turn)
             x, y = x + 3 * np.cos(turn), y + 3 * np.sin(turn)
-            out.append([x, y, turn, width * (1 - 0.7 * step / length), 1.0])
+            out.append([x, y, turn, width * (1 - 0.7 * step / length), 0.85])
     area_mm2 = frame.width_um * frame.height_um / 1e6
-    for _ in range(rng.poisson(22 * area_mm2)):
+    for _ in range(rng.poisson(16 * area_mm2)):
         x, y = rng.uniform(0, frame.width_um), rng.uniform(GLASS_UM, frame.height_um)
-        turn, width = rng.uniform(0, 2 * np.pi), rng.uniform(5, 10)
+        turn, width = rng.uniform(0, 2 * np.pi), rng.uniform(4, 9)
         for _ in range(int(rng.uniform(6, 60))):
             turn += rng.normal(0, 0.12)
             x, y = x + 2 * np.cos(turn), y + 2 * np.sin(turn)
-            out.append([x, y, turn, width, float(width > 7)])
+            out.append([x, y, turn, width, 0.35])
     return np.array(out).reshape(-1, 5)
 
 
 @numba.njit(cache=True, nogil=True)
-def _stamp_cells(cells, pixel, density, drawn):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _stamp_cells(cells, pixel, density, drawn):  # pragma: no cover
     rows, columns = density.shape
     for n in range(cells.shape[0]):
         x, y, area, kind = cells[n, 0] / pixel, cells[n, 1] / pixel, cells[n, 2], int(cells[n, 4])
@@ -298,7 +298,7 @@ def _stamp_cells(cells, pixel, density, drawn):  # type: ignore[no-untyped-def] 
         radius = np.sqrt(area / np.pi) / pixel
         half = radius / np.sqrt(aspect)  # across
         tall = radius * np.sqrt(aspect)
-        ci, cj = int(round(y)), int(round(x))
+        ci, cj = int(np.rint(y)), int(np.rint(x))
         if ci < 0 or cj < 0 or ci >= rows or cj >= columns:
             continue
         # Bodies rarely overlap, even in a thick section.
@@ -336,12 +336,12 @@ def _stamp_cells(cells, pixel, density, drawn):  # type: ignore[no-untyped-def] 
                 if kind in (1, 4) and u > tall:
                     depth *= max(0.0, 1 - (u - tall) / tall) * 0.7
                 size = radius * pixel
-                if size > 5.0:  # a pale nucleus with its nucleolus
+                if size > 4.6:  # a pale nucleus with its nucleolus
                     inner = np.sqrt(u * u + v * v) / (half * 0.62)
                     if inner < 1:
-                        depth *= 0.62
-                    if inner < 0.3:
-                        depth = stain * 1.15
+                        depth *= 0.8
+                    if inner < 0.28:
+                        depth = stain * 1.05
                 value = depth * cover
                 if value > density[i, j]:
                     density[i, j] = value
@@ -350,7 +350,7 @@ def _stamp_cells(cells, pixel, density, drawn):  # type: ignore[no-untyped-def] 
 
 
 @numba.njit(cache=True, nogil=True)
-def _stamp_vessels(pieces, pixel, lumen):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _stamp_vessels(pieces, pixel, lumen):  # pragma: no cover
     rows, columns = lumen.shape
     for n in range(pieces.shape[0]):
         x, y, radius = pieces[n, 0] / pixel, pieces[n, 1] / pixel, pieces[n, 3] / 2 / pixel
@@ -358,7 +358,7 @@ def _stamp_vessels(pieces, pixel, lumen):  # type: ignore[no-untyped-def]  # pra
         for i in range(max(0, int(y) - reach), min(rows, int(y) + reach + 2)):
             for j in range(max(0, int(x) - reach), min(columns, int(x) + reach + 2)):
                 far = np.sqrt((i - y) ** 2 + (j - x) ** 2) - radius
-                cover = min(1.0, max(0.0, 0.5 - far / 1.6))
+                cover = pieces[n, 4] * min(1.0, max(0.0, 0.5 - far / 1.6))
                 if cover > lumen[i, j]:
                     lumen[i, j] = cover
 
@@ -377,7 +377,7 @@ def _render(
     _stamp_vessels(vessels, pixel, lumen)
     if len(vessels):
         # Flat nuclei of the vessel wall.
-        some = vessels[(vessels[:, 4] > 0) & (rng.uniform(size=len(vessels)) < 0.12)]
+        some = vessels[(vessels[:, 3] > 6) & (rng.uniform(size=len(vessels)) < 0.12)]
         side = np.where(rng.uniform(size=len(some)) < 0.5, 1, -1) * (some[:, 3] / 2 + 1)
         one = np.ones(len(some))
         wall = np.c_[some[:, 0] - np.sin(some[:, 2]) * side, some[:, 1] + np.cos(some[:, 2]) * side, one * 14, one * 0,
@@ -385,7 +385,7 @@ def _render(
         clear = ndimage.maximum_filter(lumen, max(1, round(7 / pixel)))
         row = np.clip((cells[:, 1] / pixel).astype(int), 0, shape[0] - 1)
         column = np.clip((cells[:, 0] / pixel).astype(int), 0, shape[1] - 1)
-        cells = np.concatenate([cells[(clear[row, column] < 0.5)], wall])
+        cells = np.concatenate([cells[(clear[row, column] < 0.2)], wall])
     density = np.zeros(shape)
     drawn = np.zeros(len(cells), bool)
     _stamp_cells(cells, pixel, density, drawn)
@@ -404,7 +404,7 @@ def _render(
     return image, cells[drawn][:, :5]
 
 
-def describe(field: Field) -> dict[str, Any]:
+def describe(field: Field) -> dict[int, dict[str, float]]:
     """Cells per mm^2 and mean size by layer of a field: what a judge compares with the profile."""
     table = {}
     for layer in range(1, 7):
