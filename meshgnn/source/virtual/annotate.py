@@ -90,11 +90,9 @@ def polygons(labels: npt.NDArray[np.uint8], names: dict[int, str], *, coarse: in
                 continue
             points = np.round((ring[:, ::-1] - 1 + [c0, r0]) * coarse, 1)
             area = float(np.sum(points[:-1, 0] * points[1:, 1] - points[1:, 0] * points[:-1, 1]) / 2)
-            (outer if area < 0 else holes).append(points)
+            (outer if area > 0 else holes).append(points)
         if not outer:
             continue
-        if holes and len(outer) and _span(holes) > _span(outer):
-            outer, holes = holes, outer
         rings = [[ring.tolist()] for ring in outer]
         for hole in holes:
             around = [k for k, ring in enumerate(outer) if measure.points_in_poly(hole[:1], ring)[0]]
@@ -108,10 +106,6 @@ def polygons(labels: npt.NDArray[np.uint8], names: dict[int, str], *, coarse: in
             }
         )
     return {"type": "FeatureCollection", "features": features}
-
-
-def _span(rings: list[npt.NDArray[np.float64]]) -> float:
-    return float(max(np.ptp(ring, axis=0).max() for ring in rings))
 
 
 def write_polygons(path: Path, collection: dict[str, Any]) -> None:
