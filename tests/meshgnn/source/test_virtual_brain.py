@@ -188,6 +188,36 @@ def test_high_resolution_shows_the_profile(brain: VirtualBrain) -> None:
     assert not (striate.cells[:, 4] == BETZ).any()
 
 
+def test_planted_bridges_cross_a_sulcus(brain: VirtualBrain) -> None:
+    assert len(brain.faults) == brain.settings.faults
+    bare = VirtualBrain.Config(seed=3, annotation_mm=0.0, faults=0, **COARSE).build()
+    for bridge in brain.faults:
+        ends = np.array([bridge.start_mm, bridge.end_mm])
+        cut = min(brain.cuts, key=lambda one: abs(one.position_mm - ends[:, 1].mean()))
+        with_bridge, without = (b.paint(cut, b.slices(cut)) for b in (brain, bare))
+        changed = with_bridge.label != without.label
+        assert changed.any()
+        assert (without.label[changed] == OUTSIDE).all()
+        assert KEYS[with_bridge.label[changed]].max() == 0
+
+
+def test_deep_grey_lies_in_white_matter(brain: VirtualBrain) -> None:
+    grey = VirtualBrain.Config(seed=3, deep_grey=True, **COARSE).build()
+    cut = min(grey.cuts, key=lambda one: abs(one.position_mm - grey.nuclei_mm[0, 1]))
+    one, two = (b.paint(cut, b.slices(cut)).label for b in (grey, brain))
+    assert (one != two).any()
+    assert (two[one != two] == WHITE).all()
+
+
+@pytest.mark.parametrize("plane", ["sagittal", "horizontal"])
+def test_other_planes(plane: str) -> None:
+    brain = VirtualBrain.Config(seed=3, plane=plane, hemispheres="L", tilt_deg=(5.0, 0.0, 5.0), **COARSE).build()
+    cut = brain.cuts[len(brain.cuts) // 2]
+    canvas = brain.picture(cut).canvas
+    assert (canvas.depth >= 0).sum() > 500
+    assert (canvas.label == WHITE).sum() > 500
+
+
 def test_bad_configs_are_told() -> None:
     with pytest.raises(InputError, match="pixel_um"):
         VirtualBrain.Config(pixel_um=0.0)
