@@ -57,7 +57,7 @@ def plant_bridges(
         normal = np.stack(
             [np.bincount(hemi.faces.ravel(), np.repeat(flat[:, k], 3), len(hemi.pial_mm)) for k in range(3)], axis=1
         )
-        normal /= np.maximum(np.sqrt((normal**2).sum(1, keepdims=True)), 1e-12)
+        normal = normal / np.maximum(np.sqrt((normal**2).sum(1, keepdims=True)), 1e-12)
         tree = cKDTree(hemi.pial_mm)
         for node in rng.permutation(len(hemi.pial_mm))[:4000]:
             if not hemi.cortex[node]:
@@ -108,7 +108,7 @@ def draw_bridge(canvas: Canvas, start_px: Floats, end_px: Floats, radius_px: flo
 
 
 def draw_nucleus(canvas: Canvas, centre_px: Floats, radii_px: Floats, share: float) -> None:
-    """Fill white matter within the cut ellipse of an ellipsoid; `share` (0-1) is how much of its radii the plane meets."""
+    """Fill white matter within an ellipsoid's cut; `share` (0-1) is how much of its radii the plane meets."""
     radii = radii_px * share
     low = np.floor(centre_px - radii - 1).astype(int)
     high = np.ceil(centre_px + radii + 2).astype(int)
