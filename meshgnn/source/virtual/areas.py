@@ -252,6 +252,7 @@ def lay_out(
     *,
     warp_mm: float,
     size_mm: float,
+    shuffle: bool = False,
 ) -> AreaFields:
     """Draw the layout of a hemisphere on the template surface.
 
@@ -262,6 +263,7 @@ def lay_out(
         sphere: [V, 3] unit vectors of the same nodes.
         warp_mm: root-mean-square shift of the layout relative to the folds.
         size_mm: standard deviation of an area's weight.
+        shuffle: deal the isocortical areas out anew over the places, alike in both hemispheres.
     """
     mirror = np.array([-1.0 if hemisphere == "R" else 1.0, 1, 1])
     tree = cKDTree(pial_mm)
@@ -276,6 +278,11 @@ def lay_out(
         line /= np.linalg.norm(line, axis=1, keepdims=True)
         seeds.append(line)
         owner += [k] * len(line)
+    if shuffle:
+        able = np.flatnonzero(ISOCORTEX[:-1])
+        dealt = np.arange(len(LAYOUT))
+        dealt[able] = stream(seed, "shuffle").permutation(able)
+        owner = dealt[owner].tolist()
     rng = stream(seed, "layout", hemisphere)
     both = stream(seed, "layout", "both")  # what the hemispheres of one brain share
     weights = np.array([spec.weight_mm for spec in LAYOUT])

@@ -88,6 +88,7 @@ class VirtualBrain:
         size_mm: float | None = None
         profile_effect: float | None = None
         layer_noise: float | None = None
+        shuffle: bool | None = None
         uniform: bool | None = None
         texture: float | None = None
         severity: float | None = None
@@ -143,7 +144,7 @@ class VirtualBrain:
         for template, hemi in zip(templates, moved):
             areas = lay_out(
                 self.seed, hemi.name, template.pial_mm, template.sphere,
-                warp_mm=settings.warp_mm, size_mm=settings.size_mm,
+                warp_mm=settings.warp_mm, size_mm=settings.size_mm, shuffle=settings.shuffle,
             )  # fmt: skip
             profiles = draw_profiles(self.seed, hemi.name, effect=settings.profile_effect, uniform=settings.uniform)
             fine = subdivide(hemi, settings.subdivisions)

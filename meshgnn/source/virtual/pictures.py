@@ -43,7 +43,12 @@ def layers(brain: VirtualBrain, size: int = 360) -> Image:
         best: tuple[int, Any] = (0, None)
         for cut in brain.cuts[::4]:
             slices = brain.slices(cut)
-            label = brain.paint(cut, slices).label == NAMES.index(name)
+            canvas = brain.paint(cut, slices)
+            label = canvas.label == NAMES.index(name)
+            # Layers show where the cut runs across them: depth changes fast in the plane.
+            down, across = np.gradient(np.where(canvas.depth < 0, np.nan, canvas.depth))
+            steep = np.hypot(down, across) * 1000 / brain.settings.pixel_um
+            label &= (steep > 0.3) & (steep < 0.6)
             total = np.pad(label.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
             sums = total[size:, size:] - total[:-size, size:] - total[size:, :-size] + total[:-size, :-size]
             if sums.max() > best[0]:
@@ -78,10 +83,9 @@ def save(path: Path, image: Image) -> None:
     from PIL import Image as Pillow
 
     if image.ndim == 2:
-        picture = Pillow.fromarray((image // 16 * 17).astype(np.uint8)).convert("P", palette=Pillow.Palette.ADAPTIVE)
-        picture = picture.quantize(16)
+        picture = Pillow.fromarray((image // 6 * 6 + 3).astype(np.uint8))
     else:
-        picture = Pillow.fromarray(image).quantize(64, dither=Pillow.Dither.NONE)
+        picture = Pillow.fromarray(image).quantize(160, dither=Pillow.Dither.NONE)
     picture.save(path, optimize=True)
 
 

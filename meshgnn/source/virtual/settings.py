@@ -29,6 +29,7 @@ class Settings:
         size_mm: sd of an area's push on its borders.
         profile_effect: sd of the log of a brain's random factor on each area's layer shares.
         layer_noise: local variation of layers within areas; 1 = as in BigBrain (see laminae).
+        shuffle: areas dealt out anew over the places of the layout, brain by brain (a control: position tells nothing).
         uniform: one profile everywhere (a control: histology tells nothing).
         texture: strength of the grain that single cells make; 1 = Poisson.
         severity: factor on the knobs below.
@@ -58,6 +59,7 @@ class Settings:
     size_mm: float = 5.0
     profile_effect: float = 0.10
     layer_noise: float = 1.0
+    shuffle: bool = False
     uniform: bool = False
     texture: float = 1.0
     severity: float = 1.0

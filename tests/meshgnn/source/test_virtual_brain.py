@@ -218,6 +218,38 @@ def test_other_planes(plane: str) -> None:
     assert (canvas.label == WHITE).sum() > 500
 
 
+def test_shuffled_areas_lie_elsewhere(brain: VirtualBrain) -> None:
+    shuffled = VirtualBrain.Config(seed=3, shuffle=True, **COARSE).build()
+    for one, two in zip(brain.hemispheres, shuffled.hemispheres):
+        assert np.array_equal(one.hemisphere.pial_mm, two.hemisphere.pial_mm)
+        assert (one.labels() == two.labels())[one.labels() < 30].mean() < 0.25
+        assert set(np.unique(one.labels())) == set(np.unique(two.labels()))
+
+
+def test_uniform_brain_has_one_profile() -> None:
+    plain = VirtualBrain.Config(seed=3, uniform=True, **COARSE).build()
+    profiles = plain.hemispheres[0].profiles
+    assert np.ptp(profiles.density[:30], axis=0).max() == 0
+    assert np.ptp(profiles.share[:30], axis=0).max() == 0
+
+
+def test_depth_in_the_picture_is_depth_in_space(brain: VirtualBrain, truth: Truth) -> None:
+    from scipy.spatial import cKDTree
+
+    cut = brain.cuts[20]
+    canvas = brain.paint(cut, brain.slices(cut))
+    for kind, low, high in (("pial", 0.0, 0.1), ("white", 0.9, 1.0)):
+        row, column = np.nonzero((canvas.depth >= low) & (canvas.depth <= high) & (canvas.label < 33))
+        points = truth.to_space(cut.index, row, column)
+        nodes = np.concatenate([truth.surfaces[side][kind].vertices_mm for side in "LR"])
+        other = np.concatenate(
+            [truth.surfaces[side]["pial" if kind == "white" else "white"].vertices_mm for side in "LR"]
+        )
+        near, far = cKDTree(nodes).query(points)[0], cKDTree(other).query(points)[0]
+        assert np.median(near) < 1.6  # nodes are 3 mm apart
+        assert (near < far).mean() > 0.8
+
+
 def test_bad_configs_are_told() -> None:
     with pytest.raises(InputError, match="pixel_um"):
         VirtualBrain.Config(pixel_um=0.0)
