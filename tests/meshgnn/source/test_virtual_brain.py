@@ -250,6 +250,16 @@ def test_depth_in_the_picture_is_depth_in_space(brain: VirtualBrain, truth: Trut
         assert (near < far).mean() > 0.8
 
 
+def test_without_severity_the_nominal_place_is_the_true_one(tmp_path: Path) -> None:
+    still = VirtualBrain.Config(seed=3, severity=0.0, hemispheres="R", faults=0, **COARSE).build()
+    stack = read_stack(still.write(tmp_path / "still"), space="virtual-03")
+    truth = read_truth(tmp_path / "still")
+    for section in stack.sections[::5]:
+        row, column = np.array([0.0, 57.0, 300.0]), np.array([3.0, 200.0, 11.0])
+        nominal = section.pixel_to_mm(row, column)
+        assert np.allclose(nominal, truth.to_space(section.index, row, column), atol=2e-4)
+
+
 def test_bad_configs_are_told() -> None:
     with pytest.raises(InputError, match="pixel_um"):
         VirtualBrain.Config(pixel_um=0.0)
