@@ -319,12 +319,15 @@ class Profiles:
     size_um2: Floats
 
 
-def draw_profiles(seed: int, hemisphere: str, *, effect: float, uniform: bool = False) -> Profiles:
+def draw_profiles(
+    seed: int, hemisphere: str, *, effect: float, contrast: float = 1.0, uniform: bool = False
+) -> Profiles:
     """Profiles of a brain's areas: prototype x the area's own touch x a random effect of this brain on this area.
 
     Args:
         effect: standard deviation of the log of the random factors on layer shares; densities and sizes vary by 0.5
             and 0.35 of it. Hemispheres share three quarters of the variance.
+        contrast: exponent on the area's own touch.
         uniform: the same profile everywhere: the control in which histology must tell nothing.
     """
     both, own = stream(seed, "profiles"), stream(seed, "profiles", hemisphere)
@@ -334,10 +337,10 @@ def draw_profiles(seed: int, hemisphere: str, *, effect: float, uniform: bool = 
         values = np.array([base.share, base.density, base.size_um2], dtype=np.float64)
         values[1] *= base.scale
         if not (uniform and spec.isocortex):
-            values[1] *= spec.scale
+            values[1] *= spec.scale**contrast
             for row, touch in enumerate((spec.share, spec.density, spec.size)):
                 for layer, factor in touch.items():
-                    values[row, layer - 1] *= factor
+                    values[row, layer - 1] *= factor**contrast
         noise = np.sqrt(0.75) * both.standard_normal((3, 7)) + 0.5 * own.standard_normal((3, 7))
         if not uniform:
             # One part per layer and one common to all layers (overall density, overall size).

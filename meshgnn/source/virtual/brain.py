@@ -86,6 +86,7 @@ class VirtualBrain:
         thickness_sd: float | None = None
         warp_mm: float | None = None
         size_mm: float | None = None
+        contrast: float | None = None
         profile_effect: float | None = None
         layer_noise: float | None = None
         shuffle: bool | None = None
@@ -146,7 +147,10 @@ class VirtualBrain:
                 self.seed, hemi.name, template.pial_mm, template.sphere,
                 warp_mm=settings.warp_mm, size_mm=settings.size_mm, shuffle=settings.shuffle,
             )  # fmt: skip
-            profiles = draw_profiles(self.seed, hemi.name, effect=settings.profile_effect, uniform=settings.uniform)
+            profiles = draw_profiles(
+                self.seed, hemi.name,
+                effect=settings.profile_effect, contrast=settings.contrast, uniform=settings.uniform,
+            )  # fmt: skip
             fine = subdivide(hemi, settings.subdivisions)
             built.append(furnish(fine, areas, profiles, self.seed, layer_noise=settings.layer_noise))
         self.hemispheres: tuple[Cortex, ...] = tuple(built)
