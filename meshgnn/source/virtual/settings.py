@@ -86,8 +86,8 @@ class Settings:
                 raise InputError(f"virtual brain: {name} must be above 0, got {getattr(self, name)}")
         for name in (
             "fold_mm", "thickness_sd", "warp_mm", "size_mm", "contrast", "profile_effect", "layer_noise", "texture",
-            "severity", "stain", "pose_mm", "pose_deg", "warp_section_mm", "tears", "folds", "position_jitter_mm", "annotation_mm",
-            "faults", "subdivisions",
+            "severity", "stain", "pose_mm", "pose_deg", "warp_section_mm", "tears", "folds", "position_jitter_mm",
+            "annotation_mm", "faults", "subdivisions",
         ):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise InputError(f"virtual brain: {name} must not be negative, got {getattr(self, name)}")
@@ -113,7 +113,7 @@ PRESETS: dict[str, Settings] = {
     "default": Settings(),
     "hard": Settings(
         tilt_deg=(8.0, 3.0, 2.0), severity=2.0, fold_mm=5.0, warp_mm=18.0, size_mm=6.0, contrast=1.4,
-        profile_effect=0.12, layer_noise=1.1, missing=0.06, damaged=0.03, position_jitter_mm=0.05, annotate_every=6, annotation_mm=0.8,
-        faults=10, deep_grey=True,
+        profile_effect=0.12, layer_noise=1.1, missing=0.06, damaged=0.03, position_jitter_mm=0.05, annotate_every=6,
+        annotation_mm=0.8, faults=10, deep_grey=True,
     ),
 }  # fmt: skip

@@ -11,10 +11,11 @@ from meshgnn.errors import InputError
 from meshgnn.source.sections import SectionImage, read_stack
 from meshgnn.source.virtual import VirtualBrain
 from meshgnn.source.virtual.annotate import KEYS, NOT_ISOCORTEX, area_table, choose_sections, polygons
-from meshgnn.source.virtual.areas import LAYOUT, isocortical_areas
+from meshgnn.source.virtual.areas import LAYOUT, isocortical_areas, lay_out
 from meshgnn.source.virtual.cut import OUTSIDE, WHITE
 from meshgnn.source.virtual.highres import BETZ, HighRes, describe
 from meshgnn.source.virtual.prototypes import PROTOTYPES
+from meshgnn.source.virtual.surfaces import read_template
 from meshgnn.source.virtual.truth import Truth, read_truth
 
 COARSE = {"preset": "quick", "pixel_um": 250.0, "spacing_mm": 4.0, "subdivisions": 0}
@@ -216,6 +217,14 @@ def test_other_planes(plane: str) -> None:
     canvas = brain.picture(cut).canvas
     assert (canvas.depth >= 0).sum() > 500
     assert (canvas.label == WHITE).sum() > 500
+
+
+def test_no_area_dies_out() -> None:
+    template = read_template(None, "L")
+    for seed in range(6):
+        fields = lay_out(seed, "L", template.pial_mm, template.sphere, warp_mm=18, size_mm=8)
+        held = np.bincount(fields.scores_mm(template.sphere).argmax(1), minlength=len(LAYOUT))
+        assert held.min() >= 0.004 * len(template.sphere)
 
 
 def test_shuffled_areas_lie_elsewhere(brain: VirtualBrain) -> None:
