@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from meshgnn.config import from_plain, override, to_plain
 from meshgnn.errors import InputError
 from meshgnn.source.sections import SectionImage, read_stack
 from meshgnn.source.virtual import VirtualBrain
@@ -309,3 +310,10 @@ def test_coordinates_alone_do_not_solve_an_unseen_brain() -> None:
     assert figures["coordinates_knn_macro_f1"] <= 0.52
     assert 0.4 <= figures["eta_squared"][3] <= 0.6
     assert all(0.05 <= value <= 0.25 for k, value in enumerate(figures["eta_squared"]) if k != 3)
+
+
+def test_config_travels_as_plain_data() -> None:
+    config = override(VirtualBrain.Config(), ["preset=hard", "tilt_deg=1,2,3", "pixel_um=100", "hemispheres=L"])
+    assert config.resolve().tilt_deg == (1.0, 2.0, 3.0)
+    assert config.resolve().severity == 2.0
+    assert from_plain(VirtualBrain.Config, json.loads(json.dumps(to_plain(config)))) == config
