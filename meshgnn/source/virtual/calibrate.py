@@ -45,15 +45,15 @@ def macro_f1(truth: npt.NDArray[np.integer], found: npt.NDArray[np.integer]) -> 
     return float(np.mean(scores))
 
 
-def calibration(preset: Preset, seeds: tuple[int, ...] = (1, 2, 3)) -> dict[str, Any]:
-    """Figures of a preset, means over the seeds' brains (nodes of the template mesh, no sections cut)."""
+def calibration(preset: Preset, seeds: tuple[int, ...] = (1, 2, 3), **knobs: Any) -> dict[str, Any]:
+    """Figures of a preset, means over the seeds' brains (nodes of the template mesh, no sections cut); `knobs` as in Config."""
     points: list[Floats] = []
     labels: list[npt.NDArray[np.int32]] = []
     weights: list[Floats] = []
     shares: list[Floats] = []
     depths: list[tuple[float, float]] = []
     for seed in seeds:
-        brain = VirtualBrain.Config(seed=seed, preset=preset, subdivisions=0).build()
+        brain = VirtualBrain.Config(seed=seed, preset=preset, subdivisions=0, **knobs).build()
         own = node_labels(brain)
         parts: list[list[Any]] = [[], [], [], []]
         for cortex in brain.hemispheres:

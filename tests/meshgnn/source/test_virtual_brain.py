@@ -310,6 +310,8 @@ def test_coordinates_alone_do_not_solve_an_unseen_brain() -> None:
     assert figures["coordinates_knn_macro_f1"] <= 0.52
     assert 0.4 <= figures["eta_squared"][3] <= 0.6
     assert all(0.05 <= value <= 0.25 for k, value in enumerate(figures["eta_squared"]) if k != 3)
+    shuffled = calibration("default", seeds=(1, 2), shuffle=True)
+    assert shuffled["coordinates_knn_macro_f1"] < 0.1
 
 
 def test_config_travels_as_plain_data() -> None:
