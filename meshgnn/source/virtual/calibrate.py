@@ -46,7 +46,13 @@ def macro_f1(truth: npt.NDArray[np.integer], found: npt.NDArray[np.integer]) -> 
 
 
 def calibration(preset: Preset, seeds: tuple[int, ...] = (1, 2, 3), **knobs: Any) -> dict[str, Any]:
-    """Figures of a preset, means over the seeds' brains (nodes of the template mesh, no sections cut); `knobs` as in Config."""
+    """Figures of a preset, means over the seeds' brains (nodes of the template mesh, no sections cut).
+
+    Args:
+        preset: of the brains.
+        seeds: one brain each.
+        knobs: further fields of `VirtualBrain.Config`.
+    """
     points: list[Floats] = []
     labels: list[npt.NDArray[np.int32]] = []
     weights: list[Floats] = []
