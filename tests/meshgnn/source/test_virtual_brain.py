@@ -13,8 +13,9 @@ from meshgnn.source.sections import SectionImage, read_stack
 from meshgnn.source.virtual import VirtualBrain
 from meshgnn.source.virtual.annotate import KEYS, NOT_ISOCORTEX, area_table, choose_sections, polygons
 from meshgnn.source.virtual.areas import LAYOUT, isocortical_areas, lay_out
+from meshgnn.source.virtual.cells import BETZ
 from meshgnn.source.virtual.cut import OUTSIDE, WHITE
-from meshgnn.source.virtual.highres import BETZ, HighRes, describe
+from meshgnn.source.virtual.highres import HighRes, describe
 from meshgnn.source.virtual.prototypes import PROTOTYPES
 from meshgnn.source.virtual.surfaces import read_template
 from meshgnn.source.virtual.truth import Truth, read_truth
