@@ -1,0 +1,207 @@
+"""The virtual brain: an individual's surfaces and areas, and what its sections show."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from meshgnn.errors import InputError
+from meshgnn.source.sections import AXES
+from meshgnn.source.virtual.areas import border_widths_mm, draw_profiles, lay_out
+from meshgnn.source.virtual.artefacts import Blemish, Warp, apply_blemishes, draw_blemishes, lose_part
+from meshgnn.source.virtual.cut import OUTSIDE, WHITE, Canvas, Slice, cut, draw, inside, plane_coordinates
+from meshgnn.source.virtual.faults import NUCLEI_MM, RADII_MM, draw_bridge, draw_nucleus, plant_bridges
+from meshgnn.source.virtual.fields import Floats, stream
+from meshgnn.source.virtual.laminae import Cortex, furnish
+from meshgnn.source.virtual.render import WHITE_DENSITY, WHITE_SIZE_UM2, Stain, grey, optical_density
+from meshgnn.source.virtual.settings import Settings
+from meshgnn.source.virtual.surfaces import deform, read_template, subdivide
+
+MARGIN_MM = 6.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cut:
+    """One section to be: where the plane lies and what happens to it.
+
+    Args:
+        index: running number over all cuts, lost ones included.
+        position_mm: true position; `noted_mm` the one written down.
+        fate: "good", "missing" or "damaged".
+        warp: plane to glass.
+        stain: how it took the stain.
+    """
+
+    index: int
+    position_mm: float
+    noted_mm: float
+    fate: str
+    warp: Warp
+    stain: Stain
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Picture:
+    """A rendered section: image [rows, columns] uint8, the truth drawn with it, its blemishes."""
+
+    image: npt.NDArray[np.uint8]
+    canvas: Canvas
+    blemishes: tuple[Blemish, ...]
+
+
+class Brain:
+    """A brain drawn from a seed, and its sections in memory; `VirtualBrain` adds the config and the files.
+
+    Attributes:
+        settings: the resolved knobs.
+        space: name of the brain's own space, RAS mm, origin in the middle of its bounding box.
+        hemispheres: `Cortex` of each hemisphere.
+        cuts: every cut, lost ones included.
+        shape: rows and columns of the images.
+        faults: bridges across sulci.
+        nuclei_mm: centres of deep grey nuclei, [N, 3].
+    """
+
+    def __init__(
+        self, settings: Settings, seed: int, *, sides: tuple[str, ...] = ("L", "R"), template: Path | None = None
+    ) -> None:
+        self.settings = settings
+        self.seed = seed
+        self.space = f"virtual-{seed:02d}"
+        templates = tuple(read_template(template, side) for side in sides)
+        mirror = np.array([[1.0 if side == "L" else -1.0, 1, 1] for side in sides])
+        moved, self.nuclei_mm = deform(
+            templates,
+            self.seed,
+            fold_mm=settings.fold_mm,
+            thickness_sd=settings.thickness_sd,
+            linear_scale=settings.shrinkage ** (-1 / 3),
+            tilt_deg=settings.tilt_deg,
+            landmarks_mm=(mirror[:, None] * NUCLEI_MM).reshape(-1, 3),
+        )
+        self.width_mm = border_widths_mm(self.seed)
+        built = []
+        for source, hemi in zip(templates, moved):
+            areas = lay_out(
+                self.seed, hemi.name, source.pial_mm, source.sphere,
+                warp_mm=settings.warp_mm, size_mm=settings.size_mm, shuffle=settings.shuffle,
+            )  # fmt: skip
+            profiles = draw_profiles(
+                self.seed, hemi.name,
+                effect=settings.profile_effect, contrast=settings.contrast, uniform=settings.uniform,
+            )  # fmt: skip
+            fine = subdivide(hemi, settings.subdivisions)
+            built.append(furnish(fine, areas, profiles, self.seed, layer_noise=settings.layer_noise))
+        self.hemispheres: tuple[Cortex, ...] = tuple(built)
+        self._planar: list[tuple[Floats, Floats]] = [
+            (
+                plane_coordinates(cortex.hemisphere.white_mm, settings.plane),
+                plane_coordinates(cortex.hemisphere.pial_mm, settings.plane),
+            )
+            for cortex in self.hemispheres
+        ]
+        everything = np.concatenate([pial for _, pial in self._planar])
+        size_mm = everything.max(0) - everything.min(0) + 2 * MARGIN_MM
+        pixel_mm = settings.pixel_um / 1000
+        self.shape = (int(np.ceil(size_mm[1] / pixel_mm)), int(np.ceil(size_mm[0] / pixel_mm)))
+        self.faults = plant_bridges(
+            tuple(cortex.hemisphere for cortex in self.hemispheres),
+            AXES[settings.plane][2], settings.faults, self.seed, settings.spacing_mm,
+        )  # fmt: skip
+        self.cuts = self._plan(float(everything[:, 2].min()), float(everything[:, 2].max()))
+
+    def _plan(self, low_mm: float, high_mm: float) -> tuple[Cut, ...]:
+        settings = self.settings
+        rng = stream(self.seed, "plan")
+        start = low_mm + settings.spacing_mm * rng.uniform(0.1, 0.9)
+        positions = np.arange(start, high_mm, settings.spacing_mm)
+        if len(positions) < 4:
+            raise InputError(f"virtual brain: spacing_mm {settings.spacing_mm:g} leaves {len(positions)} sections")
+        severity = settings.severity
+        cuts = []
+        for index, position in enumerate(positions):
+            own = stream(self.seed, "section", index)
+            lot = own.uniform()
+            missing, damaged = min(settings.missing * severity, 0.5), min(settings.damaged * severity, 0.5)
+            fate = "missing" if lot < missing else "damaged" if lot < missing + damaged else "good"
+            jitter = float(np.clip(settings.position_jitter_mm * severity * own.standard_normal(), -1, 1))
+            jitter = float(np.clip(jitter, -0.3 * settings.spacing_mm, 0.3 * settings.spacing_mm))
+            cuts.append(
+                Cut(
+                    index=index,
+                    position_mm=float(position),
+                    noted_mm=round(float(position) + jitter, 4),
+                    fate=fate,
+                    warp=Warp.draw(own, settings),
+                    stain=Stain.draw(own, settings.stain * severity),
+                )
+            )
+        return tuple(cuts)
+
+    def slices(self, cut_: Cut) -> list[Slice]:
+        """The cut through every hemisphere, in plane coordinates."""
+        return [
+            cut(white, pial, cortex.hemisphere.faces, cut_.position_mm)
+            for (white, pial), cortex in zip(self._planar, self.hemispheres)
+        ]
+
+    def to_pixels(self, warp: Warp, points_mm: Floats) -> Floats:
+        """Pixels (column, row) [..., 2] of plane points [..., 2]: warped, the frame's centre in the image's centre."""
+        centre = np.array([(self.shape[1] - 1) / 2, (self.shape[0] - 1) / 2])
+        return warp.forward(points_mm) * (1000 / self.settings.pixel_um) + centre
+
+    def paint(self, cut_: Cut, slices: list[Slice], scores: list[Any] | None = None) -> Canvas:
+        """What the section shows, before stain and damage.
+
+        Args:
+            scores: other area scores per hemisphere to label by (a mapper's).
+        """
+        canvas = Canvas.blank(self.shape)
+        for k, (part, cortex) in enumerate(zip(slices, self.hemispheres)):
+            corners = self.to_pixels(cut_.warp, part.corners_mm)
+            draw(canvas, part, corners, cortex, self.width_mm, None if scores is None else scores[k])
+        for part in slices:
+            white = inside(self.to_pixels(cut_.warp, part.white_mm), self.shape) & (canvas.label == OUTSIDE)
+            canvas.label[white] = WHITE
+            canvas.density[white] = WHITE_DENSITY
+            canvas.size_um2[white] = WHITE_SIZE_UM2
+        self._add_faults(canvas, cut_)
+        return canvas
+
+    def _add_faults(self, canvas: Canvas, cut_: Cut) -> None:
+        settings = self.settings
+        pixel_mm = settings.pixel_um / 1000
+        for bridge in self.faults:
+            ends = plane_coordinates(np.array([bridge.start_mm, bridge.end_mm]), settings.plane)
+            if abs(ends[:, 2].mean() - cut_.position_mm) < bridge.reach_mm:
+                start, end = self.to_pixels(cut_.warp, ends[:, :2])
+                draw_bridge(canvas, start, end, bridge.radius_mm / pixel_mm)
+        if settings.deep_grey:
+            centres = plane_coordinates(self.nuclei_mm, settings.plane)
+            radii = np.abs(plane_coordinates(RADII_MM, settings.plane)) * settings.shrinkage ** (-1 / 3)
+            for k, centre in enumerate(centres):
+                radius = radii[k % len(radii)]
+                off = (cut_.position_mm - centre[2]) / radius[2]
+                if abs(off) < 1:
+                    place = self.to_pixels(cut_.warp, centre[None, :2])[0]
+                    draw_nucleus(canvas, place, radius[:2] / pixel_mm, float(np.sqrt(1 - off * off)))
+
+    def picture(self, cut_: Cut, slices: list[Slice] | None = None) -> Picture:
+        """Render a section, whether it is going to be annotated or not."""
+        slices = self.slices(cut_) if slices is None else slices
+        settings = self.settings
+        rng = stream(self.seed, "render", cut_.index)
+        canvas = self.paint(cut_, slices)
+        density = optical_density(
+            canvas, cut_.stain, rng,
+            pixel_um=settings.pixel_um, thickness_um=settings.thickness_um, texture=settings.texture,
+        )  # fmt: skip
+        outline = self.to_pixels(cut_.warp, np.concatenate([part.pial_mm for part in slices]))
+        inner = self.to_pixels(cut_.warp, np.concatenate([part.white_mm for part in slices]))
+        blemishes = draw_blemishes(rng, outline, inner, settings)
+        apply_blemishes(density, blemishes)
+        if cut_.fate == "damaged":
+            lose_part(density, rng)
+        return Picture(image=grey(density, cut_.stain), canvas=canvas, blemishes=blemishes)
