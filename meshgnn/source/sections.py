@@ -1,0 +1,425 @@
+"""Histological sections on disk: the records of a stack, and windows read straight from TIFF tiles.
+
+A stack is a folder with `sections.csv` beside the images, one row per section:
+
+    file,index,position_mm,pixel_um,thickness_um,usable[,plane][,mirrored][,flags]
+
+`file` is relative to the folder. `position_mm` is measured along the cutting axis and grows with `index` (never
+index x thickness: sections get lost). `plane` is coronal (default), sagittal or horizontal; `mirrored` marks sections
+mounted upside down; `flags` holds quality remarks parted by `;`. Other columns are ignored.
+
+Pixel (row, column) counts centres from 0. Before any alignment the centre of every image lies on the cutting axis;
+stack space is RAS in mm:
+
+    plane        column grows to   row grows to    position grows to
+    coronal      right   (+x)      inferior (-z)   anterior (+y)
+    sagittal     anterior (+y)     inferior (-z)   right    (+x)
+    horizontal   right   (+x)      posterior (-y)  superior (+z)
+"""
+
+import csv
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from meshgnn.errors import InputError
+from meshgnn.mesh.record import frozen
+
+Plane = Literal["coronal", "sagittal", "horizontal"]
+TABLE = "sections.csv"
+NEEDED = ("file", "index", "position_mm", "pixel_um", "thickness_um", "usable")
+
+# Unit vectors (column, row, position) of each plane, RAS.
+AXES: dict[str, npt.NDArray[np.float64]] = {
+    "coronal": np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]]),
+    "sagittal": np.array([[0, 1.0, 0], [0, 0, -1.0], [1.0, 0, 0]]),
+    "horizontal": np.array([[1.0, 0, 0], [0, -1.0, 0], [0, 0, 1.0]]),
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class Section:
+    """One section.
+
+    Args:
+        path: of the image.
+        index: running number; gaps are lost sections.
+        position_mm: along the cutting axis.
+        pixel_um: width of a pixel.
+        thickness_um: of the cut.
+        shape: rows and columns of the image.
+        plane: of the cut.
+        usable: False for a section that is damaged beyond use.
+        mirrored: mounted upside down; `open_section` turns its columns round.
+        flags: quality remarks.
+        to_space: [3, 3] float64, maps (column_px, row_px, 1) to RAS mm; from plane, position and image centre if
+            absent. Alignment replaces it.
+    """
+
+    path: Path
+    index: int
+    position_mm: float
+    pixel_um: float
+    thickness_um: float
+    shape: tuple[int, int]
+    plane: Plane = "coronal"
+    usable: bool = True
+    mirrored: bool = False
+    flags: tuple[str, ...] = ()
+    to_space: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
+
+    def __post_init__(self) -> None:
+        where = f"section {self.index} ({self.path.name})"
+        if not (np.isfinite(self.pixel_um) and self.pixel_um > 0):
+            raise InputError(f"{where}: pixel_um must be above 0, got {self.pixel_um}")
+        if not (np.isfinite(self.thickness_um) and self.thickness_um > 0):
+            raise InputError(f"{where}: thickness_um must be above 0, got {self.thickness_um}")
+        if not np.isfinite(self.position_mm):
+            raise InputError(f"{where}: position_mm must be a number, got {self.position_mm}")
+        if self.plane not in AXES:
+            raise InputError(f"{where}: plane must be one of {', '.join(AXES)}, got {self.plane!r}")
+        if min(self.shape) < 1:
+            raise InputError(f"{where}: the image is empty ({self.shape[0]} x {self.shape[1]})")
+        matrix = np.asarray(self.to_space, dtype=np.float64)
+        if matrix.size == 0:
+            matrix = nominal_transform(self.plane, self.position_mm, self.pixel_um, self.shape)
+        if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
+            raise InputError(f"{where}: the 2D to 3D transform must be a finite 3 x 3 matrix")
+        object.__setattr__(self, "to_space", frozen(matrix, np.float64))
+
+    @property
+    def normal(self) -> npt.NDArray[np.float64]:
+        """Unit vector [3] along the cutting axis."""
+        return AXES[self.plane][2]
+
+    def pixel_to_mm(self, row_px: npt.ArrayLike, column_px: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """RAS mm [..., 3] of pixel centres."""
+        row, column = np.broadcast_arrays(np.asarray(row_px, np.float64), np.asarray(column_px, np.float64))
+        m = self.to_space
+        return column[..., None] * m[:, 0] + row[..., None] * m[:, 1] + m[:, 2]
+
+    def mm_to_pixel(
+        self, points_mm: npt.ArrayLike
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Row, column (float px) and signed distance to the section plane (mm) of points [..., 3]."""
+        m = self.to_space
+        normal = np.cross(m[:, 0], m[:, 1])
+        normal = normal / np.linalg.norm(normal) * np.sign(normal @ self.normal or 1.0)
+        inverse = np.linalg.inv(np.column_stack([m[:, 0], m[:, 1], normal]))
+        local = (np.asarray(points_mm, np.float64) - m[:, 2]) @ inverse.T
+        return local[..., 1], local[..., 0], local[..., 2]
+
+
+def nominal_transform(
+    plane: str, position_mm: float, pixel_um: float, shape: tuple[int, int]
+) -> npt.NDArray[np.float64]:
+    """[3, 3] matrix from (column_px, row_px, 1) to RAS mm with the image centre on the cutting axis."""
+    column, row, along = AXES[plane]
+    step = pixel_um / 1000
+    corner = along * position_mm - column * step * (shape[1] - 1) / 2 - row * step * (shape[0] - 1) / 2
+    return np.column_stack([column * step, row * step, corner])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class SectionStack:
+    """The sections of one brain in cutting order, checked: indices distinct, positions increasing, one plane.
+
+    Args:
+        sections: N sections.
+        space: name of the coordinate space.
+        folder: where they came from.
+    """
+
+    sections: tuple[Section, ...]
+    space: str
+    folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        sections = tuple(sorted(self.sections, key=lambda section: section.index))
+        where = str(self.folder / TABLE) if self.folder else "stack"
+        if not sections:
+            raise InputError(f"{where}: no sections; list at least one image")
+        for before, after in pairwise(sections):
+            if before.index == after.index:
+                raise InputError(
+                    f"{where}: index {after.index} stands twice ({before.path.name}, {after.path.name}); "
+                    "number each section once"
+                )
+            if after.position_mm <= before.position_mm:
+                raise InputError(
+                    f"{where}: position_mm does not increase from section {before.index} ({before.position_mm:g}) to "
+                    f"{after.index} ({after.position_mm:g}); put the true positions along the cutting axis"
+                )
+        planes = sorted({section.plane for section in sections})
+        if len(planes) > 1:
+            raise InputError(f"{where}: sections cut in different planes ({', '.join(planes)}); split the stack")
+        if not self.space:
+            raise InputError(f"{where}: a stack must name its coordinate space")
+        object.__setattr__(self, "sections", sections)
+
+    def __len__(self) -> int:
+        return len(self.sections)
+
+    def __iter__(self) -> Iterator[Section]:
+        return iter(self.sections)
+
+    @property
+    def positions_mm(self) -> npt.NDArray[np.float64]:
+        """[N] positions along the cutting axis."""
+        return np.array([section.position_mm for section in self.sections])
+
+    @property
+    def plane(self) -> Plane:
+        return self.sections[0].plane
+
+    @property
+    def pixel_um(self) -> float:
+        """The finest pixel size in the stack; single sections may differ."""
+        return min(section.pixel_um for section in self.sections)
+
+    @property
+    def spacing_mm(self) -> float:
+        """Median distance between neighbours."""
+        if len(self) < 2:
+            raise InputError(f"{self.folder or 'stack'}: one section has no spacing; at least two are needed")
+        return float(np.median(np.diff(self.positions_mm)))
+
+    def usable(self) -> "SectionStack":
+        """The stack without the sections marked unusable."""
+        kept = tuple(section for section in self.sections if section.usable)
+        if not kept:
+            raise InputError(f"{self.folder or 'stack'}: no section is usable; check the column `usable` of {TABLE}")
+        return replace(self, sections=kept)
+
+    def at(self, index: int) -> Section:
+        """The section numbered `index`."""
+        for section in self.sections:
+            if section.index == index:
+                return section
+        raise InputError(f"{self.folder or 'stack'}: there is no section {index}")
+
+    def nearest(self, position_mm: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """For positions [...] along the cutting axis, the place [...] (0..N-1) of the nearest section."""
+        wanted = np.asarray(position_mm, np.float64)
+        middle = (self.positions_mm[1:] + self.positions_mm[:-1]) / 2
+        return np.searchsorted(middle, wanted).astype(np.int64)
+
+
+def read_stack(
+    folder: Path, *, space: str = "", minimum: int = 2, mirrored: Literal["refuse", "turn"] = "refuse"
+) -> SectionStack:
+    """Read a stack folder: `sections.csv` and the header of every image (no pixels).
+
+    Args:
+        folder: with `sections.csv` and images.
+        space: name of the stack's coordinate space; the folder's name if empty.
+        minimum: fewer sections than this are an error (a volume needs two; a single image can be read with 1).
+        mirrored: what to do with sections marked as mirrored: refuse, or turn their columns round when read.
+
+    Raises:
+        InputError: no folder or table, a missing or repeated column, a value that is not a number, an image that is
+            missing, truncated or no TIFF, repeated indices, positions that do not increase, mirrored sections.
+    """
+    folder = Path(folder)
+    table = folder / TABLE
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    if not table.is_file():
+        raise InputError(f"{folder}: no {TABLE} here; a stack needs one with columns {','.join(NEEDED)}")
+    with table.open(newline="", encoding="utf-8-sig") as handle:
+        reader = csv.DictReader(handle)
+        columns = [str(name).strip() for name in reader.fieldnames or ()]
+        reader.fieldnames = columns
+        missing = [name for name in NEEDED if name not in columns]
+        if missing:
+            raise InputError(f"{table}: column {missing[0]!r} is missing; needed are {','.join(NEEDED)}")
+        rows = [row for row in reader if any((value or "") for value in row.values() if not isinstance(value, list))]
+    if not rows:
+        raise InputError(f"{table}: no sections; add one line per image")
+    if len(rows) < minimum:
+        raise InputError(f"{table}: {len(rows)} section, at least {minimum} are needed to build a volume")
+    sections = tuple(_section(folder, table, line, row) for line, row in enumerate(rows, start=2))
+    turned = [section.index for section in sections if section.mirrored]
+    if turned and mirrored == "refuse":
+        raise InputError(
+            f"{table}: sections {', '.join(map(str, turned))} are marked as mirrored; flip these images and clear the "
+            "mark, or read with mirrored='turn'"
+        )
+    return SectionStack(sections=sections, space=space or folder.resolve().name, folder=folder)
+
+
+def _section(folder: Path, table: Path, line: int, row: dict[str, Any]) -> Section:
+    def number(name: str, kind: type) -> Any:
+        text = str(row.get(name) or "").strip()
+        try:
+            return kind(text)
+        except ValueError:
+            raise InputError(f"{table}, line {line}: {name} is {text!r}, not a number") from None
+
+    def mark(name: str, absent: bool) -> bool:
+        text = str(row.get(name) or "").strip().lower()
+        if text in ("", "1", "true", "yes", "0", "false", "no"):
+            return absent if text == "" else text in ("1", "true", "yes")
+        raise InputError(f"{table}, line {line}: {name} is {text!r}; write 1 or 0")
+
+    file = str(row.get("file") or "").strip()
+    path = folder / file
+    if not file or not path.is_file():
+        raise InputError(f"{table}, line {line}: the file {file!r} does not exist; correct the name or drop the line")
+    with SectionImage(path) as image:
+        shape = image.shape
+    plane = str(row.get("plane") or "coronal").strip().lower()
+    if plane not in AXES:
+        raise InputError(f"{table}, line {line}: plane is {plane!r}; write one of {', '.join(AXES)}")
+    return Section(
+        path=path,
+        index=number("index", int),
+        position_mm=number("position_mm", float),
+        pixel_um=number("pixel_um", float),
+        thickness_um=number("thickness_um", float),
+        shape=shape,
+        plane=plane,  # type: ignore[arg-type]  # checked above
+        usable=mark("usable", True),
+        mirrored=mark("mirrored", False),
+        flags=tuple(flag.strip() for flag in str(row.get("flags") or "").split(";") if flag.strip()),
+    )
+
+
+class SectionImage:
+    """An open TIFF whose windows are read by decoding only the tiles (or strips) they touch.
+
+    Reads go through `os.pread`: several threads may share one image. Grey images of 8 or 16 bit (or float) keep their
+    type; RGB becomes luminance (Rec. 601).
+
+    Raises:
+        InputError: no TIFF, or cut short.
+    """
+
+    def __init__(self, path: Path, *, mirrored: bool = False) -> None:
+        import tifffile
+
+        self.path = Path(path)
+        self.mirrored = mirrored
+        try:
+            self._file = tifffile.TiffFile(self.path)
+        except (tifffile.TiffFileError, ValueError, OSError) as error:
+            raise InputError(f"{self.path}: cannot be read as a TIFF ({error}); export it again") from None
+        try:
+            self._page: Any = self._file.pages[0]
+            self._check()
+        except InputError:
+            self._file.close()
+            raise
+        except (IndexError, tifffile.TiffFileError, ValueError, KeyError, AttributeError) as error:
+            self._file.close()
+            raise InputError(f"{self.path}: holds no readable image ({error}); export it again") from None
+        self._handle = os.open(self.path, os.O_RDONLY)
+
+    def _check(self) -> None:
+        page = self._page
+        size = self.path.stat().st_size
+        needed = max((o + n for o, n in zip(page.dataoffsets, page.databytecounts)), default=0)
+        if not page.dataoffsets or needed > size:
+            raise InputError(f"{self.path}: truncated, {size} bytes where {needed} are needed; copy the file again")
+        if page.samplesperpixel not in (1, 3, 4) or page.imagedepth != 1:
+            raise InputError(f"{self.path}: {page.shape} is neither a grey nor an RGB image")
+        if page.samplesperpixel > 1 and page.planarconfig != 1:
+            raise InputError(f"{self.path}: colour planes stored apart are not read; save it with interleaved RGB")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return int(self._page.imagelength), int(self._page.imagewidth)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self._page.dtype)
+
+    @property
+    def tile_shape(self) -> tuple[int, int]:
+        """Rows and columns of a tile, or of a strip."""
+        if self._page.is_tiled:
+            return int(self._page.tilelength), int(self._page.tilewidth)
+        return min(int(self._page.rowsperstrip), self.shape[0]), self.shape[1]
+
+    def window(self, row: int, column: int, height: int, width: int, fill: float = 0) -> npt.NDArray[Any]:
+        """Pixels [height, width] from (row, column) on; `fill` where the window leaves the image."""
+        out = np.full((height, width), fill, self.dtype)
+        rows, columns = self.shape
+        start = columns - column - width if self.mirrored else column
+        tall, wide = self.tile_shape
+        across = -(-columns // wide)
+        top, bottom = max(row, 0), min(row + height, rows)
+        left, right = max(start, 0), min(start + width, columns)
+        for tile_row in range(top // tall, -(-bottom // tall) if bottom > top else 0):
+            for tile_column in range(left // wide, -(-right // wide) if right > left else 0):
+                tile = self.tile(tile_row * across + tile_column)
+                y, x = tile_row * tall, tile_column * wide
+                r0, r1 = max(top, y), min(bottom, y + tile.shape[0])
+                c0, c1 = max(left, x), min(right, x + tile.shape[1])
+                if r1 > r0 and c1 > c0:
+                    out[r0 - row : r1 - row, c0 - start : c1 - start] = tile[r0 - y : r1 - y, c0 - x : c1 - x]
+        return np.ascontiguousarray(out[:, ::-1]) if self.mirrored else out
+
+    def tile(self, number: int) -> npt.NDArray[Any]:
+        """Decoded tile or strip `number` (row-major), cropped to the image, as stored (never turned round)."""
+        page = self._page
+        count = page.databytecounts[number]
+        data = os.pread(self._handle, count, page.dataoffsets[number]) if count else None
+        try:
+            decoded, _, shape = page.decode(data, number, jpegtables=page.jpegtables)
+        except Exception as error:
+            raise InputError(f"{self.path}: tile {number} cannot be decoded ({error}); copy the file again") from None
+        if decoded is None:
+            return np.zeros((shape[1], shape[2]), self.dtype)
+        tile = decoded[0, : shape[1], : shape[2]]
+        if tile.shape[-1] == 1:
+            return tile[..., 0]
+        grey = tile[..., :3] @ np.array([0.299, 0.587, 0.114])
+        return np.round(grey).astype(self.dtype) if self.dtype.kind == "u" else grey.astype(self.dtype)
+
+    def read(self) -> npt.NDArray[Any]:
+        """The whole image [rows, columns]."""
+        return self.window(0, 0, *self.shape)
+
+    def close(self) -> None:
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+        self._file.close()
+
+    def __enter__(self) -> "SectionImage":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_section(section: Section) -> SectionImage:
+    """The section's image; a mirrored section is read with its columns turned round."""
+    return SectionImage(section.path, mirrored=section.mirrored)
+
+
+def write_tiff(
+    path: Path, image: npt.NDArray[Any], pixel_um: float, *, tile: int = 256, compressed: bool = True
+) -> None:
+    """Write a grey image [rows, columns] as a tiled TIFF (zstd or raw), with its resolution; same image, same bytes."""
+    import tifffile
+
+    tifffile.imwrite(
+        path,
+        image,
+        tile=(tile, tile),
+        compression="zstd" if compressed else None,
+        compressionargs={"level": 3} if compressed else None,
+        photometric="minisblack",
+        resolution=(1e4 / pixel_um, 1e4 / pixel_um),
+        resolutionunit="CENTIMETER",
+        metadata=None,
+        software="meshgnn",
+    )
