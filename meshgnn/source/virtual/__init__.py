@@ -1,0 +1,5 @@
+"""The virtual brain: histological sections cut from a real cortical surface, with everything true kept beside them."""
+
+from meshgnn.source.virtual.brain import VirtualBrain
+
+__all__ = ["VirtualBrain"]

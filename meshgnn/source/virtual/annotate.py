@@ -1,0 +1,129 @@
+"""What a brain mapper would hand over: which sections to annotate, label images, polygons."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from meshgnn.errors import InputError
+from meshgnn.source.virtual.areas import ISOCORTEX, LAYOUT, RADIUS_MM
+from meshgnn.source.virtual.cut import Slice
+from meshgnn.source.virtual.fields import SmoothField, flow_on_sphere
+from meshgnn.source.virtual.laminae import Cortex, Reals
+
+KEYS = np.zeros(256, np.uint8)  # label-file key of every canvas label
+KEYS[: len(LAYOUT)] = np.where(ISOCORTEX[:-1], np.cumsum(ISOCORTEX[:-1]), 0)
+NOT_ISOCORTEX = int(ISOCORTEX.sum()) + 1
+KEYS[: len(LAYOUT) + 1][~ISOCORTEX] = NOT_ISOCORTEX
+COVERED_MM2 = 1.0  # an area crosses a section if it shows at least this much there
+
+
+def choose_sections(
+    shown_mm2: npt.NDArray[np.floating], usable: npt.NDArray[np.bool_], every: int, names: list[str]
+) -> npt.NDArray[np.int64]:
+    """Every n-th usable section, in the phase that misses least, plus as few more as bring every area to two.
+
+    Args:
+        shown_mm2: [N, Q] how much of every area (of each hemisphere) every section shows.
+        usable: [N].
+        every: n.
+        names: Q names, for the error.
+
+    Raises:
+        InputError: an area shows on fewer than two usable sections at all.
+    """
+    able = np.flatnonzero(usable)
+    crosses = shown_mm2 >= COVERED_MM2
+    short = crosses[able].sum(0) < 2
+    if short.any():
+        raise InputError(
+            f"virtual brain: area {names[int(short.argmax())]} crosses fewer than two sections; "
+            "choose a smaller spacing_mm"
+        )
+    phases = [able[start::every] for start in range(min(every, len(able)))]
+    lacking = [int(np.maximum(2 - crosses[phase].sum(0), 0).sum()) for phase in phases]
+    chosen = set(phases[int(np.argmin(lacking))].tolist())
+    while True:
+        lack = crosses[sorted(chosen)].sum(0) < 2
+        if not lack.any():
+            return np.array(sorted(chosen), np.int64)
+        rest = np.array([k for k in able if k not in chosen])
+        gain = crosses[rest][:, lack].sum(1) + 1e-6 * np.minimum(shown_mm2[rest][:, lack], 100).sum(1)
+        chosen.add(int(rest[int(gain.argmax())]))
+
+
+def mapper_scores(cortex: Cortex, part: Slice, rng: np.random.Generator, error_mm: float) -> Reals:
+    """Area scores [V, K] as a mapper sees them on one section: the layout shifted by a smooth error along the cortex.
+
+    Only the nodes that the slice touches are filled in.
+    """
+    scores = cortex.scores_mm.copy()
+    if error_mm > 0 and len(part.face):
+        nodes = np.unique(cortex.hemisphere.faces[part.face])
+        error = SmoothField.draw(rng, scale_mm=5, sd=error_mm / np.sqrt(2), channels=3, waves=32)
+        moved = flow_on_sphere(cortex.hemisphere.sphere[nodes], error, RADIUS_MM, steps=1)
+        scores[nodes] = cortex.fields.scores_mm(moved)
+    return scores
+
+
+def polygons(labels: npt.NDArray[np.uint8], names: dict[int, str], *, coarse: int = 4) -> dict[str, Any]:
+    """GeoJSON FeatureCollection of a label image [rows, columns]; coordinates are (column, row) in pixels.
+
+    Outlines are taken on every `coarse`-th pixel and thinned to half that tolerance; islands are MultiPolygons.
+    """
+    from skimage import measure
+
+    features = []
+    small = labels[::coarse, ::coarse]
+    for key in np.unique(small[small > 0]).tolist():
+        rows, columns = np.nonzero(small == key)
+        r0, c0 = rows.min(), columns.min()
+        patch = np.zeros((rows.max() - r0 + 3, columns.max() - c0 + 3), np.float32)
+        patch[rows - r0 + 1, columns - c0 + 1] = 1
+        outer, holes = [], []
+        for line in measure.find_contours(patch, 0.5):
+            ring = measure.approximate_polygon(line, 0.5)
+            if len(ring) < 4:
+                continue
+            points = np.round((ring[:, ::-1] - 1 + [c0, r0]) * coarse, 1)
+            area = float(np.sum(points[:-1, 0] * points[1:, 1] - points[1:, 0] * points[:-1, 1]) / 2)
+            (outer if area < 0 else holes).append(points)
+        if not outer:
+            continue
+        if holes and len(outer) and _span(holes) > _span(outer):
+            outer, holes = holes, outer
+        rings = [[ring.tolist()] for ring in outer]
+        for hole in holes:
+            around = [k for k, ring in enumerate(outer) if measure.points_in_poly(hole[:1], ring)[0]]
+            if around:
+                rings[around[0]].append(hole.tolist())
+        features.append(
+            {
+                "type": "Feature",
+                "properties": {"key": key, "name": names[key]},
+                "geometry": {"type": "MultiPolygon", "coordinates": rings},
+            }
+        )
+    return {"type": "FeatureCollection", "features": features}
+
+
+def _span(rings: list[npt.NDArray[np.float64]]) -> float:
+    return float(max(np.ptp(ring, axis=0).max() for ring in rings))
+
+
+def write_polygons(path: Path, collection: dict[str, Any]) -> None:
+    path.write_text(json.dumps(collection, separators=(",", ":")) + "\n", encoding="utf-8")
+
+
+def area_table() -> list[dict[str, Any]]:
+    """Keys, names and colours of the label images; the last key gathers what is not isocortex."""
+    from meshgnn.source.virtual.areas import isocortical_areas
+
+    areas = isocortical_areas()
+    table: list[dict[str, Any]] = [
+        {"key": key, "name": name, "colour": [round(float(c), 3) for c in colour], "isocortex": True}
+        for key, name, colour in zip(areas.keys, areas.names, areas.colours)
+    ]
+    return [*table, {"key": NOT_ISOCORTEX, "name": "not isocortex", "colour": [0.6, 0.6, 0.6, 1.0], "isocortex": False}]

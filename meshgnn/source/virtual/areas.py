@@ -1,0 +1,342 @@
+"""Where areas lie: score fields on a sphere, warped per brain and hemisphere independently of the folds.
+
+Every area is a short polyline on the sphere; its score at a point is minus the distance to the polyline plus the
+area's own weight. The area with the highest score holds the point, so borders are level sets of continuous fields and
+know nothing of mesh edges. A brain draws other weights (areas grow and shrink) and carries the whole layout along a
+random flow on the sphere, drawn apart from the deformation of the folds.
+
+Seed points are approximate places on the left pial surface of fsaverage in RAS mm, set by hand from standard atlases
+(A: approximation); x is mirrored for the right hemisphere.
+"""
+
+from dataclasses import dataclass, field
+
+import numba
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from meshgnn.graph import Areas
+from meshgnn.source.virtual.fields import Floats, SmoothField, flow_on_sphere, stream
+from meshgnn.source.virtual.prototypes import LAYERS, PROTOTYPES
+
+# Great circles on a sphere of this radius are about as long as the ways on fsaverage5's midsurface (71,000 mm^2).
+RADIUS_MM = 75.0
+
+Point = tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AreaSpec:
+    """An area of the layout.
+
+    Args:
+        name: of the class.
+        prototype: key of PROTOTYPES.
+        points_mm: polyline of seed points on the left pial surface, RAS.
+        weight_mm: how far it pushes its borders outwards.
+        share, density, size: factors per layer on the prototype (empty = 1), the area's own touch.
+        sharp: borders within 0.4 mm rather than 1-3 mm.
+        isocortex: False for allocortex, which is drawn but not mapped.
+    """
+
+    name: str
+    prototype: str
+    points_mm: tuple[Point, ...]
+    weight_mm: float = 0.0
+    share: dict[int, float] = field(default_factory=dict)
+    density: dict[int, float] = field(default_factory=dict)
+    size: dict[int, float] = field(default_factory=dict)
+    scale: float = 1.0
+    sharp: bool = False
+    isocortex: bool = True
+
+
+# Keys of share, density and size are layers 1-6.
+LAYOUT: tuple[AreaSpec, ...] = (
+    AreaSpec(
+        name="4",
+        prototype="FA",
+        points_mm=((-8, -26, 66), (-24, -24, 66), (-38, -17, 58), (-50, -7, 44), (-58, 0, 26)),
+        weight_mm=1,
+    ),
+    AreaSpec(
+        name="3b",
+        prototype="PB",
+        points_mm=((-10, -38, 68), (-28, -34, 62), (-44, -25, 52), (-56, -16, 40), (-61, -10, 24)),
+        weight_mm=-1,
+        sharp=True,
+    ),
+    AreaSpec(
+        name="1/2",
+        prototype="PE",
+        points_mm=((-18, -48, 70), (-34, -42, 62), (-50, -32, 52), (-61, -22, 36)),
+        share={3: 0.9, 4: 1.2, 1: 1.1},
+        density={2: 1.1, 4: 1.05},
+        scale=1.08,
+    ),
+    AreaSpec(
+        name="6d",
+        prototype="FBm",
+        points_mm=((-18, -6, 70), (-30, -2, 62), (-42, 4, 52)),
+        share={3: 1.15, 6: 0.85, 4: 1.5},
+        size={3: 1.12},
+    ),
+    AreaSpec(name="6m", prototype="FBm", points_mm=((-6, -10, 66), (-6, 6, 62), (-8, 16, 60))),
+    AreaSpec(
+        name="8",
+        prototype="FD",
+        points_mm=((-8, 34, 50), (-22, 28, 52), (-38, 20, 46)),
+        share={4: 0.6, 5: 1.2},
+        size={5: 1.1},
+        scale=0.95,
+    ),
+    AreaSpec(name="46", prototype="FD", points_mm=((-38, 40, 26), (-30, 50, 22), (-44, 28, 32)), density={4: 1.1}),
+    AreaSpec(name="9", prototype="FD", points_mm=((-6, 54, 32), (-16, 52, 36), (-6, 56, 18)), scale=0.86),
+    AreaSpec(name="10", prototype="FE", points_mm=((-22, 64, 4), (-8, 64, -4), (-36, 58, 0)), weight_mm=1),
+    AreaSpec(
+        name="44",
+        prototype="FD",
+        points_mm=((-54, 12, 12), (-54, 10, 26)),
+        share={4: 0.5, 3: 1.1},
+        size={3: 1.18, 5: 1.05},
+        weight_mm=1,
+    ),
+    AreaSpec(
+        name="45",
+        prototype="FD",
+        points_mm=((-52, 30, 4), (-54, 26, 16)),
+        share={4: 1.35},
+        size={3: 1.1},
+        scale=1.04,
+        weight_mm=1,
+    ),
+    AreaSpec(name="47", prototype="FE", points_mm=((-44, 34, -12), (-30, 32, -18)), size={3: 1.12}, scale=0.92),
+    AreaSpec(name="11", prototype="FE", points_mm=((-8, 30, -24), (-18, 48, -18)), share={4: 0.6, 2: 1.2}, scale=0.97),
+    AreaSpec(
+        name="24",
+        prototype="IA",
+        points_mm=((-5, 34, 14), (-5, 20, 28), (-5, 38, -2), (-5, 2, 38)),
+        share={5: 1.2},
+        density={5: 1.12},
+        weight_mm=1,
+    ),
+    AreaSpec(
+        name="23",
+        prototype="PE",
+        points_mm=((-5, -46, 28), (-5, -28, 40), (-7, -54, 16)),
+        share={4: 0.7, 5: 1.15},
+        density={2: 1.15, 4: 1.1},
+        scale=1.06,
+    ),
+    AreaSpec(name="Ia", prototype="IA", points_mm=((-36, 14, -6), (-38, 4, -12)), weight_mm=1),
+    AreaSpec(name="Ig", prototype="PF", points_mm=((-38, -6, 8), (-37, -18, 8), (-37, 8, 6)), share={6: 1.2}),
+    AreaSpec(name="7", prototype="PE", points_mm=((-16, -62, 64), (-30, -58, 60), (-10, -54, 66))),
+    AreaSpec(name="PF", prototype="PF", points_mm=((-60, -34, 32), (-60, -28, 22), (-54, -44, 46))),
+    AreaSpec(name="PG", prototype="PF", points_mm=((-46, -66, 36), (-52, -58, 26)), share={3: 1.08, 4: 1.2}, scale=1.1),
+    AreaSpec(name="7m", prototype="PE", points_mm=((-6, -64, 44), (-7, -58, 34)), density={3: 0.9}, scale=0.88),
+    AreaSpec(
+        name="V1",
+        prototype="OC",
+        points_mm=((-10, -70, 8), (-8, -82, 4), (-8, -94, -2), (-16, -101, -4)),
+        weight_mm=1,
+        sharp=True,
+    ),
+    AreaSpec(
+        name="V2",
+        prototype="OA",
+        points_mm=((-8, -74, 22), (-8, -88, 22), (-20, -98, 14), (-28, -97, -6), (-14, -86, -12), (-12, -70, -4)),
+        share={3: 1.1, 5: 0.9},
+        size={3: 1.15},
+        scale=1.15,
+        weight_mm=-2,
+    ),
+    AreaSpec(name="V3d", prototype="OA", points_mm=((-24, -86, 28), (-34, -86, 14), (-14, -86, 36)), scale=1.06),
+    AreaSpec(name="V4", prototype="OA", points_mm=((-34, -82, -14), (-38, -72, -16), (-24, -74, -12)), size={3: 0.92}),
+    AreaSpec(
+        name="MT", prototype="OA", points_mm=((-46, -72, 4), (-44, -78, -2)), share={4: 1.3, 3: 1.05}, density={6: 0.85}
+    ),
+    AreaSpec(
+        name="A1", prototype="TC", points_mm=((-42, -26, 10), (-48, -20, 6), (-54, -14, 4)), weight_mm=0, sharp=True
+    ),
+    AreaSpec(
+        name="STG",
+        prototype="TE",
+        points_mm=((-64, -22, 4), (-62, -6, -4), (-62, -42, 14), (-54, 8, -14)),
+        share={4: 1.3, 2: 1.25},
+        density={4: 1.05},
+        scale=1.1,
+    ),
+    AreaSpec(name="MTG", prototype="TE", points_mm=((-66, -30, -12), (-62, -10, -22), (-62, -48, -4)), size={3: 1.1}),
+    AreaSpec(name="ITG", prototype="TE", points_mm=((-54, -26, -28), (-54, -48, -18), (-48, -8, -38)), scale=0.9),
+    AreaSpec(name="TG", prototype="IA", points_mm=((-36, 16, -34), (-44, 8, -36)), size={3: 1.1, 5: 1.1}, weight_mm=1),
+    AreaSpec(
+        name="TF",
+        prototype="TE",
+        points_mm=((-36, -44, -20), (-34, -26, -26), (-38, -58, -18)),
+        share={4: 0.8, 5: 1.1, 6: 1.1},
+        size={5: 1.12},
+    ),
+    AreaSpec(
+        name="TH",
+        prototype="IA",
+        points_mm=((-24, -36, -14), (-16, -48, -4)),
+        share={2: 1.2},
+        density={2: 1.2},
+        scale=1.05,
+        weight_mm=-2,
+    ),
+    AreaSpec(
+        name="entorhinal",
+        prototype="EC",
+        points_mm=((-22, -8, -32), (-24, -18, -28)),
+        weight_mm=-1,
+        isocortex=False,
+    ),
+    AreaSpec(
+        name="hippocampus", prototype="HC", points_mm=((-16, -12, -20), (-18, -26, -12)), weight_mm=-3, isocortex=False
+    ),
+)
+NAMES = tuple(spec.name for spec in LAYOUT)
+MEDIAL_WALL = len(LAYOUT)  # label number of the medial wall in `AreaFields.labels`
+ISOCORTEX = np.array([spec.isocortex for spec in LAYOUT] + [False])
+
+
+def isocortical_areas() -> Areas:
+    """The classes of the task: the isocortical areas, keys 1..K in layout order."""
+    return Areas(names=tuple(spec.name for spec in LAYOUT if spec.isocortex))
+
+
+@numba.njit(cache=True, nogil=True)
+def _distances(points: Floats, seeds: Floats, owner: npt.NDArray[np.int64], out: Floats) -> None:  # pragma: no cover
+    for i in range(points.shape[0]):
+        for s in range(seeds.shape[0]):
+            dot = points[i, 0] * seeds[s, 0] + points[i, 1] * seeds[s, 1] + points[i, 2] * seeds[s, 2]
+            if dot > out[i, owner[s]]:
+                out[i, owner[s]] = dot
+        for k in range(out.shape[1]):
+            out[i, k] = np.arccos(min(1.0, max(-1.0, out[i, k])))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AreaFields:
+    """The layout of one hemisphere of one brain: continuous functions on the unit sphere.
+
+    Args:
+        seeds: [S, 3] unit vectors, `owner` [S] their areas.
+        weights_mm: [K].
+        warps: velocity fields in mm that carry the layout, applied in order.
+    """
+
+    seeds: Floats
+    owner: npt.NDArray[np.int64]
+    weights_mm: Floats
+    warps: tuple[SmoothField, ...]
+
+    def scores_mm(self, sphere: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+        """[N, K] scores at unit vectors [N, 3]; the highest wins, half the gap to the next is the way to its border."""
+        points = np.ascontiguousarray(sphere, np.float64)
+        for warp in self.warps:
+            points = flow_on_sphere(points, warp, RADIUS_MM)
+        angle = np.full((len(points), len(self.weights_mm)), -1.0)
+        _distances(points, self.seeds, self.owner, angle)
+        return (self.weights_mm - angle * RADIUS_MM).astype(np.float32)
+
+
+def lay_out(
+    seed: int,
+    hemisphere: str,
+    pial_mm: npt.NDArray[np.floating],
+    sphere: npt.NDArray[np.floating],
+    *,
+    warp_mm: float,
+    size_mm: float,
+) -> AreaFields:
+    """Draw the layout of a hemisphere on the template surface.
+
+    Args:
+        seed: of the brain.
+        hemisphere: L or R.
+        pial_mm: [V, 3] pial template, on which the seed points are looked up.
+        sphere: [V, 3] unit vectors of the same nodes.
+        warp_mm: root-mean-square shift of the layout relative to the folds.
+        size_mm: standard deviation of an area's weight.
+    """
+    mirror = np.array([-1.0 if hemisphere == "R" else 1.0, 1, 1])
+    tree = cKDTree(pial_mm)
+    seeds, owner = [], []
+    for k, spec in enumerate(LAYOUT):
+        corners = sphere[tree.query(np.array(spec.points_mm) * mirror)[1]]
+        path = [corners[:1]]
+        for a, b in zip(corners, corners[1:]):
+            share = np.linspace(0, 1, 8)[1:, None]
+            path.append(a * (1 - share) + b * share)
+        line = np.concatenate(path)
+        line /= np.linalg.norm(line, axis=1, keepdims=True)
+        seeds.append(line)
+        owner += [k] * len(line)
+    rng = stream(seed, "layout", hemisphere)
+    both = stream(seed, "layout", "both")  # what the hemispheres of one brain share
+    weights = np.array([spec.weight_mm for spec in LAYOUT])
+    weights = weights + size_mm * (0.6 * both.standard_normal(len(LAYOUT)) + 0.8 * rng.standard_normal(len(LAYOUT)))
+    # A velocity field's tangential part has 2 of 3 channels: sd per channel = rms / sqrt(2).
+    wide = SmoothField.draw(rng, scale_mm=22, sd=0.9 * warp_mm / np.sqrt(2), channels=3)
+    fine = SmoothField.draw(rng, scale_mm=7, sd=0.35 * warp_mm / np.sqrt(2), channels=3)
+    return AreaFields(
+        seeds=np.concatenate(seeds).astype(np.float64),
+        owner=np.array(owner, np.int64),
+        weights_mm=weights,
+        warps=(fine, wide),
+    )
+
+
+def border_widths_mm(seed: int) -> npt.NDArray[np.float32]:
+    """[K, K] width of the transition between two areas: 0.3 mm where one has sharp borders, else 1 to 3 mm."""
+    count = len(LAYOUT)
+    rng = stream(0, "borders")  # a property of the areas, not of the brain
+    width = rng.uniform(1.0, 3.0, (count, count))
+    width = (width + width.T) / 2
+    sharp = np.array([spec.sharp for spec in LAYOUT])
+    width[sharp[:, None] | sharp[None, :]] = 0.3
+    brain = stream(seed, "borders").uniform(0.8, 1.25)
+    return (width * brain).astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Profiles:
+    """Layer shares [K, 6] (sum 1), densities [K, 6] and cell sizes [K, 6] of the areas of one hemisphere."""
+
+    share: Floats
+    density: Floats
+    size_um2: Floats
+
+
+def draw_profiles(seed: int, hemisphere: str, *, effect: float, uniform: bool = False) -> Profiles:
+    """Profiles of a brain's areas: prototype x the area's own touch x a random effect of this brain on this area.
+
+    Args:
+        effect: standard deviation of the log of the random factors on layer shares; densities and sizes vary by 0.5
+            and 0.35 of it. Hemispheres share three quarters of the variance.
+        uniform: the same profile everywhere: the control in which histology must tell nothing.
+    """
+    both, own = stream(seed, "profiles"), stream(seed, "profiles", hemisphere)
+    rows = []
+    for spec in LAYOUT:
+        base = PROTOTYPES["FE" if uniform and spec.isocortex else spec.prototype]
+        values = np.array([base.share, base.density, base.size_um2], dtype=np.float64)
+        values[1] *= base.scale
+        if not (uniform and spec.isocortex):
+            values[1] *= spec.scale
+            for row, touch in enumerate((spec.share, spec.density, spec.size)):
+                for layer, factor in touch.items():
+                    values[row, layer - 1] *= factor
+        noise = np.sqrt(0.75) * both.standard_normal((3, 7)) + 0.5 * own.standard_normal((3, 7))
+        if not uniform:
+            # One part per layer and one common to all layers (overall density, overall size).
+            values *= np.exp(effect * np.array([[1.0], [0.35], [0.2]]) * noise[:, :6])
+            values *= np.exp(effect * np.array([[0.0], [0.4], [0.3]]) * noise[:, 6:])
+        values[0] /= values[0].sum()
+        rows.append(values)
+    stacked = np.array(rows)
+    assert stacked.shape[2] == len(LAYERS)
+    return Profiles(share=stacked[:, 0], density=stacked[:, 1], size_um2=stacked[:, 2])

@@ -1,0 +1,242 @@
+"""The virtual brain: an individual's surfaces and areas, and what its sections show."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from meshgnn.config import Config as BaseConfig
+from meshgnn.errors import InputError
+from meshgnn.source.sections import Plane
+from meshgnn.source.virtual.areas import border_widths_mm, draw_profiles, lay_out
+from meshgnn.source.virtual.artefacts import Blemish, Warp, apply_blemishes, draw_blemishes, lose_part
+from meshgnn.source.virtual.cut import OUTSIDE, WHITE, Canvas, Slice, cut, draw, inside, plane_coordinates
+from meshgnn.source.virtual.fields import Floats, stream
+from meshgnn.source.virtual.laminae import Cortex, furnish
+from meshgnn.source.virtual.render import WHITE_DENSITY, WHITE_SIZE_UM2, Stain, grey, optical_density
+from meshgnn.source.virtual.settings import PRESETS, Preset, Settings
+from meshgnn.source.virtual.surfaces import deform, read_template, subdivide
+
+MARGIN_MM = 6.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cut:
+    """One section to be: where the plane lies and what happens to it.
+
+    Args:
+        index: running number over all cuts, lost ones included.
+        position_mm: true position; `noted_mm` the one written down.
+        fate: "good", "missing" or "damaged".
+        warp: plane to glass.
+        stain: how it took the stain.
+    """
+
+    index: int
+    position_mm: float
+    noted_mm: float
+    fate: str
+    warp: Warp
+    stain: Stain
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Picture:
+    """A rendered section: image [rows, columns] uint8, the truth drawn with it, its blemishes."""
+
+    image: npt.NDArray[np.uint8]
+    canvas: Canvas
+    blemishes: tuple[Blemish, ...]
+
+
+class VirtualBrain:
+    """A brain drawn from a seed.
+
+    `Config(seed=1).build().write(folder)` leaves a stack folder that the pipeline reads like any other, with the truth
+    beside it in `folder/truth`. The brain lies in a space of its own (`space`, RAS mm, origin in the middle of its
+    bounding box), which is also the stack's nominal space: see `meshgnn.source.sections` for axes.
+
+    Attributes:
+        settings: the resolved knobs.
+        hemispheres: `Cortex` of each hemisphere.
+        cuts: every cut, lost ones included.
+        shape: rows and columns of the images.
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(BaseConfig):
+        """A preset, and the knobs that shall differ from it (None = as the preset says; see `Settings`)."""
+
+        seed: int = 1
+        preset: Preset = "default"
+        hemispheres: Literal["both", "L", "R"] = "both"
+        template: Path | None = None
+        plane: Plane | None = None
+        tilt_deg: tuple[float, float, float] | None = None
+        pixel_um: float | None = None
+        spacing_mm: float | None = None
+        thickness_um: float | None = None
+        subdivisions: int | None = None
+        shrinkage: float | None = None
+        fold_mm: float | None = None
+        thickness_sd: float | None = None
+        warp_mm: float | None = None
+        size_mm: float | None = None
+        profile_effect: float | None = None
+        layer_noise: float | None = None
+        uniform: bool | None = None
+        texture: float | None = None
+        severity: float | None = None
+        stain: float | None = None
+        pose_mm: float | None = None
+        pose_deg: float | None = None
+        warp_section_mm: float | None = None
+        tears: float | None = None
+        folds: float | None = None
+        missing: float | None = None
+        damaged: float | None = None
+        position_jitter_mm: float | None = None
+        annotate_every: int | None = None
+        annotation_mm: float | None = None
+        faults: int | None = None
+        deep_grey: bool | None = None
+
+        def __post_init__(self) -> None:
+            if self.preset not in PRESETS:
+                raise InputError(f"virtual brain: preset must be one of {', '.join(PRESETS)}, got {self.preset!r}")
+            if not 0 <= self.seed < 2**63:
+                raise InputError(f"virtual brain: seed must be a whole number from 0, got {self.seed}")
+            self.resolve()
+
+        def resolve(self) -> Settings:
+            """The preset with this config's own values put in."""
+            names = {item.name for item in fields(Settings)}
+            own = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+            return replace(PRESETS[self.preset], **own)
+
+        def build(self) -> "VirtualBrain":
+            return VirtualBrain(self)
+
+    def __init__(self, config: "VirtualBrain.Config") -> None:
+        self.config = config
+        self.settings = settings = config.resolve()
+        self.seed = config.seed
+        self.space = f"virtual-{config.seed:02d}"
+        sides = ("L", "R") if config.hemispheres == "both" else (config.hemispheres,)
+        templates = tuple(read_template(config.template, side) for side in sides)
+        moved = deform(
+            templates,
+            self.seed,
+            fold_mm=settings.fold_mm,
+            thickness_sd=settings.thickness_sd,
+            linear_scale=settings.shrinkage ** (-1 / 3),
+            tilt_deg=settings.tilt_deg,
+        )
+        self.width_mm = border_widths_mm(self.seed)
+        built = []
+        for template, hemi in zip(templates, moved):
+            areas = lay_out(
+                self.seed, hemi.name, template.pial_mm, template.sphere,
+                warp_mm=settings.warp_mm, size_mm=settings.size_mm,
+            )  # fmt: skip
+            profiles = draw_profiles(self.seed, hemi.name, effect=settings.profile_effect, uniform=settings.uniform)
+            fine = subdivide(hemi, settings.subdivisions)
+            built.append(furnish(fine, areas, profiles, self.seed, layer_noise=settings.layer_noise))
+        self.hemispheres: tuple[Cortex, ...] = tuple(built)
+        self._planar: list[tuple[Floats, Floats]] = [
+            (
+                plane_coordinates(cortex.hemisphere.white_mm, settings.plane),
+                plane_coordinates(cortex.hemisphere.pial_mm, settings.plane),
+            )
+            for cortex in self.hemispheres
+        ]
+        everything = np.concatenate([pial for _, pial in self._planar])
+        size_mm = everything.max(0) - everything.min(0) + 2 * MARGIN_MM
+        pixel_mm = settings.pixel_um / 1000
+        self.shape = (int(np.ceil(size_mm[1] / pixel_mm)), int(np.ceil(size_mm[0] / pixel_mm)))
+        self.faults: tuple[Any, ...] = ()
+        self.cuts = self._plan(float(everything[:, 2].min()), float(everything[:, 2].max()))
+
+    def _plan(self, low_mm: float, high_mm: float) -> tuple[Cut, ...]:
+        settings = self.settings
+        rng = stream(self.seed, "plan")
+        start = low_mm + settings.spacing_mm * rng.uniform(0.1, 0.9)
+        positions = np.arange(start, high_mm, settings.spacing_mm)
+        if len(positions) < 4:
+            raise InputError(f"virtual brain: spacing_mm {settings.spacing_mm:g} leaves {len(positions)} sections")
+        severity = settings.severity
+        cuts = []
+        for index, position in enumerate(positions):
+            own = stream(self.seed, "section", index)
+            lot = own.uniform()
+            missing, damaged = min(settings.missing * severity, 0.5), min(settings.damaged * severity, 0.5)
+            fate = "missing" if lot < missing else "damaged" if lot < missing + damaged else "good"
+            jitter = float(np.clip(settings.position_jitter_mm * severity * own.standard_normal(), -1, 1))
+            jitter = float(np.clip(jitter, -0.3 * settings.spacing_mm, 0.3 * settings.spacing_mm))
+            cuts.append(
+                Cut(
+                    index=index,
+                    position_mm=float(position),
+                    noted_mm=round(float(position) + jitter, 4),
+                    fate=fate,
+                    warp=Warp.draw(own, settings),
+                    stain=Stain.draw(own, settings.stain * severity),
+                )
+            )
+        return tuple(cuts)
+
+    def slices(self, cut_: Cut) -> list[Slice]:
+        """The cut through every hemisphere, in plane coordinates."""
+        return [
+            cut(white, pial, cortex.hemisphere.faces, cut_.position_mm)
+            for (white, pial), cortex in zip(self._planar, self.hemispheres)
+        ]
+
+    def to_pixels(self, warp: Warp, points_mm: Floats) -> Floats:
+        """Pixels (column, row) [..., 2] of plane points [..., 2]: warped, the frame's centre in the image's centre."""
+        centre = np.array([(self.shape[1] - 1) / 2, (self.shape[0] - 1) / 2])
+        return warp.forward(points_mm) * (1000 / self.settings.pixel_um) + centre
+
+    def paint(self, cut_: Cut, slices: list[Slice], scores: list[Any] | None = None) -> Canvas:
+        """What the section shows, before stain and damage.
+
+        Args:
+            scores: other area scores per hemisphere to label by (a mapper's).
+        """
+        canvas = Canvas.blank(self.shape)
+        for k, (part, cortex) in enumerate(zip(slices, self.hemispheres)):
+            corners = self.to_pixels(cut_.warp, part.corners_mm)
+            draw(canvas, part, corners, cortex, self.width_mm, None if scores is None else scores[k])
+        for part in slices:
+            white = inside(self.to_pixels(cut_.warp, part.white_mm), self.shape) & (canvas.label == OUTSIDE)
+            canvas.label[white] = WHITE
+            canvas.density[white] = WHITE_DENSITY
+            canvas.size_um2[white] = WHITE_SIZE_UM2
+        return canvas
+
+    def picture(self, cut_: Cut, slices: list[Slice] | None = None) -> Picture:
+        """Render a section, whether it is going to be annotated or not."""
+        slices = self.slices(cut_) if slices is None else slices
+        settings = self.settings
+        rng = stream(self.seed, "render", cut_.index)
+        canvas = self.paint(cut_, slices)
+        density = optical_density(
+            canvas, cut_.stain, rng,
+            pixel_um=settings.pixel_um, thickness_um=settings.thickness_um, texture=settings.texture,
+        )  # fmt: skip
+        outline = self.to_pixels(cut_.warp, np.concatenate([part.pial_mm for part in slices]))
+        inner = self.to_pixels(cut_.warp, np.concatenate([part.white_mm for part in slices]))
+        blemishes = draw_blemishes(rng, outline, inner, settings)
+        apply_blemishes(density, blemishes)
+        if cut_.fate == "damaged":
+            lose_part(density, rng)
+        return Picture(image=grey(density, cut_.stain), canvas=canvas, blemishes=blemishes)
+
+    def write(self, folder: Path, progress: "Callable[[int, int], None] | None" = None, *, workers: int = 2) -> Path:
+        """Write the stack folder; see `meshgnn.source.virtual.writer`."""
+        from meshgnn.source.virtual.writer import write_brain
+
+        return write_brain(self, Path(folder), progress, workers=workers)

@@ -1,0 +1,115 @@
+"""Every knob of the virtual brain, and the presets that turn them together.
+
+`severity` scales all that goes wrong between the brain and the image (pose, warp, stain, tears, folds, losses); the
+other knobs say what the brain is like and how it is cut. All figures are approximations (A) unless a source is named.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from meshgnn.errors import InputError
+from meshgnn.source.sections import Plane
+
+Preset = Literal["quick", "easy", "default", "hard"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a preset resolves to.
+
+    Args:
+        plane: of the cut.
+        tilt_deg: how the brain is mounted, turned about x, y, z before the cut.
+        pixel_um, spacing_mm, thickness_um: of the sections.
+        subdivisions: Loop rounds on the template mesh.
+        shrinkage: volume before over after histology (BigBrain 1.93); lengths shrink by its cube root.
+        fold_mm: rms of the random deformation of the folds.
+        thickness_sd: sd of the log of a smooth factor on cortical thickness.
+        warp_mm: rms shift of the area layout relative to the folds.
+        size_mm: sd of an area's push on its borders.
+        profile_effect: sd of the log of a brain's random factor on each area's layer shares.
+        layer_noise: local variation of layers within areas; 1 = as in BigBrain (see laminae).
+        uniform: one profile everywhere (a control: histology tells nothing).
+        texture: strength of the grain that single cells make; 1 = Poisson.
+        severity: factor on the knobs below.
+        stain: differences between sections.
+        pose_mm, pose_deg: sd of shift and rotation on the glass.
+        warp_section_mm: rms of the smooth in-plane warp of a section.
+        tears, folds: mean number per section.
+        missing: share of sections lost.
+        damaged: share of sections damaged beyond use.
+        position_jitter_mm: error of the position written down.
+        annotate_every: every n-th usable section is annotated.
+        annotation_mm: rms of the mapper's error along the cortex.
+        faults: bridges planted across sulci (a naive reconstruction turns each into a handle).
+        deep_grey: draw subcortical grey nuclei in the white matter.
+    """
+
+    plane: Plane = "coronal"
+    tilt_deg: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    pixel_um: float = 50.0
+    spacing_mm: float = 2.0
+    thickness_um: float = 20.0
+    subdivisions: int = 2
+    shrinkage: float = 1.0
+    fold_mm: float = 4.0
+    thickness_sd: float = 0.08
+    warp_mm: float = 9.0
+    size_mm: float = 3.0
+    profile_effect: float = 0.10
+    layer_noise: float = 1.0
+    uniform: bool = False
+    texture: float = 1.0
+    severity: float = 1.0
+    stain: float = 1.0
+    pose_mm: float = 0.8
+    pose_deg: float = 1.5
+    warp_section_mm: float = 0.25
+    tears: float = 0.5
+    folds: float = 0.4
+    missing: float = 0.03
+    damaged: float = 0.01
+    position_jitter_mm: float = 0.0
+    annotate_every: int = 4
+    annotation_mm: float = 0.5
+    faults: int = 4
+    deep_grey: bool = False
+
+    def __post_init__(self) -> None:
+        above = ("pixel_um", "spacing_mm", "thickness_um", "shrinkage")
+        for name in above:
+            if not getattr(self, name) > 0:
+                raise InputError(f"virtual brain: {name} must be above 0, got {getattr(self, name)}")
+        for name in (
+            "fold_mm", "thickness_sd", "warp_mm", "size_mm", "profile_effect", "layer_noise", "texture", "severity",
+            "stain", "pose_mm", "pose_deg", "warp_section_mm", "tears", "folds", "position_jitter_mm", "annotation_mm",
+            "faults", "subdivisions",
+        ):  # fmt: skip
+            if not getattr(self, name) >= 0:
+                raise InputError(f"virtual brain: {name} must not be negative, got {getattr(self, name)}")
+        if self.annotate_every < 1:
+            raise InputError(f"virtual brain: annotate_every must be at least 1, got {self.annotate_every}")
+        for name in ("missing", "damaged"):
+            if not 0 <= getattr(self, name) <= 0.5:
+                raise InputError(f"virtual brain: {name} must lie between 0 and 0.5, got {getattr(self, name)}")
+        if self.subdivisions > 3:
+            raise InputError("virtual brain: more than 3 subdivisions make millions of nodes")
+        if self.fold_mm > 8:
+            raise InputError("virtual brain: fold_mm above 8 tears the folds apart; stay at 8 or below")
+
+
+PRESETS: dict[str, Settings] = {
+    "quick": Settings(
+        pixel_um=100.0, spacing_mm=3.0, subdivisions=1, annotate_every=3, severity=0.5, warp_mm=7.0, size_mm=2.0,
+        profile_effect=0.06, layer_noise=0.8, faults=2,
+    ),
+    "easy": Settings(
+        severity=0.4, fold_mm=2.5, warp_mm=6.0, size_mm=1.5, profile_effect=0.05, layer_noise=0.6, annotate_every=3,
+    ),
+    "default": Settings(),
+    "hard": Settings(
+        tilt_deg=(8.0, 3.0, 2.0), severity=2.0, fold_mm=5.0, warp_mm=11.0, size_mm=4.0, profile_effect=0.15,
+        layer_noise=1.3, missing=0.06, damaged=0.03, position_jitter_mm=0.05, annotate_every=6, annotation_mm=0.8,
+        faults=10, deep_grey=True,
+    ),
+}  # fmt: skip
