@@ -90,7 +90,7 @@ class Alignment:
         if self.warp_mm.shape[-1]:
             from scipy import ndimage
 
-            grid = (np.moveaxis(points_mm, -1, 0) - np.reshape(self.warp_origin_mm, (2, *[1] * (points_mm.ndim - 1))))
+            grid = np.moveaxis(points_mm, -1, 0) - np.reshape(self.warp_origin_mm, (2, *[1] * (points_mm.ndim - 1)))
             grid = grid / self.warp_step_mm
             for axis in range(2):
                 result[..., axis] += ndimage.map_coordinates(

@@ -123,7 +123,9 @@ def _reduced(stack: TissueStack, pixel_mm: float, reach_mm: float) -> tuple[NDAr
 class _Frames:
     """The reduced images with what is needed to sample them in the common frame."""
 
-    def __init__(self, images: NDArray[np.float32], offset: Floats, step: float, half: Floats, position: Floats) -> None:
+    def __init__(
+        self, images: NDArray[np.float32], offset: Floats, step: float, half: Floats, position: Floats
+    ) -> None:
         self.images, self.offset, self.step, self.half, self.position = images, offset, step, half, position
         index = np.indices(images.shape[2:]).astype(np.float64)
         self.grid = np.moveaxis((index - half[:, None, None]) * step, 0, -1)  # [h, w, 2] mm

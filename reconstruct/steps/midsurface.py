@@ -204,8 +204,10 @@ def _cortex(mesh: SurfaceMesh, thick: NDArray[np.bool_], rounds: int = 3) -> NDA
         inside = (mask[edges[0]] == value) & (mask[edges[1]] == value)
         number = topology.components(mesh.n_vertices, edges[:, inside])
         size = np.bincount(number, area)[number]
-        small = (mask == value) & (size < (0.5 * size[mask == value].max() if value else 30.0)) if (
-            mask == value
-        ).any() else np.zeros(len(mask), bool)
+        small = (
+            (mask == value) & (size < (0.5 * size[mask == value].max() if value else 30.0))
+            if (mask == value).any()
+            else np.zeros(len(mask), bool)
+        )
         mask = np.where(small, not value, mask)
     return mask
