@@ -82,18 +82,17 @@ def polygons(labels: npt.NDArray[np.uint8], names: dict[int, str], *, coarse: in
         r0, c0 = rows.min(), columns.min()
         patch = np.zeros((rows.max() - r0 + 3, columns.max() - c0 + 3), np.float32)
         patch[rows - r0 + 1, columns - c0 + 1] = 1
-        outer, holes = [], []
+        outer: list[npt.NDArray[np.float64]] = []
+        holes: list[npt.NDArray[np.float64]] = []
         for line in measure.find_contours(patch, 0.5):
             ring = measure.approximate_polygon(line, 0.5)
             if len(ring) < 4:
                 continue
             points = np.round((ring[:, ::-1] - 1 + [c0, r0]) * coarse, 1)
             area = float(np.sum(points[:-1, 0] * points[1:, 1] - points[1:, 0] * points[:-1, 1]) / 2)
-            (outer if area < 0 else holes).append(points)
+            (outer if area > 0 else holes).append(points)
         if not outer:
             continue
-        if holes and len(outer) and _span(holes) > _span(outer):
-            outer, holes = holes, outer
         rings = [[ring.tolist()] for ring in outer]
         for hole in holes:
             around = [k for k, ring in enumerate(outer) if measure.points_in_poly(hole[:1], ring)[0]]
@@ -107,10 +106,6 @@ def polygons(labels: npt.NDArray[np.uint8], names: dict[int, str], *, coarse: in
             }
         )
     return {"type": "FeatureCollection", "features": features}
-
-
-def _span(rings: list[npt.NDArray[np.float64]]) -> float:
-    return float(max(np.ptp(ring, axis=0).max() for ring in rings))
 
 
 def write_polygons(path: Path, collection: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ Seed points are approximate places on the left pial surface of fsaverage in RAS 
 """
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numba
 import numpy as np
@@ -251,6 +252,7 @@ def lay_out(
     *,
     warp_mm: float,
     size_mm: float,
+    shuffle: bool = False,
 ) -> AreaFields:
     """Draw the layout of a hemisphere on the template surface.
 
@@ -261,6 +263,7 @@ def lay_out(
         sphere: [V, 3] unit vectors of the same nodes.
         warp_mm: root-mean-square shift of the layout relative to the folds.
         size_mm: standard deviation of an area's weight.
+        shuffle: deal the isocortical areas out anew over the places, alike in both hemispheres.
     """
     mirror = np.array([-1.0 if hemisphere == "R" else 1.0, 1, 1])
     tree = cKDTree(pial_mm)
@@ -268,13 +271,18 @@ def lay_out(
     for k, spec in enumerate(LAYOUT):
         corners = sphere[tree.query(np.array(spec.points_mm) * mirror)[1]]
         path = [corners[:1]]
-        for a, b in zip(corners, corners[1:]):
+        for a, b in pairwise(corners):
             share = np.linspace(0, 1, 8)[1:, None]
             path.append(a * (1 - share) + b * share)
         line = np.concatenate(path)
         line /= np.linalg.norm(line, axis=1, keepdims=True)
         seeds.append(line)
         owner += [k] * len(line)
+    if shuffle:
+        able = np.flatnonzero(ISOCORTEX[:-1])
+        dealt = np.arange(len(LAYOUT))
+        dealt[able] = stream(seed, "shuffle").permutation(able)
+        owner = dealt[owner].tolist()
     rng = stream(seed, "layout", hemisphere)
     both = stream(seed, "layout", "both")  # what the hemispheres of one brain share
     weights = np.array([spec.weight_mm for spec in LAYOUT])
@@ -333,7 +341,7 @@ def draw_profiles(seed: int, hemisphere: str, *, effect: float, uniform: bool = 
         noise = np.sqrt(0.75) * both.standard_normal((3, 7)) + 0.5 * own.standard_normal((3, 7))
         if not uniform:
             # One part per layer and one common to all layers (overall density, overall size).
-            values *= np.exp(effect * np.array([[1.0], [0.35], [0.2]]) * noise[:, :6])
+            values *= np.exp(effect * np.array([[1.0], [0.5], [0.3]]) * noise[:, :6])
             values *= np.exp(effect * np.array([[0.0], [0.4], [0.3]]) * noise[:, 6:])
         values[0] /= values[0].sum()
         rows.append(values)

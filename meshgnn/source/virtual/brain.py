@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import InputError
-from meshgnn.source.sections import Plane
+from meshgnn.source.sections import AXES, Plane
 from meshgnn.source.virtual.areas import border_widths_mm, draw_profiles, lay_out
 from meshgnn.source.virtual.artefacts import Blemish, Warp, apply_blemishes, draw_blemishes, lose_part
 from meshgnn.source.virtual.cut import OUTSIDE, WHITE, Canvas, Slice, cut, draw, inside, plane_coordinates
+from meshgnn.source.virtual.faults import NUCLEI_MM, RADII_MM, draw_bridge, draw_nucleus, plant_bridges
 from meshgnn.source.virtual.fields import Floats, stream
 from meshgnn.source.virtual.laminae import Cortex, furnish
 from meshgnn.source.virtual.render import WHITE_DENSITY, WHITE_SIZE_UM2, Stain, grey, optical_density
@@ -87,6 +88,7 @@ class VirtualBrain:
         size_mm: float | None = None
         profile_effect: float | None = None
         layer_noise: float | None = None
+        shuffle: bool | None = None
         uniform: bool | None = None
         texture: float | None = None
         severity: float | None = None
@@ -127,20 +129,22 @@ class VirtualBrain:
         self.space = f"virtual-{config.seed:02d}"
         sides = ("L", "R") if config.hemispheres == "both" else (config.hemispheres,)
         templates = tuple(read_template(config.template, side) for side in sides)
-        moved = deform(
+        mirror = np.array([[1.0 if side == "L" else -1.0, 1, 1] for side in sides])
+        moved, self.nuclei_mm = deform(
             templates,
             self.seed,
             fold_mm=settings.fold_mm,
             thickness_sd=settings.thickness_sd,
             linear_scale=settings.shrinkage ** (-1 / 3),
             tilt_deg=settings.tilt_deg,
+            landmarks_mm=(mirror[:, None] * NUCLEI_MM).reshape(-1, 3),
         )
         self.width_mm = border_widths_mm(self.seed)
         built = []
         for template, hemi in zip(templates, moved):
             areas = lay_out(
                 self.seed, hemi.name, template.pial_mm, template.sphere,
-                warp_mm=settings.warp_mm, size_mm=settings.size_mm,
+                warp_mm=settings.warp_mm, size_mm=settings.size_mm, shuffle=settings.shuffle,
             )  # fmt: skip
             profiles = draw_profiles(self.seed, hemi.name, effect=settings.profile_effect, uniform=settings.uniform)
             fine = subdivide(hemi, settings.subdivisions)
@@ -157,7 +161,10 @@ class VirtualBrain:
         size_mm = everything.max(0) - everything.min(0) + 2 * MARGIN_MM
         pixel_mm = settings.pixel_um / 1000
         self.shape = (int(np.ceil(size_mm[1] / pixel_mm)), int(np.ceil(size_mm[0] / pixel_mm)))
-        self.faults: tuple[Any, ...] = ()
+        self.faults = plant_bridges(
+            tuple(cortex.hemisphere for cortex in self.hemispheres),
+            AXES[settings.plane][2], settings.faults, self.seed, settings.spacing_mm,
+        )  # fmt: skip
         self.cuts = self._plan(float(everything[:, 2].min()), float(everything[:, 2].max()))
 
     def _plan(self, low_mm: float, high_mm: float) -> tuple[Cut, ...]:
@@ -215,7 +222,26 @@ class VirtualBrain:
             canvas.label[white] = WHITE
             canvas.density[white] = WHITE_DENSITY
             canvas.size_um2[white] = WHITE_SIZE_UM2
+        self._add_faults(canvas, cut_)
         return canvas
+
+    def _add_faults(self, canvas: Canvas, cut_: Cut) -> None:
+        settings = self.settings
+        pixel_mm = settings.pixel_um / 1000
+        for bridge in self.faults:
+            ends = plane_coordinates(np.array([bridge.start_mm, bridge.end_mm]), settings.plane)
+            if abs(ends[:, 2].mean() - cut_.position_mm) < bridge.reach_mm:
+                start, end = self.to_pixels(cut_.warp, ends[:, :2])
+                draw_bridge(canvas, start, end, bridge.radius_mm / pixel_mm)
+        if settings.deep_grey:
+            centres = plane_coordinates(self.nuclei_mm, settings.plane)
+            radii = np.abs(plane_coordinates(RADII_MM, settings.plane)) * settings.shrinkage ** (-1 / 3)
+            for k, centre in enumerate(centres):
+                radius = radii[k % len(radii)]
+                off = (cut_.position_mm - centre[2]) / radius[2]
+                if abs(off) < 1:
+                    place = self.to_pixels(cut_.warp, centre[None, :2])[0]
+                    draw_nucleus(canvas, place, radius[:2] / pixel_mm, float(np.sqrt(1 - off * off)))
 
     def picture(self, cut_: Cut, slices: list[Slice] | None = None) -> Picture:
         """Render a section, whether it is going to be annotated or not."""

@@ -52,7 +52,7 @@ class Slice:
 
 
 @numba.njit(cache=True, nogil=True)
-def _cut_prisms(white, pial, faces, chosen, position, corners, face_of, weights, depth):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _cut_prisms(white, pial, faces, chosen, position, corners, face_of, weights, depth):  # pragma: no cover
     count = 0
     node = np.zeros(4, np.int64)  # slot in the face 0..2
     deep = np.zeros(4, np.int64)  # 1 = white
@@ -117,7 +117,7 @@ def _cut_prisms(white, pial, faces, chosen, position, corners, face_of, weights,
 
 
 @numba.njit(cache=True, nogil=True)
-def _cut_faces(points, faces, chosen, position, segments):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _cut_faces(points, faces, chosen, position, segments):  # pragma: no cover
     count = 0
     for f in chosen:
         n_first, n_second = -1, -1
@@ -170,7 +170,7 @@ def cut(white: Floats, pial: Floats, faces: npt.NDArray[np.int32], position_mm: 
 
 
 @numba.njit(cache=True, nogil=True)
-def _wind(segments, steps):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _wind(segments, steps):  # pragma: no cover
     rows, columns = steps.shape
     for s in range(segments.shape[0]):
         x0, y0, x1, y1 = segments[s, 0, 0], segments[s, 0, 1], segments[s, 1, 0], segments[s, 1, 1]
@@ -191,7 +191,7 @@ def inside(segments_px: Floats, shape: tuple[int, int]) -> npt.NDArray[np.bool_]
 
 
 @numba.njit(cache=True, nogil=True)
-def _draw(  # type: ignore[no-untyped-def]  # pragma: no cover
+def _draw(  # pragma: no cover
     corners, face, weights, depth, faces, scores, ratio, stretch, dense_f, size_f, cortex,
     shares, density, size, width, out_depth, out_density, out_size, out_label,
 ):  # fmt: skip

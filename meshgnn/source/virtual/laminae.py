@@ -24,7 +24,7 @@ Reals = npt.NDArray[np.float32]
 
 # Log-variation of layer shares within an area, layers I-VI, at layer_noise = 1. Set so that area explains 7-18 % of
 # the variance of relative layer thickness (layer IV up to 50 %), as in BigBrain.
-SHARE_SD = np.array([0.34, 0.36, 0.20, 0.55, 0.22, 0.22])
+SHARE_SD = np.array([0.44, 0.52, 0.44, 0.80, 0.52, 0.42])
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
@@ -98,7 +98,7 @@ def furnish(hemisphere: Hemisphere, fields: AreaFields, profiles: Profiles, seed
     points = hemisphere.sphere * 75.0
     rng = stream(seed, "laminae", hemisphere.name)
     log = np.zeros((len(points), 8))
-    for scale, part in ((2.5, 0.6), (5.0, 0.6), (14.0, 0.53)):  # sums to variance 1
+    for scale, part in ((2.5, 0.75), (5.0, 0.5), (14.0, 0.43)):  # sums to variance 1
         log += SmoothField.draw(rng, scale_mm=scale, sd=part, channels=8, waves=40).at(points)
     stretch = np.exp(layer_noise * SHARE_SD * log[:, :6])
     dense, large = zip(

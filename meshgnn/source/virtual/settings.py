@@ -29,6 +29,7 @@ class Settings:
         size_mm: sd of an area's push on its borders.
         profile_effect: sd of the log of a brain's random factor on each area's layer shares.
         layer_noise: local variation of layers within areas; 1 = as in BigBrain (see laminae).
+        shuffle: areas dealt out anew over the places of the layout, brain by brain (a control: position tells nothing).
         uniform: one profile everywhere (a control: histology tells nothing).
         texture: strength of the grain that single cells make; 1 = Poisson.
         severity: factor on the knobs below.
@@ -54,10 +55,11 @@ class Settings:
     shrinkage: float = 1.0
     fold_mm: float = 4.0
     thickness_sd: float = 0.08
-    warp_mm: float = 9.0
-    size_mm: float = 3.0
+    warp_mm: float = 15.0
+    size_mm: float = 5.0
     profile_effect: float = 0.10
     layer_noise: float = 1.0
+    shuffle: bool = False
     uniform: bool = False
     texture: float = 1.0
     severity: float = 1.0
@@ -100,15 +102,15 @@ class Settings:
 
 PRESETS: dict[str, Settings] = {
     "quick": Settings(
-        pixel_um=100.0, spacing_mm=3.0, subdivisions=1, annotate_every=3, severity=0.5, warp_mm=7.0, size_mm=2.0,
+        pixel_um=100.0, spacing_mm=3.0, subdivisions=1, annotate_every=3, severity=0.5, warp_mm=9.0, size_mm=3.0,
         profile_effect=0.06, layer_noise=0.8, faults=2,
     ),
     "easy": Settings(
-        severity=0.4, fold_mm=2.5, warp_mm=6.0, size_mm=1.5, profile_effect=0.05, layer_noise=0.6, annotate_every=3,
+        severity=0.4, fold_mm=2.5, warp_mm=7.0, size_mm=2.0, profile_effect=0.05, layer_noise=0.6, annotate_every=3,
     ),
     "default": Settings(),
     "hard": Settings(
-        tilt_deg=(8.0, 3.0, 2.0), severity=2.0, fold_mm=5.0, warp_mm=11.0, size_mm=4.0, profile_effect=0.15,
+        tilt_deg=(8.0, 3.0, 2.0), severity=2.0, fold_mm=5.0, warp_mm=18.0, size_mm=6.0, profile_effect=0.15,
         layer_noise=1.3, missing=0.06, damaged=0.03, position_jitter_mm=0.05, annotate_every=6, annotation_mm=0.8,
         faults=10, deep_grey=True,
     ),

@@ -59,7 +59,9 @@ def read_template(folder: Path | None, hemisphere: str) -> Hemisphere:
     if len({len(points) for points in arrays.values()}) > 1 or not np.array_equal(triangles, faces["pial"]):
         raise InputError(f"{folder}: white, pial and sphere of {SIDES[hemisphere]} do not have the same nodes")
     for kind, points in arrays.items():
-        if edges_not_in_two_faces(SurfaceMesh(vertices_mm=points, faces=triangles, hemisphere="L", space="template")):
+        if edges_not_in_two_faces(
+            SurfaceMesh(vertices_mm=points.astype(np.float32), faces=triangles, hemisphere="L", space="template")
+        ):
             raise InputError(f"{folder}: the {kind} surface of {SIDES[hemisphere]} is not closed")
     a, b, c = (arrays["white"][triangles[:, k]] for k in range(3))
     if np.einsum("ij,ij->i", a, np.cross(b, c)).sum() < 0:
@@ -77,7 +79,7 @@ def read_template(folder: Path | None, hemisphere: str) -> Hemisphere:
 
 
 def loop_operator(n_nodes: int, faces: npt.NDArray[np.int32]) -> tuple[sparse.csr_array, npt.NDArray[np.int32]]:
-    """One round of Loop subdivision of a closed mesh: matrix [V', V] and faces [4 F, 3] (Loop 1987, Warren's weights)."""
+    """One round of Loop subdivision of a closed mesh (Warren's weights): matrix [V', V] and faces [4 F, 3]."""
     triangles = faces.astype(np.int64)
     sides = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
     apex = np.concatenate([triangles[:, 2], triangles[:, 0], triangles[:, 1]])
@@ -131,12 +133,13 @@ def deform(
     thickness_sd: float,
     linear_scale: float,
     tilt_deg: tuple[float, float, float],
-) -> tuple[Hemisphere, ...]:
+    landmarks_mm: Floats,
+) -> tuple[tuple[Hemisphere, ...], Floats]:
     """An individual's folds from the template's, mounted for the cut, bounding box centred on the origin.
 
     Space is carried along a smooth random flow (rms `fold_mm`, correlation lengths 25 and 9 mm), so nothing that was
     apart can cross; the cortex is made thicker or thinner by a smooth factor; the whole is scaled and turned by
-    `tilt_deg` about x, y and z.
+    `tilt_deg` about x, y and z. Landmarks [N, 3] (template RAS) go along.
     """
     rng = stream(seed, "folds")
     wide = SmoothField.draw(rng, scale_mm=25, sd=0.85 * fold_mm / np.sqrt(3), channels=3)
@@ -161,9 +164,12 @@ def deform(
             points = centre + sign * half * np.minimum(factor, 1.25) + apart
             surfaces.append(_product(flow(flow(points, fine), wide) * size, turn.T))
         moved.append(replace(hemi, white_mm=surfaces[0], pial_mm=surfaces[1]))
+    points = landmarks_mm + np.where(landmarks_mm[:, :1] > 0, 1.0, -1.0) * np.array([1.0, 0, 0])
+    points = _product(flow(flow(points, fine), wide) * size, turn.T)
     everything = np.concatenate([hemi.pial_mm for hemi in moved])
     middle = (everything.min(0) + everything.max(0)) / 2
-    return tuple(replace(hemi, white_mm=hemi.white_mm - middle, pial_mm=hemi.pial_mm - middle) for hemi in moved)
+    centred = tuple(replace(hemi, white_mm=hemi.white_mm - middle, pial_mm=hemi.pial_mm - middle) for hemi in moved)
+    return centred, points - middle
 
 
 def _product(points: Floats, matrix: Floats) -> Floats:

@@ -63,7 +63,7 @@ def write_truth(brain: "VirtualBrain", folder: Path, blemishes: dict[int, list[d
         for kind, array in points.items():
             _gifti(folder / f"{stem}_{kind}.surf.gii", [(array, "pointset"), (hemi.faces, "triangle")])
         own = labels[hemi.name]
-        table = [(0, "???", (1.0, 1.0, 1.0, 0.0))]
+        table: list[Any] = [(0, "???", (1.0, 1.0, 1.0, 0.0))]
         table += [(k, name, tuple(map(float, c))) for k, name, c in zip(areas.keys, areas.names, areas.colours)]
         _gifti(folder / f"{stem}_atlas-virtual_dseg.label.gii", [(own + 1, "label")], table)
         mask = [(0, "???", (1.0, 1.0, 1.0, 0.0)), (1, "cortex", (0.2, 0.6, 0.9, 1.0))]
@@ -119,10 +119,10 @@ def _gifti(path: Path, arrays: list[tuple[npt.NDArray[Any], str]], table: list[A
         data = np.ascontiguousarray(array, dtype)
         image.add_gifti_data_array(gifti.GiftiDataArray(data, intent=intent, datatype=dtype))
     for key, name, colour in table or ():
-        label = gifti.GiftiLabel(key, *colour)
+        label: Any = gifti.GiftiLabel(key, *colour)
         label.label = name
         image.labeltable.labels.append(label)
-    nibabel.save(image, path)  # type: ignore[attr-defined]
+    nibabel.save(image, path)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -238,16 +238,16 @@ def read_truth(folder: Path) -> Truth:
             continue
         surfaces[side] = {}
         for kind in SURFACES:
-            image: Any = nibabel.load(folder / f"{base}_{kind}.surf.gii")  # type: ignore[attr-defined]
+            image: Any = nibabel.load(folder / f"{base}_{kind}.surf.gii")
             surfaces[side][kind] = SurfaceMesh(
                 vertices_mm=image.agg_data("pointset"),
                 faces=image.agg_data("triangle"),
-                hemisphere=side,  # type: ignore[arg-type]
+                hemisphere=side,
                 space=record["space"],
             )
-        label: Any = nibabel.load(folder / f"{base}_atlas-virtual_dseg.label.gii")  # type: ignore[attr-defined]
+        label: Any = nibabel.load(folder / f"{base}_atlas-virtual_dseg.label.gii")
         labels[side] = np.asarray(label.agg_data(), np.int32) - 1
-        shape: Any = nibabel.load(folder / f"{base}_desc-layerShares.shape.gii")  # type: ignore[attr-defined]
+        shape: Any = nibabel.load(folder / f"{base}_desc-layerShares.shape.gii")
         shares[side] = np.stack([array.data for array in shape.darrays], axis=1).astype(np.float32)
     return Truth(
         space=record["space"],
