@@ -17,7 +17,6 @@ marching) and Han et al. 2004 (CRUISE); the table and the choice between cutting
 
 from dataclasses import dataclass
 from functools import cache
-from heapq import heappop, heappush
 from typing import Literal
 
 import numpy as np
@@ -106,28 +105,41 @@ def grow(
     Returns:
         [N] uint8: topologically a ball.
     """
-    state = np.zeros(region.shape[0], np.uint8)
-    state[seed] = 1
-    heap = [(np.float32(0.0), np.int64(seed))]
-    heap.pop()
-    for step in link:
-        if region[seed + step]:
-            heappush(heap, (-depth[seed + step], np.int64(seed + step)))
-    while len(heap) > 0:
-        _, voxel = heappop(heap)
-        if state[voxel]:
-            continue
-        pattern = 0
-        for bit in range(14):
-            pattern |= np.int64(state[voxel + link[bit]]) << bit
-        if not table[pattern]:
-            continue
+    # A queue per level of depth (first in, first out); a voxel waits in one queue at most, linked through `after`.
+    levels = 8 * 64
+    state = np.zeros(region.shape[0], np.uint8)  # 1 grown
+    waiting = np.zeros(region.shape[0], np.uint8)
+    after = np.full(region.shape[0], -1, np.int32)
+    first, last = np.full(levels, -1, np.int32), np.full(levels, -1, np.int32)
+    voxel = seed
+    level = 0
+    while True:
         state[voxel] = 1
         for step in link:
             other = voxel + step
-            if region[other] and state[other] == 0:
-                heappush(heap, (-depth[other], other))
-    return state
+            if region[other] and state[other] == 0 and waiting[other] == 0:
+                at = min(levels - 1, max(0, int(depth[other] * 8)))
+                waiting[other] = 1
+                after[other] = -1
+                if first[at] < 0:
+                    first[at] = other
+                else:
+                    after[last[at]] = other
+                last[at] = other
+                level = max(level, at)
+        found = False
+        while not found:
+            while level >= 0 and first[level] < 0:
+                level -= 1
+            if level < 0:
+                return state
+            voxel = np.int64(first[level])
+            first[level] = after[voxel]
+            waiting[voxel] = 0
+            pattern = 0
+            for bit in range(14):
+                pattern |= np.int64(state[voxel + link[bit]]) << bit
+            found = table[pattern]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

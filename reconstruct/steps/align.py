@@ -188,11 +188,13 @@ def _round(work: _Frames, matrices: Floats, kind: str, share: float) -> Floats:
     for k in range(len(matrices)):
         reference = predicted(moved, work.position, k, width)
         current = matrices[k]
+        # The first and the last section have a neighbour on one side only: a shift is all that can be trusted.
+        own = kind if 0 < k < len(matrices) - 1 else "shift"
         for _ in range(2):
             h, b = _normal_equations(
                 reference, work.images[k], current, work.offset[k], work.step, work.half, 1.0
             )  # fmt: skip
-            update = _solve(h, b, kind)
+            update = _solve(h, b, own)
             current = _compose(current, update)
         change = _relative(matrices[k], current)
         result[k] = _compose(matrices[k], share * change)
@@ -209,7 +211,7 @@ def _pulled(matrices: Floats, start: Floats, share: float) -> Floats:
 
 
 def _solve(h: Floats, b: Floats, kind: str) -> Floats:
-    basis = _RIGID if kind == "rigid" else np.eye(6)
+    basis = {"shift": _RIGID[:, :2], "rigid": _RIGID}.get(kind, np.eye(6))
     left = basis.T @ h @ basis
     return basis @ np.linalg.solve(left + 1e-6 * np.trace(left) * np.eye(len(left)), basis.T @ b)
 
