@@ -2,9 +2,10 @@
 
 The yardstick is the surface u = 0.5 of the Laplace equation in the true ribbon (not the node-wise mean of white and
 pial, which lies elsewhere), drawn on a fine grid. Distances run from the nodes of the reconstruction to that surface
-(point to triangle), over nodes whose nearest true place has a ribbon: the medial wall is left out. Sections alone cannot
-know the pose of the brain, so the best rigid motion of the whole reconstruction comes first (trimmed ICP, both
-hemispheres together). The way back, from the true surface to the reconstruction, is given too: it sees what is missing.
+(point to triangle), over nodes whose nearest true place has a ribbon: the medial wall is left out. Sections alone
+cannot know the pose of the brain, so the best rigid motion of the whole reconstruction comes first (trimmed ICP, both
+hemispheres together). The way back, from the true surface to the reconstruction, is given too: it sees what is
+missing.
 
 The floor is what the pipeline's own grid and surface extraction leave if it is given the true ribbon.
 """
@@ -48,7 +49,7 @@ def true_ribbon(white: SurfaceMesh, pial: SurfaceMesh, voxel_mm: float) -> Ribbo
     size = (int(shape[0]), int(shape[1]), int(shape[2]))
     affine = np.diag([voxel_mm, voxel_mm, voxel_mm, 1.0])
     affine[:3, 3] = low
-    band = 2.0
+    band = 1.5
     fields = [
         voxelise.signed_distance((mesh.vertices_mm - low) / voxel_mm, mesh.faces, size, band) * voxel_mm
         for mesh in (pial, white)

@@ -70,7 +70,7 @@ def _distance(inside: float, beyond: float) -> float:
 
 
 @njit(cache=True)
-def _assemble(ribbon, number, strides, pial, white, classes):  # type: ignore[no-untyped-def]
+def _assemble(ribbon, number, strides, pial, white, classes):
     count = len(ribbon)
     neighbour = np.full((count, 6), -1, np.int32)
     weight = np.zeros((count, 6), np.float32)
@@ -105,7 +105,7 @@ def _assemble(ribbon, number, strides, pial, white, classes):  # type: ignore[no
 
 
 @njit(cache=True)
-def _relax(values, neighbour, weight, fixed, relaxation, tolerance, max_sweeps):  # type: ignore[no-untyped-def]
+def _relax(values, neighbour, weight, fixed, relaxation, tolerance, max_sweeps):
     """Gauss-Seidel with over-relaxation, voxels in order: one thread, the same result everywhere."""
     for sweep in range(max_sweeps):
         largest = np.float32(0.0)
@@ -124,7 +124,7 @@ def _relax(values, neighbour, weight, fixed, relaxation, tolerance, max_sweeps):
 
 
 @njit(cache=True)
-def _continue_across(u, ribbon, number, strides, pial, white, classes):  # type: ignore[no-untyped-def]
+def _continue_across(u, ribbon, number, strides, pial, white, classes):
     """Fixed voxels beside the ribbon: the mean of the linear continuations from their ribbon neighbours."""
     total = np.zeros(u.shape[0], np.float32)
     count = np.zeros(u.shape[0], np.uint8)
@@ -147,7 +147,7 @@ def _continue_across(u, ribbon, number, strides, pial, white, classes):  # type:
 
 
 @njit(cache=True)
-def _touching(u, number, strides, pial, white, classes):  # type: ignore[no-untyped-def]
+def _touching(u, number, strides, pial, white, classes):
     """White beside outside: u crosses 0.5 at the boundary, on the scale of a voxel."""
     old = u.copy()
     size = u.shape[0]

@@ -39,7 +39,7 @@ def link_neighbours() -> tuple[int, ...]:
 
 @cache
 def simple_table() -> NDArray[np.bool_]:
-    """[2^14] bool: True where a vertex whose link has this object pattern may be flipped without a change of topology."""
+    """[2^14] bool: True where a vertex with this object pattern in its link may be flipped: topology stays."""
     neighbours = link_neighbours()
 
     def connected(pattern: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -111,8 +111,8 @@ def grow(
     waiting = np.zeros(region.shape[0], np.uint8)
     after = np.full(region.shape[0], -1, np.int32)
     first, last = np.full(levels, -1, np.int32), np.full(levels, -1, np.int32)
-    voxel = seed
-    level = 0
+    voxel = np.int64(seed)
+    level = np.int64(0)
     while True:
         state[voxel] = 1
         for step in link:
@@ -126,7 +126,7 @@ def grow(
                 else:
                     after[last[at]] = other
                 last[at] = other
-                level = max(level, at)
+                level = max(level, np.int64(at))
         found = False
         while not found:
             while level >= 0 and first[level] < 0:
@@ -231,7 +231,7 @@ def _one_piece(mask: NDArray[np.bool_], element: NDArray[np.bool_]) -> tuple[NDA
                 if number != keep:
                     box = boxes[number - 1]
                     where = np.argwhere(numbers[box] == number) + [side.start for side in box]
-                    repairs.append(_repair(kind, where))  # type: ignore[arg-type]
+                    repairs.append(_repair(kind, where))
             result = numbers == keep if kind == "island removed" else numbers != keep
     return result, repairs
 

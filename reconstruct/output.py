@@ -97,11 +97,11 @@ def _gifti(path: Path, arrays: list[tuple[Any, str]]) -> None:
         image.add_gifti_data_array(gifti.GiftiDataArray(data, intent=intent, datatype=dtype))
     if arrays[0][1] == "label":
         for key, name, colour in ((0, "???", (1.0, 1.0, 1.0, 0.0)), (1, "cortex", (0.2, 0.6, 0.9, 1.0))):
-            label = gifti.GiftiLabel(key, *colour)
+            label: Any = gifti.GiftiLabel(key, *colour)
             label.label = name
             image.labeltable.labels.append(label)
     aside = path.with_name(f"part-{path.name}")
-    nibabel.save(image, aside)  # type: ignore[attr-defined]
+    nibabel.save(image, aside)
     os.replace(aside, path)
 
 
@@ -184,7 +184,7 @@ def _cut(axis: Any, ribbon: Ribbon, surfaces: Sequence[Midsurface], number: int)
     """One cut of the ribbon through the middle along array axis `number`, with the midsurface."""
     middle = ribbon.pial.shape[number] // 2
     take = [slice(None)] * 3
-    take[number] = middle  # type: ignore[call-overload]
+    take[number] = middle
     classes = (ribbon.pial[tuple(take)] < 0).astype(int) + (ribbon.white[tuple(take)] < 0)
     axis.imshow(classes, cmap="gray", origin="lower")
     rest = [a for a in range(3) if a != number]

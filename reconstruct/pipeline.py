@@ -11,6 +11,7 @@ import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -192,14 +193,14 @@ class _Run:
             extract = set_.midsurface.build()
             surface, own = self.step(
                 f"midsurface-{side}", Midsurface, set_.midsurface, [key, repr(set_.hemispheres), side],
-                lambda half=half, extract=extract: extract(half),
+                partial(extract, half),
             )  # fmt: skip
             found.append(surface)
             if stack is not None and tissue is not None and alignment is not None:
                 locate = set_.locate.build()
                 spots, _ = self.step(
                     f"locate-{side}", NodeLocations, set_.locate, [own, align_key],
-                    lambda surface=surface, locate=locate: locate(surface, stack, tissue, alignment),
+                    partial(locate, surface, stack, tissue, alignment),
                 )  # fmt: skip
                 places.append(spots)
         brain = set_.brain or "".join(c for c in space if c.isalnum()) or "brain"
@@ -224,7 +225,7 @@ class _Run:
     def _judge(self, found: list[Midsurface], places: list[NodeLocations], folder: Path | None) -> dict[str, Any]:
         from reconstruct import judge
 
-        plain = {f"euler_{item.mesh.hemisphere}": int(item.report["euler_number"]) for item in found}
+        plain: dict[str, Any] = {f"euler_{item.mesh.hemisphere}": int(item.report["euler_number"]) for item in found}
         plain |= judge.coverage(places)
         if folder is None or not self.settings.judge or not (folder / "truth" / "brain.json").is_file():
             return plain

@@ -1,9 +1,9 @@
 """Isotropic remeshing of a closed manifold mesh to a target edge length, keeping its topology.
 
-Collapse short edges, split long ones, flip towards valence six, smooth in the tangent plane (Botsch & Kobbelt 2004), in
-rounds of growing edge length. An edge is collapsed only if its ends share exactly two neighbours (link condition, Dey et
-al. 1999), so genus and components stay as they are. Vertices are taken back onto the surface after every round by a
-`project` function.
+Collapse short edges, split long ones, flip towards valence six, smooth in the tangent plane (Botsch & Kobbelt 2004),
+in rounds of growing edge length. An edge is collapsed only if its ends share exactly two neighbours (link condition,
+Dey et al. 1999), so genus and components stay as they are. Vertices are taken back onto the surface after every round
+by a `project` function.
 """
 
 from collections.abc import Callable
@@ -63,7 +63,7 @@ def _round(points: Points, triangles: NDArray[np.int32], aim: float) -> tuple[Po
 
 
 @njit(cache=True)
-def _count_long(points, triangles, high):  # type: ignore[no-untyped-def]
+def _count_long(points, triangles, high):
     count = 0
     for f in range(triangles.shape[0]):
         for k in range(3):
@@ -74,13 +74,13 @@ def _count_long(points, triangles, high):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _length(points, i, j):  # type: ignore[no-untyped-def]
+def _length(points, i, j):
     x, y, z = points[i, 0] - points[j, 0], points[i, 1] - points[j, 1], points[i, 2] - points[j, 2]
     return np.sqrt(x * x + y * y + z * z)
 
 
 @njit(cache=True)
-def _lists(triangles, count):  # type: ignore[no-untyped-def]
+def _lists(triangles, count):
     """Per vertex a linked list of its corners (3 * face + k)."""
     head = np.full(count, -1, np.int64)
     following = np.full(triangles.shape[0] * 3, -1, np.int64)
@@ -94,7 +94,7 @@ def _lists(triangles, count):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _ring(triangles, head, following, v, ring):  # type: ignore[no-untyped-def]
+def _ring(triangles, head, following, v, ring):
     """Living corners of a vertex into `ring`; their number, or -1 if there are too many."""
     count = 0
     corner = head[v]
@@ -110,14 +110,14 @@ def _ring(triangles, head, following, v, ring):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _normal(points, i, j, k):  # type: ignore[no-untyped-def]
+def _normal(points, i, j, k):
     ux, uy, uz = points[j, 0] - points[i, 0], points[j, 1] - points[i, 1], points[j, 2] - points[i, 2]
     vx, vy, vz = points[k, 0] - points[i, 0], points[k, 1] - points[i, 1], points[k, 2] - points[i, 2]
     return np.array([uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx])
 
 
 @njit(cache=True)
-def _unlink(head, following, v, corner):  # type: ignore[no-untyped-def]
+def _unlink(head, following, v, corner):
     at = head[v]
     if at == corner:
         head[v] = following[corner]
@@ -128,7 +128,7 @@ def _unlink(head, following, v, corner):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _beside(triangles, ring, count, v, w):  # type: ignore[no-untyped-def]
+def _beside(triangles, ring, count, v, w):
     """The two faces around v that also hold w; -1 where absent, and how many there are."""
     first, second, found = -1, -1, 0
     for r in range(count):
@@ -143,12 +143,12 @@ def _beside(triangles, ring, count, v, w):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _third(triangles, f, a, b):  # type: ignore[no-untyped-def]
+def _third(triangles, f, a, b):
     return triangles[f, 0] + triangles[f, 1] + triangles[f, 2] - a - b
 
 
 @njit(cache=True)
-def _split(points, triangles, head, following, n_points, n_faces, high, room):  # type: ignore[no-untyped-def]
+def _split(points, triangles, head, following, n_points, n_faces, high, room):
     ring = np.empty(_RING, np.int64)
     last = n_faces
     for f in range(last):
@@ -190,7 +190,7 @@ def _split(points, triangles, head, following, n_points, n_faces, high, room):  
 
 
 @njit(cache=True)
-def _collapse(points, triangles, head, following, low, high):  # type: ignore[no-untyped-def]
+def _collapse(points, triangles, head, following, low, high):
     ring_a, ring_b = np.empty(_RING, np.int64), np.empty(_RING, np.int64)
     near_a = np.empty(2 * _RING, np.int64)
     old, new = np.empty(3), np.empty(3)
@@ -239,7 +239,7 @@ def _collapse(points, triangles, head, following, low, high):  # type: ignore[no
                 v, ring, count = (a, ring_a, n_a) if side == 0 else (b, ring_b, n_b)
                 for r in range(count):
                     g = ring[r] // 3
-                    if g == one or g == two:
+                    if g in (one, two):
                         continue
                     before = _normal(points, triangles[g, 0], triangles[g, 1], triangles[g, 2])
                     for axis in range(3):
@@ -275,7 +275,7 @@ def _collapse(points, triangles, head, following, low, high):  # type: ignore[no
 
 
 @njit(cache=True)
-def _flip(points, triangles, head, following):  # type: ignore[no-untyped-def]
+def _flip(points, triangles, head, following):
     ring = np.empty(_RING, np.int64)
     valence = np.zeros(head.shape[0], np.int64)
     for f in range(triangles.shape[0]):
@@ -334,7 +334,7 @@ def _flip(points, triangles, head, following):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _smooth(points, triangles, head, following):  # type: ignore[no-untyped-def]
+def _smooth(points, triangles, head, following):
     ring = np.empty(_RING, np.int64)
     for v in range(head.shape[0]):
         count = _ring(triangles, head, following, v, ring) if head[v] >= 0 else 0

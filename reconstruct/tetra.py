@@ -40,7 +40,7 @@ def surface(values: NDArray[np.float32], level: float) -> tuple[NDArray[np.float
         kinds[step @ [4, 2, 1]] = number
     slots = corners @ [4, 2, 1]
     active = _active_cells(field)
-    edges, ends = _triangles(field.ravel(), active, corners @ strides, slots, positive, kinds)
+    edges, ends = _triangles(field.ravel(), active, (corners @ strides).astype(np.int64), slots, positive, kinds)
     keys, faces = np.unique(edges, return_inverse=True)
     first = np.empty(len(keys), np.int64)
     first[faces] = np.arange(len(edges))

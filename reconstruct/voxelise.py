@@ -29,7 +29,7 @@ def signed_distance(
 
 
 @njit(cache=True)
-def _crossings(points, triangles, winding):  # type: ignore[no-untyped-def]
+def _crossings(points, triangles, winding):
     """At the last voxel below each crossing of a grid column: +1 where the surface is left upward, -1 where entered."""
     nx, ny, nz = winding.shape
     for f in range(triangles.shape[0]):
@@ -49,40 +49,51 @@ def _crossings(points, triangles, winding):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def point_triangle(p, a, b, c):  # type: ignore[no-untyped-def]
-    """Squared distance of a point to a triangle (Ericson 2005, Real-Time Collision Detection, section 5.1.5)."""
-    ab, ac, ap = b - a, c - a, p - a
-    d1, d2 = (ab * ap).sum(), (ac * ap).sum()
-    if d1 <= 0 and d2 <= 0:
-        return (ap * ap).sum()
-    bp = p - b
-    d3, d4 = (ab * bp).sum(), (ac * bp).sum()
-    if d3 >= 0 and d4 <= d3:
-        return (bp * bp).sum()
-    vc = d1 * d4 - d3 * d2
-    if vc <= 0 and d1 >= 0 and d3 <= 0:
-        q = ap - ab * (d1 / (d1 - d3))
-        return (q * q).sum()
-    cp = p - c
-    d5, d6 = (ab * cp).sum(), (ac * cp).sum()
-    if d6 >= 0 and d5 <= d6:
-        return (cp * cp).sum()
-    vb = d5 * d2 - d1 * d6
-    if vb <= 0 and d2 >= 0 and d6 <= 0:
-        q = ap - ac * (d2 / (d2 - d6))
-        return (q * q).sum()
-    va = d3 * d6 - d5 * d4
-    if va <= 0 and d4 - d3 >= 0 and d5 - d6 >= 0:
-        q = bp - (c - b) * ((d4 - d3) / ((d4 - d3) + (d5 - d6)))
-        return (q * q).sum()
-    q = ap - ab * (vb / (va + vb + vc)) - ac * (vc / (va + vb + vc))
-    return (q * q).sum()
+def _dot(a, b):
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
 @njit(cache=True)
-def _band(points, triangles, distance, band):  # type: ignore[no-untyped-def]
-    nx, ny, nz = distance.shape
-    p = np.empty(3)
+def _minus(a, b):
+    return (a[0] - b[0], a[1] - b[1], a[2] - b[2])
+
+
+@njit(cache=True)
+def _beyond(p, u, s, v, t):
+    """Squared length of p - s u - t v."""
+    q = (p[0] - s * u[0] - t * v[0], p[1] - s * u[1] - t * v[1], p[2] - s * u[2] - t * v[2])
+    return _dot(q, q)
+
+
+@njit(cache=True)
+def point_triangle(p, a, b, c):
+    """Squared distance of a point to a triangle (Ericson 2005, Real-Time Collision Detection, section 5.1.5)."""
+    ab, ac, ap = _minus(b, a), _minus(c, a), _minus(p, a)
+    d1, d2 = _dot(ab, ap), _dot(ac, ap)
+    if d1 <= 0 and d2 <= 0:
+        return _dot(ap, ap)
+    bp = _minus(p, b)
+    d3, d4 = _dot(ab, bp), _dot(ac, bp)
+    if d3 >= 0 and d4 <= d3:
+        return _dot(bp, bp)
+    vc = d1 * d4 - d3 * d2
+    if vc <= 0 and d1 >= 0 and d3 <= 0:
+        return _beyond(ap, ab, d1 / (d1 - d3), ac, 0.0)
+    cp = _minus(p, c)
+    d5, d6 = _dot(ab, cp), _dot(ac, cp)
+    if d6 >= 0 and d5 <= d6:
+        return _dot(cp, cp)
+    vb = d5 * d2 - d1 * d6
+    if vb <= 0 and d2 >= 0 and d6 <= 0:
+        return _beyond(ap, ab, 0.0, ac, d2 / (d2 - d6))
+    va = d3 * d6 - d5 * d4
+    if va <= 0 and d4 - d3 >= 0 and d5 - d6 >= 0:
+        return _beyond(bp, _minus(c, b), (d4 - d3) / ((d4 - d3) + (d5 - d6)), ac, 0.0)
+    return _beyond(ap, ab, vb / (va + vb + vc), ac, vc / (va + vb + vc))
+
+
+@njit(cache=True)
+def _band(points, triangles, distance, band):
     for f in range(triangles.shape[0]):
         a, b, c = points[triangles[f, 0]], points[triangles[f, 1]], points[triangles[f, 2]]
         low, high = np.empty(3, np.int64), np.empty(3, np.int64)
@@ -101,14 +112,13 @@ def _band(points, triangles, distance, band):  # type: ignore[no-untyped-def]
                     plane = abs((x - a[0]) * normal[0] + (y - a[1]) * normal[1] + (z - a[2]) * normal[2])
                     if plane >= distance[x, y, z] * size and size > 0:
                         continue
-                    p[0], p[1], p[2] = x, y, z
-                    d = point_triangle(p, a, b, c)
+                    d = point_triangle((float(x), float(y), float(z)), a, b, c)
                     if d < distance[x, y, z] ** 2:
                         distance[x, y, z] = np.sqrt(d)
 
 
 @njit(cache=True)
-def nearest_on_faces(points, vertices, faces, head, following, candidates):  # type: ignore[no-untyped-def]
+def nearest_on_faces(points, vertices, faces, head, following, candidates):
     """Distance [N] of points to the faces around their candidate vertices [N, K]."""
     result = np.empty(points.shape[0])
     for n in range(points.shape[0]):

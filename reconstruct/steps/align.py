@@ -91,10 +91,7 @@ class AlignSections:
             warp = _warp_round(work, matrices, warp, origin, set_.warp_grid_mm, set_.warp_stiffness)
             if progress is not None:
                 progress(len(rounds) + number + 1, total)
-        if set_.warp_rounds:
-            warp = _slow_part_off(warp, stack.position_mm, set_.anatomy_mm)
-        else:
-            warp = warp[..., :0, :0]
+        warp = _slow_part_off(warp, stack.position_mm, set_.anatomy_mm) if set_.warp_rounds else warp[..., :0, :0]
         moved = work.sample(matrices, warp if set_.warp_rounds else None, origin, set_.warp_grid_mm)
         quality = order_quality(moved, stack.position_mm)
         if quality < set_.least_quality:
@@ -238,7 +235,7 @@ def _relative(start: Floats, end: Floats) -> Floats:
 
 
 @njit(cache=True)
-def _normal_equations(reference, image, matrix, offset, step, half, scale):  # type: ignore[no-untyped-def]
+def _normal_equations(reference, image, matrix, offset, step, half, scale):
     """Gauss-Newton system [6, 6], [6] of one section against its reference, with robust (Cauchy) weights."""
     channels, rows, columns = reference.shape
     height, width = image.shape[1], image.shape[2]
@@ -279,7 +276,7 @@ def _normal_equations(reference, image, matrix, offset, step, half, scale):  # t
 
 
 def _rescue(images: NDArray[np.float32], start: Floats, offset: Floats, step: float, axes: list[Floats]) -> Floats:
-    """Sections that lie far off (shift, turn) brought near: compared with the section before, coarsely, if they fit badly.
+    """Sections that lie far off (shift, turn) brought near: those that fit badly on the section before.
 
     A section is turned in steps of 15 degrees about its tissue's centre; the turn that fits best is taken if it fits
     clearly better than none.
@@ -388,7 +385,7 @@ def _stiffness(sizes: tuple[int, ...]) -> Floats:
 
 
 @njit(cache=True)
-def _flow_equations(reference, image, step, at_rows, at_columns, n_rows, n_columns, scale):  # type: ignore[no-untyped-def]
+def _flow_equations(reference, image, step, at_rows, at_columns, n_rows, n_columns, scale):
     """Normal equations of a bilinear displacement field: [2M, 2M], [2M], rows of the field first."""
     m = n_rows * n_columns
     h, b = np.zeros((2 * m, 2 * m)), np.zeros(2 * m)
@@ -444,7 +441,8 @@ def order_quality(moved: NDArray[np.float32], position: Floats) -> float:
     def difference(a: int, b: int) -> float:
         return float(np.abs(small[a] - small[b]).mean())
 
-    beside = np.mean([difference(k, k + 1) for k in range(count - 1)])
+    beside = float(np.mean([difference(k, k + 1) for k in range(count - 1)]))
     pairs = [(a, b) for a in range(count) for b in range(a + 1, count)]
     chosen = pairs[:: max(1, len(pairs) // 400)]
-    return float(1 - beside / max(np.mean([difference(a, b) for a, b in chosen]), 1e-9))
+    apart = float(np.mean([difference(a, b) for a, b in chosen]))
+    return 1 - beside / max(apart, 1e-9)

@@ -1,9 +1,9 @@
 """Step: left and right apart.
 
 The mid-sagittal plane is where the brain's mirror image fits it best. White matter well to each side of it seeds the
-hemispheres; between the seeds two fronts grow, deep voxels first, and meet: along the fissure where there is one, midway
-between the two white surfaces where grey touches grey, in the middle of the neck where white matter crosses (corpus
-callosum).
+hemispheres; between the seeds two fronts grow, deep voxels first, and meet: along the fissure where there is one,
+midway between the two white surfaces where grey touches grey, in the middle of the neck where white matter crosses
+(corpus callosum).
 """
 
 from dataclasses import dataclass
@@ -78,7 +78,7 @@ def midline(ribbon: Ribbon, step_mm: float = 3.0) -> NDArray[np.float64]:
     if len(places) < 50:
         raise InputError("no tissue in the volume")
     values = soft[tuple(places.T)]
-    points = ribbon.to_mm(places * block)
+    points = ribbon.to_mm((places * block).astype(np.float64))
     middle = (points * values[:, None]).sum(0) / values.sum()
 
     def misfit(p: NDArray[np.float64]) -> float:

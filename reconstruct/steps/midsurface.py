@@ -15,7 +15,7 @@ from meshgnn import config
 from meshgnn.errors import InputError
 from meshgnn.mesh import metric, topology
 from meshgnn.mesh.record import SurfaceMesh
-from reconstruct import lattice, laplace, tetra
+from reconstruct import laplace, lattice, tetra
 from reconstruct.records import Midsurface, Ribbon
 from reconstruct.remesh import remesh
 

@@ -82,8 +82,8 @@ class ClassifyTissue:
                 return self._levels(found[k][0], found[k][1], ratio, (height, width))
 
             levels = []
-            for number, item in enumerate(pool.map(finish, kept)):
-                levels.append(item)
+            for number, pair in enumerate(pool.map(finish, kept)):
+                levels.append(pair)
                 if progress is not None:
                     progress(len(sections) + number + 1, len(sections) + len(kept))
         if not any((white < 0).any() for _, white in levels):

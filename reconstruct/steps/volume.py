@@ -1,7 +1,8 @@
 """Step: from grey and white matter probability maps to the ribbon.
 
-Tissue is where grey and white together pass 0.5, white matter where white exceeds grey. Ventricles and deep nuclei count
-as white matter: background that only a narrow passage joins to the outside, and grey matter deeper than any cortex.
+Tissue is where grey and white together pass 0.5, white matter where white exceeds grey. Ventricles and deep nuclei
+count as white matter: background that only a narrow passage joins to the outside, and grey matter deeper than any
+cortex.
 """
 
 from dataclasses import dataclass
@@ -69,7 +70,11 @@ class RibbonFromVolume:
         pial = np.where(hidden, -0.5, pial).astype(np.float32)
         level = np.where(deep | hidden, -0.5, level).astype(np.float32)
         # In mm, roughly: probability falls from 1 to 0 over about two voxels.
-        return Ribbon(pial=pial * 2 * voxel, white=np.maximum(level, pial) * 2 * voxel, affine=affine, space=space)
+        scale = np.float32(2 * voxel)
+        return Ribbon(
+            pial=(pial * scale).astype(np.float32), white=(np.maximum(level, pial) * scale).astype(np.float32),
+            affine=affine, space=space,
+        )  # fmt: skip
 
 
 def read_probability(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
@@ -79,11 +84,11 @@ def read_probability(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float6
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        image: Any = nibabel.load(path)  # type: ignore[attr-defined]
+        image: Any = nibabel.load(path)
         header = image.header
         if hasattr(header, "get_sform") and int(header["sform_code"]) == 0 and int(header["qform_code"]) == 0:
             raise InputError(f"{path}: has no affine (sform and qform unset), so nobody knows where left is; set one")
-        image = nibabel.as_closest_canonical(image)  # type: ignore[attr-defined]
+        image = nibabel.as_closest_canonical(image)
         data = np.asarray(image.get_fdata(dtype=np.float32))
     except InputError:
         raise
@@ -98,7 +103,7 @@ def read_probability(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float6
     if data.min(initial=0) < -1e-3 or top <= 0:
         raise InputError(f"{path}: probabilities from 0 to 1 are expected, values run up to {top:g}")
     scale = 1.0 if top <= 1.001 else 100.0 if top <= 100 else 255.0
-    return data / np.float32(scale), np.asarray(image.affine, np.float64)
+    return (data / np.float32(scale)).astype(np.float32), np.asarray(image.affine, np.float64)
 
 
 def _open_air(background: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
