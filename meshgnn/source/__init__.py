@@ -1,1 +1,1 @@
-"""Where data come from: section stacks, surface folders, the virtual brain. numpy only."""
+"""Where data come from: readers of files into records. numpy only."""

@@ -9,7 +9,7 @@ Seed points are approximate places on the left pial surface of fsaverage in RAS 
 (A: approximation); x is mirrored for the right hemisphere.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numba
@@ -23,6 +23,8 @@ from meshgnn.source.virtual.prototypes import LAYERS, PROTOTYPES
 
 # Great circles on a sphere of this radius are about as long as the ways on fsaverage5's midsurface (71,000 mm^2).
 RADIUS_MM = 75.0
+# No area holds less than this share of a hemisphere (about 300 mm^2).
+LEAST = 0.004
 
 Point = tuple[float, float, float]
 
@@ -234,14 +236,28 @@ class AreaFields:
     weights_mm: Floats
     warps: tuple[SmoothField, ...]
 
-    def scores_mm(self, sphere: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-        """[N, K] scores at unit vectors [N, 3]; the highest wins, half the gap to the next is the way to its border."""
+    def distances_mm(self, sphere: npt.NDArray[np.floating]) -> Floats:
+        """[N, K] ways from unit vectors [N, 3] to every area's polyline, in the warped layout."""
         points = np.ascontiguousarray(sphere, np.float64)
         for warp in self.warps:
             points = flow_on_sphere(points, warp, RADIUS_MM)
         angle = np.full((len(points), len(self.weights_mm)), -1.0)
         _distances(points, self.seeds, self.owner, angle)
-        return (self.weights_mm - angle * RADIUS_MM).astype(np.float32)
+        return angle * RADIUS_MM
+
+    def scores_mm(self, sphere: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+        """[N, K] scores at unit vectors [N, 3]; the highest wins, half the gap to the next is the way to its border."""
+        return (self.weights_mm - self.distances_mm(sphere)).astype(np.float32)
+
+    def grown(self, sphere: npt.NDArray[np.floating], least: float) -> "AreaFields":
+        """The layout with weights raised until every area holds a share `least` of the nodes [N, 3]: none dies out."""
+        weights, ways = self.weights_mm.copy(), self.distances_mm(sphere)
+        for _ in range(100):
+            held = np.bincount((weights - ways).argmax(1), minlength=len(weights)) / len(ways)
+            if (held >= least).all():
+                break
+            weights[held < least] += 0.5
+        return replace(self, weights_mm=weights)
 
 
 def lay_out(
@@ -290,12 +306,13 @@ def lay_out(
     # A velocity field's tangential part has 2 of 3 channels: sd per channel = rms / sqrt(2).
     wide = SmoothField.draw(rng, scale_mm=22, sd=0.9 * warp_mm / np.sqrt(2), channels=3)
     fine = SmoothField.draw(rng, scale_mm=7, sd=0.35 * warp_mm / np.sqrt(2), channels=3)
-    return AreaFields(
+    fields = AreaFields(
         seeds=np.concatenate(seeds).astype(np.float64),
         owner=np.array(owner, np.int64),
         weights_mm=weights,
         warps=(fine, wide),
     )
+    return fields.grown(sphere, LEAST)
 
 
 def border_widths_mm(seed: int) -> npt.NDArray[np.float32]:
@@ -319,12 +336,15 @@ class Profiles:
     size_um2: Floats
 
 
-def draw_profiles(seed: int, hemisphere: str, *, effect: float, uniform: bool = False) -> Profiles:
+def draw_profiles(
+    seed: int, hemisphere: str, *, effect: float, contrast: float = 1.0, uniform: bool = False
+) -> Profiles:
     """Profiles of a brain's areas: prototype x the area's own touch x a random effect of this brain on this area.
 
     Args:
         effect: standard deviation of the log of the random factors on layer shares; densities and sizes vary by 0.5
             and 0.35 of it. Hemispheres share three quarters of the variance.
+        contrast: exponent on the area's own touch.
         uniform: the same profile everywhere: the control in which histology must tell nothing.
     """
     both, own = stream(seed, "profiles"), stream(seed, "profiles", hemisphere)
@@ -334,10 +354,10 @@ def draw_profiles(seed: int, hemisphere: str, *, effect: float, uniform: bool = 
         values = np.array([base.share, base.density, base.size_um2], dtype=np.float64)
         values[1] *= base.scale
         if not (uniform and spec.isocortex):
-            values[1] *= spec.scale
+            values[1] *= spec.scale**contrast
             for row, touch in enumerate((spec.share, spec.density, spec.size)):
                 for layer, factor in touch.items():
-                    values[row, layer - 1] *= factor
+                    values[row, layer - 1] *= factor**contrast
         noise = np.sqrt(0.75) * both.standard_normal((3, 7)) + 0.5 * own.standard_normal((3, 7))
         if not uniform:
             # One part per layer and one common to all layers (overall density, overall size).

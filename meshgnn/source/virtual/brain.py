@@ -1,16 +1,14 @@
 """The virtual brain: an individual's surfaces and areas, and what its sections show."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import InputError
-from meshgnn.source.sections import AXES, Plane
+from meshgnn.source.sections import AXES
 from meshgnn.source.virtual.areas import border_widths_mm, draw_profiles, lay_out
 from meshgnn.source.virtual.artefacts import Blemish, Warp, apply_blemishes, draw_blemishes, lose_part
 from meshgnn.source.virtual.cut import OUTSIDE, WHITE, Canvas, Slice, cut, draw, inside, plane_coordinates
@@ -18,7 +16,7 @@ from meshgnn.source.virtual.faults import NUCLEI_MM, RADII_MM, draw_bridge, draw
 from meshgnn.source.virtual.fields import Floats, stream
 from meshgnn.source.virtual.laminae import Cortex, furnish
 from meshgnn.source.virtual.render import WHITE_DENSITY, WHITE_SIZE_UM2, Stain, grey, optical_density
-from meshgnn.source.virtual.settings import PRESETS, Preset, Settings
+from meshgnn.source.virtual.settings import Settings
 from meshgnn.source.virtual.surfaces import deform, read_template, subdivide
 
 MARGIN_MM = 6.0
@@ -53,82 +51,26 @@ class Picture:
     blemishes: tuple[Blemish, ...]
 
 
-class VirtualBrain:
-    """A brain drawn from a seed.
-
-    `Config(seed=1).build().write(folder)` leaves a stack folder that the pipeline reads like any other, with the truth
-    beside it in `folder/truth`. The brain lies in a space of its own (`space`, RAS mm, origin in the middle of its
-    bounding box), which is also the stack's nominal space: see `meshgnn.source.sections` for axes.
+class Brain:
+    """A brain drawn from a seed, and its sections in memory; `VirtualBrain` adds the config and the files.
 
     Attributes:
         settings: the resolved knobs.
+        space: name of the brain's own space, RAS mm, origin in the middle of its bounding box.
         hemispheres: `Cortex` of each hemisphere.
         cuts: every cut, lost ones included.
         shape: rows and columns of the images.
+        faults: bridges across sulci.
+        nuclei_mm: centres of deep grey nuclei, [N, 3].
     """
 
-    @dataclass(frozen=True, kw_only=True)
-    class Config(BaseConfig):
-        """A preset, and the knobs that shall differ from it (None = as the preset says; see `Settings`)."""
-
-        seed: int = 1
-        preset: Preset = "default"
-        hemispheres: Literal["both", "L", "R"] = "both"
-        template: Path | None = None
-        plane: Plane | None = None
-        tilt_deg: tuple[float, float, float] | None = None
-        pixel_um: float | None = None
-        spacing_mm: float | None = None
-        thickness_um: float | None = None
-        subdivisions: int | None = None
-        shrinkage: float | None = None
-        fold_mm: float | None = None
-        thickness_sd: float | None = None
-        warp_mm: float | None = None
-        size_mm: float | None = None
-        profile_effect: float | None = None
-        layer_noise: float | None = None
-        shuffle: bool | None = None
-        uniform: bool | None = None
-        texture: float | None = None
-        severity: float | None = None
-        stain: float | None = None
-        pose_mm: float | None = None
-        pose_deg: float | None = None
-        warp_section_mm: float | None = None
-        tears: float | None = None
-        folds: float | None = None
-        missing: float | None = None
-        damaged: float | None = None
-        position_jitter_mm: float | None = None
-        annotate_every: int | None = None
-        annotation_mm: float | None = None
-        faults: int | None = None
-        deep_grey: bool | None = None
-
-        def __post_init__(self) -> None:
-            if self.preset not in PRESETS:
-                raise InputError(f"virtual brain: preset must be one of {', '.join(PRESETS)}, got {self.preset!r}")
-            if not 0 <= self.seed < 2**63:
-                raise InputError(f"virtual brain: seed must be a whole number from 0, got {self.seed}")
-            self.resolve()
-
-        def resolve(self) -> Settings:
-            """The preset with this config's own values put in."""
-            names = {item.name for item in fields(Settings)}
-            own = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-            return replace(PRESETS[self.preset], **own)
-
-        def build(self) -> "VirtualBrain":
-            return VirtualBrain(self)
-
-    def __init__(self, config: "VirtualBrain.Config") -> None:
-        self.config = config
-        self.settings = settings = config.resolve()
-        self.seed = config.seed
-        self.space = f"virtual-{config.seed:02d}"
-        sides = ("L", "R") if config.hemispheres == "both" else (config.hemispheres,)
-        templates = tuple(read_template(config.template, side) for side in sides)
+    def __init__(
+        self, settings: Settings, seed: int, *, sides: tuple[str, ...] = ("L", "R"), template: Path | None = None
+    ) -> None:
+        self.settings = settings
+        self.seed = seed
+        self.space = f"virtual-{seed:02d}"
+        templates = tuple(read_template(template, side) for side in sides)
         mirror = np.array([[1.0 if side == "L" else -1.0, 1, 1] for side in sides])
         moved, self.nuclei_mm = deform(
             templates,
@@ -141,12 +83,15 @@ class VirtualBrain:
         )
         self.width_mm = border_widths_mm(self.seed)
         built = []
-        for template, hemi in zip(templates, moved):
+        for source, hemi in zip(templates, moved):
             areas = lay_out(
-                self.seed, hemi.name, template.pial_mm, template.sphere,
+                self.seed, hemi.name, source.pial_mm, source.sphere,
                 warp_mm=settings.warp_mm, size_mm=settings.size_mm, shuffle=settings.shuffle,
             )  # fmt: skip
-            profiles = draw_profiles(self.seed, hemi.name, effect=settings.profile_effect, uniform=settings.uniform)
+            profiles = draw_profiles(
+                self.seed, hemi.name,
+                effect=settings.profile_effect, contrast=settings.contrast, uniform=settings.uniform,
+            )  # fmt: skip
             fine = subdivide(hemi, settings.subdivisions)
             built.append(furnish(fine, areas, profiles, self.seed, layer_noise=settings.layer_noise))
         self.hemispheres: tuple[Cortex, ...] = tuple(built)
@@ -260,9 +205,3 @@ class VirtualBrain:
         if cut_.fate == "damaged":
             lose_part(density, rng)
         return Picture(image=grey(density, cut_.stain), canvas=canvas, blemishes=blemishes)
-
-    def write(self, folder: Path, progress: "Callable[[int, int], None] | None" = None, *, workers: int = 2) -> Path:
-        """Write the stack folder; see `meshgnn.source.virtual.writer`."""
-        from meshgnn.source.virtual.writer import write_brain
-
-        return write_brain(self, Path(folder), progress, workers=workers)

@@ -18,8 +18,8 @@ from scipy.spatial import cKDTree
 from meshgnn.mesh.metric import vertex_areas
 from meshgnn.mesh.record import SurfaceMesh
 from meshgnn.source.virtual.areas import LAYOUT, isocortical_areas
-from meshgnn.source.virtual.brain import VirtualBrain
 from meshgnn.source.virtual.fields import Floats
+from meshgnn.source.virtual.generator import VirtualBrain
 from meshgnn.source.virtual.laminae import depth_of_share
 from meshgnn.source.virtual.settings import Preset
 from meshgnn.source.virtual.truth import node_labels

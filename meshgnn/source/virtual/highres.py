@@ -27,7 +27,7 @@ from meshgnn.source.virtual.laminae import Reals
 from meshgnn.source.virtual.prototypes import BINS
 
 if TYPE_CHECKING:
-    from meshgnn.source.virtual.brain import VirtualBrain
+    from meshgnn.source.virtual.brain import Brain
 
 NEURONS_PER_MM2, GLIA_PER_MM2, WHITE_GLIA_PER_MM2 = 1600.0, 800.0, 1500.0
 COLUMN_UM = 45.0
@@ -110,7 +110,7 @@ class HighRes:
     def __init__(self, config: "HighRes.Config") -> None:
         self.config = config
 
-    def field(self, brain: "VirtualBrain") -> Field:
+    def field(self, brain: "Brain") -> Field:
         """Draw the field; the same brain and config give the same bytes."""
         config = self.config
         cortex = next((c for c in brain.hemispheres if c.hemisphere.name == config.hemisphere), None)

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from meshgnn.optional import need
 from meshgnn.source.virtual.annotate import KEYS, area_table
 from meshgnn.source.virtual.areas import NAMES
-from meshgnn.source.virtual.brain import VirtualBrain
+from meshgnn.source.virtual.generator import VirtualBrain
 from meshgnn.source.virtual.highres import HighRes
 
 Image = npt.NDArray[np.uint8]
@@ -80,7 +81,7 @@ def _beside(tiles: list[Image], gap: int = 6) -> Image:
 
 def save(path: Path, image: Image) -> None:
     """PNG with few grey levels or colours, so that grain does not fill the repository."""
-    from PIL import Image as Pillow
+    Pillow = need("PIL.Image", "pillow")
 
     if image.ndim == 2:
         picture = Pillow.fromarray((image // 6 * 6 + 3).astype(np.uint8))

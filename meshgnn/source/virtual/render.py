@@ -45,9 +45,9 @@ class Stain:
         g = rng.standard_normal(6)
         return Stain(
             background=float(np.clip(243 + 3 * strength * g[0], 228, 252)),
-            gain=float(np.exp(np.clip(0.12 * strength * g[1], -0.6, 0.6))),
+            gain=float(np.exp(np.clip(0.10 * strength * g[1], -0.6, 0.6))),
             white=float(np.exp(np.clip(0.08 * strength * g[2], -0.4, 0.4))),
-            gamma=float(np.exp(np.clip(0.06 * strength * g[3], -0.3, 0.3))),
+            gamma=float(np.exp(np.clip(0.04 * strength * g[3], -0.3, 0.3))),
             slope=(
                 float(0.04 * strength * g[4]),
                 float(rng.uniform(0, 6.28)),

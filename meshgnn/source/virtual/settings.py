@@ -27,6 +27,7 @@ class Settings:
         thickness_sd: sd of the log of a smooth factor on cortical thickness.
         warp_mm: rms shift of the area layout relative to the folds.
         size_mm: sd of an area's push on its borders.
+        contrast: exponent on what sets an area apart from its prototype (density, size, shares); 1 = as tabulated.
         profile_effect: sd of the log of a brain's random factor on each area's layer shares.
         layer_noise: local variation of layers within areas; 1 = as in BigBrain (see laminae).
         shuffle: areas dealt out anew over the places of the layout, brain by brain (a control: position tells nothing).
@@ -57,7 +58,8 @@ class Settings:
     thickness_sd: float = 0.08
     warp_mm: float = 15.0
     size_mm: float = 5.0
-    profile_effect: float = 0.10
+    contrast: float = 1.8
+    profile_effect: float = 0.07
     layer_noise: float = 1.0
     shuffle: bool = False
     uniform: bool = False
@@ -83,9 +85,9 @@ class Settings:
             if not getattr(self, name) > 0:
                 raise InputError(f"virtual brain: {name} must be above 0, got {getattr(self, name)}")
         for name in (
-            "fold_mm", "thickness_sd", "warp_mm", "size_mm", "profile_effect", "layer_noise", "texture", "severity",
-            "stain", "pose_mm", "pose_deg", "warp_section_mm", "tears", "folds", "position_jitter_mm", "annotation_mm",
-            "faults", "subdivisions",
+            "fold_mm", "thickness_sd", "warp_mm", "size_mm", "contrast", "profile_effect", "layer_noise", "texture",
+            "severity", "stain", "pose_mm", "pose_deg", "warp_section_mm", "tears", "folds", "position_jitter_mm",
+            "annotation_mm", "faults", "subdivisions",
         ):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise InputError(f"virtual brain: {name} must not be negative, got {getattr(self, name)}")
@@ -103,15 +105,15 @@ class Settings:
 PRESETS: dict[str, Settings] = {
     "quick": Settings(
         pixel_um=100.0, spacing_mm=3.0, subdivisions=1, annotate_every=3, severity=0.5, warp_mm=9.0, size_mm=3.0,
-        profile_effect=0.06, layer_noise=0.8, faults=2,
+        profile_effect=0.05, layer_noise=0.75, faults=2,
     ),
     "easy": Settings(
-        severity=0.4, fold_mm=2.5, warp_mm=7.0, size_mm=2.0, profile_effect=0.05, layer_noise=0.6, annotate_every=3,
+        severity=0.4, fold_mm=2.5, warp_mm=7.0, size_mm=2.0, profile_effect=0.04, layer_noise=0.6, annotate_every=3,
     ),
     "default": Settings(),
     "hard": Settings(
-        tilt_deg=(8.0, 3.0, 2.0), severity=2.0, fold_mm=5.0, warp_mm=18.0, size_mm=6.0, profile_effect=0.15,
-        layer_noise=1.3, missing=0.06, damaged=0.03, position_jitter_mm=0.05, annotate_every=6, annotation_mm=0.8,
-        faults=10, deep_grey=True,
+        tilt_deg=(8.0, 3.0, 2.0), severity=2.0, fold_mm=5.0, warp_mm=18.0, size_mm=6.0, contrast=1.4,
+        profile_effect=0.12, layer_noise=1.1, missing=0.06, damaged=0.03, position_jitter_mm=0.05, annotate_every=6,
+        annotation_mm=0.8, faults=10, deep_grey=True,
     ),
 }  # fmt: skip

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from meshgnn.config import to_plain
 from meshgnn.errors import InputError
 from meshgnn.graph import Areas
 from meshgnn.mesh.record import SurfaceMesh
@@ -30,12 +29,12 @@ from meshgnn.source.virtual.artefacts import Warp
 from meshgnn.source.virtual.fields import Floats, SmoothField
 
 if TYPE_CHECKING:
-    from meshgnn.source.virtual.brain import VirtualBrain
+    from meshgnn.source.virtual.brain import Brain
 
 SURFACES = ("white", "pial", "midthickness", "sphere")
 
 
-def node_labels(brain: "VirtualBrain") -> dict[str, npt.NDArray[np.int32]]:
+def node_labels(brain: "Brain") -> dict[str, npt.NDArray[np.int32]]:
     """Class [V] of every node of each hemisphere: index into `isocortical_areas()`, -1 outside isocortex."""
     from meshgnn.source.virtual.annotate import KEYS, NOT_ISOCORTEX
 
@@ -46,7 +45,9 @@ def node_labels(brain: "VirtualBrain") -> dict[str, npt.NDArray[np.int32]]:
     return out
 
 
-def write_truth(brain: "VirtualBrain", folder: Path, blemishes: dict[int, list[dict[str, Any]]]) -> None:
+def write_truth(
+    brain: "Brain", config: dict[str, Any], folder: Path, blemishes: dict[int, list[dict[str, Any]]]
+) -> None:
     """Write everything true about `brain` into the new folder `folder`."""
     folder.mkdir()
     areas = isocortical_areas()
@@ -73,7 +74,7 @@ def write_truth(brain: "VirtualBrain", folder: Path, blemishes: dict[int, list[d
     record = {
         "format": 1,
         "space": brain.space,
-        "config": {**to_plain(brain.config), "template": None if brain.config.template is None else "custom"},
+        "config": config,
         "settings": asdict(brain.settings),
         "plane": brain.settings.plane,
         "pixel_um": brain.settings.pixel_um,

@@ -37,16 +37,19 @@ from meshgnn.source.virtual.fields import stream
 from meshgnn.source.virtual.truth import write_truth
 
 if TYPE_CHECKING:
-    from meshgnn.source.virtual.brain import Cut, Picture, VirtualBrain
+    from meshgnn.source.virtual.brain import Brain, Cut, Picture
 
 Progress = Callable[[int, int], None]
 
 
-def write_brain(brain: "VirtualBrain", folder: Path, progress: Progress | None = None, *, workers: int = 2) -> Path:
+def write_brain(
+    brain: "Brain", config: dict[str, Any], folder: Path, progress: Progress | None = None, *, workers: int = 2
+) -> Path:
     """Write sections, annotations and truth into `folder`.
 
     Args:
         brain: what to write.
+        config: what made it, as plain data, for the record.
         folder: must not exist, or be empty.
         progress: called with (done, all) after every section.
         workers: threads; the bytes do not depend on them.
@@ -64,7 +67,7 @@ def write_brain(brain: "VirtualBrain", folder: Path, progress: Progress | None =
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another place") from None
     try:
-        _write_all(brain, aside, progress, workers)
+        _write_all(brain, config, aside, progress, workers)
         if folder.exists():
             folder.rmdir()
         aside.rename(folder)
@@ -74,7 +77,7 @@ def write_brain(brain: "VirtualBrain", folder: Path, progress: Progress | None =
     return folder
 
 
-def _write_all(brain: "VirtualBrain", folder: Path, progress: Progress | None, workers: int) -> None:
+def _write_all(brain: "Brain", config: dict[str, Any], folder: Path, progress: Progress | None, workers: int) -> None:
     settings = brain.settings
     present = [one for one in brain.cuts if one.fate != "missing"]
     total = len(present)
@@ -133,14 +136,14 @@ def _write_all(brain: "VirtualBrain", folder: Path, progress: Progress | None, w
         rows = list(pool.map(annotate, chosen.tolist()))
     _write_table(folder / "annotations" / "annotations.csv", ["index", "labels", "polygons"], rows)
     (folder / "annotations" / "areas.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-    write_truth(brain, folder / "truth", {one.index: result[1] for one, result in zip(present, results)})
+    write_truth(brain, config, folder / "truth", {one.index: result[1] for one, result in zip(present, results)})
 
 
 def name_of(one: "Cut") -> str:
     return f"section_{one.index:04d}.tif"
 
 
-def _shown_mm2(brain: "VirtualBrain", picture: "Picture") -> np.ndarray[Any, Any]:
+def _shown_mm2(brain: "Brain", picture: "Picture") -> np.ndarray[Any, Any]:
     """[Q] how much of every isocortical area of each hemisphere the section shows."""
     pixel_mm2 = (brain.settings.pixel_um / 1000) ** 2
     keep = [k for k, spec in enumerate(LAYOUT) if spec.isocortex]

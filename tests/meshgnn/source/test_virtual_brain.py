@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from meshgnn.config import from_plain, override, to_plain
 from meshgnn.errors import InputError
 from meshgnn.source.sections import SectionImage, read_stack
 from meshgnn.source.virtual import VirtualBrain
 from meshgnn.source.virtual.annotate import KEYS, NOT_ISOCORTEX, area_table, choose_sections, polygons
-from meshgnn.source.virtual.areas import LAYOUT, isocortical_areas
+from meshgnn.source.virtual.areas import LAYOUT, isocortical_areas, lay_out
 from meshgnn.source.virtual.cut import OUTSIDE, WHITE
 from meshgnn.source.virtual.highres import BETZ, HighRes, describe
 from meshgnn.source.virtual.prototypes import PROTOTYPES
+from meshgnn.source.virtual.surfaces import read_template
 from meshgnn.source.virtual.truth import Truth, read_truth
 
 COARSE = {"preset": "quick", "pixel_um": 250.0, "spacing_mm": 4.0, "subdivisions": 0}
@@ -218,6 +220,14 @@ def test_other_planes(plane: str) -> None:
     assert (canvas.label == WHITE).sum() > 500
 
 
+def test_no_area_dies_out() -> None:
+    template = read_template(None, "L")
+    for seed in range(6):
+        fields = lay_out(seed, "L", template.pial_mm, template.sphere, warp_mm=18, size_mm=8)
+        held = np.bincount(fields.scores_mm(template.sphere).argmax(1), minlength=len(LAYOUT))
+        assert held.min() >= 0.004 * len(template.sphere)
+
+
 def test_shuffled_areas_lie_elsewhere(brain: VirtualBrain) -> None:
     shuffled = VirtualBrain.Config(seed=3, shuffle=True, **COARSE).build()
     for one, two in zip(brain.hemispheres, shuffled.hemispheres):
@@ -300,3 +310,10 @@ def test_coordinates_alone_do_not_solve_an_unseen_brain() -> None:
     assert figures["coordinates_knn_macro_f1"] <= 0.52
     assert 0.4 <= figures["eta_squared"][3] <= 0.6
     assert all(0.05 <= value <= 0.25 for k, value in enumerate(figures["eta_squared"]) if k != 3)
+
+
+def test_config_travels_as_plain_data() -> None:
+    config = override(VirtualBrain.Config(), ["preset=hard", "tilt_deg=1,2,3", "pixel_um=100", "hemispheres=L"])
+    assert config.resolve().tilt_deg == (1.0, 2.0, 3.0)
+    assert config.resolve().severity == 2.0
+    assert from_plain(VirtualBrain.Config, json.loads(json.dumps(to_plain(config)))) == config
