@@ -17,7 +17,7 @@ marching) and Han et al. 2004 (CRUISE); the table and the choice between cutting
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numba import njit
@@ -111,7 +111,7 @@ def grow(
     waiting = np.zeros(region.shape[0], np.uint8)
     after = np.full(region.shape[0], -1, np.int32)
     first, last = np.full(levels, -1, np.int32), np.full(levels, -1, np.int32)
-    voxel = np.int64(seed)
+    voxel: Any = seed
     level = np.int64(0)
     while True:
         state[voxel] = 1
@@ -136,7 +136,7 @@ def grow(
             voxel = np.int64(first[level])
             first[level] = after[voxel]
             waiting[voxel] = 0
-            pattern = 0
+            pattern = np.int64(0)
             for bit in range(14):
                 pattern |= np.int64(state[voxel + link[bit]]) << bit
             found = table[pattern]

@@ -147,7 +147,7 @@ class Midsurface:
         cortex: [V] bool, False where there is no grey ribbon (medial wall).
         normals: [V, 3] float32 unit vectors towards the pial surface, from the gradient of u.
         thickness_mm: [V] float32, length of the ribbon along the normal (0 outside cortex).
-        repairs: topology repairs: kind, position_mm [3], volume_mm3, handles, and where ("white" or "midsurface").
+        repairs: topology repairs: where ("white", "pial", "midsurface"), kind, handles, position_mm [3], volume_mm3.
         report: counts and measures.
     """
 

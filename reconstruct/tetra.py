@@ -38,9 +38,10 @@ def surface(values: NDArray[np.float32], level: float) -> tuple[NDArray[np.float
     kinds = np.full(8, -1)
     for number, step in enumerate(STEPS):
         kinds[step @ [4, 2, 1]] = number
-    slots = corners @ [4, 2, 1]
+    slots: NDArray[np.int64] = corners @ np.array([4, 2, 1])
     active = _active_cells(field)
-    edges, ends = _triangles(field.ravel(), active, (corners @ strides).astype(np.int64), slots, positive, kinds)
+    offsets: NDArray[np.int64] = corners @ strides
+    edges, ends = _triangles(field.ravel(), active, offsets, slots, positive, kinds)
     keys, faces = np.unique(edges, return_inverse=True)
     first = np.empty(len(keys), np.int64)
     first[faces] = np.arange(len(edges))

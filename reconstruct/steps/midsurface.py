@@ -1,7 +1,7 @@
 """Step: from one hemisphere's ribbon to its midsurface mesh.
 
-Repair the white matter to a ball, open glued sulci, solve the Laplace equation, repair {u > 0.5} to a ball, draw the
-surface through the tetrahedra, remesh.
+Repair white matter and outline to balls, open glued sulci, solve the Laplace equation, repair {u > 0.5} to a ball,
+draw the surface through the tetrahedra, remesh.
 """
 
 from dataclasses import dataclass
@@ -92,11 +92,16 @@ class ExtractMidsurface:
 def depth_field(
     ribbon: Ribbon, open_sulci_mm: float = 1.6, tolerance: float = 1e-4
 ) -> tuple[NDArray[np.float32], list[tuple[lattice.Repair, str]]]:
-    """The Laplace field u [X, Y, Z] of one hemisphere and the repairs made to its white matter."""
+    """The Laplace field u [X, Y, Z] of one hemisphere and the repairs made to its white matter and its outline.
+
+    Bridges across sulci make handles of the outline: they are cut, so that they carry no cortex.
+    """
     classes = laplace.classify(ribbon.pial, ribbon.white)
     ball, found = lattice.make_spherical(classes == laplace.WHITE)
     pial_side = np.where(ribbon.pial < 0, laplace.RIBBON, laplace.OUTSIDE)
     classes = np.where(ball, laplace.WHITE, np.where(classes == laplace.WHITE, pial_side, classes)).astype(np.uint8)
+    whole, bridges = lattice.make_spherical(classes != laplace.OUTSIDE)
+    classes = np.where(whole, np.maximum(classes, laplace.RIBBON), laplace.OUTSIDE).astype(np.uint8)
     if open_sulci_mm:
         glued = glued_sulci(classes, ribbon.voxel_mm, open_sulci_mm)
         classes[glued] = laplace.OUTSIDE
@@ -104,7 +109,7 @@ def depth_field(
         for end in (0, -1):
             classes[(slice(None),) * axis + (end,)] = laplace.OUTSIDE
     u, _ = laplace.solve(ribbon.pial, ribbon.white, classes, tolerance=tolerance)
-    return u, [(repair, "white") for repair in found]
+    return u, [(repair, "white") for repair in found] + [(repair, "pial") for repair in bridges]
 
 
 def glued_sulci(classes: NDArray[np.uint8], voxel_mm: float, least_mm: float) -> NDArray[np.bool_]:
