@@ -31,8 +31,8 @@ class RibbonFromVolume:
         """
 
         voxel_mm: float | None = None
-        passage_mm: float = 5.0
-        deep_mm: float = 9.0
+        passage_mm: float = 4.0
+        deep_mm: float = 14.0
 
         def build(self) -> "RibbonFromVolume":
             return RibbonFromVolume(self)
@@ -62,10 +62,9 @@ class RibbonFromVolume:
         affine = affine.copy()
         affine[:3, 3] -= affine[:3, :3] @ np.full(3, pad)
         pial = (0.5 - tissue).astype(np.float32)
-        outside = _open_air(pial > 0, self.settings.passage_mm / 2 / voxel)
-        depth = ndimage.distance_transform_edt(~outside) * voxel
+        hidden = _enclosed(pial > 0, self.settings.passage_mm / 2 / voxel)
+        depth = ndimage.distance_transform_edt((pial < 0) | hidden) * voxel
         level = np.where(pial < 0, grey - white, 0.5).astype(np.float32)
-        hidden = (pial >= 0) & ~outside
         deep = (depth > self.settings.deep_mm) & (level >= 0)
         pial = np.where(hidden, -0.5, pial).astype(np.float32)
         level = np.where(deep | hidden, -0.5, level).astype(np.float32)
@@ -106,10 +105,15 @@ def read_probability(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float6
     return (data / np.float32(scale)).astype(np.float32), np.asarray(image.affine, np.float64)
 
 
-def _open_air(background: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
-    """Background that a ball of this radius (voxels) can reach from the corner of the volume."""
+def _enclosed(background: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
+    """Wide background (a ball of this radius, in voxels, fits in) that such a ball cannot reach from outside.
+
+    Sulci are narrow all along: they stay outside.
+    """
     room = ndimage.distance_transform_edt(background) > radius
     room[[0, -1]], room[:, [0, -1]], room[:, :, [0, -1]] = True, True, True
     numbers, _ = ndimage.label(room)
-    reached = numbers == numbers[0, 0, 0]
-    return background & (ndimage.distance_transform_edt(~reached) <= radius + 1.0)
+    hidden = room & (numbers != numbers[0, 0, 0])
+    if not hidden.any():
+        return hidden
+    return background & (ndimage.distance_transform_edt(~hidden) <= radius + 1.0)
