@@ -1,0 +1,238 @@
+"""The reconstruction as a visible list of steps: sections (or a volume) -> midsurface mesh per hemisphere.
+
+    sections:  tissue -> align -> stack -> hemispheres -> midsurface L, R -> locate L, R
+    volumes:   volume ->                   hemispheres -> midsurface L, R
+
+Every result lies on disk under OUT/steps, see `reconstruct.state`; what a user wants lies in OUT itself, see
+`reconstruct.output`.
+"""
+
+import resource
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from meshgnn import config
+from meshgnn.errors import InputError
+from meshgnn.graph import NodeLocations
+from meshgnn.source.sections import TABLE, SectionStack, read_stack
+from reconstruct import output
+from reconstruct.records import Alignment, Midsurface, Ribbon, TissueStack
+from reconstruct.state import Store, hash_files
+from reconstruct.steps.align import AlignSections
+from reconstruct.steps.hemispheres import SplitHemispheres
+from reconstruct.steps.locate import LocateNodes
+from reconstruct.steps.midsurface import ExtractMidsurface
+from reconstruct.steps.stack import StackSections
+from reconstruct.steps.tissue import ClassifyTissue
+from reconstruct.steps.volume import RibbonFromVolume
+
+Progress = Callable[[str, int, int], None]
+
+
+class SectionFolder:
+    """A stack of section images on disk."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(config.Config):
+        """
+        Args:
+            path: folder with sections.csv.
+            space: name of the coordinate space; the folder's name if empty.
+        """
+
+        path: Path | None = None
+        space: str = ""
+
+
+class VolumePair:
+    """Grey and white matter probability maps on disk."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(config.Config):
+        """
+        Args:
+            grey, white: NIfTI files on one grid.
+            space: name of the coordinate space.
+        """
+
+        grey: Path | None = None
+        white: Path | None = None
+        space: str = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reconstruction:
+    """What a run gives.
+
+    Args:
+        midsurfaces: one per hemisphere.
+        locations: where their nodes lie on the sections; empty for a volume.
+        report: counts, measures, judgement if there is a truth, seconds per step.
+        brain: name in the file names.
+    """
+
+    midsurfaces: tuple[Midsurface, ...]
+    locations: tuple[NodeLocations, ...]
+    report: Mapping[str, Any]
+    brain: str
+
+
+class Reconstruct:
+    """The whole way, with its results on disk."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(config.Config):
+        """
+        Args:
+            source: sections or volumes.
+            brain: name in the file names; the space's name if empty.
+            judge: compare with the truth if it lies beside the sections.
+            pictures: write QC pictures.
+            tissue, align, stack, volume, hemispheres, midsurface, locate: the steps.
+        """
+
+        source: SectionFolder.Config | VolumePair.Config = field(default_factory=SectionFolder.Config)
+        brain: str = ""
+        judge: bool = True
+        pictures: bool = True
+        tissue: ClassifyTissue.Config = field(default_factory=ClassifyTissue.Config)
+        align: AlignSections.Config = field(default_factory=AlignSections.Config)
+        stack: StackSections.Config = field(default_factory=StackSections.Config)
+        volume: RibbonFromVolume.Config = field(default_factory=RibbonFromVolume.Config)
+        hemispheres: SplitHemispheres.Config = field(default_factory=SplitHemispheres.Config)
+        midsurface: ExtractMidsurface.Config = field(default_factory=ExtractMidsurface.Config)
+        locate: LocateNodes.Config = field(default_factory=LocateNodes.Config)
+
+        def build(self) -> "Reconstruct":
+            return Reconstruct(self)
+
+    def __init__(self, settings: Config) -> None:
+        self.settings = settings
+
+    def run(self, out: Path, progress: Progress | None = None) -> Reconstruction:
+        """Reconstruct, write everything under `out`, judge if the truth is there.
+
+        Raises:
+            InputError: the input cannot be read or does not hold a brain in order; nothing is handed out then.
+        """
+        return _Run(self.settings, Path(out), progress or (lambda *_: None)).go()
+
+
+class _Run:
+    def __init__(self, settings: Reconstruct.Config, out: Path, progress: Progress) -> None:
+        self.settings, self.out, self.progress = settings, out, progress
+        self.seconds: dict[str, float] = {}
+        self.reused: list[str] = []
+
+    def step(self, name: str, kind: type[Any], settings: config.Config | None, inputs: list[str],
+             compute: Callable[[], Any]) -> tuple[Any, str]:  # fmt: skip
+        begun = time.perf_counter()
+        self.progress(name, 0, 1)
+        result, key, reused = self.store.step(name, kind, settings, inputs, compute)
+        self.seconds[name] = round(time.perf_counter() - begun, 3)
+        if reused:
+            self.reused.append(name)
+        self.progress(name, 1, 1)
+        return result, key
+
+    def go(self) -> Reconstruction:
+        source = self.settings.source
+        if isinstance(source, VolumePair.Config):
+            if source.grey is None or source.white is None:
+                raise InputError("give both probability maps: source.grey and source.white")
+            for path in (source.grey, source.white):
+                if not path.is_file():
+                    raise InputError(f"{path}: no such file")
+            self.store = Store(self.out / "steps")
+            ribbon, key = self._volume(source.grey, source.white, source.space)
+            return self._finish(ribbon, key, source.space, None, None, None, "")
+        if source.path is None:
+            raise InputError("give the folder with the sections: source.path")
+        stack = read_stack(source.path, space=source.space)
+        self.store = Store(self.out / "steps")
+        tissue, tissue_key = self._tissue(stack)
+        alignment, align_key = self._align(tissue, tissue_key)
+        ribbon, key = self._stack(stack, tissue, alignment, tissue_key, align_key)
+        return self._finish(ribbon, key, stack.space, stack, tissue, alignment, align_key)
+
+    def _volume(self, grey: Path, white: Path, space: str) -> tuple[Ribbon, str]:
+        step = self.settings.volume
+        return self.step("volume", Ribbon, step, [hash_files([grey, white]), space],
+                         lambda: step.build()(grey, white, space))  # fmt: skip
+
+    def _tissue(self, stack: SectionStack) -> tuple[TissueStack, str]:
+        step, folder = self.settings.tissue, stack.folder or Path()
+        # By position, so that the order of lines in the table does not matter.
+        table = sorted(repr((s.path.name, s.index, s.position_mm, s.pixel_um, s.thickness_um, s.usable)) for s in stack)
+        files = [section.path for section in stack.usable()]
+        return self.step("tissue", TissueStack, step, [hash_files(files), TABLE, *table, folder.name],
+                         lambda: step.build()(stack, lambda a, b: self.progress("tissue", a, b)))  # fmt: skip
+
+    def _align(self, tissue: TissueStack, key: str) -> tuple[Alignment, str]:
+        step = self.settings.align
+        return self.step("align", Alignment, step, [key],
+                         lambda: step.build()(tissue, lambda a, b: self.progress("align", a, b)))  # fmt: skip
+
+    def _stack(self, stack: SectionStack, tissue: TissueStack, alignment: Alignment, tissue_key: str,
+               align_key: str) -> tuple[Ribbon, str]:  # fmt: skip
+        step = self.settings.stack
+        return self.step("stack", Ribbon, step, [tissue_key, align_key, stack.plane, stack.space],
+                         lambda: step.build()(tissue, alignment, stack.plane, stack.space))  # fmt: skip
+
+    def _finish(self, ribbon: Ribbon, key: str, space: str, stack: SectionStack | None, tissue: TissueStack | None,
+                alignment: Alignment | None, align_key: str) -> Reconstruction:  # fmt: skip
+        set_ = self.settings
+        halves = set_.hemispheres.build()(ribbon)
+        found, places = [], []
+        for half in halves:
+            side = str(half.hemisphere)
+            extract = set_.midsurface.build()
+            surface, own = self.step(
+                f"midsurface-{side}", Midsurface, set_.midsurface, [key, repr(set_.hemispheres), side],
+                partial(extract, half),
+            )  # fmt: skip
+            found.append(surface)
+            if stack is not None and tissue is not None and alignment is not None:
+                locate = set_.locate.build()
+                spots, _ = self.step(
+                    f"locate-{side}", NodeLocations, set_.locate, [own, align_key],
+                    partial(locate, surface, stack, tissue, alignment),
+                )  # fmt: skip
+                places.append(spots)
+        brain = set_.brain or "".join(c for c in space if c.isalnum()) or "brain"
+        report: dict[str, Any] = {
+            "brain": brain, "space": space,
+            "hemispheres": {item.mesh.hemisphere: dict(item.report) for item in found},
+            "repairs": {item.mesh.hemisphere: [dict(one) for one in item.repairs] for item in found},
+        }  # fmt: skip
+        if tissue is not None and alignment is not None and stack is not None:
+            report["sections"] = output.section_report(stack, tissue, alignment, places)
+        folder = stack.folder if stack is not None else None
+        report["reconstruction"] = self._judge(found, places, folder)
+        report["timing_s"] = dict(self.seconds)
+        report["reused"] = list(self.reused)
+        report["peak_rss_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+        result = Reconstruction(midsurfaces=tuple(found), locations=tuple(places), report=report, brain=brain)
+        output.write(self.out, result)
+        if set_.pictures:
+            output.pictures(self.out / "qc", result, ribbon, stack, tissue, alignment)
+        return result
+
+    def _judge(self, found: list[Midsurface], places: list[NodeLocations], folder: Path | None) -> dict[str, Any]:
+        from reconstruct import judge
+
+        plain: dict[str, Any] = {f"euler_{item.mesh.hemisphere}": int(item.report["euler_number"]) for item in found}
+        plain |= judge.coverage(places)
+        if folder is None or not self.settings.judge or not (folder / "truth" / "brain.json").is_file():
+            return plain
+        begun = time.perf_counter()
+        self.progress("judge", 0, 1)
+        extract = self.settings.midsurface.build()
+        block = judge.judge_stack(folder, found, places, extract=extract, voxel_mm=self.settings.stack.voxel_mm)
+        self.seconds["judge"] = round(time.perf_counter() - begun, 3)
+        self.progress("judge", 1, 1)
+        return block

@@ -1,0 +1,166 @@
+"""What the steps of a reconstruction hand to each other. N sections, V nodes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meshgnn.errors import InputError
+from meshgnn.mesh.record import Hemisphere, SurfaceMesh, frozen
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class TissueStack:
+    """Sections as level images of the two boundaries, on one pixel grid, in cutting order.
+
+    Args:
+        outer: [N, H, W] float32, signed distance in mm to the tissue boundary, negative in tissue.
+        white: [N, H, W] float32, signed distance in mm to the boundary of white matter, negative in it.
+        pixel_mm: side of a pixel.
+        origin_mm: [N, 2] position (row, column) in mm of the centre of pixel (0, 0), in the section image's own frame
+            (its first pixel's centre is 0, 0).
+        position_mm: [N] along the cutting axis, ascending.
+        thickness_mm: [N].
+        index: [N] number of the section in its stack (the row order of the sections file sorted by position).
+        image_px_mm: [N] pixel side of the section image on disk.
+        weight: [N] in [0, 1], how far the section is to be trusted.
+    """
+
+    outer: NDArray[np.float32]
+    white: NDArray[np.float32]
+    pixel_mm: float
+    origin_mm: NDArray[np.float64]
+    position_mm: NDArray[np.float64]
+    thickness_mm: NDArray[np.float64]
+    index: NDArray[np.int64]
+    image_px_mm: NDArray[np.float64]
+    weight: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        for name, kind in {"outer": np.float32, "white": np.float32}.items():
+            object.__setattr__(self, name, frozen(getattr(self, name), kind))
+        count = len(self.outer)
+        if self.outer.ndim != 3 or self.white.shape != self.outer.shape:
+            raise InputError(f"level images {self.outer.shape} and {self.white.shape} must be [N, H, W] alike")
+        shapes = {"origin_mm": (count, 2)}
+        kinds: dict[str, Any] = {"index": np.int64}
+        for name in ("origin_mm", "position_mm", "thickness_mm", "index", "image_px_mm", "weight"):
+            array = frozen(getattr(self, name), kinds.get(name, np.float64))
+            if array.shape != shapes.get(name, (count,)):
+                raise InputError(f"{name} has shape {array.shape} for {count} sections")
+            object.__setattr__(self, name, array)
+        if (np.diff(self.position_mm) <= 0).any():
+            raise InputError("section positions must ascend, each different from the next")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class Alignment:
+    """Where every section lies in the common frame.
+
+    Args:
+        to_section: [N, 2, 3] float64: (row, column) in mm of the common frame -> (row, column) in mm of the section
+            image, `to_section[k] @ [row, column, 1]`.
+        warp_mm: [N, 2, h, w] float32, added to the result: a smooth displacement on a coarse grid over the frame;
+            h = w = 0 if there is none.
+        warp_origin_mm, warp_step_mm: first grid point (row, column) and spacing of that grid in the common frame.
+        overlap: [N] float64, Dice overlap of each section's tissue with its neighbours' after alignment.
+        quality: in [0, 1], of the whole stack: how much better neighbours fit together than sections further apart.
+    """
+
+    to_section: NDArray[np.float64]
+    warp_mm: NDArray[np.float32]
+    warp_origin_mm: tuple[float, float]
+    warp_step_mm: float
+    overlap: NDArray[np.float64]
+    quality: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "to_section", frozen(self.to_section, np.float64))
+        object.__setattr__(self, "warp_mm", frozen(self.warp_mm, np.float32))
+        object.__setattr__(self, "overlap", frozen(self.overlap, np.float64))
+        if self.to_section.ndim != 3 or self.to_section.shape[1:] != (2, 3):
+            raise InputError(f"section transforms must be [N, 2, 3], got {self.to_section.shape}")
+
+    def map(self, section: int, points_mm: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Points [..., 2] (row, column) in mm of the common frame -> mm in the image of section number `section`."""
+        matrix = self.to_section[section]
+        result = points_mm @ matrix[:, :2].T + matrix[:, 2]
+        if self.warp_mm.shape[-1]:
+            from scipy import ndimage
+
+            grid = np.moveaxis(points_mm, -1, 0) - np.reshape(self.warp_origin_mm, (2, *[1] * (points_mm.ndim - 1)))
+            grid = grid / self.warp_step_mm
+            for axis in range(2):
+                result[..., axis] += ndimage.map_coordinates(
+                    self.warp_mm[section, axis], grid, order=1, mode="nearest"
+                )  # fmt: skip
+        return result
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class Ribbon:
+    """The cortical ribbon in a volume: level functions of its two surfaces.
+
+    Args:
+        pial, white: [X, Y, Z] float32, negative inside the surface, near it the signed distance in mm (or any function
+            of the same zero set).
+        affine: [4, 4] voxel -> mm (RAS); its voxels are cubes.
+        space: name of the coordinate space.
+        hemisphere: None while both are in one volume.
+    """
+
+    pial: NDArray[np.float32]
+    white: NDArray[np.float32]
+    affine: NDArray[np.float64]
+    space: str
+    hemisphere: Hemisphere | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pial", frozen(self.pial, np.float32))
+        object.__setattr__(self, "white", frozen(self.white, np.float32))
+        object.__setattr__(self, "affine", frozen(self.affine, np.float64))
+        if self.pial.ndim != 3 or self.pial.shape != self.white.shape or self.affine.shape != (4, 4):
+            raise InputError(f"a ribbon needs two [X, Y, Z] fields and a [4, 4] affine, got {self.pial.shape}")
+
+    @property
+    def voxel_mm(self) -> float:
+        return float(np.linalg.norm(self.affine[:3, 0]))
+
+    def to_mm(self, voxels: NDArray[np.floating]) -> NDArray[np.float64]:
+        """[..., 3] voxel coordinates -> mm."""
+        return voxels @ self.affine[:3, :3].T + self.affine[:3, 3]
+
+    def to_voxels(self, points_mm: NDArray[np.floating]) -> NDArray[np.float64]:
+        """[..., 3] mm -> voxel coordinates."""
+        inverse = np.linalg.inv(self.affine)
+        return points_mm @ inverse[:3, :3].T + inverse[:3, 3]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class Midsurface:
+    """The result for one hemisphere.
+
+    Args:
+        mesh: at u = 0.5.
+        cortex: [V] bool, False where there is no grey ribbon (medial wall).
+        normals: [V, 3] float32 unit vectors towards the pial surface, from the gradient of u.
+        thickness_mm: [V] float32, length of the ribbon along the normal (0 outside cortex).
+        repairs: topology repairs: where ("white", "pial", "midsurface"), kind, handles, position_mm [3], volume_mm3.
+        report: counts and measures.
+    """
+
+    mesh: SurfaceMesh
+    cortex: NDArray[np.bool_]
+    normals: NDArray[np.float32]
+    thickness_mm: NDArray[np.float32]
+    repairs: tuple[Mapping[str, Any], ...] = ()
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, kind in {"cortex": bool, "normals": np.float32, "thickness_mm": np.float32}.items():
+            object.__setattr__(self, name, frozen(getattr(self, name), kind))
+        count = self.mesh.n_vertices
+        if self.cortex.shape != (count,) or self.normals.shape != (count, 3) or self.thickness_mm.shape != (count,):
+            raise InputError(f"cortex mask, normals and thickness must have one row for each of {count} nodes")

@@ -1,0 +1,247 @@
+"""Step: from section images to the level images of tissue and white matter.
+
+Grey values become optical density against the section's own glass, log(background / grey): stain differences are then
+factors. Tissue is what takes stain at all; grey matter takes more than white. Layer I is as pale as white matter, so
+white matter is what stays of the pale tissue after an opening wider than layer I. Thin pale cracks (tears) are closed,
+thin dark lines in white matter (folds) too.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from meshgnn import config
+from meshgnn.errors import InputError
+from meshgnn.source.sections import Section, SectionStack, open_section
+from reconstruct.records import TissueStack
+
+Image = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+class ClassifyTissue:
+    """SectionStack -> TissueStack."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(config.Config):
+        """
+        Args:
+            pixel_mm: of the level images; the nearest whole multiple of the images' pixels is taken.
+            reach_mm: signed distances are cut off at +- this.
+            tear_mm: cracks in tissue narrower than this are closed.
+            fold_mm: dark lines in white matter narrower than this are closed.
+            layer_one_mm: pale bands narrower than this are not white matter.
+            grey_share: a pixel is grey matter from this share of the way from white to grey density.
+            least_mm2: a section with less tissue is left out.
+            workers: threads reading images.
+        """
+
+        pixel_mm: float = 0.2
+        reach_mm: float = 4.0
+        tear_mm: float = 0.6
+        fold_mm: float = 0.6
+        layer_one_mm: float = 0.9
+        grey_share: float = 0.35
+        least_mm2: float = 20.0
+        workers: int = 2
+
+        def build(self) -> "ClassifyTissue":
+            return ClassifyTissue(self)
+
+    def __init__(self, settings: Config) -> None:
+        self.settings = settings
+
+    def __call__(self, stack: SectionStack, progress: Callable[[int, int], None] | None = None) -> TissueStack:
+        """Raises InputError if fewer than two sections hold tissue or none holds grey beside white."""
+        sections = stack.usable().sections
+        if len(sections) < 2:
+            raise InputError(f"{stack.folder}: {len(sections)} usable section, at least two are needed for a volume")
+        pool = ThreadPoolExecutor(max(1, self.settings.workers))
+        with pool:
+            found = []
+            for number, item in enumerate(pool.map(self._densities, sections)):
+                found.append(item)
+                if progress is not None:
+                    progress(number + 1, 2 * len(sections))
+            kept = [k for k, item in enumerate(found) if item[2] >= self.settings.least_mm2]
+            if len(kept) < 2:
+                raise InputError(
+                    f"{stack.folder}: tissue was found on {len(kept)} of {len(sections)} sections; dark tissue on a "
+                    "bright background is expected"
+                )
+            ratio = _stack_ratio([found[k][0] for k in kept], [found[k][1] for k in kept])
+            height = max(found[k][0].shape[0] for k in kept)
+            width = max(found[k][0].shape[1] for k in kept)
+            pixel = found[kept[0]][1]
+
+            def finish(k: int) -> tuple[Image, Image]:
+                return self._levels(found[k][0], found[k][1], ratio, (height, width))
+
+            levels = []
+            for number, pair in enumerate(pool.map(finish, kept)):
+                levels.append(pair)
+                if progress is not None:
+                    progress(len(sections) + number + 1, len(sections) + len(kept))
+        if not any((white < 0).any() for _, white in levels):
+            raise InputError(f"{stack.folder}: no white matter was found; is grey matter the darker of the two?")
+        chosen = [sections[k] for k in kept]
+        image_px = np.array([section.pixel_um / 1000 for section in chosen])
+        # Row and column of pixel (0, 0) of the level images in the image's own frame: half a block in.
+        block = np.array([max(1, round(self.settings.pixel_mm / px)) for px in image_px])
+        corner = (block - 1) / 2 * image_px
+        return TissueStack(
+            outer=np.stack([outer for outer, _ in levels]),
+            white=np.stack([white for _, white in levels]),
+            pixel_mm=pixel,
+            origin_mm=np.stack([corner, corner], axis=1),
+            position_mm=np.array([section.position_mm for section in chosen]),
+            thickness_mm=np.array([section.thickness_um / 1000 for section in chosen]),
+            index=np.array([section.index for section in chosen]),
+            image_px_mm=image_px,
+            weight=np.ones(len(chosen)),
+        )
+
+    def _densities(self, section: Section) -> tuple[Image, float, float]:
+        """Optical density on the level grid, its pixel in mm, and the tissue area in mm^2."""
+        with open_section(section) as image:
+            grey = image.read()
+        if not np.isfinite(grey).all():
+            raise InputError(f"{section.path}: {int((~np.isfinite(grey)).sum())} pixels are not finite")
+        background = glass(grey)
+        if background <= 0:
+            raise InputError(f"{section.path}: the background is black; grey matter on bright glass is expected")
+        block = max(1, round(self.settings.pixel_mm * 1000 / section.pixel_um))
+        if grey.dtype == np.uint8:
+            table = -np.log(np.maximum(np.arange(256, dtype=np.float32), 1) / background)
+            density = table[grey]
+        else:
+            density = -np.log(np.maximum(grey.astype(np.float32), background / 250) / background)
+        rows, columns = (size // block * block for size in density.shape)
+        if min(rows, columns) == 0:
+            raise InputError(f"{section.path}: the image is smaller than one pixel of the working grid")
+        coarse = density[:rows, :columns].reshape(rows // block, block, columns // block, block).mean((1, 3))
+        pixel = block * section.pixel_um / 1000
+        coarse = np.maximum(coarse, 0).astype(np.float32)
+        return coarse, pixel, float((coarse > 0.06).sum() * pixel**2)
+
+    def _levels(self, density: Image, pixel: float, ratio: float, shape: tuple[int, int]) -> tuple[Image, Image]:
+        set_ = self.settings
+        grow = [(0, shape[axis] - density.shape[axis]) for axis in range(2)]
+        density = np.pad(density, grow)
+        white_od, grey_od = stain_levels(density, ratio)
+        limit = white_od / 2
+        tissue = _close(density > limit, set_.tear_mm / 2 / pixel)
+        tissue = ndimage.binary_fill_holes(tissue) & _large(tissue, 3.0 / pixel**2)
+        holes = ndimage.binary_fill_holes(tissue) & ~tissue
+        tissue |= holes & ~_large(holes, 2.0 / pixel**2)
+        level = np.where(tissue & (density < limit), 1.01 * limit, density) * tissue
+        outer = signed_distance((limit - level) / limit, pixel, set_.reach_mm)
+        cut = white_od + set_.grey_share * (grey_od - white_od)
+        smooth = ndimage.gaussian_filter(density, 0.15 / pixel)
+        pale = tissue & (smooth < cut)
+        core = _open(pale, set_.layer_one_mm / 2 / pixel)
+        core = _close(core, set_.fold_mm / 2 / pixel) & tissue
+        core = _large(core, 1.0 / pixel**2)
+        # The boundary within a pixel: where the density passes the cut, next to the kept white matter only.
+        near = ndimage.binary_dilation(core, iterations=2)
+        value = np.clip((smooth - cut) / (grey_od - cut), -1, 1)
+        inside = ndimage.binary_erosion(core, iterations=2)
+        value = np.where(inside, -1, np.where(near, value, 1))
+        value = np.where(core & (value > 0), -0.05, np.where(~core & (value <= 0), 0.05, value))
+        white = signed_distance(value.astype(np.float32), pixel, set_.reach_mm)
+        return outer, np.maximum(white, outer)
+
+
+def glass(grey: NDArray[np.generic]) -> float:
+    """Grey value of bare glass: the most frequent value in the frame and in the brightest part of the image."""
+    frame = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]]).astype(np.float64)
+    return float(np.median(frame))
+
+
+def stain_levels(density: Image, ratio: float) -> tuple[float, float]:
+    """Optical density of white and of grey matter of a section.
+
+    Two-class Otsu within tissue; where the two do not lie as in the rest of the stack (poles without white matter),
+    grey is the upper quartile and white follows by the ratio of the stack.
+    """
+    white, grey = _two_levels(density)
+    if not 0.6 * ratio < white / grey < 1.5 * ratio:
+        tissue = density[density > 0.06]
+        grey = float(np.percentile(tissue, 75)) if len(tissue) else 0.5
+        white = ratio * grey
+    return white, grey
+
+
+def _two_levels(density: Image) -> tuple[float, float]:
+    from skimage.filters import threshold_otsu
+
+    smooth = ndimage.uniform_filter(density, 3)
+    tissue = smooth[smooth > 0.08]
+    if len(tissue) < 100:
+        return 0.1, 1.0
+    cut = threshold_otsu(tissue)
+    low, high = tissue[tissue < cut], tissue[tissue >= cut]
+    inner = low[low > 0.5 * np.median(low)]
+    return float(np.median(inner)), float(np.median(high))
+
+
+def _stack_ratio(densities: list[Image], pixels: list[float]) -> float:
+    """White over grey density, median of the sections, the large ones counting."""
+    area = np.array([(d > 0.06).sum() * p**2 for d, p in zip(densities, pixels)])
+    large = np.flatnonzero(area >= np.median(area))
+    ratios = [np.divide(*_two_levels(densities[k])) for k in large[:: max(1, len(large) // 15)]]
+    return float(np.median(ratios))
+
+
+def _close(mask: Mask, radius: float) -> Mask:
+    grown = ndimage.distance_transform_edt(~mask) <= radius
+    return mask | (ndimage.distance_transform_edt(np.pad(grown, 1, mode="edge"))[1:-1, 1:-1] > radius + 0.5)
+
+
+def _open(mask: Mask, radius: float) -> Mask:
+    core = ndimage.distance_transform_edt(mask) > radius
+    if not core.any():
+        return core
+    return mask & (ndimage.distance_transform_edt(~core) <= radius + 0.5)
+
+
+def _large(mask: Mask, least: float) -> Mask:
+    """The components of at least this many pixels."""
+    numbers, count = ndimage.label(mask)
+    if count == 0:
+        return mask
+    sizes = np.bincount(numbers.ravel())
+    sizes[0] = 0
+    return (sizes >= least)[numbers]
+
+
+def signed_distance(level: Image, pixel_mm: float, reach_mm: float) -> Image:
+    """Signed distance in mm to the zero set of a level function [H, W] (negative inside), cut off at +-reach.
+
+    Pixels beside the zero set get |level| / slope; the others the distance to the nearest of these plus its own.
+    """
+    inside = level <= 0
+    if not inside.any() or inside.all():
+        return np.full(level.shape, -reach_mm if inside.all() else reach_mm, np.float32)
+    edge = np.zeros(level.shape, bool)
+    near = np.full(level.shape, np.inf, np.float32)
+    for axis in range(2):
+        a = [slice(None), slice(None)]
+        b = [slice(None), slice(None)]
+        a[axis], b[axis] = slice(None, -1), slice(1, None)
+        one, two = tuple(a), tuple(b)
+        crossing = inside[one] != inside[two]
+        share = np.where(crossing, level[one] / np.where(crossing, level[one] - level[two], 1), np.inf)
+        edge[one] |= crossing
+        edge[two] |= crossing
+        near[one] = np.minimum(near[one], np.where(crossing, np.abs(share), np.inf))
+        near[two] = np.minimum(near[two], np.where(crossing, np.abs(1 - share), np.inf))
+    distance, (row, column) = ndimage.distance_transform_edt(~edge, return_indices=True)
+    own = near[row, column]
+    other = inside[row, column] != inside
+    result = np.where(edge, near, np.where(other, distance - own, distance + own)) * pixel_mm
+    return np.clip(np.where(inside, -result, result), -reach_mm, reach_mm).astype(np.float32)
