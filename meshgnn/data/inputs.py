@@ -14,7 +14,7 @@ from scipy.special import ndtri
 from scipy.stats import rankdata
 
 from meshgnn.config import Config as BaseConfig
-from meshgnn.data.derived import scaled_rounds
+from meshgnn.data.derived import RIM_PREFIX, scaled_rounds
 from meshgnn.errors import InputError
 from meshgnn.graph import MeshGraph
 from meshgnn.mesh.align import IDENTITY, MIRROR, Similarity, align_points
@@ -119,6 +119,9 @@ class NodeInputs:
                 continue
             scaled = np.zeros((len(inside), len(raw.names)), np.float32)
             scaled[inside] = _scaled(raw.values[place][inside], self.config.scaling)
+            # Most nodes lie deep inside cortex with a share of nearly 1: ranks would blow rounding errors up.
+            rim = np.array([name.startswith(RIM_PREFIX) for name in raw.names])
+            scaled[np.ix_(inside, rim)] = _scaled(raw.values[place][inside][:, rim], "zscore")
             here = edges[:, (edges[0] >= place.start) & (edges[0] < place.stop)] - place.start
             rounds = scaled_rounds(self.config.rounds, int(inside.sum()))
             scales = [scaled, *one_ring_average(scaled, inside, here, rounds)]

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
-from meshgnn.data.derived import inconsistent_features, rim_table
+from meshgnn.data.derived import RIM_PREFIX, inconsistent_features, rim_table
 from meshgnn.data.inputs import TRANSDUCTIVE, Alignment, CoordinateFrame, NodeInputs
 from meshgnn.data.split import BlockSplit, HemisphereSplit, Split, check_no_leak, validation_folds
 from meshgnn.encoder import TableMaker
@@ -164,12 +164,13 @@ class AreaMapping:
         run.say(f"  {split.name}; {len(graph.areas)} areas; features: {', '.join(names) or 'none'}")
         save_graph(graph, run / "tables" / "graph")
         write_json(run / "tables" / "leakage.json", counts)
-        return ["tables/graph.safetensors", "tables/graph.json", "tables/leakage.json"]
+        return ["tables/graph.safetensors", "tables/graph.json", "tables/leakage.json", "tables/left_out.json"]
 
     def _derive(self, run: RunFolder, graph: MeshGraph, split: Split) -> MeshGraph:
         """The graph with the rim table added and inconsistent features taken out: every model sees the same."""
         c, maker = self.config.features, self.config.features.build()
         names = maker.names(graph)
+        left_out: list[str] = []
         if c.check and names:
             raw = maker.raw(graph, split.edges, names)
             odd = inconsistent_features(raw.values, split.train & raw.known, split.test & raw.known)
@@ -178,8 +179,10 @@ class AreaMapping:
                     f"feature {names[column]} relates differently to the others in the training and the test part "
                     f"(mean difference of correlations {gap:.2f}): left out; to keep it: --set features.check=false"
                 )
+            left_out = [names[column] for column in odd]
             if odd:
-                graph = graph.without_features([names[column] for column in odd])
+                graph = graph.without_features(left_out)
+        write_json(run / "tables" / "left_out.json", left_out)
         rim = rim_table(graph) if c.rim else None
         if rim is not None:
             run.say("  the rim of the cortex mask is a feature (features.rim=false leaves it out)")
@@ -360,6 +363,8 @@ class AreaMapping:
             "nodes": {"train": int(labelled.sum()), "test": tested[0].nodes},
             "features": list(names),
             "transductive_features": [name for name in names if name in TRANSDUCTIVE],
+            "left_out_features": read_json(run / "tables" / "left_out.json"),
+            "rim": any(name.startswith(RIM_PREFIX) for name in names),
             "coordinates": c.features.coordinates,
             "alignment": ensemble.align if c.features.coordinates else None,
             "model": to_plain(c.model)["_"],
@@ -384,12 +389,13 @@ class AreaMapping:
     def _export(self, run: RunFolder) -> list[str]:
         graph = load_graph(run / "tables" / "graph")
         probabilities = read_arrays(run / "tables" / "probabilities.safetensors")["probabilities"]
-        write_graphml(run / "export" / "graph.graphml", AreaMap(graph=graph, probabilities=probabilities))
+        area_map = AreaMap(graph=graph, probabilities=probabilities)
+        write_graphml(run / "export" / "graph.graphml", area_map)
         with (run / "metrics.csv").open(newline="") as handle:
             history = list(csv.DictReader(handle))
         write_report(
             run / "report.html", read_json(run / "metrics.json"), history, read_json(run / "config.json"),
-            read_json(run / "provenance.json"),
+            read_json(run / "provenance.json"), area_map,
         )  # fmt: skip
         return ["export/graph.graphml", "report.html"]
 

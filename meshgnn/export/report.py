@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from meshgnn.export.area_map import AreaMap
+from meshgnn.export.picture import area_strip, data_address
 from meshgnn.store import write_text
 
 _STYLE = """
@@ -18,6 +20,7 @@ p.lead { color: var(--soft); margin-top: .3rem; } .note { background: #fff6e5; p
   border-radius: 6px; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid var(--line); }
+td { white-space: nowrap; } img { max-width: 100%; }
 th:first-child, td:first-child { text-align: left; } th { color: var(--soft); font-weight: 600; }
 tr.us td { font-weight: 700; color: var(--us); } .bar { display: inline-block; height: .65rem;
   background: var(--fill); }
@@ -73,6 +76,16 @@ def _areas(metrics: Mapping[str, Any]) -> str:
         for area, value in sorted(own.items(), key=lambda item: -(item[1] if item[1] is not None else -1))
     ]
     return _table(["area", metrics["model"], *show], rows)
+
+
+def _maps(area_map: AreaMap) -> str:
+    graph = area_map.graph
+    wrong = np.where((graph.labels >= 0) & (graph.labels != area_map.predicted), graph.labels, -1)
+    rows = {"Atlas": graph.labels, "Predicted": area_map.predicted, "Where they differ (true area)": wrong}
+    return "".join(
+        f'<p class="lead">{name}</p><img alt="{name}" src="{data_address(area_strip(graph, labels, graph.areas))}">'
+        for name, labels in rows.items()
+    )
 
 
 def _confusions(metrics: Mapping[str, Any], most: int = 25) -> str:
@@ -133,6 +146,7 @@ def write_report(
     history: Sequence[Mapping[str, str]],
     config: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    area_map: AreaMap,
 ) -> None:
     """Write the report. `history`: rows of metrics.csv."""
     import json
@@ -145,6 +159,14 @@ def write_report(
         )
     if metrics["coordinates"]:
         notes.append(f"Coordinates are an input (aligned by: {metrics['alignment']}); compare with a run without them.")
+    if metrics["left_out_features"]:
+        told = ", ".join(metrics["left_out_features"])
+        notes.append(f"Left out, since they relate differently to the others in the two parts: {told}.")
+    if metrics["rim"]:
+        notes.append(
+            "The rim of the cortex mask is an input of every model; where the mask was drawn from the atlas it gives "
+            "away something of the areas. Compare with features.rim=false."
+        )
     noted = "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
     nodes = metrics["nodes"]
     leaks = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in metrics["leakage"].items())
@@ -159,6 +181,7 @@ def write_report(
 <h2>Beside the baselines</h2>{_ranking(metrics)}
 <p class="lead">Test scores are means over seeds on labelled nodes in cortex. Border error: mean geodesic distance
 between predicted and true borders.</p>
+<h2>The map</h2>{_maps(area_map)}
 <h2>Every area</h2>{_areas(metrics)}
 <h2>Confusions</h2>{_confusions(metrics)}
 <h2>Learning</h2><p class="lead">Validation macro-F1 of every member.</p>{_curves(history)}
