@@ -1,6 +1,7 @@
 """Pictures of coloured meshes without a display: orthographic views as PNG bytes."""
 
 from base64 import b64encode
+from collections.abc import Sequence
 
 import imagecodecs
 import numpy as np
@@ -12,14 +13,13 @@ from meshgnn.mesh.record import SurfaceMesh
 _NOT_CORTEX = np.array([0.86, 0.87, 0.89])
 
 
-def view(
-    mesh: SurfaceMesh, colours: NDArray[np.floating], *, from_left: bool, scale: float, size: tuple[int, int]
-) -> NDArray[np.uint8]:
-    """A hemisphere seen along the x axis, [height, width, 3].
+def visible_faces(
+    mesh: SurfaceMesh, *, from_left: bool, scale: float, size: tuple[int, int]
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Which triangle each pixel [height, width] shows, -1 for none, and how bright each triangle [F] is.
 
     Args:
-        colours: [V, 3] in [0, 1]; a triangle takes the colour of its first vertex, shaded by its slope.
-        from_left: look from the left (anterior at the left edge) or from the right.
+        from_left: look along the x axis from the left (anterior at the left edge) or from the right.
         scale: pixels per mm.
         size: height and width in pixels.
     """
@@ -30,8 +30,7 @@ def view(
     corners = np.stack([across, up, near], axis=1)[mesh.faces]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     length = np.linalg.norm(normal, axis=1)
-    shade = 0.45 + 0.55 * np.abs(normal[:, 2]) / np.maximum(length, 1e-12)
-    paint = (colours[mesh.faces[:, 0]] * shade[:, None] * 255).astype(np.uint8)
+    bright = 0.45 + 0.55 * np.abs(normal[:, 2]) / np.maximum(length, 1e-12)
     # Cover each triangle with points about half a pixel apart, nearest to the eye last.
     steps = int(np.clip(np.ceil(np.sqrt(np.quantile(length, 0.99)) * scale * 2.0), 2, 24))
     i, j = np.meshgrid(np.arange(steps + 1), np.arange(steps + 1))
@@ -41,25 +40,28 @@ def view(
     column = np.round(samples[:, 0] * scale + size[1] / 2).astype(int)
     row = np.round(size[0] / 2 - samples[:, 1] * scale).astype(int)
     seen = (column >= 0) & (column < size[1]) & (row >= 0) & (row < size[0])
-    face = np.repeat(np.arange(len(mesh.faces)), len(weights))
+    face = np.repeat(np.arange(len(mesh.faces), dtype=np.int32), len(weights))
     order = np.flatnonzero(seen)[np.argsort(samples[seen, 2], kind="stable")]
-    image = np.full((*size, 3), 255, np.uint8)
-    image[row[order], column[order]] = paint[face[order]]
-    return image
+    shown = np.full(size, -1, np.int32)
+    shown[row[order], column[order]] = face[order]
+    return shown, bright
 
 
-def area_strip(graph: MeshGraph, labels: NDArray[np.integer], areas: Areas, height: int = 150) -> bytes:
-    """Outer and inner side of every hemisphere in one row, coloured by area, as PNG."""
+def area_strips(graph: MeshGraph, maps: Sequence[NDArray[np.integer]], areas: Areas, height: int = 150) -> list[bytes]:
+    """Outer and inner side of every hemisphere in one row, coloured by area: one PNG per map of class numbers [V]."""
     extent = max(float(np.ptp(mesh.vertices_mm[:, 2])) for mesh in graph.meshes)
     depth = max(float(np.ptp(mesh.vertices_mm[:, 1])) for mesh in graph.meshes)
-    scale = height / (extent * 1.04)
-    size = (height, int(depth * 1.06 * scale))
-    colours = np.concatenate([areas.colours[:, :3], _NOT_CORTEX[None]])[labels]
-    tiles = []
+    scale = height / (max(extent, 1e-6) * 1.04)
+    size = (height, max(int(depth * 1.06 * scale), 1))
+    colours = np.concatenate([areas.colours[:, :3], _NOT_CORTEX[None]])
+    rows: list[list[NDArray[np.uint8]]] = [[] for _ in maps]
     for mesh, place in zip(graph.meshes, graph.slices().values()):
         for from_left in (mesh.hemisphere == "L", mesh.hemisphere != "L"):
-            tiles.append(view(mesh, colours[place], from_left=from_left, scale=scale, size=size))
-    return bytes(imagecodecs.png_encode(np.concatenate(tiles, axis=1)))
+            shown, bright = visible_faces(mesh, from_left=from_left, scale=scale, size=size)
+            for labels, tiles in zip(maps, rows):
+                paint = colours[labels[place][mesh.faces[:, 0]]] * bright[:, None] * 255
+                tiles.append(np.concatenate([paint, [[255, 255, 255]]])[shown].astype(np.uint8))
+    return [bytes(imagecodecs.png_encode(np.concatenate(tiles, axis=1))) for tiles in rows]
 
 
 def data_address(png: bytes) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from meshgnn.export.area_map import AreaMap
-from meshgnn.export.picture import area_strip, data_address
+from meshgnn.export.picture import area_strips, data_address
 from meshgnn.store import write_text
 
 _STYLE = """
@@ -82,9 +82,10 @@ def _maps(area_map: AreaMap) -> str:
     graph = area_map.graph
     wrong = np.where((graph.labels >= 0) & (graph.labels != area_map.predicted), graph.labels, -1)
     rows = {"Atlas": graph.labels, "Predicted": area_map.predicted, "Where they differ (true area)": wrong}
+    pictures = area_strips(graph, list(rows.values()), graph.areas)
     return "".join(
-        f'<p class="lead">{name}</p><img alt="{name}" src="{data_address(area_strip(graph, labels, graph.areas))}">'
-        for name, labels in rows.items()
+        f'<p class="lead">{name}</p><img alt="{name}" src="{data_address(picture)}">'
+        for name, picture in zip(rows, pictures)
     )
 
 
