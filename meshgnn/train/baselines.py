@@ -21,6 +21,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 ROUNDS = (5, 15, 40)
 
@@ -82,7 +83,8 @@ def _trees(inputs: BaselineInputs, x: NDArray[np.floating], seed: int) -> NDArra
 
 def _mlp(inputs: BaselineInputs, x: NDArray[np.floating], seed: int) -> NDArray[np.float32]:
     network = MLPClassifier((128,), max_iter=60, learning_rate_init=2e-3, batch_size=512, random_state=seed)
-    with warnings.catch_warnings():
+    # One thread: the matrices are small, and threads that wait for each other are slow on a shared machine.
+    with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)  # 60 epochs are the recipe, converged or not
         return _fit(make_pipeline(StandardScaler(), network), inputs, x)
 
