@@ -111,8 +111,8 @@ def _parse(text: str, kind: Any, key: str) -> Any:
             number = kind(text)
         except ValueError:
             raise InputError(f"--set {key}: {text!r} is not {'a whole' if kind is int else 'a'} number") from None
-        if number != number:
-            raise InputError(f"--set {key}: nan is not a number to set")
+        if number in (float("inf"), float("-inf")) or number != number:
+            raise InputError(f"--set {key}: {text} is not a number to set")
         return number
     if kind is Path:
         return Path(text)

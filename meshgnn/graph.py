@@ -198,8 +198,8 @@ class MeshGraph:
             if len(table.values) != count:
                 raise InputError(f"table {name!r} has {len(table.values)} rows for {count} nodes")
         for name, points in self.surfaces.items():
-            if np.shape(points) != (count, 3):
-                raise InputError(f"surface {name!r} has shape {np.shape(points)} for {count} nodes")
+            if np.shape(points) != (count, 3) or not np.isfinite(points).all():
+                raise InputError(f"surface {name!r} must be finite and [{count}, 3], got {np.shape(points)}")
         if self.soft_labels is not None:
             soft = np.asarray(self.soft_labels, dtype=np.float32)
             if soft.shape != (count, len(self.areas)) or not np.isfinite(soft).all() or (soft < 0).any():

@@ -17,14 +17,15 @@ def scaled_rounds(rounds: tuple[int, ...], n_nodes: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(round(count * factor) for count in rounds))
 
 
-def rim_table(graph: MeshGraph) -> FeatureTable | None:
+def rim_table(graph: MeshGraph, *, always: bool = False) -> FeatureTable | None:
     """How much cortex lies around each node, at several scales: where it is relative to the rim of the cortex mask.
 
     Column cortexShareN: N rounds of one-ring averages of the mask over the whole mesh, 1 deep inside cortex, about 1/2
-    at the rim. None if everything is cortex. Where the mask was drawn from an atlas, its rim tells about the areas:
+    at the rim. None if everything is cortex, unless `always` (then it is constant, for a model that expects it).
+    Where the mask was drawn from an atlas, its rim tells about the areas:
     leave the table out to see by how much.
     """
-    if graph.cortex.all():
+    if graph.cortex.all() and not always:
         return None
     parts = []
     for place in graph.slices().values():
@@ -34,8 +35,6 @@ def rim_table(graph: MeshGraph) -> FeatureTable | None:
         shares = one_ring_average(inside[:, None].astype(np.float32), np.ones(len(inside), bool), here, rounds)
         parts.append(np.concatenate(shares, axis=1))
     names = tuple(f"{RIM_PREFIX}{count}" for count in RIM_ROUNDS)
-    if {part.shape[1] for part in parts} != {len(names)}:
-        return None
     return FeatureTable(name="rim", values=np.concatenate(parts), mask=np.ones(graph.n_nodes, bool), columns=names)
 
 

@@ -3,7 +3,7 @@
 import csv
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,15 @@ from tqdm import tqdm
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
-from meshgnn.data.derived import RIM_PREFIX, inconsistent_features, rim_table
+from meshgnn.data.derived import RIM_PREFIX
 from meshgnn.data.inputs import TRANSDUCTIVE, Alignment, CoordinateFrame, NodeInputs
-from meshgnn.data.split import BlockSplit, HemisphereSplit, Split, check_no_leak, validation_folds
+from meshgnn.data.split import BlockSplit, HemisphereSplit, Split, validation_folds
 from meshgnn.encoder import TableMaker
 from meshgnn.errors import InputError
+from meshgnn.experiment.preparation import Prepared, prepare
 from meshgnn.experiment.run_folder import RunFolder
-from meshgnn.experiment.runner import Stage
+from meshgnn.experiment.runner import SCORES, Stage
+from meshgnn.experiment.summary import summary_text, write_history
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
 from meshgnn.export.report import write_report
@@ -38,7 +40,6 @@ from meshgnn.store import (
     save_graph,
     write_arrays,
     write_json,
-    written_aside,
 )
 from meshgnn.train.baselines import ROUNDS, SEEDED, BaselineInputs, baselines
 from meshgnn.train.checkpoint import load_tree
@@ -85,8 +86,9 @@ class AreaMapping:
         blocks_per_fold: int = 12
 
         def __post_init__(self) -> None:
-            if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
-                raise InputError("seeds must be one or more different numbers, none negative")
+            known = bool(self.seeds) and len(set(self.seeds)) == len(self.seeds)
+            if not known or min(self.seeds) < 0 or max(self.seeds) >= 2**31:
+                raise InputError("seeds must be one or more different numbers from 0 to 2147483647")
             if self.buffer_mm < 0 or self.blocks_per_fold < 1:
                 raise InputError("buffer_mm must not be negative, blocks_per_fold at least 1")
 
@@ -122,39 +124,27 @@ class AreaMapping:
 
     # -- stages ---------------------------------------------------------------------------------------------------
 
-    def _read(self, run: RunFolder) -> list[str]:
-        graph = self.reading.graph
-        for warning in self.reading.warnings:
-            run.warn(warning)
-        if not len(graph.areas):
-            raise InputError(f"{graph.brain}: no atlas chosen or found; choose one with --set source.atlas=NAME")
-        if self.maker is not None:
-            graph = graph.with_table(self.maker.make(graph))
-        split = self.config.split.build().apply(graph)
-        counts = check_no_leak(split)
+    def check(self) -> None:
+        """Everything that can be wrong with the brain or the settings; raises InputError."""
+        graph, split = self._prepared.graph, self._prepared.split
+        c = self.config
+        folds = validation_folds(graph, split, c.trainer.folds, c.blocks_per_fold, c.buffer_mm, c.seeds[0])
         labelled = graph.labels >= 0
-        in_train = np.unique(graph.labels[split.train & labelled])
-        in_test = np.unique(graph.labels[split.test & labelled])
-        if len(in_train) == 0:
-            raise InputError(f"{graph.brain}: the training part ({split.name}) carries no label of this atlas")
-        if len(in_train) == 1:
-            only = graph.areas.names[in_train[0]]
-            raise InputError(f"{graph.brain}: the training part carries a single area ({only}); nothing to tell apart")
-        if len(in_test) == 0:
-            raise InputError(f"{graph.brain}: the test part ({split.name}) carries no label; nothing to judge")
-        unseen = [graph.areas.names[k] for k in np.setdiff1d(in_test, in_train)]
-        if unseen:
-            run.warn(f"{len(unseen)} areas of the test part never occur in training: {', '.join(unseen[:5])}")
-        graph = self._derive(run, graph, split)
-        names = self.config.features.build().names(graph)
-        if not names and not self.config.features.coordinates:
-            raise InputError(f"{graph.brain}: no feature left and features.coordinates=false; nothing to learn from")
-        told = [name for name in names if name in TRANSDUCTIVE]
-        if told:
-            run.warn(
-                f"{', '.join(told)} were embedded over both hemispheres together (transductive); "
-                f"to leave them out: --set features.exclude=[{','.join(told)}]"
+        if not all((fold.train & labelled).any() and (fold.validation & labelled).any() for fold in folds):
+            raise InputError(
+                f"{graph.brain}: the training part is too small for {c.trainer.folds} validation folds with a "
+                f"buffer of {c.buffer_mm:g} mm; lower trainer.folds or buffer_mm"
             )
+
+    @cached_property
+    def _prepared(self) -> Prepared:
+        c = self.config
+        return prepare(self.reading, self.maker, c.split.build().apply, c.features)
+
+    def _read(self, run: RunFolder) -> list[str]:
+        graph, split, names = self._prepared.graph, self._prepared.split, self._prepared.names
+        for warning in self._prepared.warnings:
+            run.warn(warning)
         for mesh in graph.meshes:
             m = summary(mesh)
             run.say(
@@ -163,31 +153,9 @@ class AreaMapping:
             )
         run.say(f"  {split.name}; {len(graph.areas)} areas; features: {', '.join(names) or 'none'}")
         save_graph(graph, run / "tables" / "graph")
-        write_json(run / "tables" / "leakage.json", counts)
+        write_json(run / "tables" / "leakage.json", self._prepared.leakage)
+        write_json(run / "tables" / "left_out.json", list(self._prepared.left_out))
         return ["tables/graph.safetensors", "tables/graph.json", "tables/leakage.json", "tables/left_out.json"]
-
-    def _derive(self, run: RunFolder, graph: MeshGraph, split: Split) -> MeshGraph:
-        """The graph with the rim table added and inconsistent features taken out: every model sees the same."""
-        c, maker = self.config.features, self.config.features.build()
-        names = maker.names(graph)
-        left_out: list[str] = []
-        if c.check and names:
-            raw = maker.raw(graph, split.edges, names)
-            odd = inconsistent_features(raw.values, split.train & raw.known, split.test & raw.known)
-            for column, gap in odd.items():
-                run.warn(
-                    f"feature {names[column]} relates differently to the others in the training and the test part "
-                    f"(mean difference of correlations {gap:.2f}): left out; to keep it: --set features.check=false"
-                )
-            left_out = [names[column] for column in odd]
-            if odd:
-                graph = graph.without_features(left_out)
-        write_json(run / "tables" / "left_out.json", left_out)
-        rim = rim_table(graph) if c.rim else None
-        if rim is not None:
-            run.say("  the rim of the cortex mask is a feature (features.rim=false leaves it out)")
-            graph = graph.with_table(rim)
-        return graph
 
     def _parts(self, run: RunFolder) -> tuple[MeshGraph, Split, CoordinateFrame]:
         graph = load_graph(run / "tables" / "graph")
@@ -197,7 +165,7 @@ class AreaMapping:
     def _baselines(self, run: RunFolder) -> list[str]:
         graph, split, frame = self._parts(run)
         maker = self.config.features.build()
-        raw = maker.raw(graph, split.edges, maker.names(graph))
+        raw = maker.raw(graph, split.edges, self._prepared.names)
         smoothed = None
         if raw.names:
             scales = one_ring_average(raw.values, graph.cortex, split.edges, ROUNDS)
@@ -257,7 +225,7 @@ class AreaMapping:
         c = self.config
         graph, split, frame = self._parts(run)
         maker = c.features.build()
-        names = maker.names(graph)
+        names = self._prepared.names
         features = maker.features(graph, split.edges, maker.raw(graph, split.edges, names))
         align = self._choose_alignment(run, graph, split, frame)
         coordinates = np.zeros((graph.n_nodes, 0), np.float32)
@@ -279,11 +247,6 @@ class AreaMapping:
             train=np.stack([fold.train & labelled for fold in folds]),
             validation=np.stack([fold.validation & labelled for fold in folds]),
         ).restricted_to(split.train)  # no edge leaves it, so members need not see the rest
-        if not task.train.any(1).all() or not task.validation.any(1).all():
-            raise InputError(
-                f"{graph.brain}: the training part is too small for {c.trainer.folds} validation folds with a "
-                f"buffer of {c.buffer_mm:g} mm; lower trainer.folds or buffer_mm"
-            )
         task.save(run / "tables" / "task.safetensors")
         plain = to_plain(c.trainer)
         plain.pop("workers")
@@ -318,7 +281,7 @@ class AreaMapping:
             out_of_fold[str(seed)] = spread
         outputs = ensemble.save(run.path)
         write_arrays(run / "tables" / "out_of_fold.safetensors", out_of_fold)
-        _write_history(run / "metrics.csv", history)
+        write_history(run / "metrics.csv", history)
         return [*outputs, "tables/out_of_fold.safetensors", "metrics.csv"]
 
     def _fit(self, run: RunFolder, key: str) -> None:
@@ -354,7 +317,7 @@ class AreaMapping:
         together = score(graph, split.test, mean)
         judged = read_json(run / "tables" / "baselines.json")
         per_area = np.mean([s.per_area_f1 for s in tested], axis=0)  # NaN: not in the test part, for every seed
-        names = c.features.build().names(graph)
+        names = self._prepared.names
         metrics = {
             "task": f"{graph.brain} {self.reading.atlas}: {split.name}",
             "protocol": split.protocol,
@@ -382,9 +345,9 @@ class AreaMapping:
         written = write_area_map(run / "predictions", area_map)
         write_csv(run / "predictions" / "nodes.csv", area_map)
         write_arrays(run / "tables" / "probabilities.safetensors", {"probabilities": area_map.probabilities})
-        write_json(run / "metrics.json", metrics)
+        write_json(run / SCORES, metrics)
         files = [str(path.relative_to(run.path)) for path in written]
-        return [*files, "predictions/nodes.csv", "tables/probabilities.safetensors"]
+        return [*files, "predictions/nodes.csv", "tables/probabilities.safetensors", SCORES]
 
     def _export(self, run: RunFolder) -> list[str]:
         graph = load_graph(run / "tables" / "graph")
@@ -394,35 +357,10 @@ class AreaMapping:
         with (run / "metrics.csv").open(newline="") as handle:
             history = list(csv.DictReader(handle))
         write_report(
-            run / "report.html", read_json(run / "metrics.json"), history, read_json(run / "config.json"),
+            run / "report.html", read_json(run / SCORES), history, read_json(run / "config.json"),
             read_json(run / "provenance.json"), area_map,
         )  # fmt: skip
         return ["export/graph.graphml", "report.html"]
 
     def summary(self, run: RunFolder) -> str:
         return summary_text(read_json(run / "metrics.json"), run.path)
-
-
-def summary_text(metrics: dict[str, Any], folder: Path) -> str:
-    """The table printed at the end: the model beside every baseline, best first."""
-    rows = {"this model": metrics["test"], **metrics["baselines"]}
-    lines = [f"\n{metrics['task']} ({metrics['classes']} areas, {metrics['nodes']['test']} test nodes)"]
-    lines.append(f"{'':30s}{'macro-F1':>16s}{'accuracy':>10s}{'border mm':>11s}{'ECE':>7s}")
-    for name, row in sorted(rows.items(), key=lambda item: -item[1]["macro_f1"]):
-        label = f"{metrics['model']} ({len(metrics['seeds'])} seeds)" if name == "this model" else name
-        border = f"{row['boundary_error_mm']:.2f}" if row["boundary_error_mm"] is not None else "-"
-        spread = f" +- {row['macro_f1_sd']:.3f}" if row.get("macro_f1_sd") else ""
-        mark = "*" if name == "this model" else " "
-        text = f"{row['macro_f1']:.3f}{spread}"
-        lines.append(f"{mark} {label:28s}{text:>16s}{row['accuracy']:>10.3f}{border:>11s}{row['ece']:>7.3f}")
-    leaks, validation = sum(metrics["leakage"].values()), metrics["validation"]["macro_f1"]
-    lines.append(f"validation macro-F1 {validation:.3f}; leaks {leaks}; results in {folder}")
-    return "\n".join(lines)
-
-
-def _write_history(path: Path, history: list[dict[str, Any]]) -> None:
-    columns = ["seed", "fold", "epoch", "loss", "validation_macro_f1", "validation_loss"]
-    with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, columns, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(history)

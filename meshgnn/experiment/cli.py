@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.resume and name is None:
         stored = read_config(options.out)
         # A file may name one of our own experiments, nothing else: it must not choose what gets imported.
-        if stored.get("experiment") not in shipped():
+        if not isinstance(stored.get("experiment"), str) or stored["experiment"] not in shipped():
             raise InputError(f"{options.out}: was not made by a shipped experiment; give its name on the command line")
         name, sets = str(stored["experiment"]), [*map(str, stored["overrides"]), *sets]
     name = name or DEFAULT

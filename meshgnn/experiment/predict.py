@@ -1,6 +1,7 @@
 """Applies a trained run to another brain's folder and writes its label files."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,7 +9,8 @@ from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
 from meshgnn.errors import InputError
 from meshgnn.experiment.run_folder import RunFolder
-from meshgnn.experiment.runner import Stage
+from meshgnn.experiment.runner import SCORES, Stage
+from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
 from meshgnn.export.tables import write_csv, write_graphml
 from meshgnn.source.socket import Reading
@@ -27,12 +29,14 @@ class Predict:
         Args:
             run: folder of a finished `surface` run.
             source: the brain to map; its atlas, if it has one with the same area names, judges the map.
+            geometry: config of a maker that is asked for features the brain lacks.
             align: how its coordinates come into the training brain's frame; auto does what the run does in the same
                 space and fits a similarity (rotation, shift, scale) to any other.
         """
 
         run: Path = Path()
         source: SurfaceFolder.Config = field(default_factory=SurfaceFolder.Config)
+        geometry: Any = None
         align: Literal["auto", "mirror", "rigid", "similarity"] = "auto"
 
         def build(self) -> "Predict":
@@ -55,15 +59,36 @@ class Predict:
     def stages(self) -> list[Stage]:
         return [Stage(name="predict", run=self._predict, depends=to_plain(self.config))]
 
-    def _predict(self, run: RunFolder) -> list[str]:
-        for warning in self.reading.warnings:
-            run.warn(warning)
+    @cached_property
+    def _mapped(self) -> tuple[AreaMap, str]:
         align = None if self.config.align == "auto" else self.config.align
+        makers = [self.config.geometry.build()] if self.config.geometry is not None else []
         used = align or self.ensemble.alignment_for(self.reading.graph)
-        if self.ensemble.inputs.coordinates:
-            run.say(f"  {self.reading.graph.brain} into the frame of the training brain by: {used}")
-        area_map = self.ensemble.map(self.reading.graph, align)
+        return self.ensemble.map(self.reading.graph, align, makers), used
+
+    def check(self) -> None:
+        """Maps the brain, so that whatever is wrong with it is told before anything is written."""
+        self._mapped  # noqa: B018
+
+    def _warnings(self) -> list[str]:
+        graph, found = self.reading.graph, list(self.reading.warnings)
+        if self.ensemble.uses_rim and graph.cortex.all():
+            found.append("this brain has no cortex mask, but the model was trained with one: expect a worse map")
+        unknown = sorted(set(graph.areas.names) - set(self.ensemble.areas.names))
+        if unknown:
+            told = ", ".join(unknown[:5])
+            found.append(
+                f"{len(unknown)} areas of this atlas are not the model's and do not count in the score: {told}"
+            )
+        return found
+
+    def _predict(self, run: RunFolder) -> list[str]:
+        area_map, used = self._mapped
         graph = area_map.graph
+        for warning in self._warnings():
+            run.warn(warning)
+        if self.ensemble.inputs.coordinates:
+            run.say(f"  {graph.brain} into the frame of the training brain by: {used}")
         written = write_area_map(run / "predictions", area_map)
         write_csv(run / "predictions" / "nodes.csv", area_map)
         write_graphml(run / "export" / "graph.graphml", area_map)
@@ -73,13 +98,13 @@ class Predict:
             "classes": len(graph.areas),
             "seeds": self.seeds(),
             "alignment": used if self.ensemble.inputs.coordinates else None,
-            "nodes": {"mapped": int(graph.cortex.sum())},
+            "nodes": {"mapped": int(graph.cortex.sum()), "judged": int((graph.labels >= 0).sum())},
         }
         if (graph.labels >= 0).any():
             metrics["test"] = score(graph, graph.cortex, area_map.probabilities).plain()
-        write_json(run / "metrics.json", metrics)
+        write_json(run / SCORES, metrics)
         files = [str(path.relative_to(run.path)) for path in written]
-        return [*files, "predictions/nodes.csv", "export/graph.graphml"]
+        return [*files, "predictions/nodes.csv", "export/graph.graphml", SCORES]
 
     def summary(self, run: RunFolder) -> str:
         metrics = read_json(run / "metrics.json")

@@ -88,10 +88,15 @@ class RunFolder:
         hashes = {name: file_hash(self.path / name) for name in outputs}
         write_json(self._record(stage), {"key": key, "seconds": round(seconds, 3), "outputs": hashes})
 
-    def stage_seconds(self) -> dict[str, float]:
-        """Seconds each finished stage took, in the order they ran."""
-        records = sorted((self.path / "stages").glob("*.json"), key=lambda path: path.stat().st_mtime)
-        return {path.stem: float(read_json(path)["seconds"]) for path in records}
+    def stage_seconds(self, names: list[str]) -> dict[str, float]:
+        """Seconds each of these stages took, as far as they are finished."""
+        found = {}
+        for name in names:
+            try:
+                found[name] = float(read_json(self._record(name))["seconds"])
+            except (InputError, KeyError, TypeError, ValueError):
+                continue
+        return found
 
     # -- provenance -----------------------------------------------------------------------------------------------
 

@@ -28,7 +28,10 @@ class Stage:
 
 
 class Experiment(Protocol):
-    """What an experiment's config builds."""
+    """What an experiment's config builds.
+
+    A method `check()`, if there is one, is called before anything is written and raises InputError for wrong input.
+    """
 
     def inputs(self) -> dict[str, str]:
         """Hash of every input file by path."""
@@ -65,22 +68,26 @@ def run_experiment(experiment: Experiment, config: dict[str, Any], run: RunFolde
     names = [stage.name for stage in stages]
     if only and only not in names:
         raise InputError(f"--stage {only}: there is no such stage; stages: {', '.join(names)}")
+    # Everything that can be wrong with the input is told before a file is written.
     inputs = experiment.inputs()
-    run.open(resume=resume)
+    if hasattr(experiment, "check"):
+        experiment.check()
+    keys = [content_hash(inputs)]
+    for stage in stages:
+        keys.append(content_hash(stage.name, stage.depends, keys[-1]))
+    for stage, key in zip(stages, keys[1:]):
+        if only and stage.name == only:
+            break
+        if only and not run.stage_done(stage.name, key):
+            raise InputError(f"--stage {only}: stage {stage.name!r} before it is not done; run without --stage first")
+    run.open(resume=resume or bool(only and names.index(only)))
     write_json(run / "config.json", config)
     run.write_provenance(inputs, experiment.seeds())
-    key = content_hash(inputs)
-    for number, stage in enumerate(stages, start=1):
-        key = content_hash(stage.name, stage.depends, key)
+    for number, (stage, key) in enumerate(zip(stages, keys[1:]), start=1):
         title = f"[{number}/{len(stages)}] {stage.name}"
-        done = run.stage_done(stage.name, key)
         if only and stage.name != only:
-            if not done and names.index(only) > number - 1:
-                raise InputError(
-                    f"--stage {only}: stage {stage.name!r} before it is not done; run without --stage first"
-                )
             continue
-        if done and not only:
+        if run.stage_done(stage.name, key) and not only:
             run.say(f"{title}: unchanged, kept")
             continue
         run.say(title)
@@ -88,16 +95,23 @@ def run_experiment(experiment: Experiment, config: dict[str, Any], run: RunFolde
             outputs = stage.run(run)
         run.close_stage(stage.name, key, outputs, watch["seconds"])
         run.say(f"{title}: {watch['seconds']:.1f} s")
-    _finish(run)
-    run.say(experiment.summary(run))
+    _finish(run, names)
+    if (run / "metrics.json").is_file():
+        run.say(experiment.summary(run))
 
 
-def _finish(run: RunFolder) -> None:
-    """Put time and memory into metrics.json; both are known only now."""
-    path = run / "metrics.json"
-    if not path.is_file():
+SCORES = "tables/scores.json"
+
+
+def _finish(run: RunFolder, stages: list[str]) -> None:
+    """metrics.json: what a stage left in `SCORES`, with time and memory, which are known only now."""
+    if not (run / SCORES).is_file():
         return
-    metrics = read_json(path)
-    metrics["timing_s"] = run.stage_seconds()
-    metrics["peak_rss_mb"] = max(peak_rss_mb(), metrics.get("peak_rss_mb") or 0)
-    write_json(path, metrics)
+    metrics = read_json(run / SCORES)
+    metrics["timing_s"] = run.stage_seconds(stages)
+    try:
+        earlier = float(read_json(run / "metrics.json").get("peak_rss_mb") or 0)
+    except (InputError, AttributeError, TypeError, ValueError):
+        earlier = 0.0
+    metrics["peak_rss_mb"] = max(peak_rss_mb(), earlier)
+    write_json(run / "metrics.json", metrics)

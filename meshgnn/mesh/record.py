@@ -55,7 +55,8 @@ class SurfaceMesh:
         if not np.isfinite(vertices).all():
             raise InputError(f"{int((~np.isfinite(vertices)).any(1).sum())} mesh vertices are not finite")
         if len(faces) and (faces.min() < 0 or faces.max() >= len(vertices)):
-            raise InputError(f"a face names vertex {int(faces.max())}, but the mesh has {len(vertices)} vertices")
+            wrong = int(faces.min() if faces.min() < 0 else faces.max())
+            raise InputError(f"a face names vertex {wrong}, but the mesh has {len(vertices)} vertices")
         twice = (faces[:, 0] == faces[:, 1]) | (faces[:, 1] == faces[:, 2]) | (faces[:, 0] == faces[:, 2])
         if twice.any():
             raise InputError(f"{int(twice.sum())} faces name one vertex twice")

@@ -136,6 +136,8 @@ def read_labels(path: Path) -> tuple[NDArray[np.int32], LabelTable]:
         raise InputError(f"{path}: label array has shape {keys.shape}, needs one key per vertex")
     if not np.isfinite(keys).all() or (keys != np.round(keys)).any():
         raise InputError(f"{path}: label keys must be whole numbers")
+    if np.abs(keys.astype(np.float64)).max(initial=0) > np.iinfo(np.int32).max:
+        raise InputError(f"{path}: a label key is larger than a 32-bit number")
     table = {}
     for label in image.labeltable.labels:
         rgba = tuple(

@@ -80,8 +80,11 @@ def _understand(path: Path, folder: Path) -> Iterator[SurfaceFile]:
 
 def _is_curv(path: Path) -> bool:
     """True for FreeSurfer's new curv format, whatever its name (magic 0xffffff)."""
-    with path.open("rb") as handle:
-        return handle.read(3) == b"\xff\xff\xff"
+    try:
+        with path.open("rb") as handle:
+            return handle.read(3) == b"\xff\xff\xff"
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _entities(stem: str) -> tuple[dict[str, str], str]:
@@ -122,4 +125,5 @@ def _bids(path: Path) -> Iterator[SurfaceFile]:
         else:
             yield SurfaceFile(kind="labels", name=atlas or full, **common)  # type: ignore[arg-type]
     else:
-        yield SurfaceFile(kind="values", name=entities.get("desc+", desc) or suffix, **common)  # type: ignore[arg-type]
+        name = entities.get("desc+", desc) or suffix
+        yield SurfaceFile(kind="mask" if _MASK.search(name) else "values", name=name, **common)  # type: ignore[arg-type]

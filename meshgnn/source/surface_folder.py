@@ -7,6 +7,7 @@ docs/user-guide.md.
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -308,7 +309,10 @@ class SurfaceFolder:
                 self._check_length(file.path, max(mesh.n_vertices, int(listed.max(initial=-1)) + 1), mesh)
                 inside[listed] = True
                 return inside
-            keys, _ = gifti.read_labels(file.path)
+            if file.path.name.endswith(".label.gii"):
+                keys: NDArray[Any] = gifti.read_labels(file.path)[0]
+            else:
+                keys = gifti.read_values(file.path)[0][:, 0]
             self._check_length(file.path, len(keys), mesh)
             return keys > 0
         return np.ones(mesh.n_vertices, bool)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from meshgnn.config import Config as BaseConfig
+from meshgnn.errors import InputError
 
 
 class Augment:
@@ -27,6 +28,10 @@ class Augment:
         jitter_mm: float = 1.0
         affine: float = 0.02
         warp_mm: float = 1.0
+
+        def __post_init__(self) -> None:
+            if not 0 <= self.drop < 1 or min(self.noise, self.jitter_mm, self.affine, self.warp_mm) < 0:
+                raise InputError("trainer.augment: drop must lie in [0, 1), the others not be negative")
 
         def build(self) -> "Augment":
             return Augment(self)

@@ -4,6 +4,7 @@ On disk: model.safetensors (weights and arrays) and model.json (the rest). Nothi
 come from an allow-list.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 from meshgnn.config import from_plain, to_plain
 from meshgnn.data.derived import RIM_PREFIX, rim_table
 from meshgnn.data.inputs import Alignment, CoordinateFrame, NodeInputs
+from meshgnn.encoder import TableMaker
 from meshgnn.errors import InputError
 from meshgnn.export.area_map import AreaMap
 from meshgnn.graph import Areas, MeshGraph
@@ -38,6 +40,10 @@ class Calibration:
 
     prior_shift: float = 0.0
     temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not np.isfinite([self.prior_shift, self.temperature]).all() or self.temperature <= 0:
+            raise InputError("a calibration needs a finite prior shift and a positive temperature")
 
     def apply(self, log_p: NDArray[np.floating], prior: NDArray[np.floating]) -> NDArray[np.float32]:
         """Log probabilities [V, K] and class frequencies [K] -> probabilities [V, K]."""
@@ -117,6 +123,11 @@ class Ensemble:
         """Model inputs of a brain: features [V, D] and coordinates [V, 3] (or [V, 0])."""
         maker = self.inputs.build()
         features = maker.features(graph, edges, maker.raw(graph, edges, self.names))
+        if features.shape[1] != self.n_features:
+            raise InputError(
+                f"the model expects {self.n_features} inputs per node, its description gives {features.shape[1]}; the "
+                "run is damaged"
+            )
         if not self.inputs.coordinates:
             return features, np.zeros((graph.n_nodes, 0), np.float32)
         return features, self.frame.scaled(self.frame.coordinates_mm(graph, align, fixed))
@@ -146,19 +157,26 @@ class Ensemble:
             found[seed] = self.calibration[seed].apply(np.mean(votes, axis=0), self.prior)
         return found
 
-    def map(self, graph: MeshGraph, align: Alignment | None = None) -> AreaMap:
+    def map(self, graph: MeshGraph, align: Alignment | None = None, makers: Sequence[TableMaker] = ()) -> AreaMap:
         """The area map of another brain, mean over seeds.
 
         Args:
             graph: a brain with the features the model was trained on; its labels, if any, are not looked at.
+            makers: asked for features that the brain lacks (`features.geometry.Geometry.Config().build()`).
             align: how its coordinates come into the training brain's frame. By default what the model itself does in
                 the same space, and a similarity (rotation, shift, scale) from any other.
 
         Raises:
             InputError: a feature is missing, or the alignment asked for cannot join the two spaces.
         """
-        if self.uses_rim and (rim := rim_table(graph)) is not None:
+        if self.uses_rim and (rim := rim_table(graph, always=True)) is not None:
             graph = graph.with_table(rim)
+        for maker in makers:
+            there = {column for table in graph.tables.values() for column in table.columns}
+            missing = [name for name in self.names if name not in there]
+            if missing:
+                made = maker.make(graph)
+                graph = graph.with_table(made.select([column for column in made.columns if column in missing]))
         inside = graph.cortex[graph.edges].all(0)
         by_seed = self.predict(graph, edges=graph.edges[:, inside], align=align or self.alignment_for(graph))
         index = {name: k for k, name in enumerate(self.areas.names)}

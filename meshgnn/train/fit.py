@@ -61,7 +61,13 @@ class TrainerConfig(BaseConfig):
     def __post_init__(self) -> None:
         if self.folds < 2 or self.epochs < 1 or self.validate_every < 1 or self.patience < 1:
             raise InputError("trainer.folds must be at least 2; epochs, validate_every and patience at least 1")
-        if not 0 <= self.ema < 1 or self.learning_rate <= 0 or self.weight_decay < 0 or self.workers < 0:
+        if (
+            not 0 <= self.ema < 1
+            or self.learning_rate <= 0
+            or self.weight_decay < 0
+            or self.workers < 0
+            or self.clip < 0
+        ):
             raise InputError("trainer: ema must lie in [0, 1), learning_rate be positive, the rest not negative")
         if self.device not in ("auto", "cpu", "cuda"):
             raise InputError(f"trainer.device={self.device!r} is not one of auto, cpu, cuda")
@@ -157,9 +163,12 @@ def train_member(
             val_dataloaders=[0],
             ckpt_path=str(last) if last.is_file() else None,
         )
+    weights = module.best_weights()
+    if not all(torch.isfinite(value).all() for value in weights.values()):
+        raise InputError(f"training of {member_name(seed, fold)} diverged; lower trainer.learning_rate")
     save_tree(
         folder / "member.safetensors",
-        {"key": key, "seed": seed, "fold": fold, "history": module.history, "weights": module.best_weights()},
+        {"key": key, "seed": seed, "fold": fold, "history": module.history, "weights": weights},
     )
     last.unlink(missing_ok=True)
 

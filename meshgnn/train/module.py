@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from meshgnn.config import Config as BaseConfig
+from meshgnn.errors import InputError
 from meshgnn.nn.adjacency import Adjacency
 from meshgnn.nn.node_model import NodeModel
 from meshgnn.train.augment import Augment
@@ -29,6 +30,10 @@ class Loss(BaseConfig):
 
     balance: float = 0.5
     smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.smoothing < 1 or self.balance < 0:
+            raise InputError("trainer.loss: smoothing must lie in [0, 1) and balance not be negative")
 
     def __call__(self, logits: Tensor, labels: Tensor, log_frequency: Tensor) -> Tensor:
         """Logits [N, K], labels [N], log class frequency [K] -> scalar."""
@@ -129,5 +134,7 @@ class NodeTraining(L.LightningModule):
     def configure_optimizers(self) -> Any:
         optimiser = torch.optim.AdamW(self.model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
         # Warm-up over the first tenth, then a cosine to zero.
-        schedule = OneCycleLR(optimiser, max_lr=self.learning_rate, total_steps=self.steps, pct_start=0.1)
+        # (torch divides by pct_start * steps - 1, which is 0 for ten steps)
+        warm_up = 0.1 if self.steps > 10 else 0.35
+        schedule = OneCycleLR(optimiser, max_lr=self.learning_rate, total_steps=self.steps, pct_start=warm_up)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -300,3 +301,94 @@ def test_listing_and_printing(capsys):
         assert name in listed
         assert entry([name, "--print-config"]) == 0
         json.loads(capsys.readouterr().out)
+
+
+# -- what a hostile reviewer found ------------------------------------------------------------------------------------
+
+
+def test_a_model_trained_on_geometry_maps_brains(finished, tmp_path):
+    _, ball = finished
+    out = tmp_path / "g"
+    sets = (*TINY, "seeds=0", "features.only=a,b,thickness,areaRatio", f"source.folder={ball}")
+    assert entry(command("surface:with_geometry", "--out", str(out), sets=sets)) == 0
+    words = command("predict", "--out", str(tmp_path / "p"), sets=(f"run={out}", f"source.folder={ball}"))
+    assert entry(words) == 0
+
+
+def test_predict_on_a_brain_without_a_cortex_mask_warns_and_works(finished, tmp_path, capsys):
+    out, _ = finished
+    write_surface_folder(tmp_path / "bare", brain(), "Planted")
+    for path in (tmp_path / "bare").glob("*cortex_mask*"):
+        path.unlink()
+    graph = brain()
+    for mesh, place in zip(graph.meshes, graph.slices().values()):  # features where the medial wall had none
+        values = graph.tables["surface"].values[place]
+        for k, name in enumerate("abc"):
+            path = tmp_path / "bare" / f"sub-Ball_hemi-{mesh.hemisphere}_desc-{name}.shape.gii"
+            write_scalars(path, mesh, values[:, k : k + 1], [name])
+    words = command("predict", "--out", str(tmp_path / "p"), sets=(f"run={out}", f"source.folder={tmp_path / 'bare'}"))
+    assert entry(words) == 0
+    assert "no cortex mask" in capsys.readouterr().out
+
+
+def test_deleted_metrics_come_back_and_a_bad_setting_does_not_spoil_a_run(finished, tmp_path, capsys):
+    out, _ = finished
+    copy = tmp_path / "copy"
+    shutil.copytree(out, copy)
+    (copy / "metrics.json").unlink()
+    assert entry(["--out", str(copy), "--resume"]) == 0
+    old, new = (json.loads((place / "metrics.json").read_text()) for place in (out, copy))
+    assert old["test"] == new["test"]
+    assert entry(["--out", str(copy), "--resume", "--set", "features.exclude=zz"]) == 2
+    assert entry(["--out", str(copy), "--resume"]) == 0
+    (copy / "stages" / "old.json").write_text("{}")
+    assert entry(["--out", str(copy), "--resume"]) == 0
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "experiment": ["x"]}))
+    assert entry(["--out", str(copy), "--resume"]) == 2
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["features.exclude=zz", "features.only=zz", "source.hemispheres=L", "buffer_mm=1e6", "blocks_per_fold=1000",
+     "seeds=4294967296", "seeds=", "trainer.loss.smoothing=3", "trainer.augment.drop=1", "trainer.learning_rate=inf",
+     "trainer.clip=-1", "split.train=Q", "model=GAT"],
+)  # fmt: skip
+def test_wrong_settings_leave_nothing_behind(finished, tmp_path, capsys, setting):
+    _, ball = finished
+    out = tmp_path / "o"
+    words = command("surface", "--out", str(out), sets=(*TINY, f"source.folder={ball}", setting))
+    refused(capsys, *words)
+    assert not out.exists()
+
+
+def test_stages_can_be_run_one_by_one(finished, tmp_path, capsys):
+    _, ball = finished
+    out = tmp_path / "o"
+    words = command("surface", "--out", str(out), sets=(*TINY, "seeds=0", f"source.folder={ball}"))
+    assert "is not done" in refused(capsys, *words, "--stage", "train")
+    assert not out.exists()
+    for stage in ("read", "baselines", "train", "evaluate", "export"):
+        assert entry([*words, "--stage", stage]) == 0
+    assert (out / "report.html").is_file()
+    assert (out / "metrics.json").is_file()
+
+
+def test_a_diverging_training_is_told(finished, tmp_path, capsys):
+    _, ball = finished
+    sets = (*TINY, "seeds=0", "trainer.learning_rate=1e30", f"source.folder={ball}")
+    assert "diverged" in refused(capsys, *command("surface", "--out", str(tmp_path / "o"), sets=sets))
+
+
+def test_a_mask_in_a_shape_file_is_a_mask(tmp_path):
+    graph = brain()
+    write_surface_folder(tmp_path, graph, "Planted")
+    for mesh, place in zip(graph.meshes, graph.slices().values()):
+        stem = f"sub-Ball_hemi-{mesh.hemisphere}_desc-cortex_mask"
+        (tmp_path / f"{stem}.label.gii").unlink()
+        values = graph.cortex[place].astype(np.float32)[:, None]
+        write_scalars(tmp_path / f"{stem}.shape.gii", mesh, values, ["mask"])
+    back = SurfaceFolder.Config(folder=tmp_path).build().read().graph
+    np.testing.assert_array_equal(back.cortex, graph.cortex)
+    assert back.tables["surface"].columns == ("a", "b", "c", "junk")

@@ -173,3 +173,9 @@ def test_a_model_folder_without_a_model_is_told(tmp_path):
     (tmp_path / "model.json").write_text("{}")
     with pytest.raises(InputError, match="pickle"):
         Ensemble.load(tmp_path)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 9, 10, 11])
+def test_any_number_of_epochs_trains(tmp_path, epochs):
+    member = run_member(tmp_path, replace(TRAINER, epochs=epochs, validate_every=1))
+    assert len(member["history"]) == epochs

@@ -1,0 +1,105 @@
+"""A brain made ready for area mapping: features chosen and checked, split applied, everything wrong told at once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from meshgnn.data.derived import inconsistent_features, rim_table
+from meshgnn.data.inputs import TRANSDUCTIVE, NodeInputs
+from meshgnn.data.split import Split, check_no_leak
+from meshgnn.encoder import TableMaker
+from meshgnn.errors import InputError
+from meshgnn.graph import MeshGraph
+from meshgnn.source.socket import Reading
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prepared:
+    """What every model of a run sees.
+
+    Args:
+        graph: the brain with derived tables, without the features left out.
+        split: its parts.
+        names: the features in use, in order.
+        left_out: features that the check took out.
+        leakage: leak counts of the split.
+        warnings: one line each.
+    """
+
+    graph: MeshGraph
+    split: Split
+    names: tuple[str, ...]
+    left_out: tuple[str, ...]
+    leakage: dict[str, int]
+    warnings: tuple[str, ...]
+
+
+def prepare(
+    reading: Reading, maker: TableMaker | None, apply: Callable[[MeshGraph], Split], features: NodeInputs.Config
+) -> Prepared:
+    """Add derived tables, choose and check features, apply the split.
+
+    Raises:
+        InputError: whatever is wrong with the brain, its labels, or the choice of features.
+    """
+    graph, warnings = reading.graph, list(reading.warnings)
+    if not len(graph.areas):
+        raise InputError(f"{graph.brain}: no atlas chosen or found; choose one with --set source.atlas=NAME")
+    if maker is not None:
+        graph = graph.with_table(maker.make(graph))
+    rim = rim_table(graph) if features.rim else None
+    if rim is not None:
+        graph = graph.with_table(rim)
+    split = apply(graph)
+    leakage = check_no_leak(split)
+    warnings += _check_labels(graph, split)
+
+    inputs = features.build()
+    names = inputs.names(graph)
+    left_out: list[str] = []
+    if names:
+        raw = inputs.raw(graph, split.edges, names)
+        compared = [k for k, name in enumerate(names) if rim is None or name not in rim.columns]
+        odd = inconsistent_features(raw.values[:, compared], split.train & raw.known, split.test & raw.known)
+        for column, gap in odd.items() if features.check else ():
+            left_out.append(names[compared[column]])
+            warnings.append(
+                f"feature {left_out[-1]} relates differently to the others in the training and the test part "
+                f"(mean difference of correlations {gap:.2f}): left out; to keep it: --set features.check=false"
+            )
+    names = tuple(name for name in names if name not in left_out)
+    if not names and not features.coordinates:
+        raise InputError(f"{graph.brain}: no feature left and features.coordinates=false; nothing to learn from")
+    told = [name for name in names if name in TRANSDUCTIVE]
+    if told:
+        warnings.append(
+            f"{', '.join(told)} were embedded over both hemispheres together (transductive); "
+            f"to leave them out: --set features.exclude=[{','.join(told)}]"
+        )
+    return Prepared(
+        graph=graph.without_features(left_out),
+        split=split,
+        names=names,
+        left_out=tuple(left_out),
+        leakage=leakage,
+        warnings=tuple(warnings),
+    )
+
+
+def _check_labels(graph: MeshGraph, split: Split) -> list[str]:
+    """Warnings about areas; InputError if there is nothing to learn or to judge."""
+    labelled = graph.labels >= 0
+    in_train = np.unique(graph.labels[split.train & labelled])
+    in_test = np.unique(graph.labels[split.test & labelled])
+    if len(in_train) == 0:
+        raise InputError(f"{graph.brain}: the training part ({split.name}) carries no label of this atlas")
+    if len(in_train) == 1:
+        only = graph.areas.names[in_train[0]]
+        raise InputError(f"{graph.brain}: the training part carries a single area ({only}); nothing to tell apart")
+    if len(in_test) == 0:
+        raise InputError(f"{graph.brain}: the test part ({split.name}) carries no label; nothing to judge")
+    unseen = [graph.areas.names[k] for k in np.setdiff1d(in_test, in_train)]
+    if not unseen:
+        return []
+    return [f"{len(unseen)} areas of the test part never occur in training: {', '.join(unseen[:5])}"]
