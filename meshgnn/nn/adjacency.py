@@ -28,6 +28,21 @@ class _NeighbourSum(torch.autograd.Function):
         return embedding_bag(indices, gradients[0].contiguous(), offsets, mode="sum"), None, None
 
 
+class _NeighbourMean(torch.autograd.Function):
+    """y_i = mean over neighbours j of x_j, in one pass; the adjoint sums g_j / degree_j."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, indices: Tensor, offsets: Tensor, degree: Tensor) -> Tensor:
+        ctx.save_for_backward(indices, offsets, degree)
+        return embedding_bag(indices, x, offsets, mode="mean")
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        indices, offsets, degree = ctx.saved_tensors
+        scaled = gradients[0] / degree.clamp(min=1)[:, None]
+        return embedding_bag(indices, scaled, offsets, mode="sum"), None, None, None
+
+
 class Adjacency:
     """Symmetric neighbour lists of a graph.
 
@@ -67,7 +82,7 @@ class Adjacency:
 
     def mean(self, x: Tensor) -> Tensor:
         """Mean over neighbours, [V, C] -> [V, C]; 0 for an isolated node."""
-        return self.sum(x) / self.degree.clamp(min=1)[:, None]
+        return _NeighbourMean.apply(x, self.indices, self.offsets, self.degree)
 
     def normalised_sum(self, x: Tensor) -> Tensor:
         """D^-1/2 (A + I) D^-1/2 x with D the degree of A + I (Kipf & Welling 2017, eq. 2)."""

@@ -52,6 +52,7 @@ def test_aggregation_agrees_with_a_dense_matrix_and_so_does_its_gradient():
         torch.testing.assert_close(x.grad, y.grad)
     x = torch.randn(graph.n_nodes, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(adjacency.sum, (x,), fast_mode=True)
+    assert torch.autograd.gradcheck(adjacency.mean, (x,), fast_mode=True)
 
 
 def test_the_sage_layer_is_pygs():
