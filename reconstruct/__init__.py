@@ -1,7 +1,7 @@
 """reconstruct: from histological sections, or a volume, to a midsurface mesh per hemisphere. Loads no torch."""
 
-from reconstruct.pipeline import Reconstruct, Reconstruction, SectionFolder, VolumePair
-from reconstruct.records import Alignment, Midsurface, Ribbon, TissueStack
+from reconstruct.pipeline import Reconstruct, SectionFolder, VolumePair
+from reconstruct.records import Alignment, Midsurface, Reconstruction, Ribbon, TissueStack
 
 __all__ = [
     "Alignment",

@@ -12,22 +12,19 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from meshgnn.graph import NodeLocations
 from meshgnn.mesh.record import SurfaceMesh
 from meshgnn.source.sections import AXES, SectionStack, open_section
-from reconstruct.records import Alignment, Midsurface, Ribbon, TissueStack
-
-if TYPE_CHECKING:
-    from reconstruct.pipeline import Reconstruction
+from reconstruct.records import Alignment, Midsurface, Reconstruction, Ribbon, TissueStack
 
 COLUMNS = ("section", "row_px", "column_px", "normal_angle_deg", "obliqueness_deg", "residual_mm", "observed")
 
 
-def write(out: Path, result: "Reconstruction") -> None:
+def write(out: Path, result: Reconstruction) -> None:
     """Write meshes, tables and report into `out`, each file aside first."""
     out.mkdir(parents=True, exist_ok=True)
     for number, item in enumerate(result.midsurfaces):
@@ -123,7 +120,7 @@ def _table(path: Path, places: NodeLocations) -> None:
 
 
 def pictures(
-    folder: Path, result: "Reconstruction", ribbon: Ribbon, stack: SectionStack | None, tissue: TissueStack | None,
+    folder: Path, result: Reconstruction, ribbon: Ribbon, stack: SectionStack | None, tissue: TissueStack | None,
     alignment: Alignment | None,
 ) -> None:  # fmt: skip
     """QC pictures: sections with the boundaries found and the midsurface on them; the volume in three cuts."""

@@ -9,7 +9,7 @@ Every result lies on disk under OUT/steps, see `reconstruct.state`; what a user 
 
 import resource
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from meshgnn.errors import InputError
 from meshgnn.graph import NodeLocations
 from meshgnn.source.sections import TABLE, SectionStack, read_stack
 from reconstruct import output
-from reconstruct.records import Alignment, Midsurface, Ribbon, TissueStack
+from reconstruct.records import Alignment, Midsurface, Reconstruction, Ribbon, TissueStack
 from reconstruct.state import Store, hash_files
 from reconstruct.steps.align import AlignSections
 from reconstruct.steps.hemispheres import SplitHemispheres
@@ -62,23 +62,6 @@ class VolumePair:
         grey: Path | None = None
         white: Path | None = None
         space: str = "unknown"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Reconstruction:
-    """What a run gives.
-
-    Args:
-        midsurfaces: one per hemisphere.
-        locations: where their nodes lie on the sections; empty for a volume.
-        report: counts, measures, judgement if there is a truth, seconds per step.
-        brain: name in the file names.
-    """
-
-    midsurfaces: tuple[Midsurface, ...]
-    locations: tuple[NodeLocations, ...]
-    report: Mapping[str, Any]
-    brain: str
 
 
 class Reconstruct:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshgnn.errors import InputError
+from meshgnn.graph import NodeLocations
 from meshgnn.mesh.record import Hemisphere, SurfaceMesh, frozen
 
 
@@ -164,3 +165,20 @@ class Midsurface:
         count = self.mesh.n_vertices
         if self.cortex.shape != (count,) or self.normals.shape != (count, 3) or self.thickness_mm.shape != (count,):
             raise InputError(f"cortex mask, normals and thickness must have one row for each of {count} nodes")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reconstruction:
+    """What a run gives.
+
+    Args:
+        midsurfaces: one per hemisphere.
+        locations: where their nodes lie on the sections; empty for a volume.
+        report: counts, measures, judgement if there is a truth, seconds per step.
+        brain: name in the file names.
+    """
+
+    midsurfaces: tuple[Midsurface, ...]
+    locations: tuple[NodeLocations, ...]
+    report: Mapping[str, Any]
+    brain: str
