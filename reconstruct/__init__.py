@@ -1,11 +1,13 @@
 """reconstruct: from histological sections, or a volume, to a midsurface mesh per hemisphere. Loads no torch."""
 
-from reconstruct.pipeline import Reconstruct, SectionFolder, VolumePair
+from reconstruct.pipeline import Reconstruct
 from reconstruct.records import Alignment, Midsurface, Reconstruction, Ribbon, TissueStack
+from reconstruct.sources import Mni152, SectionFolder, VolumePair
 
 __all__ = [
     "Alignment",
     "Midsurface",
+    "Mni152",
     "Reconstruct",
     "Reconstruction",
     "Ribbon",

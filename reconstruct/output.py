@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from meshgnn.graph import NodeLocations
+from meshgnn.export.gifti import write_labels, write_scalars, write_surface
+from meshgnn.graph import Areas, NodeLocations
 from meshgnn.mesh.record import SurfaceMesh
 from meshgnn.source.sections import AXES, SectionStack, open_section
 from reconstruct.records import Alignment, Midsurface, Reconstruction, Ribbon, TissueStack
@@ -27,11 +28,14 @@ COLUMNS = ("section", "row_px", "column_px", "normal_angle_deg", "obliqueness_de
 def write(out: Path, result: Reconstruction) -> None:
     """Write meshes, tables and report into `out`, each file aside first."""
     out.mkdir(parents=True, exist_ok=True)
+    mask = Areas(names=("cortex",))
     for number, item in enumerate(result.midsurfaces):
         stem = f"sub-{result.brain}_hemi-{item.mesh.hemisphere}"
-        _surface(out / f"{stem}_midthickness.surf.gii", item.mesh)
-        _values(out / f"{stem}_desc-cortex_mask.label.gii", item.cortex.astype(np.int32), "label")
-        _values(out / f"{stem}_desc-thickness.shape.gii", item.thickness_mm, "shape")
+        write_surface(out / f"{stem}_midthickness.surf.gii", item.mesh)
+        write_labels(
+            out / f"{stem}_desc-cortex_mask.label.gii", item.mesh, np.where(item.cortex, 0, -1), mask, "cortex"
+        )
+        write_scalars(out / f"{stem}_desc-thickness.shape.gii", item.mesh, item.thickness_mm[:, None], ["thickness"])
         if result.locations:
             _table(out / f"{stem}_desc-sections.tsv", result.locations[number])
     _text(out / "reconstruction.json", json.dumps(result.report, indent=1) + "\n")
@@ -75,39 +79,6 @@ def _text(path: Path, text: str) -> None:
     aside = path.with_name(f".{path.name}.part")
     aside.write_text(text, encoding="utf-8")
     os.replace(aside, path)
-
-
-def _gifti(path: Path, arrays: list[tuple[Any, str]]) -> None:
-    import nibabel
-    from nibabel import gifti
-
-    codes = {
-        "pointset": ("NIFTI_INTENT_POINTSET", np.float32),
-        "triangle": ("NIFTI_INTENT_TRIANGLE", np.int32),
-        "label": ("NIFTI_INTENT_LABEL", np.int32),
-        "shape": ("NIFTI_INTENT_SHAPE", np.float32),
-    }
-    image = gifti.GiftiImage()
-    for array, kind in arrays:
-        intent, dtype = codes[kind]
-        data = np.ascontiguousarray(array, dtype)
-        image.add_gifti_data_array(gifti.GiftiDataArray(data, intent=intent, datatype=dtype))
-    if arrays[0][1] == "label":
-        for key, name, colour in ((0, "???", (1.0, 1.0, 1.0, 0.0)), (1, "cortex", (0.2, 0.6, 0.9, 1.0))):
-            label: Any = gifti.GiftiLabel(key, *colour)
-            label.label = name
-            image.labeltable.labels.append(label)
-    aside = path.with_name(f"part-{path.name}")
-    nibabel.save(image, aside)
-    os.replace(aside, path)
-
-
-def _surface(path: Path, mesh: SurfaceMesh) -> None:
-    _gifti(path, [(mesh.vertices_mm, "pointset"), (mesh.faces, "triangle")])
-
-
-def _values(path: Path, values: Any, kind: str) -> None:
-    _gifti(path, [(values, kind)])
 
 
 def _table(path: Path, places: NodeLocations) -> None:

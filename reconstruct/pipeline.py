@@ -21,6 +21,7 @@ from meshgnn.graph import NodeLocations
 from meshgnn.source.sections import TABLE, SectionStack, read_stack
 from reconstruct import output
 from reconstruct.records import Alignment, Midsurface, Reconstruction, Ribbon, TissueStack
+from reconstruct.sources import Mni152, SectionFolder, VolumePair
 from reconstruct.state import Store, hash_files
 from reconstruct.steps.align import AlignSections
 from reconstruct.steps.hemispheres import SplitHemispheres
@@ -31,37 +32,6 @@ from reconstruct.steps.tissue import ClassifyTissue
 from reconstruct.steps.volume import RibbonFromVolume
 
 Progress = Callable[[str, int, int], None]
-
-
-class SectionFolder:
-    """A stack of section images on disk."""
-
-    @dataclass(frozen=True, kw_only=True)
-    class Config(config.Config):
-        """
-        Args:
-            path: folder with sections.csv.
-            space: name of the coordinate space; the folder's name if empty.
-        """
-
-        path: Path | None = None
-        space: str = ""
-
-
-class VolumePair:
-    """Grey and white matter probability maps on disk."""
-
-    @dataclass(frozen=True, kw_only=True)
-    class Config(config.Config):
-        """
-        Args:
-            grey, white: NIfTI files on one grid.
-            space: name of the coordinate space.
-        """
-
-        grey: Path | None = None
-        white: Path | None = None
-        space: str = "unknown"
 
 
 class Reconstruct:
@@ -78,7 +48,7 @@ class Reconstruct:
             tissue, align, stack, volume, hemispheres, midsurface, locate: the steps.
         """
 
-        source: SectionFolder.Config | VolumePair.Config = field(default_factory=SectionFolder.Config)
+        source: SectionFolder.Config | VolumePair.Config | Mni152.Config = field(default_factory=SectionFolder.Config)
         brain: str = ""
         judge: bool = True
         pictures: bool = True
@@ -95,6 +65,22 @@ class Reconstruct:
 
     def __init__(self, settings: Config) -> None:
         self.settings = settings
+
+    def check(self) -> None:
+        """The source is there and can be read. Raises InputError before anything is written."""
+        source = self.settings.source
+        if isinstance(source, Mni152.Config):
+            source = source.volumes()
+        if isinstance(source, SectionFolder.Config):
+            if source.path is None:
+                raise InputError("no sections given; add --set source.path=DIR")
+            read_stack(source.path, space=source.space)
+            return
+        if source.grey is None or source.white is None:
+            raise InputError("give both probability maps: --set source.grey=FILE --set source.white=FILE")
+        for path in (source.grey, source.white):
+            if not path.is_file():
+                raise InputError(f"{path}: no such file")
 
     def run(self, out: Path, progress: Progress | None = None) -> Reconstruction:
         """Reconstruct, write everything under `out`, judge if the truth is there.
@@ -124,6 +110,8 @@ class _Run:
 
     def go(self) -> Reconstruction:
         source = self.settings.source
+        if isinstance(source, Mni152.Config):
+            source = source.volumes()
         if isinstance(source, VolumePair.Config):
             if source.grey is None or source.white is None:
                 raise InputError("give both probability maps: source.grey and source.white")

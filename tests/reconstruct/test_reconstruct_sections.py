@@ -7,7 +7,6 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from reconstruct_phantom import body, read_rows, write_stack, write_table
 
 from meshgnn.config import override
 from meshgnn.errors import InputError
@@ -17,6 +16,7 @@ from reconstruct.judge import rigid_fit
 from reconstruct.steps.align import AlignSections
 from reconstruct.steps.stack import interpolate_shape
 from reconstruct.steps.tissue import ClassifyTissue, signed_distance
+from tests.reconstruct.phantom import body, read_rows, write_stack, write_table
 
 
 def config(folder: Path, *assignments: str) -> Reconstruct.Config:

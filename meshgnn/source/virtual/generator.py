@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
@@ -11,7 +11,7 @@ from meshgnn.errors import InputError
 from meshgnn.source.sections import Plane
 from meshgnn.source.virtual.brain import Brain
 from meshgnn.source.virtual.settings import PRESETS, Preset, Settings
-from meshgnn.source.virtual.writer import write_brain
+from meshgnn.source.virtual.writer import write_brain, write_brain_into
 
 
 class VirtualBrain(Brain):
@@ -91,6 +91,15 @@ class VirtualBrain(Brain):
             progress: called with (done, all) after every section.
             workers: threads; the bytes do not depend on them.
         """
+        return write_brain(self, self._plain(), Path(folder), progress, workers=workers)
+
+    def write_into(
+        self, folder: Path, progress: Callable[[int, int], None] | None = None, *, workers: int = 2
+    ) -> list[str]:
+        """Write the stack into the existing folder of a run; returns the files, relative to it."""
+        return write_brain_into(self, self._plain(), Path(folder), progress, workers=workers)
+
+    def _plain(self) -> dict[str, Any]:
         plain = to_plain(replace(self.config, template=None))
         plain["template"] = None if self.config.template is None else "custom"
-        return write_brain(self, plain, Path(folder), progress, workers=workers)
+        return plain

@@ -77,6 +77,35 @@ def write_brain(
     return folder
 
 
+def write_brain_into(
+    brain: "Brain", config: dict[str, Any], folder: Path, progress: Progress | None = None, *, workers: int = 2
+) -> list[str]:
+    """The same into a folder that exists and holds other things (a run's records), in place of an earlier stack there.
+
+    Everything is written into `folder/.unfinished` and moved out at the end, sections.csv last: the folder is a stack
+    only when all of it is there.
+
+    Returns:
+        the files written, relative to `folder`.
+    """
+    aside = folder / ".unfinished"
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        (aside / "annotations").mkdir(parents=True)
+        _write_all(brain, config, aside, progress, workers)
+        written = sorted(str(path.relative_to(aside)) for path in aside.rglob("*") if path.is_file())
+        (folder / TABLE).unlink(missing_ok=True)
+        for name in ("annotations", "truth"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        for path in folder.glob("section_*.tif"):
+            path.unlink()
+        for path in sorted(aside.iterdir(), key=lambda path: path.name == TABLE):
+            path.rename(folder / path.name)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return written
+
+
 def _write_all(brain: "Brain", config: dict[str, Any], folder: Path, progress: Progress | None, workers: int) -> None:
     settings = brain.settings
     present = [one for one in brain.cuts if one.fate != "missing"]
