@@ -1,7 +1,6 @@
 """Area mapping on one brain: read, baselines, train, evaluate, export."""
 
 import csv
-import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -22,6 +21,7 @@ from meshgnn.experiment.preparation import Prepared, prepare
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Stage
 from meshgnn.experiment.summary import summary_text, write_history
+from meshgnn.experiment.training import train_ensemble
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
 from meshgnn.export.report import write_report
@@ -29,10 +29,9 @@ from meshgnn.export.tables import write_csv, write_graphml
 from meshgnn.graph import MeshGraph
 from meshgnn.mesh.operators import one_ring_average
 from meshgnn.mesh.topology import summary
-from meshgnn.nn import Adjacency, GraphSAGE, NetworkConfig
+from meshgnn.nn import GraphSAGE, NetworkConfig
 from meshgnn.source.socket import BrainSource
 from meshgnn.store import (
-    content_hash,
     file_hash,
     load_graph,
     read_arrays,
@@ -42,9 +41,8 @@ from meshgnn.store import (
     write_json,
 )
 from meshgnn.train.baselines import ROUNDS, SEEDED, BaselineInputs, baselines
-from meshgnn.train.checkpoint import load_tree
-from meshgnn.train.ensemble import Calibration, Ensemble
-from meshgnn.train.fit import TrainerConfig, fit_ensemble, member_name
+from meshgnn.train.ensemble import Ensemble
+from meshgnn.train.fit import TrainerConfig
 from meshgnn.train.metrics import macro_f1, mean_scores, score
 from meshgnn.train.task import TrainingTask
 
@@ -247,62 +245,19 @@ class AreaMapping:
             train=np.stack([fold.train & labelled for fold in folds]),
             validation=np.stack([fold.validation & labelled for fold in folds]),
         ).restricted_to(split.train)  # no edge leaves it, so members need not see the rest
-        task.save(run / "tables" / "task.safetensors")
-        plain = to_plain(c.trainer)
-        plain.pop("workers")
-        key = content_hash(file_hash(run / "tables" / "task.safetensors"), to_plain(c.model), plain)
-        self._fit(run, key)
-
-        weights: dict[int, list[Any]] = {}
-        history: list[dict[str, Any]] = []
-        for seed in c.seeds:
-            for fold in range(c.trainer.folds):
-                member = load_tree(run / "checkpoints" / member_name(seed, fold) / "member.safetensors")
-                weights.setdefault(seed, []).append(member["weights"])
-                history += [{"seed": seed, "fold": fold, **entry} for entry in member["history"]]
-        prior = np.bincount(graph.labels[labelled], minlength=len(graph.areas)) / labelled.sum()
-        ensemble = Ensemble(
-            network=c.model, coordinates=c.trainer.coordinates, inputs=c.features, names=names, areas=graph.areas,
-            prior=prior.astype(np.float32), frame=frame, align=align, weights=weights, calibration={},
-            n_features=features.shape[1],
+        trained = train_ensemble(
+            run, task, place="", network=c.model, trainer=c.trainer, seeds=c.seeds, inputs=c.features, names=names,
+            areas=graph.areas, frame=frame, align=align,
         )  # fmt: skip
-        adjacency = Adjacency(len(task.labels), task.edges)
-        known = task.labels >= 0
         out_of_fold: dict[str, NDArray[Any]] = {}
-        for number, seed in enumerate(c.seeds):
-            log_p = np.full((len(known), len(graph.areas)), -np.log(len(graph.areas)), np.float32)
-            for fold, member_weights in enumerate(weights[seed]):
-                judged = task.validation[number * c.trainer.folds + fold]
-                votes = ensemble.member_log_p(member_weights, task.features, task.coordinates, adjacency)
-                log_p[judged] = votes[judged]
-            ensemble.calibration[seed] = Calibration.fit(log_p[known], task.labels[known], prior)
+        for seed, probabilities in trained.out_of_fold.items():
             spread = np.full((graph.n_nodes, len(graph.areas)), 1 / len(graph.areas), np.float32)
-            spread[split.train] = ensemble.calibration[seed].apply(log_p, prior)
+            spread[split.train] = probabilities
             out_of_fold[str(seed)] = spread
-        outputs = ensemble.save(run.path)
+        outputs = trained.ensemble.save(run.path)
         write_arrays(run / "tables" / "out_of_fold.safetensors", out_of_fold)
-        write_history(run / "metrics.csv", history)
+        write_history(run / "metrics.csv", trained.history)
         return [*outputs, "tables/out_of_fold.safetensors", "metrics.csv"]
-
-    def _fit(self, run: RunFolder, key: str) -> None:
-        c = self.config
-        total = len(c.seeds) * c.trainer.folds * c.trainer.epochs
-        reached: dict[str, int] = {}
-        bar = tqdm(total=total, desc="training", unit="epoch", disable=None, leave=False)
-
-        def tell(news: dict[str, Any]) -> None:
-            if news.get("done"):
-                bar.update(c.trainer.epochs - reached.get(news["member"], 0))
-                if not sys.stderr.isatty():
-                    run.say(f"  {news['member']}: done")
-                return
-            bar.update(news["epoch"] - reached.get(news["member"], 0))
-            reached[news["member"]] = news["epoch"]
-            bar.set_postfix_str(f"{news['member']} validation macro-F1 {news['validation_macro_f1']:.3f}")
-
-        with bar:
-            task_path = run / "tables" / "task.safetensors"
-            fit_ensemble(task_path, c.model, c.trainer, c.seeds, run / "checkpoints", key, tell)
 
     def _evaluate(self, run: RunFolder) -> list[str]:
         c = self.config
