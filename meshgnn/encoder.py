@@ -1,12 +1,17 @@
-"""Sockets for whatever turns data into features: typed without tensors, so that both wings can hold on to them."""
+"""Sockets for whatever turns data into features or meshes: typed without tensors, so that both wings can hold on to
+them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from meshgnn.graph import FeatureTable, MeshGraph
+from meshgnn.errors import InputError
+from meshgnn.graph import Areas, FeatureTable, MeshGraph
+from meshgnn.source.sections import SectionStack
 
 
 @runtime_checkable
@@ -46,4 +51,59 @@ class TableMaker(Protocol):
 
     def make(self, graph: MeshGraph) -> FeatureTable:
         """One row per node of `graph`."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class SectionBrain:
+    """A brain made from sections, as whatever computes features sees it.
+
+    Args:
+        graph: with node locations; its labels are those a mapper drew, -1 where none did.
+        stack: the sections, aligned: each one's `to_space` is its pose.
+        drawn: numbers of the sections that carry annotations.
+    """
+
+    graph: MeshGraph
+    stack: SectionStack
+    drawn: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.graph.locations is None:
+            raise InputError(f"{self.graph.brain}: a brain made from sections needs node locations")
+
+
+Tell = Callable[[str, int, int], None]
+
+
+@runtime_checkable
+class SectionFeatures(Protocol):
+    """Computes one row per node from section images; learns from training brains first, or has nothing to learn."""
+
+    def fit(self, brains: Sequence[SectionBrain], folder: Path, tell: Tell) -> list[str]:
+        """Learn from brains that carry labels; returns the files written, relative to `folder`. Goes on if killed."""
+        ...
+
+    def make(self, brain: SectionBrain, folder: Path, tell: Tell) -> FeatureTable:
+        """[V, C], masked where a node was not observed. `folder` is the one `fit` wrote to."""
+        ...
+
+
+class MeshMaker(Protocol):
+    """Makes meshes from stack folders; keeps everything about one brain in a folder of its own."""
+
+    def make(self, stack: Path, out: Path, tell: Tell) -> list[str]:
+        """Reconstruct; returns the files that others need, relative to `out`. Goes on if killed."""
+        ...
+
+    def load(self, stack: Path, out: Path) -> tuple[MeshGraph, SectionStack]:
+        """The brain with node locations and surfaces, and its aligned sections."""
+        ...
+
+    def truth(self, stack: Path, out: Path) -> tuple[npt.NDArray[np.int32], Areas] | None:
+        """True class [V] of every node (-1: none), if a truth lies beside the sections."""
+        ...
+
+    def measures(self, out: Path) -> Mapping[str, Any]:
+        """The block `reconstruction` of metrics.json."""
         ...

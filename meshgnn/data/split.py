@@ -3,6 +3,7 @@
 Labels of the test part are never seen in training; no edge of the graph that a model runs on joins the two parts.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +16,7 @@ from scipy.spatial import cKDTree
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import InputError, LeakError
 from meshgnn.graph import MeshGraph
+from meshgnn.mesh.metric import vertex_areas
 from meshgnn.mesh.operators import geodesic_distance, geodesic_graph
 from meshgnn.mesh.record import Hemisphere
 
@@ -214,9 +216,39 @@ def contiguous_blocks(graph: MeshGraph, part: NDArray[np.bool_], count: int, see
     return result
 
 
-def validation_folds(
-    graph: MeshGraph, split: Split, count: int, blocks_per_fold: int, buffer_mm: float, seed: int
-) -> list[Fold]:
+@dataclass(frozen=True, kw_only=True)
+class Folds(BaseConfig):
+    """How the training part is cut for validation.
+
+    Args:
+        blocks: contiguous validation blocks of each fold; 0 chooses: at least 12, and three blocks to an area over
+            all folds, so that no fold hides a whole area of a fine atlas.
+        buffer_mm: geodesic width of the strip left out around validation blocks; by default 6 mm, or a third of a
+            block's radius where that is less.
+    """
+
+    blocks: int = 0
+    buffer_mm: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.buffer_mm or 0) < 0 or self.blocks < 0:
+            raise InputError("validation.buffer_mm and validation.blocks must not be negative")
+
+    def blocks_for(self, n_areas: int, count: int) -> int:
+        """Blocks per fold for `n_areas` areas in the training part and `count` folds."""
+        return self.blocks or max(12, -(-3 * n_areas // count))
+
+    def width_mm(self, graph: MeshGraph, train: NDArray[np.bool_], blocks: int) -> float:
+        """Width of the buffer for `blocks` blocks over all folds."""
+        if self.buffer_mm is not None:
+            return self.buffer_mm
+        area_mm2 = sum(
+            float(vertex_areas(mesh)[train[place]].sum()) for mesh, place in zip(graph.meshes, graph.slices().values())
+        )
+        return min(6.0, math.sqrt(area_mm2 / blocks / math.pi) / 3)
+
+
+def validation_folds(graph: MeshGraph, split: Split, count: int, how: Folds, seed: int) -> list[Fold]:
     """`count` folds of the training part; each validates on a few contiguous blocks, with a buffer around them.
 
     One block per fold would swallow whole areas, which a model of that fold could then never have learnt; blocks of
@@ -225,6 +257,9 @@ def validation_folds(
     Raises:
         InputError: the training part is too small for so many blocks.
     """
+    labels = graph.labels[split.train]
+    blocks_per_fold = how.blocks_for(len(np.unique(labels[labels >= 0])), count)
+    buffer_mm = how.width_mm(graph, split.train, count * blocks_per_fold)
     blocks = contiguous_blocks(graph, split.train, count * blocks_per_fold, seed)
     dealt = np.random.default_rng(seed + 1).permutation(np.arange(count * blocks_per_fold) % count)
     fold_of = np.where(blocks >= 0, dealt[blocks], -1)

@@ -14,7 +14,7 @@ from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
 from meshgnn.data.derived import RIM_PREFIX
 from meshgnn.data.inputs import TRANSDUCTIVE, Alignment, CoordinateFrame, NodeInputs
-from meshgnn.data.split import BlockSplit, HemisphereSplit, Split, validation_folds
+from meshgnn.data.split import BlockSplit, Folds, HemisphereSplit, Split, validation_folds
 from meshgnn.encoder import TableMaker
 from meshgnn.errors import InputError
 from meshgnn.experiment.preparation import Prepared, prepare
@@ -69,8 +69,7 @@ class AreaMapping:
             model: GraphSAGE, GCN or MLP.
             trainer: how it is trained.
             seeds: one ensemble each; test scores are means over them.
-            buffer_mm: geodesic width of the strip left out around validation blocks.
-            blocks_per_fold: contiguous validation blocks of each fold.
+            validation: how the training part is cut into validation blocks.
         """
 
         source: Any
@@ -80,15 +79,12 @@ class AreaMapping:
         model: NetworkConfig = field(default_factory=GraphSAGE.Config)
         trainer: TrainerConfig = field(default_factory=TrainerConfig)
         seeds: tuple[int, ...] = (0, 1, 2)
-        buffer_mm: float = 6.0
-        blocks_per_fold: int = 12
+        validation: Folds = field(default_factory=Folds)
 
         def __post_init__(self) -> None:
             known = bool(self.seeds) and len(set(self.seeds)) == len(self.seeds)
             if not known or min(self.seeds) < 0 or max(self.seeds) >= 2**31:
                 raise InputError("seeds must be one or more different numbers from 0 to 2147483647")
-            if self.buffer_mm < 0 or self.blocks_per_fold < 1:
-                raise InputError("buffer_mm must not be negative, blocks_per_fold at least 1")
 
         def build(self) -> "AreaMapping":
             return AreaMapping(self)
@@ -110,7 +106,7 @@ class AreaMapping:
     def stages(self) -> list[Stage]:
         c = self.config
         data = to_plain([c.source, c.geometry, c.features, c.split])
-        training = to_plain([c.model, c.trainer, list(c.seeds), c.buffer_mm, c.blocks_per_fold])
+        training = to_plain([c.model, c.trainer, list(c.seeds), c.validation])
         training[1].pop("workers")  # members do not depend on it
         return [
             Stage(name="read", run=self._read, depends=data),
@@ -126,12 +122,12 @@ class AreaMapping:
         """Everything that can be wrong with the brain or the settings; raises InputError."""
         graph, split = self._prepared.graph, self._prepared.split
         c = self.config
-        folds = validation_folds(graph, split, c.trainer.folds, c.blocks_per_fold, c.buffer_mm, c.seeds[0])
+        folds = validation_folds(graph, split, c.trainer.folds, c.validation, c.seeds[0])
         labelled = graph.labels >= 0
         if not all((fold.train & labelled).any() and (fold.validation & labelled).any() for fold in folds):
             raise InputError(
-                f"{graph.brain}: the training part is too small for {c.trainer.folds} validation folds with a "
-                f"buffer of {c.buffer_mm:g} mm; lower trainer.folds or buffer_mm"
+                f"{graph.brain}: the training part is too small for {c.trainer.folds} validation folds with buffers; "
+                "lower trainer.folds or validation.buffer_mm"
             )
 
     @cached_property
@@ -231,9 +227,7 @@ class AreaMapping:
             coordinates = frame.scaled(frame.coordinates_mm(graph, align, split.train))
         labelled = split.train & (graph.labels >= 0)
         folds = [
-            fold
-            for seed in c.seeds
-            for fold in validation_folds(graph, split, c.trainer.folds, c.blocks_per_fold, c.buffer_mm, seed)
+            fold for seed in c.seeds for fold in validation_folds(graph, split, c.trainer.folds, c.validation, seed)
         ]
         task = TrainingTask(
             features=features,

@@ -31,3 +31,28 @@ def write_history(path: Path, history: list[dict[str, Any]]) -> None:
         writer = csv.DictWriter(handle, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(history)
+
+
+def section_summary(metrics: dict[str, Any], folder: Path) -> str:
+    """The tables printed at the end of a run on sections: unseen brains, then gap filling."""
+    lines = [f"\n{metrics['task']} ({metrics['classes']} areas)"]
+    blocks = {"brains never seen": metrics, "between annotated sections": metrics.get("gap_filling", {})}
+    for title, block in blocks.items():
+        if "test" not in block:
+            continue
+        lines.append(f"{title:40s}{'macro-F1':>16s}{'accuracy':>10s}{'border mm':>11s}{'ECE':>7s}   ours minus [95 %]")
+        rows = {metrics["model"]: block["test"], **block["variants"], **block["baselines"]}
+        for name, row in sorted(rows.items(), key=lambda item: -item[1]["macro_f1"]):
+            spread = f" +- {row['macro_f1_sd']:.3f}" if row.get("macro_f1_sd") else ""
+            border = f"{row['boundary_error_mm']:.2f}" if row["boundary_error_mm"] is not None else "-"
+            gap = block["ours_minus"].get(name)
+            told = f"{gap['difference']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]" if gap else ""
+            mark = "*" if name == metrics["model"] else " "
+            text = f"{row['macro_f1']:.3f}{spread}"
+            lines.append(
+                f"{mark} {name:38s}{text:>16s}{row['accuracy']:>10.3f}{border:>11s}{row['ece']:>7.3f}   {told}"
+            )
+    mesh = metrics["reconstruction"].get("distance_mm_mean")
+    told = f"; meshes {mesh:.2f} mm from the truth on average" if mesh is not None else ""
+    lines.append(f"leaks {sum(metrics['leakage'].values())}{told}; results in {folder}")
+    return "\n".join(lines)

@@ -26,6 +26,7 @@ tr.us td { font-weight: 700; color: var(--us); } .bar { display: inline-block; h
   background: var(--fill); }
 tr.us .bar { background: var(--us); } .matrix td { padding: .15rem .4rem; font-size: 12px; border: 0; }
 .matrix th { font-size: 12px; font-weight: 500; padding: .15rem .4rem; border: 0; }
+iframe.page { width: 100%; height: 46rem; border: 1px solid var(--line); border-radius: 8px; }
 details { margin: .6rem 0; } pre { background: #f7f8fa; padding: .8rem; overflow: auto; font-size: 12px; }
 """
 
@@ -42,8 +43,10 @@ def _table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], kind:
     return f'<table class="{kind}"><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>'
 
 
-def _ranking(metrics: Mapping[str, Any]) -> str:
-    entries = {metrics["model"]: metrics["test"], **metrics["baselines"]}
+def _ranking(metrics: Mapping[str, Any], model: str) -> str:
+    """Table of one protocol's scores, best first; with paired intervals where there are any."""
+    entries = {model: metrics["test"], **metrics.get("variants", {}), **metrics["baselines"]}
+    gaps = metrics.get("ours_minus", {})
     best = max(row["macro_f1"] for row in entries.values()) or 1
     rows = []
     for name, row in sorted(entries.items(), key=lambda item: -item[1]["macro_f1"]):
@@ -51,18 +54,21 @@ def _ranking(metrics: Mapping[str, Any]) -> str:
         bar = f'<span class="bar" style="width:{120 * row["macro_f1"] / best:.0f}px"></span>'
         cells = [escape(name), f"{_number(row['macro_f1'])}{spread}", bar, _number(row["accuracy"])]
         cells += [_number(row["balanced_accuracy"]), _number(row["boundary_error_mm"], 2), _number(row["ece"])]
-        rows.append(("us" if name == metrics["model"] else "", cells))
+        if gaps:
+            gap = gaps.get(name)
+            cells.append(f"{gap['difference']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]" if gap else "")
+        rows.append(("us" if name == model else "", cells))
     head = ["", "macro-F1", "", "accuracy", "balanced", "border error, mm", "calibration error"]
-    return _table(head, rows)
+    return _table([*head, "network minus this [95 %]"] if gaps else head, rows)
 
 
-def _verdict(metrics: Mapping[str, Any]) -> str:
+def _verdict(metrics: Mapping[str, Any], model: str) -> str:
     own = metrics["test"]["macro_f1"]
     name, row = max(metrics["baselines"].items(), key=lambda item: item[1]["macro_f1"])
     gap = own - row["macro_f1"]
     word = "above" if gap > 0 else "below"
     return (
-        f"{escape(metrics['model'])} reaches macro-F1 {own:.3f}, {abs(gap):.3f} {word} the best baseline "
+        f"{escape(model)} reaches macro-F1 {own:.3f}, {abs(gap):.3f} {word} the best baseline "
         f"({escape(name)}, {row['macro_f1']:.3f})."
     )
 
@@ -76,6 +82,51 @@ def _areas(metrics: Mapping[str, Any]) -> str:
         for area, value in sorted(own.items(), key=lambda item: -(item[1] if item[1] is not None else -1))
     ]
     return _table(["area", metrics["model"], *show], rows)
+
+
+def _sections(metrics: Mapping[str, Any]) -> str:
+    """What only brains made from sections have: gap filling, obliqueness, the meshes."""
+    if "reconstruction" not in metrics:
+        return ""
+    parts = []
+    gaps = metrics.get("gap_filling")
+    if gaps:
+        parts.append("<h2>Between annotated sections</h2><p>" + _verdict(gaps, metrics["model"]) + "</p>")
+        parts.append(_ranking(gaps, metrics["model"]))
+        parts.append(
+            '<p class="lead">Gap filling: nodes of the training brains whose own section carries no annotation.</p>'
+        )
+    oblique = metrics.get("by_obliqueness_deg", {})
+    if oblique:
+        columns = list(next(iter(oblique.values())))
+        rows = [
+            (
+                "us" if name == "main" else "",
+                [
+                    escape(metrics["model"] if name == "main" else name),
+                    *(_number(row.get(column, {}).get("macro_f1")) for column in columns),
+                ],
+            )
+            for name, row in oblique.items()
+        ]
+        nodes = next(iter(oblique.values()))
+        head = [f"{column} deg ({nodes[column]['nodes']} nodes)" for column in columns]
+        parts.append("<h2>Oblique cuts</h2>" + _table(["", *head], rows))
+        parts.append(
+            '<p class="lead">macro-F1 on unseen brains by the angle between the cortical normal and the section plane: '
+            "a patch of obliquely cut cortex looks like another area.</p>"
+        )
+    brains = metrics["reconstruction"].get("brains", {})
+    columns = [c for c in ("distance_mm_mean", "distance_mm_p95", "euler_L", "euler_R", "observed_share")
+               if any(c in row for row in brains.values())]  # fmt: skip
+    if columns:
+        digits = {"euler_L": 0, "euler_R": 0}
+        rows = [
+            ("", [escape(name), *(_number(row.get(c), digits.get(c, 3)) for c in columns)])
+            for name, row in brains.items()
+        ]
+        parts.append("<h2>Meshes</h2>" + _table(["", *(c.replace("_", " ") for c in columns)], rows))
+    return "".join(parts)
 
 
 def _maps(area_map: AreaMap) -> str:
@@ -148,8 +199,14 @@ def write_report(
     config: Mapping[str, Any],
     provenance: Mapping[str, Any],
     area_map: AreaMap,
+    page: str = "",
 ) -> None:
-    """Write the report. `history`: rows of metrics.csv."""
+    """Write the report.
+
+    Args:
+        history: rows of metrics.csv.
+        page: HTML of the page that shows the brain, put into a frame; none if empty.
+    """
     import json
 
     notes = []
@@ -170,7 +227,21 @@ def write_report(
         )
     noted = "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
     nodes = metrics["nodes"]
+    if page:
+        page = f'<h2>The brain</h2><iframe class="page" title="The brain" srcdoc="{escape(page, quote=True)}"></iframe>'
     leaks = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in metrics["leakage"].items())
+    beside = detail = ""
+    verdict = "Nothing to judge by: no unseen brain carries labels."
+    if "test" in metrics:
+        verdict = _verdict(metrics, metrics["model"])
+        beside = "<h2>Beside the baselines</h2>" + _ranking(metrics, metrics["model"])
+        beside += (
+            '<p class="lead">Test scores are means over seeds on labelled nodes in cortex. Border error: mean geodesic '
+            "distance between predicted and true borders.</p>"
+        )
+        detail = f"<h2>Every area</h2>{_areas(metrics)}<h2>Confusions</h2>{_confusions(metrics)}"
+    elif "gap_filling" in metrics:
+        verdict = _verdict(metrics["gap_filling"], metrics["model"])
     write_text(
         path,
         f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(metrics["task"])}</title>
@@ -178,13 +249,12 @@ def write_report(
 <h1>{escape(metrics["task"])}</h1>
 <p class="lead">{metrics["classes"]} areas, {nodes["train"]} training and {nodes["test"]} test nodes,
 {len(metrics["seeds"])} seeds, {escape(metrics["protocol"])} protocol. Leaks: {escape(leaks)}.</p>
-<p>{_verdict(metrics)}</p>{noted}
-<h2>Beside the baselines</h2>{_ranking(metrics)}
-<p class="lead">Test scores are means over seeds on labelled nodes in cortex. Border error: mean geodesic distance
-between predicted and true borders.</p>
+<p>{verdict}</p>{noted}
+{beside}
 <h2>The map</h2>{_maps(area_map)}
-<h2>Every area</h2>{_areas(metrics)}
-<h2>Confusions</h2>{_confusions(metrics)}
+{page}
+{_sections(metrics)}
+{detail}
 <h2>Learning</h2><p class="lead">Validation macro-F1 of every member.</p>{_curves(history)}
 <p>Features: {escape(", ".join(metrics["features"]) or "none")}. Validation macro-F1
 {_number(metrics["validation"]["macro_f1"])}.</p>

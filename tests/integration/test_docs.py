@@ -18,7 +18,7 @@ def test_the_quick_start_runs(tmp_path):
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
     write_surface_folder(tmp_path / "mybrain", brain(2), "Planted")
     write_surface_folder(tmp_path / "otherbrain", brain(2, seed=0), "Planted")
-    fewer = ["seeds=0", "trainer.epochs=20", "trainer.folds=2", "blocks_per_fold=2", "buffer_mm=2"]
+    fewer = ["seeds=0", "trainer.epochs=20", "trainer.folds=2", "validation.blocks=2", "validation.buffer_mm=2"]
     code = code.replace('["source.folder=mybrain"]', repr(["source.folder=mybrain", *fewer]))
     (tmp_path / "quick.py").write_text(code)
     environment = {"PYTHONPATH": f"{ROOT}", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}

@@ -17,8 +17,8 @@ from meshgnn.graph import Areas
 from meshgnn.source.surface_folder import SurfaceFolder
 from tests.synthetic import brain, sphere
 
-TINY = ("trainer.epochs=20", "trainer.folds=2", "trainer.validate_every=5", "blocks_per_fold=3", "seeds=0,1",
-        "features.rounds=2,5", "buffer_mm=3", "trainer.workers=2")  # fmt: skip
+TINY = ("trainer.epochs=20", "trainer.folds=2", "trainer.validate_every=5", "validation.blocks=3", "seeds=0,1",
+        "features.rounds=2,5", "validation.buffer_mm=3", "trainer.workers=2")  # fmt: skip
 
 
 def command(*words, sets=TINY):
@@ -351,9 +351,9 @@ def test_deleted_metrics_come_back_and_a_bad_setting_does_not_spoil_a_run(finish
 
 @pytest.mark.parametrize(
     "setting",
-    ["features.exclude=zz", "features.only=zz", "source.hemispheres=L", "buffer_mm=1e6", "blocks_per_fold=1000",
-     "seeds=4294967296", "seeds=", "trainer.loss.smoothing=3", "trainer.augment.drop=1", "trainer.learning_rate=inf",
-     "trainer.clip=-1", "split.train=Q", "model=GAT"],
+    ["features.exclude=zz", "features.only=zz", "source.hemispheres=L", "validation.buffer_mm=1e6",
+     "validation.blocks=1000", "seeds=4294967296", "seeds=", "trainer.loss.smoothing=3", "trainer.augment.drop=1",
+     "trainer.learning_rate=inf", "trainer.clip=-1", "split.train=Q", "model=GAT"],
 )  # fmt: skip
 def test_wrong_settings_leave_nothing_behind(finished, tmp_path, capsys, setting):
     _, ball = finished

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from meshgnn.data.split import BlockSplit, HemisphereSplit, Split, check_no_leak, contiguous_blocks, validation_folds
+from meshgnn.data.split import (
+    BlockSplit,
+    Folds,
+    HemisphereSplit,
+    Split,
+    check_no_leak,
+    contiguous_blocks,
+    validation_folds,
+)
 from meshgnn.errors import InputError, LeakError
 from meshgnn.mesh.operators import adjacency, geodesic_distance, geodesic_graph
 from meshgnn.mesh.topology import components
@@ -53,14 +61,14 @@ def test_validation_blocks_are_contiguous_and_folds_cover_the_training_part():
         inside = blocks == k
         within = split.edges[:, inside[split.edges].all(0)]
         assert len(np.unique(components(graph.n_nodes, within)[inside])) == 1
-    folds = validation_folds(graph, split, 3, 4, buffer_mm=5, seed=3)
+    folds = validation_folds(graph, split, 3, Folds(blocks=4, buffer_mm=5), seed=3)
     assert (np.sum([fold.validation for fold in folds], axis=0) == split.train).all()
     for fold in folds:
         assert not (fold.train & fold.validation).any()
         mesh, place = graph.meshes[0], graph.slices()["L"]
         distance = geodesic_distance(geodesic_graph(mesh), np.flatnonzero(fold.validation[place]))
         assert distance[fold.train[place]].min() > 5
-    again = validation_folds(graph, split, 3, 4, buffer_mm=5, seed=3)
+    again = validation_folds(graph, split, 3, Folds(blocks=4, buffer_mm=5), seed=3)
     assert all((a.validation == b.validation).all() for a, b in zip(folds, again))
 
 
@@ -77,3 +85,13 @@ def test_wrong_settings_are_told():
         HemisphereSplit.Config().build().apply(one)
     with pytest.raises(InputError, match="cannot be cut"):
         contiguous_blocks(graph, np.arange(graph.n_nodes) < 3, 5, 0)
+
+
+def test_fine_atlases_get_small_blocks_and_narrow_buffers():
+    graph = brain()
+    train = HemisphereSplit.Config().build().apply(graph).train
+    how = Folds()
+    assert how.blocks_for(6, 5) == 12
+    assert how.blocks_for(180, 5) * 5 >= 3 * 180
+    assert how.width_mm(graph, train, 600) < how.width_mm(graph, train, 60) <= 6
+    assert Folds(buffer_mm=9.0).width_mm(graph, train, 600) == 9

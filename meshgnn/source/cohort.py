@@ -1,0 +1,153 @@
+"""Several brains as stacks of sections: virtual ones that are drawn first, or folders that are there already."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from meshgnn.config import Config as BaseConfig
+from meshgnn.config import to_plain
+from meshgnn.errors import InputError
+from meshgnn.source.annotations import read_annotations
+from meshgnn.source.sections import TABLE, read_stack
+from meshgnn.source.virtual import VirtualBrain
+from meshgnn.store import file_hash
+
+Tell = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One brain of a cohort.
+
+    Args:
+        name: names its files; letters, digits, dash.
+        unseen: never trained on.
+        depends: what decides the bytes of its sections, JSON-ready.
+    """
+
+    name: str
+    unseen: bool
+    depends: Any
+
+
+class CohortSource(Protocol):
+    """Yields stack folders."""
+
+    def members(self) -> tuple[Member, ...]: ...
+
+    def check(self) -> None:
+        """Raises InputError for whatever can be told before work begins."""
+        ...
+
+    def provide(self, member: Member, folder: Path, tell: Tell) -> tuple[Path, list[str]]:
+        """The stack folder of a member, and the files written into `folder` for it (relative to it)."""
+        ...
+
+
+class VirtualCohort:
+    """Virtual brains, one for each seed."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(BaseConfig):
+        """
+        Args:
+            seeds: one brain each.
+            unseen: those of them that are never trained on.
+            brain: what all have in common (its own seed is not used).
+            workers: threads that draw.
+        """
+
+        seeds: tuple[int, ...] = (1, 2, 3)
+        unseen: tuple[int, ...] = (3,)
+        brain: VirtualBrain.Config = field(default_factory=lambda: VirtualBrain.Config(preset="quick"))
+        workers: int = 2
+
+        def __post_init__(self) -> None:
+            if len(set(self.seeds)) != len(self.seeds) or not set(self.unseen) <= set(self.seeds):
+                raise InputError("cohort.seeds must differ from each other, and cohort.unseen be some of them")
+            if not set(self.seeds) - set(self.unseen):
+                raise InputError("cohort.unseen leaves no brain to train on")
+
+        def build(self) -> "VirtualCohort":
+            return VirtualCohort(self)
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def _brain(self, seed: int) -> VirtualBrain.Config:
+        return replace(self.config.brain, seed=seed)
+
+    def members(self) -> tuple[Member, ...]:
+        return tuple(
+            Member(name=f"virtual-{seed:02d}", unseen=seed in self.config.unseen, depends=to_plain(self._brain(seed)))
+            for seed in self.config.seeds
+        )
+
+    def check(self) -> None:
+        for seed in self.config.seeds:
+            self._brain(seed).resolve()
+
+    def provide(self, member: Member, folder: Path, tell: Tell) -> tuple[Path, list[str]]:
+        place = folder / "sections"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        seed = int(member.depends["seed"])
+        written = self._brain(seed).build().write_into(
+            place, lambda done, total: tell("sections", done, total), workers=self.config.workers
+        )  # fmt: skip
+        return place, [f"sections/{name}" for name in written]
+
+
+class StackFolders:
+    """Stacks of a user, with annotations on some sections."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(BaseConfig):
+        """
+        Args:
+            train: stack folders with annotations.
+            unseen: stack folders to map without training on them; their annotations, if any, judge.
+        """
+
+        train: tuple[Path, ...] = ()
+        unseen: tuple[Path, ...] = ()
+
+        def build(self) -> "StackFolders":
+            return StackFolders(self)
+
+    def __init__(self, config: Config) -> None:
+        if not config.train:
+            raise InputError("no stack to train on; add --set cohort.train=DIR (several: DIR,DIR)")
+        self.config = config
+        self.folders: dict[str, Path] = {}
+        for path in (*config.train, *config.unseen):
+            name = "".join(c if c.isalnum() else "-" for c in path.resolve().name).strip("-") or "brain"
+            if name in self.folders:
+                raise InputError(f"{path}: two stack folders are called {name}; a brain is named by its folder")
+            self.folders[name] = path
+
+    def members(self) -> tuple[Member, ...]:
+        unseen = set(self.config.unseen)
+        return tuple(
+            Member(name=name, unseen=path in unseen, depends=_hashes(path)) for name, path in self.folders.items()
+        )
+
+    def check(self) -> None:
+        for member in self.members():
+            path = self.folders[member.name]
+            read_stack(path)
+            if not member.unseen:
+                read_annotations(path)
+
+    def provide(self, member: Member, folder: Path, tell: Tell) -> tuple[Path, list[str]]:
+        return self.folders[member.name], []
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """Content of every file of the stack by name. Raises InputError when there is no table."""
+    if not (folder / TABLE).is_file():
+        raise InputError(f"{folder}: no {TABLE} here; a stack is a folder with images and that table")
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and "truth" not in path.parts]
+    return {str(path.relative_to(folder)): file_hash(path) for path in files}
