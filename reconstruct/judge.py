@@ -11,6 +11,7 @@ The floor is what the pipeline's own grid and surface extraction leave if it is 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,7 @@ def judge(
     extract: Callable[[Ribbon], Midsurface] | None = None,
     voxel_mm: float = 0.7,
     yardstick_mm: float = 0.5,
+    workers: int = 2,
 ) -> dict[str, Any]:
     """The block `reconstruction` of metrics.json.
 
@@ -125,24 +127,32 @@ def judge(
         truth: surfaces by hemisphere and kind ("white", "pial").
         extract: the midsurface step of the pipeline, for the floor; no floor without it.
         voxel_mm: of the pipeline's grid, for the floor.
+        yardstick_mm: of the grid on which the true surface is drawn.
+        workers: hemispheres worked on side by side.
     """
-    yard = {
-        item.mesh.hemisphere: true_midsurface(
-            truth[item.mesh.hemisphere]["white"], truth[item.mesh.hemisphere]["pial"], yardstick_mm
-        )
-        for item in found
-    }  # fmt: skip
+
+    def yardstick(item: Midsurface) -> tuple[TrueMidsurface, Surface, NDArray[np.float64]]:
+        one = truth[item.mesh.hemisphere]
+        true = true_midsurface(one["white"], one["pial"], yardstick_mm)
+        surface = Surface(true.vertices_mm, true.faces)
+        if extract is None:
+            return true, surface, np.zeros(0)
+        best = extract(true_ribbon(one["white"], one["pial"], voxel_mm))
+        distance, nearest = surface.distance(best.mesh.vertices_mm.astype(np.float64))
+        return true, surface, distance[true.cortex[nearest]]
+
+    with ThreadPoolExecutor(workers) as pool:
+        yard = dict(zip((item.mesh.hemisphere for item in found), pool.map(yardstick, found)))
     rng = np.random.default_rng(0)
     everything = np.concatenate([item.mesh.vertices_mm[item.cortex].astype(np.float64) for item in found])
-    target = np.concatenate([one.vertices_mm[one.cortex] for one in yard.values()])
+    target = np.concatenate([true.vertices_mm[true.cortex] for true, *_ in yard.values()])
     some = everything[rng.permutation(len(everything))[:15000]]
     rotation, shift = rigid_fit(some, target[rng.permutation(len(target))[:400000]])
     there, back, floor = [], [], []
     result: dict[str, Any] = {}
     for item in found:
         side = item.mesh.hemisphere
-        truth_here = yard[side]
-        surface = Surface(truth_here.vertices_mm, truth_here.faces)
+        truth_here, surface, best = yard[side]
         moved = item.mesh.vertices_mm.astype(np.float64) @ rotation.T + shift
         distance, nearest = surface.distance(moved)
         there.append(distance[truth_here.cortex[nearest]])
@@ -150,10 +160,7 @@ def judge(
         sample = rng.permutation(np.flatnonzero(truth_here.cortex))[:40000]
         back.append(own.distance(truth_here.vertices_mm[sample], 8)[0])
         result[f"euler_{side}"] = int(item.report["euler_number"])
-        if extract is not None:
-            best = extract(true_ribbon(truth[side]["white"], truth[side]["pial"], voxel_mm))
-            distance, nearest = surface.distance(best.mesh.vertices_mm.astype(np.float64))
-            floor.append(distance[truth_here.cortex[nearest]])
+        floor.append(best)
     one = np.concatenate(there)
     result |= {
         "distance_mm_mean": _round(one.mean()), "distance_mm_p95": _round(np.percentile(one, 95)),
@@ -163,7 +170,7 @@ def judge(
         "rigid_shift_mm": [_round(v) for v in rotation @ everything.mean(0) + shift - everything.mean(0)],
         "rigid_turn_deg": _round(np.degrees(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1)))),
     }  # fmt: skip
-    if floor:
+    if extract is not None:
         result |= {
             "floor_mm_mean": _round(np.concatenate(floor).mean()),
             "floor_mm_p95": _round(np.percentile(np.concatenate(floor), 95)),

@@ -16,8 +16,10 @@ from meshgnn.errors import InputError
 from meshgnn.mesh import metric, topology
 from meshgnn.mesh.record import SurfaceMesh
 from reconstruct import laplace, lattice, tetra
+from reconstruct.distance import to_background
 from reconstruct.records import Midsurface, Ribbon
 from reconstruct.remesh import remesh
+from reconstruct.sampling import gradient, sample
 
 
 class ExtractMidsurface:
@@ -118,7 +120,7 @@ def glued_sulci(classes: NDArray[np.uint8], voxel_mm: float, least_mm: float) ->
     Where the distance to white matter has a ridge, two fronts meet (Han et al. 2004, anatomically consistent
     enhancement): its gradient falls well below 1.
     """
-    distance = ndimage.distance_transform_edt(classes != laplace.WHITE).astype(np.float32) * voxel_mm
+    distance = to_background(classes != laplace.WHITE) * np.float32(voxel_mm)
     slope = np.sqrt(sum(g**2 for g in np.gradient(distance, voxel_mm)))
     return (classes == laplace.RIBBON) & (slope < 0.6) & (distance > least_mm)
 
@@ -133,26 +135,12 @@ def measures(mesh: SurfaceMesh) -> dict[str, Any]:
     }
 
 
-def _sample(field: NDArray[np.floating], points: NDArray[np.float64]) -> NDArray[np.float64]:
-    return ndimage.map_coordinates(field, points.T, order=1, mode="nearest")
-
-
-def _gradient(field: NDArray[np.float32], points: NDArray[np.float64], reach: float = 0.75) -> NDArray[np.float64]:
-    """[V, 3] slope per voxel at points [V, 3], by differences over +-reach voxels."""
-    columns = []
-    for axis in range(3):
-        step = np.zeros(3)
-        step[axis] = reach
-        columns.append((_sample(field, points + step) - _sample(field, points - step)) / (2 * reach))
-    return np.stack(columns, axis=1)
-
-
 def _onto_level(field: NDArray[np.float32], points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Points taken onto the level 0.5 along the gradient, by at most 0.7 voxel each of two times."""
     for _ in range(2):
-        slope = _gradient(field, points)
+        slope = gradient(field, points)
         steep = np.maximum((slope**2).sum(1), 0.01)
-        step = ((0.5 - _sample(field, points)) / steep)[:, None] * slope
+        step = ((0.5 - sample(field, points)) / steep)[:, None] * slope
         length = np.linalg.norm(step, axis=1, keepdims=True)
         points = points + step * np.minimum(1, 0.7 / np.maximum(length, 1e-9))
     return points
@@ -163,7 +151,7 @@ def _normals(
 ) -> NDArray[np.float32]:
     """Unit normals towards pial in mm space; the mesh normal where the field is flat or points elsewhere."""
     axes = ribbon.affine[:3, :3] / ribbon.voxel_mm
-    slope = -_gradient(u, vertices, 1.0) @ axes.T
+    slope = -gradient(u, vertices, 1.0) @ axes.T
     length = np.linalg.norm(slope, axis=1, keepdims=True)
     outward = metric.vertex_normals(mesh)
     unit = slope / np.maximum(length, 1e-9)
@@ -178,12 +166,12 @@ def _thickness(ribbon: Ribbon, vertices: NDArray[np.float64], normals: NDArray[n
     total = np.zeros(len(vertices))
     for sign, field in ((1.0, ribbon.pial), (-1.0, -ribbon.white)):
         going = np.ones(len(vertices), bool)
-        last = _sample(field, vertices)
+        last = sample(field, vertices)
         going &= last < 0
         for step in range(1, int(16 / voxel) + 1):
             if not going.any():
                 break
-            value = _sample(field, vertices[going] + sign * direction[going] * step * 0.5)
+            value = sample(field, vertices[going] + sign * direction[going] * step * 0.5)
             here = np.flatnonzero(going)
             out = value >= 0
             share = last[here] / np.minimum(last[here] - value, -1e-9)
