@@ -1,9 +1,11 @@
 """What a reconstruction leaves for people and other programs: GIfTI, tables, a JSON report, QC pictures.
 
 sub-NAME_hemi-L_midthickness.surf.gii            the mesh
+sub-NAME_hemi-L_pial.surf.gii, _white.surf.gii    the ends of the lines across the cortex through its nodes
 sub-NAME_hemi-L_desc-cortex_mask.label.gii       1 in cortex
 sub-NAME_hemi-L_desc-thickness.shape.gii         mm
 sub-NAME_hemi-L_desc-sections.tsv                one row per node: where it lies on which section
+sections.json                                    the sections' transforms into space, after alignment
 reconstruction.json                              counts, repairs, gaps, judgement, seconds
 qc/*.png
 """
@@ -33,6 +35,8 @@ def write(out: Path, result: Reconstruction) -> None:
     for number, item in enumerate(result.midsurfaces):
         stem = f"sub-{result.brain}_hemi-{item.mesh.hemisphere}"
         write_surface(out / f"{stem}_midthickness.surf.gii", item.mesh)
+        write_surface(out / f"{stem}_pial.surf.gii", item.mesh.with_vertices(item.pial_mm), "Pial")
+        write_surface(out / f"{stem}_white.surf.gii", item.mesh.with_vertices(item.white_mm), "GrayWhite")
         write_labels(
             out / f"{stem}_desc-cortex_mask.label.gii", item.mesh, np.where(item.cortex, 0, -1), mask, "cortex"
         )

@@ -21,6 +21,7 @@ from meshgnn.errors import InputError
 from meshgnn.graph import NodeLocations
 from meshgnn.source.sections import TABLE, SectionStack, read_stack
 from reconstruct import output
+from reconstruct.aligned import aligned_stack, write_aligned
 from reconstruct.records import Alignment, Midsurface, Reconstruction, Ribbon, TissueStack
 from reconstruct.sources import Mni152, SectionFolder, VolumePair
 from reconstruct.state import Store, hash_files
@@ -200,6 +201,8 @@ class _Run:
         report["peak_rss_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
         result = Reconstruction(midsurfaces=tuple(found), locations=tuple(places), report=report, brain=brain)
         output.write(self.out, result)
+        if stack is not None and tissue is not None and alignment is not None:
+            write_aligned(self.out, aligned_stack(stack, tissue, alignment))
         if set_.pictures:
             self.progress("pictures", 0, 1)
             output.pictures(self.out / "qc", result, ribbon, stack, tissue, alignment)

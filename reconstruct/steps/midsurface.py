@@ -15,7 +15,7 @@ from meshgnn import config
 from meshgnn.errors import InputError
 from meshgnn.mesh import metric, topology
 from meshgnn.mesh.record import SurfaceMesh
-from reconstruct import laplace, lattice, tetra
+from reconstruct import laplace, lattice, streamlines, tetra
 from reconstruct.distance import to_background
 from reconstruct.records import Midsurface, Ribbon
 from reconstruct.remesh import remesh
@@ -74,8 +74,10 @@ class ExtractMidsurface:
             space=ribbon.space,
         )  # fmt: skip
         normals = _normals(ribbon, u, vertices, mesh)
-        thickness = _thickness(ribbon, vertices, normals)
-        cortex = _cortex(mesh, thickness >= self.settings.min_thickness_mm)
+        cortex = _cortex(mesh, _ray_length(ribbon, vertices, normals) >= self.settings.min_thickness_mm)
+        ends = [streamlines.trace(u, vertices, towards, 8 / voxel) for towards in (0, 1)]
+        pial, white = (np.where(cortex[:, None], ribbon.to_mm(points), mesh.vertices_mm) for points, _ in ends)
+        thickness = (ends[0][1] + ends[1][1]) * voxel
         listed = tuple(
             {
                 "where": where, "kind": repair.kind, "handles": repair.handles, "voxels": repair.voxels,
@@ -84,10 +86,15 @@ class ExtractMidsurface:
             }
             for repair, where in repairs
         )  # fmt: skip
-        report = measures(mesh) | {"cortex_share": round(float(cortex.mean()), 4), "repairs": len(listed)}
+        report = measures(mesh) | {
+            "cortex_share": round(float(cortex.mean()), 4),
+            "cortex_area_mm2": round(float(metric.vertex_areas(mesh)[cortex].sum()), 1),
+            "thickness_mm_median": round(float(np.median(thickness[cortex])), 3) if cortex.any() else 0.0,
+            "repairs": len(listed),
+        }
         return Midsurface(
-            mesh=mesh, cortex=cortex, normals=normals, thickness_mm=np.where(cortex, thickness, 0), repairs=listed,
-            report=report,
+            mesh=mesh, cortex=cortex, normals=normals, thickness_mm=np.where(cortex, thickness, 0),
+            pial_mm=pial.astype(np.float32), white_mm=white.astype(np.float32), repairs=listed, report=report,
         )  # fmt: skip
 
 
@@ -159,7 +166,7 @@ def _normals(
     return np.where(fits[:, None], unit, outward).astype(np.float32)
 
 
-def _thickness(ribbon: Ribbon, vertices: NDArray[np.float64], normals: NDArray[np.float32]) -> NDArray[np.float64]:
+def _ray_length(ribbon: Ribbon, vertices: NDArray[np.float64], normals: NDArray[np.float32]) -> NDArray[np.float64]:
     """Ribbon length in mm [V] along the normal through each vertex, at most 8 mm each way, in steps of half a voxel."""
     voxel = ribbon.voxel_mm
     direction = normals.astype(np.float64) @ (ribbon.affine[:3, :3] / voxel)
