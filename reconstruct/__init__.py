@@ -1,5 +1,7 @@
 """reconstruct: from histological sections, or a volume, to a midsurface mesh per hemisphere. Loads no torch."""
 
+from reconstruct.aligned import aligned_stack, read_aligned
+from reconstruct.graph import read_graph, read_reconstruction, to_graph
 from reconstruct.pipeline import Reconstruct
 from reconstruct.records import Alignment, Midsurface, Reconstruction, Ribbon, TissueStack
 from reconstruct.sources import Mni152, SectionFolder, VolumePair
@@ -14,4 +16,9 @@ __all__ = [
     "SectionFolder",
     "TissueStack",
     "VolumePair",
+    "aligned_stack",
+    "read_aligned",
+    "read_graph",
+    "read_reconstruction",
+    "to_graph",
 ]

@@ -11,6 +11,7 @@ The floor is what the pipeline's own grid and surface extraction leave if it is 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from meshgnn.graph import NodeLocations
+from meshgnn.errors import InputError
+from meshgnn.graph import Areas, MeshGraph, NodeLocations
+from meshgnn.mesh import metric
 from meshgnn.mesh.record import SurfaceMesh
 from reconstruct import laplace, remesh, tetra, voxelise
 from reconstruct.records import Midsurface, Ribbon
@@ -117,6 +120,7 @@ def judge(
     extract: Callable[[Ribbon], Midsurface] | None = None,
     voxel_mm: float = 0.7,
     yardstick_mm: float = 0.5,
+    workers: int = 2,
 ) -> dict[str, Any]:
     """The block `reconstruction` of metrics.json.
 
@@ -125,24 +129,32 @@ def judge(
         truth: surfaces by hemisphere and kind ("white", "pial").
         extract: the midsurface step of the pipeline, for the floor; no floor without it.
         voxel_mm: of the pipeline's grid, for the floor.
+        yardstick_mm: of the grid on which the true surface is drawn.
+        workers: hemispheres worked on side by side.
     """
-    yard = {
-        item.mesh.hemisphere: true_midsurface(
-            truth[item.mesh.hemisphere]["white"], truth[item.mesh.hemisphere]["pial"], yardstick_mm
-        )
-        for item in found
-    }  # fmt: skip
+
+    def yardstick(item: Midsurface) -> tuple[TrueMidsurface, Surface, NDArray[np.float64]]:
+        one = truth[item.mesh.hemisphere]
+        true = true_midsurface(one["white"], one["pial"], yardstick_mm)
+        surface = Surface(true.vertices_mm, true.faces)
+        if extract is None:
+            return true, surface, np.zeros(0)
+        best = extract(true_ribbon(one["white"], one["pial"], voxel_mm))
+        distance, nearest = surface.distance(best.mesh.vertices_mm.astype(np.float64))
+        return true, surface, distance[true.cortex[nearest]]
+
+    with ThreadPoolExecutor(workers) as pool:
+        yard = dict(zip((item.mesh.hemisphere for item in found), pool.map(yardstick, found)))
     rng = np.random.default_rng(0)
     everything = np.concatenate([item.mesh.vertices_mm[item.cortex].astype(np.float64) for item in found])
-    target = np.concatenate([one.vertices_mm[one.cortex] for one in yard.values()])
+    target = np.concatenate([true.vertices_mm[true.cortex] for true, *_ in yard.values()])
     some = everything[rng.permutation(len(everything))[:15000]]
     rotation, shift = rigid_fit(some, target[rng.permutation(len(target))[:400000]])
     there, back, floor = [], [], []
     result: dict[str, Any] = {}
     for item in found:
         side = item.mesh.hemisphere
-        truth_here = yard[side]
-        surface = Surface(truth_here.vertices_mm, truth_here.faces)
+        truth_here, surface, best = yard[side]
         moved = item.mesh.vertices_mm.astype(np.float64) @ rotation.T + shift
         distance, nearest = surface.distance(moved)
         there.append(distance[truth_here.cortex[nearest]])
@@ -150,10 +162,7 @@ def judge(
         sample = rng.permutation(np.flatnonzero(truth_here.cortex))[:40000]
         back.append(own.distance(truth_here.vertices_mm[sample], 8)[0])
         result[f"euler_{side}"] = int(item.report["euler_number"])
-        if extract is not None:
-            best = extract(true_ribbon(truth[side]["white"], truth[side]["pial"], voxel_mm))
-            distance, nearest = surface.distance(best.mesh.vertices_mm.astype(np.float64))
-            floor.append(distance[truth_here.cortex[nearest]])
+        floor.append(best)
     one = np.concatenate(there)
     result |= {
         "distance_mm_mean": _round(one.mean()), "distance_mm_p95": _round(np.percentile(one, 95)),
@@ -163,12 +172,79 @@ def judge(
         "rigid_shift_mm": [_round(v) for v in rotation @ everything.mean(0) + shift - everything.mean(0)],
         "rigid_turn_deg": _round(np.degrees(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1)))),
     }  # fmt: skip
-    if floor:
+    if extract is not None:
         result |= {
             "floor_mm_mean": _round(np.concatenate(floor).mean()),
             "floor_mm_p95": _round(np.percentile(np.concatenate(floor), 95)),
         }
     return result | coverage(locations)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class TrueLabels:
+    """The true area of every node of a reconstruction.
+
+    Args:
+        labels: [V] int32, place in `areas`, -1 outside isocortex or where no true node is near.
+        areas: of the virtual brain (keys as in its files: `areas.keys[label]`).
+        node: [V] int64, nearest true node of the same hemisphere, -1 where none is near.
+        distance_mm: [V] float32 to it after the rigid fit; inf where none is near.
+    """
+
+    labels: NDArray[np.int32]
+    areas: Areas
+    node: NDArray[np.int64]
+    distance_mm: NDArray[np.float32]
+
+
+def true_labels(graph: MeshGraph, folder: Path, tolerance_mm: float = 2.0) -> TrueLabels:
+    """What area of a virtual brain the nodes of its reconstruction belong to.
+
+    Both hemispheres are brought onto the truth by one rigid motion; a node takes the area of the nearest node of the
+    true midthickness on its own hemisphere that faces the same way (the opposite bank of a sulcus does not) and lies
+    within the tolerance.
+
+    Args:
+        graph: of the reconstruction (`reconstruct.to_graph`).
+        folder: the brain's stack folder, or its `truth`.
+        tolerance_mm: a node further away from the truth has no label.
+
+    Raises:
+        InputError: no truth there, or of another set of hemispheres.
+    """
+    from meshgnn.source.virtual.truth import read_truth
+
+    truth = read_truth(folder)
+    lost = [mesh.hemisphere for mesh in graph.meshes if mesh.hemisphere not in truth.surfaces]
+    if lost:
+        raise InputError(f"{folder}: the truth holds no hemisphere {lost[0]}")
+    rng = np.random.default_rng(0)
+    target = np.concatenate([
+        truth.surfaces[mesh.hemisphere]["midthickness"].vertices_mm[truth.labels[mesh.hemisphere] >= 0]
+        for mesh in graph.meshes
+    ]).astype(np.float64)  # fmt: skip
+    points = graph.vertices_mm.astype(np.float64)
+    some = points[graph.cortex]
+    rotation, shift = rigid_fit(some[rng.permutation(len(some))[:15000]], target)
+    moved = points @ rotation.T + shift
+    node = np.full(len(points), -1, np.int64)
+    away = np.full(len(points), np.inf, np.float32)
+    labels = np.full(len(points), -1, np.int32)
+    for mesh, part in zip(graph.meshes, graph.slices().values()):
+        true = truth.surfaces[mesh.hemisphere]["midthickness"]
+        distance, near = cKDTree(true.vertices_mm).query(moved[part], k=16)
+        facing = metric.vertex_normals(mesh) @ rotation.T
+        alike = (metric.vertex_normals(true)[near] * facing[:, None]).sum(2) > 0
+        alike &= distance <= tolerance_mm
+        found = alike.any(1)
+        first = alike.argmax(1)
+        rows = np.arange(len(first))
+        node[part] = np.where(found, near[rows, first], -1)
+        away[part] = np.where(found, distance[rows, first], np.inf)
+        labels[part] = np.where(found, truth.labels[mesh.hemisphere][near[rows, first]], -1)
+    return TrueLabels(
+        labels=np.where(graph.cortex, labels, -1).astype(np.int32), areas=truth.areas, node=node, distance_mm=away
+    )
 
 
 def coverage(locations: Sequence[NodeLocations]) -> dict[str, float]:

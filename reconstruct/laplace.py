@@ -60,7 +60,7 @@ def solve(
     return u.reshape(classes.shape), sweeps
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _distance(inside: float, beyond: float) -> float:
     """Share of the grid step from a ribbon voxel to the boundary, from a level function on both sides of it."""
     if inside * beyond < 0:
@@ -69,7 +69,7 @@ def _distance(inside: float, beyond: float) -> float:
     return 0.5
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _assemble(ribbon, number, strides, pial, white, classes):
     count = len(ribbon)
     neighbour = np.full((count, 6), -1, np.int32)
@@ -104,7 +104,7 @@ def _assemble(ribbon, number, strides, pial, white, classes):
     return neighbour, weight, fixed
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _relax(values, neighbour, weight, fixed, relaxation, tolerance, max_sweeps):
     """Gauss-Seidel with over-relaxation, voxels in order: one thread, the same result everywhere."""
     for sweep in range(max_sweeps):
@@ -123,7 +123,7 @@ def _relax(values, neighbour, weight, fixed, relaxation, tolerance, max_sweeps):
     return max_sweeps
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _continue_across(u, ribbon, number, strides, pial, white, classes):
     """Fixed voxels beside the ribbon: the mean of the linear continuations from their ribbon neighbours."""
     total = np.zeros(u.shape[0], np.float32)
@@ -146,7 +146,7 @@ def _continue_across(u, ribbon, number, strides, pial, white, classes):
             u[other] = total[other] / count[other]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _touching(u, number, strides, pial, white, classes):
     """White beside outside: u crosses 0.5 at the boundary, on the scale of a voxel."""
     old = u.copy()

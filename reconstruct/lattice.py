@@ -17,12 +17,14 @@ marching) and Han et al. 2004 (CRUISE); the table and the choice between cutting
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from reconstruct.distance import to_background
 
 STEPS = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1], [1, 1, 1]], np.int64)
 """The seven directed edges of the lattice; with their negatives the 14 neighbours."""
@@ -71,7 +73,7 @@ def euler_number(mask: NDArray[np.bool_]) -> int:
     return int(_euler(np.pad(mask, 1).astype(np.uint8)))
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _euler(mask: NDArray[np.uint8]) -> int:
     nx, ny, nz = mask.shape
     total = 0
@@ -90,56 +92,63 @@ def _euler(mask: NDArray[np.uint8]) -> int:
     return total
 
 
-@njit(cache=True)
+BLOCKED, FREE, TAKEN, BORDER, WAITING = 0, 1, 2, 3, 4
+
+
+@njit(cache=True, nogil=True)
 def grow(
-    region: NDArray[np.uint8], depth: NDArray[np.float32], seed: int, table: NDArray[np.bool_], link: NDArray[np.int64]
-) -> NDArray[np.uint8]:
-    """The largest part of `region` reached from one voxel by adding simple voxels only, the deepest first.
+    cells: NDArray[np.uint8], depth: NDArray[np.float32], table: NDArray[np.bool_], link: NDArray[np.int64]
+) -> None:
+    """Turn FREE cells that are simple into TAKEN ones, the deepest first, until none is left: the topology stays.
 
     Args:
-        region: flat [N] of a volume padded by one empty voxel on each side.
+        cells: flat [N] of a volume, changed in place. TAKEN is what is there already. The outermost layer must be
+            BLOCKED, or BORDER where it counts as taken.
         depth: flat [N], larger is earlier.
-        seed: flat index of the first voxel.
         table, link: `simple_table()` and the 14 flat offsets of the link.
-
-    Returns:
-        [N] uint8: topologically a ball.
     """
     # A queue per level of depth (first in, first out); a voxel waits in one queue at most, linked through `after`.
     levels = 8 * 64
-    state = np.zeros(region.shape[0], np.uint8)  # 1 grown
-    waiting = np.zeros(region.shape[0], np.uint8)
-    after = np.full(region.shape[0], -1, np.int32)
+    after = np.empty(cells.shape[0], np.int32)
     first, last = np.full(levels, -1, np.int32), np.full(levels, -1, np.int32)
-    voxel: Any = seed
-    level = np.int64(0)
+    level = np.int64(-1)
+    for start in range(cells.shape[0]):
+        if cells[start] == TAKEN:
+            level = max(level, _queue(start, cells, depth, link, after, first, last))
     while True:
-        state[voxel] = 1
-        for step in link:
-            other = voxel + step
-            if region[other] and state[other] == 0 and waiting[other] == 0:
-                at = min(levels - 1, max(0, int(depth[other] * 8)))
-                waiting[other] = 1
-                after[other] = -1
-                if first[at] < 0:
-                    first[at] = other
-                else:
-                    after[last[at]] = other
-                last[at] = other
-                level = max(level, np.int64(at))
-        found = False
-        while not found:
-            while level >= 0 and first[level] < 0:
-                level -= 1
-            if level < 0:
-                return state
-            voxel = np.int64(first[level])
-            first[level] = after[voxel]
-            waiting[voxel] = 0
-            pattern = np.int64(0)
-            for bit in range(14):
-                pattern |= np.int64(state[voxel + link[bit]]) << bit
-            found = table[pattern]
+        while level >= 0 and first[level] < 0:
+            level -= 1
+        if level < 0:
+            return
+        voxel = np.int64(first[level])
+        first[level] = after[voxel]
+        pattern = np.int64(0)
+        for bit in range(14):
+            pattern |= np.int64((cells[voxel + link[bit]] & 2) >> 1) << bit
+        if table[pattern]:
+            cells[voxel] = TAKEN
+            level = max(level, _queue(voxel, cells, depth, link, after, first, last))
+        else:
+            cells[voxel] = FREE
+
+
+@njit(cache=True, nogil=True)
+def _queue(voxel, cells, depth, link, after, first, last):
+    """Put the free neighbours of a voxel into their queues; the highest level touched."""
+    highest = np.int64(-1)
+    for step in link:
+        other = voxel + step
+        if cells[other] == FREE:
+            at = min(first.shape[0] - 1, max(0, int(depth[other] * 8)))
+            cells[other] = WAITING
+            after[other] = -1
+            if first[at] < 0:
+                first[at] = other
+            else:
+                after[last[at]] = other
+            last[at] = other
+            highest = max(highest, np.int64(at))
+    return highest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,13 +168,33 @@ class Repair:
     handles: int = 0
 
 
-def _ball(mask: NDArray[np.bool_], depth: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """The part of a one-component mask that is a ball, grown from its deepest voxel. Shapes [X, Y, Z], padded by 1."""
-    strides = np.array([mask.shape[1] * mask.shape[2], mask.shape[2], 1])
-    seed = int(np.argmax(np.where(mask, depth, -1)))
-    return grow(mask.ravel().astype(np.uint8), depth.ravel(), seed, simple_table(), LINK @ strides).reshape(
-        mask.shape
-    ) != 0  # fmt: skip
+def _ball(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The part of a one-component mask that is a ball, grown from its deepest voxel. [X, Y, Z], padded by 1."""
+    depth = to_background(mask)
+    cells = mask.astype(np.uint8)
+    cells.ravel()[int(np.argmax(depth))] = TAKEN
+    return _grown(cells, depth)
+
+
+def _room(background: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The part of the background of a mask padded by 2 that lies around a ball, grown inwards from the frame."""
+    depth = to_background(background)
+    frame = _shell(background.shape, 2)
+    core = frame
+    for far in (12.0, 18.0):  # what lies far away is taken at once if the rest is a ball
+        trial = frame | (depth > far)
+        if euler_number(~trial) == 1 and all(ndimage.label(part, structure())[1] == 1 for part in (trial, ~trial)):
+            core = trial
+            break
+    cells = np.where(core, TAKEN, background).astype(np.uint8)
+    cells[_shell(background.shape, 1)] = BORDER
+    return _grown(cells, depth)
+
+
+def _grown(cells: NDArray[np.uint8], depth: NDArray[np.float32]) -> NDArray[np.bool_]:
+    strides = np.array([cells.shape[1] * cells.shape[2], cells.shape[2], 1])
+    grow(cells.ravel(), depth.ravel(), simple_table(), LINK @ strides)
+    return (cells & TAKEN) != 0
 
 
 def make_spherical(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], list[Repair]]:
@@ -181,23 +210,15 @@ def make_spherical(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], list[Rep
     element = structure()
     work, repairs = _one_piece(work, element)
     while euler_number(work) != 1:
-        inner = ndimage.distance_transform_edt(work).astype(np.float32)
-        outer = ndimage.distance_transform_edt(~work).astype(np.float32)
-        outside = ~work
-        for axis in range(3):  # the frame stays out of the growth: it is the padding
-            for end in (0, -1):
-                index: list[slice | int] = [slice(None)] * 3
-                index[axis] = end
-                outside[tuple(index)] = False
-        cuts = work & ~_ball(work, inner)
-        fills = outside & ~_ball(outside, outer)
+        cuts = work & ~_ball(work)
+        fills = ~work & ~_room(~work)
         before = euler_number(work)
         work, found = _apply_patches(work, cuts, fills, element)
         repairs += found
         work, more = _one_piece(work, element)
         repairs += more
         if euler_number(work) <= before and euler_number(work) != 1:  # patches that only help together: cut them all
-            patch = work & ~_ball(work, ndimage.distance_transform_edt(work).astype(np.float32))
+            patch = work & ~_ball(work)
             numbers, count = ndimage.label(patch, np.ones((3, 3, 3)))
             handles = 1 - euler_number(work)
             for number in range(1, count + 1):
@@ -208,6 +229,13 @@ def make_spherical(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], list[Rep
             repairs += more
             break
     return work[2:-2, 2:-2, 2:-2], repairs
+
+
+def _shell(shape: tuple[int, ...], layers: int) -> NDArray[np.bool_]:
+    """The outermost layers of a box."""
+    shell = np.ones(shape, bool)
+    shell[layers:-layers, layers:-layers, layers:-layers] = False
+    return shell
 
 
 def _repair(kind: Literal["handle cut", "hole filled", "island removed", "cavity filled"], where: NDArray[np.int64],

@@ -1,9 +1,11 @@
 """What a reconstruction leaves for people and other programs: GIfTI, tables, a JSON report, QC pictures.
 
 sub-NAME_hemi-L_midthickness.surf.gii            the mesh
+sub-NAME_hemi-L_pial.surf.gii, _white.surf.gii    the ends of the lines across the cortex through its nodes
 sub-NAME_hemi-L_desc-cortex_mask.label.gii       1 in cortex
 sub-NAME_hemi-L_desc-thickness.shape.gii         mm
 sub-NAME_hemi-L_desc-sections.tsv                one row per node: where it lies on which section
+sections.json                                    the sections' transforms into space, after alignment
 reconstruction.json                              counts, repairs, gaps, judgement, seconds
 qc/*.png
 """
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from meshgnn.export.gifti import write_labels, write_scalars, write_surface
 from meshgnn.graph import Areas, NodeLocations
@@ -32,6 +35,8 @@ def write(out: Path, result: Reconstruction) -> None:
     for number, item in enumerate(result.midsurfaces):
         stem = f"sub-{result.brain}_hemi-{item.mesh.hemisphere}"
         write_surface(out / f"{stem}_midthickness.surf.gii", item.mesh)
+        write_surface(out / f"{stem}_pial.surf.gii", item.mesh.with_vertices(item.pial_mm), "Pial")
+        write_surface(out / f"{stem}_white.surf.gii", item.mesh.with_vertices(item.white_mm), "GrayWhite")
         write_labels(
             out / f"{stem}_desc-cortex_mask.label.gii", item.mesh, np.where(item.cortex, 0, -1), mask, "cortex"
         )
@@ -96,6 +101,7 @@ def pictures(
 ) -> None:  # fmt: skip
     """QC pictures: sections with the boundaries found and the midsurface on them; the volume in three cuts."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.collections import LineCollection
     from matplotlib.figure import Figure
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -121,35 +127,36 @@ def pictures(
         axis.contour(columns, rows, tissue.white[k], [0], colors="cyan", linewidths=0.6)
         column, row, along = AXES[stack.plane]
         for item in result.midsurfaces:
-            for a, b in _segments(item.mesh, along, float(tissue.position_mm[k])):
-                ends = np.stack([np.stack([p @ row, p @ column], axis=-1) for p in (a, b)])
-                px = alignment.map(int(k), ends) / tissue.image_px_mm[k]
-                axis.plot(px[:, 1], px[:, 0], color="gold", linewidth=0.9)
+            ends = _segments(item.mesh, along, float(tissue.position_mm[k]))
+            flat = np.stack([ends @ row, ends @ column], axis=-1)
+            px = alignment.map(int(k), flat) / tissue.image_px_mm[k]
+            axis.add_collection(LineCollection(list(px[..., ::-1]), colors="gold", linewidths=0.9))
         axis.set_title(f"section {section.index}: tissue red, white matter cyan, midsurface yellow")
     figure.tight_layout()
     figure.savefig(folder / "sections.png", dpi=70)
 
 
-def _segments(mesh: SurfaceMesh, axis: Any, level: float) -> list[tuple[Any, Any]]:
-    """The cut of a mesh by the plane axis . p = level, as segments."""
+def _segments(mesh: SurfaceMesh, axis: NDArray[np.float64], level: float) -> NDArray[np.float64]:
+    """The cut of a mesh by the plane axis . p = level, as segments [S, 2, 3] in mm."""
     points = mesh.vertices_mm.astype(np.float64)
     height = points @ axis - level
     height[height == 0] = 1e-9
-    sign = height[mesh.faces] > 0
-    result = []
-    for face in mesh.faces[sign.any(1) & ~sign.all(1)]:
-        ends = []
-        for i, j in ((0, 1), (1, 2), (2, 0)):
-            a, b = face[i], face[j]
-            if (height[a] > 0) != (height[b] > 0):
-                share = height[a] / (height[a] - height[b])
-                ends.append(points[a] + share * (points[b] - points[a]))
-        result.append((ends[0], ends[1]))
-    return result
+    above = height[mesh.faces] > 0
+    faces, above = mesh.faces[above.any(1) & ~above.all(1)], above[above.any(1) & ~above.all(1)]
+    # The corner that lies alone on its side, and the other two.
+    lonely = np.where(above.sum(1) == 1, above.argmax(1), above.argmin(1))
+    rows = np.arange(len(faces))
+    own, others = faces[rows, lonely], [faces[rows, (lonely + k) % 3] for k in (1, 2)]
+    shares = [height[own] / (height[own] - height[other]) for other in others]
+    return np.stack(
+        [points[own] + t[:, None] * (points[other] - points[own]) for t, other in zip(shares, others)], axis=1
+    )
 
 
 def _cut(axis: Any, ribbon: Ribbon, surfaces: Sequence[Midsurface], number: int) -> None:
     """One cut of the ribbon through the middle along array axis `number`, with the midsurface."""
+    from matplotlib.collections import LineCollection
+
     middle = ribbon.pial.shape[number] // 2
     take = [slice(None)] * 3
     take[number] = middle
@@ -159,6 +166,5 @@ def _cut(axis: Any, ribbon: Ribbon, surfaces: Sequence[Midsurface], number: int)
     direction = ribbon.affine[:3, number] / ribbon.voxel_mm
     centre = ribbon.to_mm(np.eye(3)[number] * middle)
     for item in surfaces:
-        for a, b in _segments(item.mesh, direction, float(centre @ direction)):
-            ends = ribbon.to_voxels(np.stack([a, b]))
-            axis.plot(ends[:, rest[1]], ends[:, rest[0]], color="gold", linewidth=0.8)
+        ends = ribbon.to_voxels(_segments(item.mesh, direction, float(centre @ direction)))
+        axis.add_collection(LineCollection(list(ends[..., [rest[1], rest[0]]]), colors="gold", linewidths=0.8))

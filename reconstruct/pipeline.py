@@ -10,6 +10,7 @@ Every result lies on disk under OUT/steps, see `reconstruct.state`; what a user 
 import resource
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from meshgnn.errors import InputError
 from meshgnn.graph import NodeLocations
 from meshgnn.source.sections import TABLE, SectionStack, read_stack
 from reconstruct import output
+from reconstruct.aligned import aligned_stack, write_aligned
 from reconstruct.records import Alignment, Midsurface, Reconstruction, Ribbon, TissueStack
 from reconstruct.sources import Mni152, SectionFolder, VolumePair
 from reconstruct.state import Store, hash_files
@@ -45,6 +47,7 @@ class Reconstruct:
             brain: name in the file names; the space's name if empty.
             judge: compare with the truth if it lies beside the sections.
             pictures: write QC pictures.
+            workers: hemispheres worked on side by side (2 or 1); the result does not depend on it.
             tissue, align, stack, volume, hemispheres, midsurface, locate: the steps.
         """
 
@@ -52,6 +55,7 @@ class Reconstruct:
         brain: str = ""
         judge: bool = True
         pictures: bool = True
+        workers: int = 2
         tissue: ClassifyTissue.Config = field(default_factory=ClassifyTissue.Config)
         align: AlignSections.Config = field(default_factory=AlignSections.Config)
         stack: StackSections.Config = field(default_factory=StackSections.Config)
@@ -157,23 +161,31 @@ class _Run:
     def _finish(self, ribbon: Ribbon, key: str, space: str, stack: SectionStack | None, tissue: TissueStack | None,
                 alignment: Alignment | None, align_key: str) -> Reconstruction:  # fmt: skip
         set_ = self.settings
+        begun = time.perf_counter()
+        self.progress("hemispheres", 0, 1)
         halves = set_.hemispheres.build()(ribbon)
-        found, places = [], []
-        for half in halves:
+        self.seconds["hemispheres"] = round(time.perf_counter() - begun, 3)
+        self.progress("hemispheres", 1, 1)
+
+        def one_side(half: Ribbon) -> tuple[Midsurface, NodeLocations | None]:
             side = str(half.hemisphere)
-            extract = set_.midsurface.build()
             surface, own = self.step(
                 f"midsurface-{side}", Midsurface, set_.midsurface, [key, repr(set_.hemispheres), side],
-                partial(extract, half),
+                partial(set_.midsurface.build(), half),
             )  # fmt: skip
-            found.append(surface)
-            if stack is not None and tissue is not None and alignment is not None:
-                locate = set_.locate.build()
-                spots, _ = self.step(
-                    f"locate-{side}", NodeLocations, set_.locate, [own, align_key],
-                    partial(locate, surface, stack, tissue, alignment),
-                )  # fmt: skip
-                places.append(spots)
+            if stack is None or tissue is None or alignment is None:
+                return surface, None
+            spots, _ = self.step(
+                f"locate-{side}", NodeLocations, set_.locate, [own, align_key],
+                partial(set_.locate.build(), surface, stack, tissue, alignment),
+            )  # fmt: skip
+            return surface, spots
+
+        # The hemispheres do not know of each other: side by side or in turn, the result is the same.
+        with ThreadPoolExecutor(set_.workers) as pool:
+            pairs = list(pool.map(one_side, halves))
+        found = [surface for surface, _ in pairs]
+        places = [spots for _, spots in pairs if spots is not None]
         brain = set_.brain or "".join(c for c in space if c.isalnum()) or "brain"
         report: dict[str, Any] = {
             "brain": brain, "space": space,
@@ -184,13 +196,17 @@ class _Run:
             report["sections"] = output.section_report(stack, tissue, alignment, places)
         folder = stack.folder if stack is not None else None
         report["reconstruction"] = self._judge(found, places, folder)
-        report["timing_s"] = dict(self.seconds)
-        report["reused"] = list(self.reused)
+        report["timing_s"] = dict(sorted(self.seconds.items(), key=lambda item: _order(item[0])))
+        report["reused"] = sorted(self.reused, key=_order)
         report["peak_rss_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
         result = Reconstruction(midsurfaces=tuple(found), locations=tuple(places), report=report, brain=brain)
         output.write(self.out, result)
+        if stack is not None and tissue is not None and alignment is not None:
+            write_aligned(self.out, aligned_stack(stack, tissue, alignment))
         if set_.pictures:
+            self.progress("pictures", 0, 1)
             output.pictures(self.out / "qc", result, ribbon, stack, tissue, alignment)
+            self.progress("pictures", 1, 1)
         return result
 
     def _judge(self, found: list[Midsurface], places: list[NodeLocations], folder: Path | None) -> dict[str, Any]:
@@ -203,7 +219,19 @@ class _Run:
         begun = time.perf_counter()
         self.progress("judge", 0, 1)
         extract = self.settings.midsurface.build()
-        block = judge.judge_stack(folder, found, places, extract=extract, voxel_mm=self.settings.stack.voxel_mm)
+        block = judge.judge_stack(
+            folder, found, places, extract=extract, voxel_mm=self.settings.stack.voxel_mm,
+            workers=self.settings.workers,
+        )  # fmt: skip
         self.seconds["judge"] = round(time.perf_counter() - begun, 3)
         self.progress("judge", 1, 1)
         return block
+
+
+_STEPS = ("volume", "tissue", "align", "stack", "hemispheres", "midsurface", "locate", "judge", "pictures")
+
+
+def _order(step: str) -> tuple[int, str]:
+    """Place of a step's name, "midsurface-L" among them, in the order of the work."""
+    kind, _, side = step.partition("-")
+    return (_STEPS.index(kind), side)

@@ -147,7 +147,8 @@ class Midsurface:
         mesh: at u = 0.5.
         cortex: [V] bool, False where there is no grey ribbon (medial wall).
         normals: [V, 3] float32 unit vectors towards the pial surface, from the gradient of u.
-        thickness_mm: [V] float32, length of the ribbon along the normal (0 outside cortex).
+        thickness_mm: [V] float32, length of the line of the depth field's gradient through the node (0 outside cortex).
+        pial_mm, white_mm: [V, 3] float32, where that line ends (u = 0, u = 1); the node itself outside cortex.
         repairs: topology repairs: where ("white", "pial", "midsurface"), kind, handles, position_mm [3], volume_mm3.
         report: counts and measures.
     """
@@ -156,15 +157,19 @@ class Midsurface:
     cortex: NDArray[np.bool_]
     normals: NDArray[np.float32]
     thickness_mm: NDArray[np.float32]
+    pial_mm: NDArray[np.float32]
+    white_mm: NDArray[np.float32]
     repairs: tuple[Mapping[str, Any], ...] = ()
     report: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, kind in {"cortex": bool, "normals": np.float32, "thickness_mm": np.float32}.items():
-            object.__setattr__(self, name, frozen(getattr(self, name), kind))
         count = self.mesh.n_vertices
-        if self.cortex.shape != (count,) or self.normals.shape != (count, 3) or self.thickness_mm.shape != (count,):
-            raise InputError(f"cortex mask, normals and thickness must have one row for each of {count} nodes")
+        shapes = {"cortex": (count,), "thickness_mm": (count,)}
+        for name in ("cortex", "normals", "thickness_mm", "pial_mm", "white_mm"):
+            array = frozen(getattr(self, name), bool if name == "cortex" else np.float32)
+            if array.shape != shapes.get(name, (count, 3)):
+                raise InputError(f"{name} has shape {array.shape} for {count} nodes")
+            object.__setattr__(self, name, array)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

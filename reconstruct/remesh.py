@@ -62,7 +62,7 @@ def _round(points: Points, triangles: NDArray[np.int32], aim: float) -> tuple[Po
     return points[used], renumbered.reshape(-1, 3).astype(np.int32)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _count_long(points, triangles, high):
     count = 0
     for f in range(triangles.shape[0]):
@@ -73,13 +73,13 @@ def _count_long(points, triangles, high):
     return count
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _length(points, i, j):
     x, y, z = points[i, 0] - points[j, 0], points[i, 1] - points[j, 1], points[i, 2] - points[j, 2]
     return np.sqrt(x * x + y * y + z * z)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _lists(triangles, count):
     """Per vertex a linked list of its corners (3 * face + k)."""
     head = np.full(count, -1, np.int64)
@@ -93,7 +93,7 @@ def _lists(triangles, count):
     return head, following
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _ring(triangles, head, following, v, ring):
     """Living corners of a vertex into `ring`; their number, or -1 if there are too many."""
     count = 0
@@ -109,14 +109,19 @@ def _ring(triangles, head, following, v, ring):
     return count
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _normal(points, i, j, k):
     ux, uy, uz = points[j, 0] - points[i, 0], points[j, 1] - points[i, 1], points[j, 2] - points[i, 2]
     vx, vy, vz = points[k, 0] - points[i, 0], points[k, 1] - points[i, 1], points[k, 2] - points[i, 2]
-    return np.array([uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx])
+    return uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
+def _dot(a, b):
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+@njit(cache=True, nogil=True)
 def _unlink(head, following, v, corner):
     at = head[v]
     if at == corner:
@@ -127,7 +132,7 @@ def _unlink(head, following, v, corner):
     following[at] = following[corner]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _beside(triangles, ring, count, v, w):
     """The two faces around v that also hold w; -1 where absent, and how many there are."""
     first, second, found = -1, -1, 0
@@ -142,12 +147,12 @@ def _beside(triangles, ring, count, v, w):
     return first, second, found
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _third(triangles, f, a, b):
     return triangles[f, 0] + triangles[f, 1] + triangles[f, 2] - a - b
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _split(points, triangles, head, following, n_points, n_faces, high, room):
     ring = np.empty(_RING, np.int64)
     last = n_faces
@@ -189,7 +194,7 @@ def _split(points, triangles, head, following, n_points, n_faces, high, room):
                 n_faces += 1
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _collapse(points, triangles, head, following, low, high):
     ring_a, ring_b = np.empty(_RING, np.int64), np.empty(_RING, np.int64)
     near_a = np.empty(2 * _RING, np.int64)
@@ -253,8 +258,7 @@ def _collapse(points, triangles, head, following, low, high):
                             long = True
                     for axis in range(3):
                         points[v, axis] = old[axis]
-                    dot = (before * after).sum()
-                    if long or dot <= 0.3 * np.sqrt((before**2).sum() * (after**2).sum()):
+                    if long or _dot(before, after) <= 0.3 * np.sqrt(_dot(before, before) * _dot(after, after)):
                         fine = False
                         break
                 if not fine:
@@ -274,7 +278,7 @@ def _collapse(points, triangles, head, following, low, high):
             head[b] = -1
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _flip(points, triangles, head, following):
     ring = np.empty(_RING, np.int64)
     valence = np.zeros(head.shape[0], np.int64)
@@ -306,13 +310,13 @@ def _flip(points, triangles, head, following):
                 continue
             n1, n2 = _normal(points, a, b, c), _normal(points, b, a, d)
             m1, m2 = _normal(points, a, d, c), _normal(points, d, b, c)
-            mean = n1 + n2
-            scale = np.sqrt((mean**2).sum())
-            if (m1 * mean).sum() < 0.5 * scale * np.sqrt((m1**2).sum()):
+            mean = (n1[0] + n2[0], n1[1] + n2[1], n1[2] + n2[2])
+            scale = np.sqrt(_dot(mean, mean))
+            if _dot(m1, mean) < 0.5 * scale * np.sqrt(_dot(m1, m1)):
                 continue
-            if (m2 * mean).sum() < 0.5 * scale * np.sqrt((m2**2).sum()):
+            if _dot(m2, mean) < 0.5 * scale * np.sqrt(_dot(m2, m2)):
                 continue
-            if min((m1**2).sum(), (m2**2).sum()) < 0.1 * min((n1**2).sum(), (n2**2).sum()):
+            if min(_dot(m1, m1), _dot(m2, m2)) < 0.1 * min(_dot(n1, n1), _dot(n2, n2)):
                 continue
             corner_b = 3 * f + (k + 1) % 3
             corner_a = 3 * other
@@ -333,28 +337,30 @@ def _flip(points, triangles, head, following):
             valence[d] += 1
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _smooth(points, triangles, head, following):
     ring = np.empty(_RING, np.int64)
     for v in range(head.shape[0]):
         count = _ring(triangles, head, following, v, ring) if head[v] >= 0 else 0
         if count < 3:
             continue
-        centre, normal, total = np.zeros(3), np.zeros(3), 0.0
+        cx, cy, cz, nx, ny, nz, total = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
         for r in range(count):
             f = ring[r] // 3
-            face = _normal(points, triangles[f, 0], triangles[f, 1], triangles[f, 2])
-            area = np.sqrt((face**2).sum())
-            for axis in range(3):
-                normal[axis] += face[axis]
-                middle = points[triangles[f, 0], axis] + points[triangles[f, 1], axis] + points[triangles[f, 2], axis]
-                centre[axis] += area * middle / 3
+            i, j, k = triangles[f, 0], triangles[f, 1], triangles[f, 2]
+            face = _normal(points, i, j, k)
+            area = np.sqrt(_dot(face, face))
+            nx, ny, nz = nx + face[0], ny + face[1], nz + face[2]
+            cx += area * (points[i, 0] + points[j, 0] + points[k, 0]) / 3
+            cy += area * (points[i, 1] + points[j, 1] + points[k, 1]) / 3
+            cz += area * (points[i, 2] + points[j, 2] + points[k, 2]) / 3
             total += area
-        size = np.sqrt((normal**2).sum())
+        size = np.sqrt(nx * nx + ny * ny + nz * nz)
         if total <= 1e-20 or size <= 1e-20:
             continue
-        move = centre / total - points[v]
-        normal /= size
-        move -= normal * (normal * move).sum()
-        for axis in range(3):
-            points[v, axis] += 0.7 * move[axis]
+        mx, my, mz = cx / total - points[v, 0], cy / total - points[v, 1], cz / total - points[v, 2]
+        nx, ny, nz = nx / size, ny / size, nz / size
+        along = nx * mx + ny * my + nz * mz
+        points[v, 0] += 0.7 * (mx - along * nx)
+        points[v, 1] += 0.7 * (my - along * ny)
+        points[v, 2] += 0.7 * (mz - along * nz)

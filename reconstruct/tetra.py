@@ -42,10 +42,7 @@ def surface(values: NDArray[np.float32], level: float) -> tuple[NDArray[np.float
     active = _active_cells(field)
     offsets: NDArray[np.int64] = corners @ strides
     edges, ends = _triangles(field.ravel(), active, offsets, slots, positive, kinds)
-    keys, faces = np.unique(edges, return_inverse=True)
-    first = np.empty(len(keys), np.int64)
-    first[faces] = np.arange(len(edges))
-    low, high = ends[first, 0], ends[first, 1]
+    low, high, faces = _numbered(edges, ends, field.size)
     flat = field.ravel()
     share = flat[low].astype(np.float64) / (flat[low].astype(np.float64) - flat[high])
     start = np.stack(np.unravel_index(low, field.shape), 1).astype(np.float64)
@@ -55,12 +52,40 @@ def surface(values: NDArray[np.float32], level: float) -> tuple[NDArray[np.float
     return vertices, faces.reshape(-1, 3).astype(np.int32)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
+def _numbered(keys, ends, size):
+    """Distinct lattice edges in ascending order of their keys: their two voxels, and the number of each key's edge."""
+    place = np.full(size, -1, np.int32)
+    for key in keys:
+        place[key // 7] = 0
+    count = 0
+    for voxel in range(size):
+        if place[voxel] == 0:
+            place[voxel] = count
+            count += 1
+    slot = np.full(count * 7, -1, np.int32)
+    for key in keys:
+        slot[place[key // 7] * 7 + key % 7] = 0
+    found = 0
+    for k in range(slot.shape[0]):
+        if slot[k] == 0:
+            slot[k] = found
+            found += 1
+    low, high = np.empty(found, np.int64), np.empty(found, np.int64)
+    number = np.empty(keys.shape[0], np.int32)
+    for n in range(keys.shape[0]):
+        at = slot[place[keys[n] // 7] * 7 + keys[n] % 7]
+        number[n] = at
+        low[at], high[at] = ends[n, 0], ends[n, 1]
+    return low, high, number
+
+
+@njit(cache=True, nogil=True)
 def _active_cells(field: NDArray[np.float32]) -> NDArray[np.int64]:
     """Flat index of the lowest corner of every cube that the surface crosses."""
     nx, ny, nz = field.shape
-    found = [np.int64(0)]
-    found.pop()
+    found = np.empty(1 << 16, np.int64)
+    count = 0
     for x in range(nx - 1):
         for y in range(ny - 1):
             for z in range(nz - 1):
@@ -71,11 +96,14 @@ def _active_cells(field: NDArray[np.float32]) -> NDArray[np.int64]:
                     or (field[x + 1, y, z + 1] > 0) != inside or (field[x, y + 1, z + 1] > 0) != inside
                     or (field[x + 1, y + 1, z + 1] > 0) != inside
                 ):  # fmt: skip
-                    found.append((x * ny + y) * nz + z)
-    return np.array(found, dtype=np.int64)
+                    if count == found.shape[0]:
+                        found = np.concatenate((found, np.empty(count, np.int64)))
+                    found[count] = (x * ny + y) * nz + z
+                    count += 1
+    return found[:count]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _triangles(
     flat: NDArray[np.float32],
     active: NDArray[np.int64],

@@ -28,7 +28,7 @@ def signed_distance(
     return np.where(inside, -distance, distance)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _crossings(points, triangles, winding):
     """At the last voxel below each crossing of a grid column: +1 where the surface is left upward, -1 where entered."""
     nx, ny, nz = winding.shape
@@ -48,24 +48,24 @@ def _crossings(points, triangles, winding):
                         winding[x, y, min(z, nz - 1)] += 1 if turn > 0 else -1
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _dot(a, b):
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _minus(a, b):
     return (a[0] - b[0], a[1] - b[1], a[2] - b[2])
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _beyond(p, u, s, v, t):
     """Squared length of p - s u - t v."""
     q = (p[0] - s * u[0] - t * v[0], p[1] - s * u[1] - t * v[1], p[2] - s * u[2] - t * v[2])
     return _dot(q, q)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def point_triangle(p, a, b, c):
     """Squared distance of a point to a triangle (Ericson 2005, Real-Time Collision Detection, section 5.1.5)."""
     ab, ac, ap = _minus(b, a), _minus(c, a), _minus(p, a)
@@ -92,7 +92,7 @@ def point_triangle(p, a, b, c):
     return _beyond(ap, ab, vb / (va + vb + vc), ac, vc / (va + vb + vc))
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _band(points, triangles, distance, band):
     for f in range(triangles.shape[0]):
         a, b, c = points[triangles[f, 0]], points[triangles[f, 1]], points[triangles[f, 2]]
@@ -117,7 +117,7 @@ def _band(points, triangles, distance, band):
                         distance[x, y, z] = np.sqrt(d)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def nearest_on_faces(points, vertices, faces, head, following, candidates):
     """Distance [N] of points to the faces around their candidate vertices [N, K]."""
     result = np.empty(points.shape[0])

@@ -234,7 +234,7 @@ def _relative(start: Floats, end: Floats) -> Floats:
     return np.array([shift[0], small[0, 0], small[0, 1], shift[1], small[1, 0], small[1, 1]])
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _normal_equations(reference, image, matrix, offset, step, half, scale):
     """Gauss-Newton system [6, 6], [6] of one section against its reference, with robust (Cauchy) weights."""
     channels, rows, columns = reference.shape
@@ -384,7 +384,7 @@ def _stiffness(sizes: tuple[int, ...]) -> Floats:
     return matrix
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _flow_equations(reference, image, step, at_rows, at_columns, n_rows, n_columns, scale):
     """Normal equations of a bilinear displacement field: [2M, 2M], [2M], rows of the field first."""
     m = n_rows * n_columns

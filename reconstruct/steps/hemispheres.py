@@ -18,6 +18,7 @@ from meshgnn import config
 from meshgnn.errors import InputError
 from meshgnn.mesh.record import HEMISPHERES, Hemisphere
 from reconstruct import lattice
+from reconstruct.distance import to_background
 from reconstruct.records import Ribbon
 
 
@@ -106,7 +107,7 @@ def split(ribbon: Ribbon, x: NDArray[np.float32], slab_mm: float) -> NDArray[np.
     box = tuple(slice(max(0, int(w[0, 0]) - 2), int(w[-1, 0]) + 3) for w in where)
     inside = white[box]
     # Height: deep white matter lowest, then outwards through grey matter.
-    height = ndimage.distance_transform_edt(~inside) - ndimage.distance_transform_edt(inside)
+    height = to_background(~inside) - to_background(inside)
     markers = np.zeros(height.shape, np.int32)
     seeds = inside & ~slab[box]
     markers[seeds] = side[box][seeds]

@@ -15,9 +15,11 @@ from meshgnn import config
 from meshgnn.errors import InputError
 from meshgnn.mesh import metric, topology
 from meshgnn.mesh.record import SurfaceMesh
-from reconstruct import laplace, lattice, tetra
+from reconstruct import laplace, lattice, streamlines, tetra
+from reconstruct.distance import to_background
 from reconstruct.records import Midsurface, Ribbon
 from reconstruct.remesh import remesh
+from reconstruct.sampling import gradient, sample
 
 
 class ExtractMidsurface:
@@ -72,8 +74,10 @@ class ExtractMidsurface:
             space=ribbon.space,
         )  # fmt: skip
         normals = _normals(ribbon, u, vertices, mesh)
-        thickness = _thickness(ribbon, vertices, normals)
-        cortex = _cortex(mesh, thickness >= self.settings.min_thickness_mm)
+        cortex = _cortex(mesh, _ray_length(ribbon, vertices, normals) >= self.settings.min_thickness_mm)
+        ends = [streamlines.trace(u, vertices, towards, 8 / voxel) for towards in (0, 1)]
+        pial, white = (np.where(cortex[:, None], ribbon.to_mm(points), mesh.vertices_mm) for points, _ in ends)
+        thickness = (ends[0][1] + ends[1][1]) * voxel
         listed = tuple(
             {
                 "where": where, "kind": repair.kind, "handles": repair.handles, "voxels": repair.voxels,
@@ -82,10 +86,15 @@ class ExtractMidsurface:
             }
             for repair, where in repairs
         )  # fmt: skip
-        report = measures(mesh) | {"cortex_share": round(float(cortex.mean()), 4), "repairs": len(listed)}
+        report = measures(mesh) | {
+            "cortex_share": round(float(cortex.mean()), 4),
+            "cortex_area_mm2": round(float(metric.vertex_areas(mesh)[cortex].sum()), 1),
+            "thickness_mm_median": round(float(np.median(thickness[cortex])), 3) if cortex.any() else 0.0,
+            "repairs": len(listed),
+        }
         return Midsurface(
-            mesh=mesh, cortex=cortex, normals=normals, thickness_mm=np.where(cortex, thickness, 0), repairs=listed,
-            report=report,
+            mesh=mesh, cortex=cortex, normals=normals, thickness_mm=np.where(cortex, thickness, 0),
+            pial_mm=pial.astype(np.float32), white_mm=white.astype(np.float32), repairs=listed, report=report,
         )  # fmt: skip
 
 
@@ -118,7 +127,7 @@ def glued_sulci(classes: NDArray[np.uint8], voxel_mm: float, least_mm: float) ->
     Where the distance to white matter has a ridge, two fronts meet (Han et al. 2004, anatomically consistent
     enhancement): its gradient falls well below 1.
     """
-    distance = ndimage.distance_transform_edt(classes != laplace.WHITE).astype(np.float32) * voxel_mm
+    distance = to_background(classes != laplace.WHITE) * np.float32(voxel_mm)
     slope = np.sqrt(sum(g**2 for g in np.gradient(distance, voxel_mm)))
     return (classes == laplace.RIBBON) & (slope < 0.6) & (distance > least_mm)
 
@@ -133,26 +142,12 @@ def measures(mesh: SurfaceMesh) -> dict[str, Any]:
     }
 
 
-def _sample(field: NDArray[np.floating], points: NDArray[np.float64]) -> NDArray[np.float64]:
-    return ndimage.map_coordinates(field, points.T, order=1, mode="nearest")
-
-
-def _gradient(field: NDArray[np.float32], points: NDArray[np.float64], reach: float = 0.75) -> NDArray[np.float64]:
-    """[V, 3] slope per voxel at points [V, 3], by differences over +-reach voxels."""
-    columns = []
-    for axis in range(3):
-        step = np.zeros(3)
-        step[axis] = reach
-        columns.append((_sample(field, points + step) - _sample(field, points - step)) / (2 * reach))
-    return np.stack(columns, axis=1)
-
-
 def _onto_level(field: NDArray[np.float32], points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Points taken onto the level 0.5 along the gradient, by at most 0.7 voxel each of two times."""
     for _ in range(2):
-        slope = _gradient(field, points)
+        slope = gradient(field, points)
         steep = np.maximum((slope**2).sum(1), 0.01)
-        step = ((0.5 - _sample(field, points)) / steep)[:, None] * slope
+        step = ((0.5 - sample(field, points)) / steep)[:, None] * slope
         length = np.linalg.norm(step, axis=1, keepdims=True)
         points = points + step * np.minimum(1, 0.7 / np.maximum(length, 1e-9))
     return points
@@ -163,7 +158,7 @@ def _normals(
 ) -> NDArray[np.float32]:
     """Unit normals towards pial in mm space; the mesh normal where the field is flat or points elsewhere."""
     axes = ribbon.affine[:3, :3] / ribbon.voxel_mm
-    slope = -_gradient(u, vertices, 1.0) @ axes.T
+    slope = -gradient(u, vertices, 1.0) @ axes.T
     length = np.linalg.norm(slope, axis=1, keepdims=True)
     outward = metric.vertex_normals(mesh)
     unit = slope / np.maximum(length, 1e-9)
@@ -171,19 +166,19 @@ def _normals(
     return np.where(fits[:, None], unit, outward).astype(np.float32)
 
 
-def _thickness(ribbon: Ribbon, vertices: NDArray[np.float64], normals: NDArray[np.float32]) -> NDArray[np.float64]:
+def _ray_length(ribbon: Ribbon, vertices: NDArray[np.float64], normals: NDArray[np.float32]) -> NDArray[np.float64]:
     """Ribbon length in mm [V] along the normal through each vertex, at most 8 mm each way, in steps of half a voxel."""
     voxel = ribbon.voxel_mm
     direction = normals.astype(np.float64) @ (ribbon.affine[:3, :3] / voxel)
     total = np.zeros(len(vertices))
     for sign, field in ((1.0, ribbon.pial), (-1.0, -ribbon.white)):
         going = np.ones(len(vertices), bool)
-        last = _sample(field, vertices)
+        last = sample(field, vertices)
         going &= last < 0
         for step in range(1, int(16 / voxel) + 1):
             if not going.any():
                 break
-            value = _sample(field, vertices[going] + sign * direction[going] * step * 0.5)
+            value = sample(field, vertices[going] + sign * direction[going] * step * 0.5)
             here = np.flatnonzero(going)
             out = value >= 0
             share = last[here] / np.minimum(last[here] - value, -1e-9)

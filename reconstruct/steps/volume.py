@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from meshgnn import config
 from meshgnn.errors import InputError
+from reconstruct.distance import to_background
 from reconstruct.records import Ribbon
 
 
@@ -63,7 +64,7 @@ class RibbonFromVolume:
         affine[:3, 3] -= affine[:3, :3] @ np.full(3, pad)
         pial = (0.5 - tissue).astype(np.float32)
         hidden = _enclosed(pial > 0, self.settings.passage_mm / 2 / voxel)
-        depth = ndimage.distance_transform_edt((pial < 0) | hidden) * voxel
+        depth = to_background((pial < 0) | hidden) * voxel
         level = np.where(pial < 0, grey - white, 0.5).astype(np.float32)
         deep = (depth > self.settings.deep_mm) & (level >= 0)
         pial = np.where(hidden, -0.5, pial).astype(np.float32)
@@ -110,10 +111,10 @@ def _enclosed(background: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]
 
     Sulci are narrow all along: they stay outside.
     """
-    room = ndimage.distance_transform_edt(background) > radius
+    room = to_background(background) > radius
     room[[0, -1]], room[:, [0, -1]], room[:, :, [0, -1]] = True, True, True
     numbers, _ = ndimage.label(room)
     hidden = room & (numbers != numbers[0, 0, 0])
     if not hidden.any():
         return hidden
-    return background & (ndimage.distance_transform_edt(~hidden) <= radius + 1.0)
+    return background & (to_background(~hidden) <= radius + 1.0)

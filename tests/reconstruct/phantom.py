@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from meshgnn.config import override
 from meshgnn.source.sections import TABLE, write_tiff
+from reconstruct import Reconstruct, SectionFolder
 
 Floats = NDArray[np.float64]
 
@@ -68,3 +70,10 @@ def write_table(folder: Path, rows: list[list[object]]) -> None:
 def read_rows(folder: Path) -> list[list[object]]:
     with (folder / TABLE).open(newline="") as handle:
         return list(csv.reader(handle))[1:]  # type: ignore[arg-type]
+
+
+def config(folder: Path, *assignments: str) -> Reconstruct.Config:
+    """A coarse, quick reconstruction of a stack folder."""
+    base = Reconstruct.Config(source=SectionFolder.Config(path=folder), pictures=False)
+    fast = ["stack.voxel_mm=1.0", "midsurface.edge_mm=2.5", "align.rigid_rounds=8", "align.affine_rounds=0"]
+    return override(base, [*fast, *assignments])

@@ -8,33 +8,14 @@ import nibabel
 import numpy as np
 import pytest
 
-from meshgnn.config import override
 from meshgnn.errors import InputError
 from meshgnn.source.sections import read_stack
-from reconstruct import Reconstruct, SectionFolder, VolumePair
+from reconstruct import Reconstruct, VolumePair
 from reconstruct.judge import rigid_fit
 from reconstruct.steps.align import AlignSections
 from reconstruct.steps.stack import interpolate_shape
 from reconstruct.steps.tissue import ClassifyTissue, signed_distance
-from tests.reconstruct.phantom import body, read_rows, write_stack, write_table
-
-
-def config(folder: Path, *assignments: str) -> Reconstruct.Config:
-    base = Reconstruct.Config(source=SectionFolder.Config(path=folder), pictures=False)
-    fast = ["stack.voxel_mm=1.0", "midsurface.edge_mm=2.5", "align.rigid_rounds=8", "align.affine_rounds=0"]
-    return override(base, [*fast, *assignments])
-
-
-@pytest.fixture(scope="module")
-def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("stacks") / "straight"
-    write_stack(folder, missing=(9, 10))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def result(straight: Path, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
-    return config(straight).build().run(tmp_path_factory.mktemp("out"))
+from tests.reconstruct.phantom import body, config, read_rows, write_stack, write_table
 
 
 def test_shape_interpolation_of_a_cone() -> None:

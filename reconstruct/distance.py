@@ -1,0 +1,97 @@
+"""Exact Euclidean distances on a grid, in one thread and without Python's lock: several may run side by side."""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+
+def to_background(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Distance of every True element to the nearest False one, in elements; 0 where False.
+
+    Separable lower envelopes of parabolas (Meijster, Roerdink & Hesselink 2000; Felzenszwalb & Huttenlocher 2012): the
+    values of `scipy.ndimage.distance_transform_edt`, several times as fast.
+
+    Args:
+        mask: [X, Y, Z] or [H, W] bool. Without a False element every distance is 1e6.
+    """
+    if mask.ndim not in (2, 3):
+        raise ValueError(f"distances need [H, W] or [X, Y, Z], got {mask.shape}")
+    volume = np.ascontiguousarray(mask).reshape((1, *mask.shape) if mask.ndim == 2 else mask.shape)
+    out = np.empty(volume.shape, np.float32)
+    _squared(volume, out)
+    return np.sqrt(out, out=out).reshape(mask.shape)
+
+
+_FAR = np.float32(1e12)
+
+
+@njit(cache=True, nogil=True)
+def _squared(mask, out):
+    nx, ny, nz = mask.shape
+    longest = max(nx, ny, nz)
+    line = np.empty(longest, np.float32)
+    site = np.empty(longest, np.int64)
+    edge = np.empty(longest + 1)
+    value = np.empty(longest, np.float32)
+    for x in range(nx):
+        for y in range(ny):
+            far = np.float32(1e6)
+            for z in range(nz):
+                far = far + np.float32(1) if mask[x, y, z] else np.float32(0)
+                out[x, y, z] = far
+            far = np.float32(1e6)
+            for z in range(nz - 1, -1, -1):
+                far = far + np.float32(1) if mask[x, y, z] else np.float32(0)
+                least = min(out[x, y, z], far)
+                out[x, y, z] = min(least * least, _FAR)
+    for x in range(nx):
+        for z in range(nz):
+            moving = False
+            for y in range(ny):
+                line[y] = out[x, y, z]
+                moving = moving or line[y] > 0
+            if moving:
+                _envelope(line, ny, site, edge, value)
+                for y in range(ny):
+                    out[x, y, z] = line[y]
+    for y in range(ny):
+        for z in range(nz):
+            moving = False
+            for x in range(nx):
+                line[x] = out[x, y, z]
+                moving = moving or line[x] > 0
+            if moving:
+                _envelope(line, nx, site, edge, value)
+                for x in range(nx):
+                    out[x, y, z] = line[x]
+
+
+@njit(cache=True, nogil=True)
+def _envelope(line, count, site, edge, value):
+    """Replace line[i] by the least of line[j] + (i - j)^2."""
+    last = -1
+    for q in range(count):
+        if line[q] >= _FAR:
+            continue
+        start = -np.inf
+        while last >= 0:
+            p = site[last]
+            start = (np.float64(line[q]) - np.float64(line[p]) + (q * q - p * p)) / (2.0 * (q - p))
+            if start > edge[last]:
+                break
+            last -= 1
+        if last < 0:
+            start = -np.inf
+        last += 1
+        site[last] = q
+        edge[last] = start
+    if last < 0:
+        return
+    at = 0
+    for q in range(count):
+        while at < last and edge[at + 1] < q:
+            at += 1
+        p = site[at]
+        value[q] = line[p] + np.float32((q - p) * (q - p))
+    for q in range(count):
+        line[q] = value[q]
