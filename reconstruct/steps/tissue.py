@@ -17,6 +17,7 @@ from scipy import ndimage
 from meshgnn import config
 from meshgnn.errors import InputError
 from meshgnn.source.sections import Section, SectionStack, open_section
+from reconstruct.distance import to_zero_set
 from reconstruct.records import TissueStack
 
 Image = NDArray[np.float32]
@@ -197,16 +198,27 @@ def _stack_ratio(densities: list[Image], pixels: list[float]) -> float:
     return float(np.median(ratios))
 
 
+def _within(mask: Mask, radius: float) -> Mask:
+    """Pixels at most `radius` pixels from the mask: shifted copies, since the radii here are a few pixels."""
+    reach = int(radius)
+    rows, columns = mask.shape
+    padded = np.pad(mask, reach)
+    grown = mask.copy()
+    for down in range(-reach, reach + 1):
+        for across in range(-reach, reach + 1):
+            if 0 < down * down + across * across <= radius * radius:
+                grown |= padded[reach + down : reach + down + rows, reach + across : reach + across + columns]
+    return grown
+
+
 def _close(mask: Mask, radius: float) -> Mask:
-    grown = ndimage.distance_transform_edt(~mask) <= radius
-    return mask | (ndimage.distance_transform_edt(np.pad(grown, 1, mode="edge"))[1:-1, 1:-1] > radius + 0.5)
+    grown = _within(mask, radius)
+    return mask | ~_within(np.pad(~grown, 1, mode="edge"), radius + 0.5)[1:-1, 1:-1]
 
 
 def _open(mask: Mask, radius: float) -> Mask:
-    core = ndimage.distance_transform_edt(mask) > radius
-    if not core.any():
-        return core
-    return mask & (ndimage.distance_transform_edt(~core) <= radius + 0.5)
+    core = ~_within(~mask, radius)
+    return mask & _within(core, radius + 0.5)
 
 
 def _large(mask: Mask, least: float) -> Mask:
@@ -222,26 +234,9 @@ def _large(mask: Mask, least: float) -> Mask:
 def signed_distance(level: Image, pixel_mm: float, reach_mm: float) -> Image:
     """Signed distance in mm to the zero set of a level function [H, W] (negative inside), cut off at +-reach.
 
-    Pixels beside the zero set get |level| / slope; the others the distance to the nearest of these plus its own.
+    See `to_zero_set`; an image of one sign is +-reach all over.
     """
     inside = level <= 0
     if not inside.any() or inside.all():
         return np.full(level.shape, -reach_mm if inside.all() else reach_mm, np.float32)
-    edge = np.zeros(level.shape, bool)
-    near = np.full(level.shape, np.inf, np.float32)
-    for axis in range(2):
-        a = [slice(None), slice(None)]
-        b = [slice(None), slice(None)]
-        a[axis], b[axis] = slice(None, -1), slice(1, None)
-        one, two = tuple(a), tuple(b)
-        crossing = inside[one] != inside[two]
-        share = np.where(crossing, level[one] / np.where(crossing, level[one] - level[two], 1), np.inf)
-        edge[one] |= crossing
-        edge[two] |= crossing
-        near[one] = np.minimum(near[one], np.where(crossing, np.abs(share), np.inf))
-        near[two] = np.minimum(near[two], np.where(crossing, np.abs(1 - share), np.inf))
-    distance, (row, column) = ndimage.distance_transform_edt(~edge, return_indices=True)
-    own = near[row, column]
-    other = inside[row, column] != inside
-    result = np.where(edge, near, np.where(other, distance - own, distance + own)) * pixel_mm
-    return np.clip(np.where(inside, -result, result), -reach_mm, reach_mm).astype(np.float32)
+    return np.clip(to_zero_set(level) * np.float32(pixel_mm), -reach_mm, reach_mm)
