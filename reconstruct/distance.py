@@ -95,3 +95,71 @@ def _envelope(line, count, site, edge, value):
         value[q] = line[p] + np.float32((q - p) * (q - p))
     for q in range(count):
         line[q] = value[q]
+
+
+def to_zero_set(level: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Signed distance [H, W] in pixels to the zero set of a level image, negative where level <= 0.
+
+    Pixels beside the zero set get |level| / slope along the grid; the others the distance to the nearest of these, plus
+    or minus its own. The image must hold both signs.
+    """
+    return _to_zero_set(np.ascontiguousarray(level, np.float32))
+
+
+@njit(cache=True, nogil=True)
+def _to_zero_set(level):
+    rows, columns = level.shape
+    near = np.full((rows, columns), np.inf, np.float32)
+    for r in range(rows):
+        for c in range(columns):
+            here = level[r, c]
+            for down in range(2):
+                i, j = r + down, c + 1 - down
+                if i < rows and j < columns and (here <= 0) != (level[i, j] <= 0):
+                    share = abs(here / (here - level[i, j]))
+                    near[r, c] = min(near[r, c], share)
+                    near[i, j] = min(near[i, j], 1 - share)
+    beside = np.empty((rows, columns), np.int64)  # column of the nearest such pixel in the row, -1 if there is none
+    for r in range(rows):
+        last = -1
+        for c in range(columns):
+            last = c if near[r, c] < np.inf else last
+            beside[r, c] = last
+        last = -1
+        for c in range(columns - 1, -1, -1):
+            last = c if near[r, c] < np.inf else last
+            if last >= 0 and (beside[r, c] < 0 or last - c < c - beside[r, c]):
+                beside[r, c] = last
+    out = np.empty((rows, columns), np.float32)
+    site, edge = np.empty(rows, np.int64), np.empty(rows + 1)
+    for c in range(columns):
+        last = -1
+        for q in range(rows):
+            if beside[q, c] < 0:
+                continue
+            own = (beside[q, c] - c) ** 2
+            start = -np.inf
+            while last >= 0:
+                p = site[last]
+                start = (own - (beside[p, c] - c) ** 2 + (q * q - p * p)) / (2.0 * (q - p))
+                if start > edge[last]:
+                    break
+                last -= 1
+            if last < 0:
+                start = -np.inf
+            last += 1
+            site[last] = q
+            edge[last] = start
+        at = 0
+        for q in range(rows):
+            while at < last and edge[at + 1] < q:
+                at += 1
+            i, j = site[at], beside[site[at], c]
+            inside = level[q, c] <= 0
+            if i == q and j == c:
+                value = near[q, c]
+            else:
+                away = np.sqrt(np.float32((i - q) ** 2 + (j - c) ** 2))
+                value = away - near[i, j] if (level[i, j] <= 0) != inside else away + near[i, j]
+            out[q, c] = -value if inside else value
+    return out

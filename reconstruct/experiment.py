@@ -75,7 +75,7 @@ class ReconstructRun:
             "protocol": None,
             "reconstruction": dict(result.report["reconstruction"]),
             "hemispheres": result.report["hemispheres"],
-            "repairs": {side: len(found) for side, found in result.report["repairs"].items()},
+            "repairs": {side: told["repairs"] for side, told in result.report["hemispheres"].items()},
             "step_s": result.report["timing_s"],
         }
         write_json(run / SCORES, metrics)

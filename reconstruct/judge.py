@@ -121,6 +121,7 @@ def judge(
     voxel_mm: float = 0.7,
     yardstick_mm: float = 0.5,
     workers: int = 2,
+    faults: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """The block `reconstruction` of metrics.json.
 
@@ -131,6 +132,7 @@ def judge(
         voxel_mm: of the pipeline's grid, for the floor.
         yardstick_mm: of the grid on which the true surface is drawn.
         workers: hemispheres worked on side by side.
+        faults: planted bridges, as in the truth.
     """
 
     def yardstick(item: Midsurface) -> tuple[TrueMidsurface, Surface, NDArray[np.float64]]:
@@ -143,7 +145,7 @@ def judge(
         distance, nearest = surface.distance(best.mesh.vertices_mm.astype(np.float64))
         return true, surface, distance[true.cortex[nearest]]
 
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(max(1, workers)) as pool:
         yard = dict(zip((item.mesh.hemisphere for item in found), pool.map(yardstick, found)))
     rng = np.random.default_rng(0)
     everything = np.concatenate([item.mesh.vertices_mm[item.cortex].astype(np.float64) for item in found])
@@ -177,7 +179,48 @@ def judge(
             "floor_mm_mean": _round(np.concatenate(floor).mean()),
             "floor_mm_p95": _round(np.percentile(np.concatenate(floor), 95)),
         }
+    if faults:
+        told = [planted(one, item, rotation, shift) for one in faults for item in found
+                if item.mesh.hemisphere == one["hemisphere"]]  # fmt: skip
+        result |= {
+            "faults_planted": len(told),
+            "faults_repaired": sum(one["open"] and one["repair"] is not None for one in told),
+            "faults": told,
+        }
     return result | coverage(locations)
+
+
+def planted(
+    fault: Mapping[str, Any], found: Midsurface, rotation: Points, shift: Points, within_mm: float = 5.0
+) -> dict[str, Any]:
+    """What became of a bridge planted between two banks of a sulcus.
+
+    Args:
+        fault: hemisphere, start_mm, end_mm, radius_mm.
+        rotation, shift: from the reconstruction to the truth.
+
+    Returns:
+        Its middle in the space of the reconstruction, whether the midsurface keeps the banks apart there ("open"), and
+        the nearest listed repair within `within_mm` of the strand (None if there is none).
+    """
+    start, end = ((np.array(fault[name]) - shift) @ rotation for name in ("start_mm", "end_mm"))
+    middle = (start + end) / 2
+    vertices = found.mesh.vertices_mm.astype(np.float64)
+    near = cKDTree(vertices).query(middle, k=8)[1]
+    normal = metric.vertex_normals(found.mesh)[near]
+    outside = bool((((middle - vertices[near]) * normal).sum(1) > 0).mean() > 0.5)
+    nearest, best = None, within_mm
+    for one in found.repairs:
+        place = np.array(one["position_mm"])
+        t = np.clip((place - start) @ (end - start) / ((end - start) @ (end - start)), 0, 1)
+        away = float(np.linalg.norm(place - start - t * (end - start)))
+        if away < best:
+            best = away
+            nearest = {"where": one["where"], "kind": one["kind"], "away_mm": round(away, 2)}
+    return {
+        "hemisphere": found.mesh.hemisphere, "position_mm": [_round(v) for v in middle], "open": outside,
+        "repair": nearest,
+    }  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -263,7 +306,8 @@ def judge_stack(
     """`judge` against the truth lying beside the sections of a virtual brain."""
     from meshgnn.source.virtual.truth import read_truth
 
-    return judge(found, read_truth(folder).surfaces, locations, **rest)
+    truth = read_truth(folder)
+    return judge(found, truth.surfaces, locations, faults=truth.faults, **rest)
 
 
 def _round(value: Any) -> float:

@@ -151,18 +151,22 @@ def _queue(voxel, cells, depth, link, after, first, last):
     return highest
 
 
+Kind = Literal["handle cut", "hole filled", "island removed", "cavity filled", "sulcus opened"]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Repair:
     """One change made to the topology of a mask.
 
     Args:
-        kind: "handle cut" (voxels taken away), "hole filled" (voxels added), "island removed", "cavity filled".
+        kind: "handle cut" (voxels taken away), "hole filled" (voxels added), "island removed", "cavity filled", "sulcus
+            opened" (glue between two banks taken away).
         centre: [3] voxel coordinates of its middle.
         voxels: number of voxels changed.
         handles: by how many the genus fell.
     """
 
-    kind: Literal["handle cut", "hole filled", "island removed", "cavity filled"]
+    kind: Kind
     centre: tuple[float, float, float]
     voxels: int
     handles: int = 0
@@ -238,8 +242,7 @@ def _shell(shape: tuple[int, ...], layers: int) -> NDArray[np.bool_]:
     return shell
 
 
-def _repair(kind: Literal["handle cut", "hole filled", "island removed", "cavity filled"], where: NDArray[np.int64],
-            handles: int = 0) -> Repair:  # fmt: skip
+def _repair(kind: Kind, where: NDArray[np.int64], handles: int = 0) -> Repair:
     x, y, z = where.mean(axis=0) - 2  # 2: the padding of make_spherical
     return Repair(kind=kind, centre=(float(x), float(y), float(z)), voxels=len(where), handles=handles)
 
@@ -268,8 +271,8 @@ def _apply_patches(
     mask: NDArray[np.bool_], cuts: NDArray[np.bool_], fills: NDArray[np.bool_], element: NDArray[np.bool_]
 ) -> tuple[NDArray[np.bool_], list[Repair]]:
     """Apply patches, the smallest first, as long as each raises the Euler number; no new pieces, no new cavities."""
-    patches: list[tuple[int, int, Literal["handle cut", "hole filled"], NDArray[np.int64]]] = []
-    kinds: tuple[tuple[Literal["handle cut", "hole filled"], NDArray[np.bool_]], ...] = (
+    patches: list[tuple[int, int, Kind, NDArray[np.int64]]] = []
+    kinds: tuple[tuple[Kind, NDArray[np.bool_]], ...] = (
         ("handle cut", cuts), ("hole filled", fills),
     )  # fmt: skip
     for kind, region in kinds:

@@ -182,7 +182,7 @@ class _Run:
             return surface, spots
 
         # The hemispheres do not know of each other: side by side or in turn, the result is the same.
-        with ThreadPoolExecutor(set_.workers) as pool:
+        with ThreadPoolExecutor(max(1, set_.workers)) as pool:
             pairs = list(pool.map(one_side, halves))
         found = [surface for surface, _ in pairs]
         places = [spots for _, spots in pairs if spots is not None]

@@ -244,14 +244,20 @@ def read_stack(
         raise InputError(f"{folder}: no such folder")
     if not table.is_file():
         raise InputError(f"{folder}: no {TABLE} here; a stack needs one with columns {','.join(NEEDED)}")
-    with table.open(newline="", encoding="utf-8-sig") as handle:
-        reader = csv.DictReader(handle)
+    try:
+        text = table.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{table}: cannot be read as text ({error}); save it as CSV in UTF-8") from None
+    reader = csv.DictReader(text.splitlines())
+    try:
         columns = [str(name).strip() for name in reader.fieldnames or ()]
         reader.fieldnames = columns
-        missing = [name for name in NEEDED if name not in columns]
-        if missing:
-            raise InputError(f"{table}: column {missing[0]!r} is missing; needed are {','.join(NEEDED)}")
         rows = [row for row in reader if any((value or "") for value in row.values() if not isinstance(value, list))]
+    except csv.Error as error:
+        raise InputError(f"{table}: not a table ({error}); save it as CSV in UTF-8") from None
+    missing = [name for name in NEEDED if name not in columns]
+    if missing:
+        raise InputError(f"{table}: column {missing[0]!r} is missing; needed are {','.join(NEEDED)}")
     if not rows:
         raise InputError(f"{table}: no sections; add one line per image")
     if len(rows) < minimum:

@@ -90,7 +90,9 @@ class ExtractMidsurface:
             "cortex_share": round(float(cortex.mean()), 4),
             "cortex_area_mm2": round(float(metric.vertex_areas(mesh)[cortex].sum()), 1),
             "thickness_mm_median": round(float(np.median(thickness[cortex])), 3) if cortex.any() else 0.0,
-            "repairs": len(listed),
+            "repairs": sum(repair.kind != "sulcus opened" for repair, _ in repairs),
+            "handles_removed": sum(repair.handles for repair, _ in repairs),
+            "sulci_opened": sum(repair.kind == "sulcus opened" for repair, _ in repairs),
         }
         return Midsurface(
             mesh=mesh, cortex=cortex, normals=normals, thickness_mm=np.where(cortex, thickness, 0),
@@ -111,14 +113,35 @@ def depth_field(
     classes = np.where(ball, laplace.WHITE, np.where(classes == laplace.WHITE, pial_side, classes)).astype(np.uint8)
     whole, bridges = lattice.make_spherical(classes != laplace.OUTSIDE)
     classes = np.where(whole, np.maximum(classes, laplace.RIBBON), laplace.OUTSIDE).astype(np.uint8)
+    opened: list[lattice.Repair] = []
     if open_sulci_mm:
         glued = glued_sulci(classes, ribbon.voxel_mm, open_sulci_mm)
         classes[glued] = laplace.OUTSIDE
+        opened = _pieces(glued, ribbon.voxel_mm)
     for axis in range(3):
         for end in (0, -1):
             classes[(slice(None),) * axis + (end,)] = laplace.OUTSIDE
     u, _ = laplace.solve(ribbon.pial, ribbon.white, classes, tolerance=tolerance)
-    return u, [(repair, "white") for repair in found] + [(repair, "pial") for repair in bridges]
+    listed = [("white", found), ("pial", bridges), ("sulcus", opened)]
+    return u, [(repair, where) for where, repairs in listed for repair in repairs]
+
+
+def _pieces(
+    opened: NDArray[np.bool_], voxel_mm: float, block_mm: float = 6.0, least_mm3: float = 1.0
+) -> list[lattice.Repair]:
+    """What was taken out of glued sulci, block by block so that a place says where; specks are not listed."""
+    where = np.argwhere(opened)
+    if not len(where):
+        return []
+    _, number = np.unique(where // max(1, round(block_mm / voxel_mm)), axis=0, return_inverse=True)
+    order = np.argsort(number.ravel(), kind="stable")
+    parts = np.split(where[order], np.flatnonzero(np.diff(number.ravel()[order])) + 1)
+    large = [part for part in parts if len(part) * voxel_mm**3 >= least_mm3]
+    middles = [part.mean(0) for part in large]
+    return [
+        lattice.Repair(kind="sulcus opened", centre=(float(x), float(y), float(z)), voxels=len(part))
+        for (x, y, z), part in zip(middles, large)
+    ]
 
 
 def glued_sulci(classes: NDArray[np.uint8], voxel_mm: float, least_mm: float) -> NDArray[np.bool_]:

@@ -9,6 +9,7 @@ thin dark lines in white matter (folds) too.
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from scipy import ndimage
 from meshgnn import config
 from meshgnn.errors import InputError
 from meshgnn.source.sections import Section, SectionStack, open_section
+from reconstruct.distance import to_zero_set
 from reconstruct.records import TissueStack
 
 Image = NDArray[np.float32]
@@ -60,26 +62,28 @@ class ClassifyTissue:
         sections = stack.usable().sections
         if len(sections) < 2:
             raise InputError(f"{stack.folder}: {len(sections)} usable section, at least two are needed for a volume")
+        # One grid for all: that of the most common image pixel; images with another pixel are resampled to it.
+        usual = float(np.median([section.pixel_um for section in sections])) / 1000
+        pixel = max(1, round(self.settings.pixel_mm / usual)) * usual
         pool = ThreadPoolExecutor(max(1, self.settings.workers))
         with pool:
             found = []
-            for number, item in enumerate(pool.map(self._densities, sections)):
+            for number, item in enumerate(pool.map(partial(self._densities, pixel=pixel), sections)):
                 found.append(item)
                 if progress is not None:
                     progress(number + 1, 2 * len(sections))
-            kept = [k for k, item in enumerate(found) if item[2] >= self.settings.least_mm2]
+            kept = [k for k, item in enumerate(found) if item[1] >= self.settings.least_mm2]
             if len(kept) < 2:
                 raise InputError(
                     f"{stack.folder}: tissue was found on {len(kept)} of {len(sections)} sections; dark tissue on a "
                     "bright background is expected"
                 )
-            ratio = _stack_ratio([found[k][0] for k in kept], [found[k][1] for k in kept])
+            ratio = _stack_ratio([found[k][0] for k in kept])
             height = max(found[k][0].shape[0] for k in kept)
             width = max(found[k][0].shape[1] for k in kept)
-            pixel = found[kept[0]][1]
 
             def finish(k: int) -> tuple[Image, Image]:
-                return self._levels(found[k][0], found[k][1], ratio, (height, width))
+                return self._levels(found[k][0], pixel, ratio, (height, width))
 
             levels = []
             for number, pair in enumerate(pool.map(finish, kept)):
@@ -91,7 +95,7 @@ class ClassifyTissue:
         chosen = [sections[k] for k in kept]
         image_px = np.array([section.pixel_um / 1000 for section in chosen])
         # Row and column of pixel (0, 0) of the level images in the image's own frame: half a block in.
-        block = np.array([max(1, round(self.settings.pixel_mm / px)) for px in image_px])
+        block = np.array([max(1, round(pixel / px)) for px in image_px])
         corner = (block - 1) / 2 * image_px
         return TissueStack(
             outer=np.stack([outer for outer, _ in levels]),
@@ -105,16 +109,23 @@ class ClassifyTissue:
             weight=np.ones(len(chosen)),
         )
 
-    def _densities(self, section: Section) -> tuple[Image, float, float]:
-        """Optical density on the level grid, its pixel in mm, and the tissue area in mm^2."""
+    def _densities(self, section: Section, pixel: float) -> tuple[Image, float]:
+        """Optical density on the level grid of `pixel` mm, and the tissue area in mm^2."""
         with open_section(section) as image:
             grey = image.read()
         if not np.isfinite(grey).all():
-            raise InputError(f"{section.path}: {int((~np.isfinite(grey)).sum())} pixels are not finite")
+            raise InputError(
+                f"{section.path}: {int((~np.isfinite(grey)).sum())} pixels are not finite; export it again without gaps"
+            )
         background = glass(grey)
         if background <= 0:
             raise InputError(f"{section.path}: the background is black; grey matter on bright glass is expected")
-        block = max(1, round(self.settings.pixel_mm * 1000 / section.pixel_um))
+        if (grey > 1.3 * background).mean() > 0.05:
+            raise InputError(
+                f"{section.path}: the tissue is brighter than the background; invert the image (dark tissue on bright "
+                "glass is expected)"
+            )
+        block = max(1, round(pixel * 1000 / section.pixel_um))
         if grey.dtype == np.uint8:
             table = -np.log(np.maximum(np.arange(256, dtype=np.float32), 1) / background)
             density = table[grey]
@@ -124,9 +135,14 @@ class ClassifyTissue:
         if min(rows, columns) == 0:
             raise InputError(f"{section.path}: the image is smaller than one pixel of the working grid")
         coarse = density[:rows, :columns].reshape(rows // block, block, columns // block, block).mean((1, 3))
-        pixel = block * section.pixel_um / 1000
         coarse = np.maximum(coarse, 0).astype(np.float32)
-        return coarse, pixel, float((coarse > 0.06).sum() * pixel**2)
+        own = block * section.pixel_um / 1000
+        if abs(own - pixel) > 1e-3 * pixel:
+            axes = [np.arange(max(1, int(size * own / pixel))) * pixel / own for size in coarse.shape]
+            places = np.stack(np.meshgrid(*axes, indexing="ij"))
+            soft = ndimage.gaussian_filter(coarse, 0.4 * pixel / own) if own < pixel else coarse
+            coarse = ndimage.map_coordinates(soft, places, order=1, mode="nearest").astype(np.float32)
+        return coarse, float((coarse > 0.06).sum() * pixel**2)
 
     def _levels(self, density: Image, pixel: float, ratio: float, shape: tuple[int, int]) -> tuple[Image, Image]:
         set_ = self.settings
@@ -189,24 +205,35 @@ def _two_levels(density: Image) -> tuple[float, float]:
     return float(np.median(inner)), float(np.median(high))
 
 
-def _stack_ratio(densities: list[Image], pixels: list[float]) -> float:
+def _stack_ratio(densities: list[Image]) -> float:
     """White over grey density, median of the sections, the large ones counting."""
-    area = np.array([(d > 0.06).sum() * p**2 for d, p in zip(densities, pixels)])
+    area = np.array([(density > 0.06).sum() for density in densities])
     large = np.flatnonzero(area >= np.median(area))
     ratios = [np.divide(*_two_levels(densities[k])) for k in large[:: max(1, len(large) // 15)]]
     return float(np.median(ratios))
 
 
+def _within(mask: Mask, radius: float) -> Mask:
+    """Pixels at most `radius` pixels from the mask: shifted copies, since the radii here are a few pixels."""
+    reach = int(radius)
+    rows, columns = mask.shape
+    padded = np.pad(mask, reach)
+    grown = mask.copy()
+    for down in range(-reach, reach + 1):
+        for across in range(-reach, reach + 1):
+            if 0 < down * down + across * across <= radius * radius:
+                grown |= padded[reach + down : reach + down + rows, reach + across : reach + across + columns]
+    return grown
+
+
 def _close(mask: Mask, radius: float) -> Mask:
-    grown = ndimage.distance_transform_edt(~mask) <= radius
-    return mask | (ndimage.distance_transform_edt(np.pad(grown, 1, mode="edge"))[1:-1, 1:-1] > radius + 0.5)
+    grown = _within(mask, radius)
+    return mask | ~_within(np.pad(~grown, 1, mode="edge"), radius + 0.5)[1:-1, 1:-1]
 
 
 def _open(mask: Mask, radius: float) -> Mask:
-    core = ndimage.distance_transform_edt(mask) > radius
-    if not core.any():
-        return core
-    return mask & (ndimage.distance_transform_edt(~core) <= radius + 0.5)
+    core = ~_within(~mask, radius)
+    return mask & _within(core, radius + 0.5)
 
 
 def _large(mask: Mask, least: float) -> Mask:
@@ -222,26 +249,9 @@ def _large(mask: Mask, least: float) -> Mask:
 def signed_distance(level: Image, pixel_mm: float, reach_mm: float) -> Image:
     """Signed distance in mm to the zero set of a level function [H, W] (negative inside), cut off at +-reach.
 
-    Pixels beside the zero set get |level| / slope; the others the distance to the nearest of these plus its own.
+    See `to_zero_set`; an image of one sign is +-reach all over.
     """
     inside = level <= 0
     if not inside.any() or inside.all():
         return np.full(level.shape, -reach_mm if inside.all() else reach_mm, np.float32)
-    edge = np.zeros(level.shape, bool)
-    near = np.full(level.shape, np.inf, np.float32)
-    for axis in range(2):
-        a = [slice(None), slice(None)]
-        b = [slice(None), slice(None)]
-        a[axis], b[axis] = slice(None, -1), slice(1, None)
-        one, two = tuple(a), tuple(b)
-        crossing = inside[one] != inside[two]
-        share = np.where(crossing, level[one] / np.where(crossing, level[one] - level[two], 1), np.inf)
-        edge[one] |= crossing
-        edge[two] |= crossing
-        near[one] = np.minimum(near[one], np.where(crossing, np.abs(share), np.inf))
-        near[two] = np.minimum(near[two], np.where(crossing, np.abs(1 - share), np.inf))
-    distance, (row, column) = ndimage.distance_transform_edt(~edge, return_indices=True)
-    own = near[row, column]
-    other = inside[row, column] != inside
-    result = np.where(edge, near, np.where(other, distance - own, distance + own)) * pixel_mm
-    return np.clip(np.where(inside, -result, result), -reach_mm, reach_mm).astype(np.float32)
+    return np.clip(to_zero_set(level) * np.float32(pixel_mm), -reach_mm, reach_mm)
