@@ -207,3 +207,29 @@ def load_graph(path: Path) -> MeshGraph:
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path.with_suffix('.json')}: does not fit its arrays ({error})") from None
+
+
+def save_table(table: FeatureTable, path: Path) -> None:
+    """Write a FeatureTable as `path`.safetensors + `path`.json."""
+    write_arrays(path.with_suffix(".safetensors"), {"values": table.values, "mask": table.mask})
+    about = {"format": FORMAT, "record": "FeatureTable", "name": table.name, "columns": table.columns}
+    write_json(path.with_suffix(".json"), about | {"units": table.units, "encoder": dict(table.encoder)})
+
+
+def load_table(path: Path) -> FeatureTable:
+    """Read what `save_table` wrote. Raises InputError when the pair is missing, damaged or of another kind."""
+    about = read_json(path.with_suffix(".json"))
+    arrays = read_arrays(path.with_suffix(".safetensors"))
+    if not isinstance(about, dict) or about.get("record") != "FeatureTable" or about.get("format") != FORMAT:
+        raise InputError(f"{path.with_suffix('.json')}: not a feature table of format {FORMAT}")
+    try:
+        return FeatureTable(
+            name=about["name"],
+            values=arrays["values"],
+            mask=arrays["mask"],
+            columns=tuple(about["columns"]),
+            units=tuple(about["units"]),
+            encoder=about["encoder"],
+        )
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path.with_suffix('.json')}: does not fit its arrays ({error})") from None

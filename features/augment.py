@@ -1,0 +1,104 @@
+"""Changes of patches that leave their class as it is, drawn from (seed, step, place in the joint batch) alone."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from meshgnn.config import Config as BaseConfig
+from meshgnn.errors import InputError
+
+
+class PatchAugment:
+    """Rotation, flip, scale and shift in one interpolation, then blur, gamma, stain and uneven staining.
+
+    Patches are taken as optical density: 0 is glass, so that a factor is a change of staining strength.
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(BaseConfig):
+        """
+        Args:
+            rotation_deg: uniform within +- this; 180 for patches that are not upright.
+            flip: mirror along the cortex, half of the time.
+            scale: uniform within 1 +- this. Cortical thickness tells areas apart: keep it small.
+            shift: uniform within +- this share of the side, rows and columns.
+            stain: sd of the log of a factor.
+            gamma: sd of the log of an exponent.
+            gradient: sd of a linear change of the factor from side to side, along rows and columns.
+            blur: largest share of a 3 x 3 binomial blur that is mixed in.
+        """
+
+        rotation_deg: float = 12.0
+        flip: bool = True
+        scale: float = 0.08
+        shift: float = 0.04
+        stain: float = 0.10
+        gamma: float = 0.08
+        gradient: float = 0.05
+        blur: float = 0.5
+
+        def __post_init__(self) -> None:
+            values = (self.rotation_deg, self.scale, self.shift, self.stain, self.gamma, self.gradient, self.blur)
+            if min(values) < 0 or self.scale >= 1 or self.blur > 1:
+                raise InputError("augment: values must not be negative, scale be below 1, blur at most 1")
+
+        def build(self) -> "PatchAugment":
+            return PatchAugment(self)
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def __call__(self, patches: Tensor, *, seed: int, step: int, places: slice, batch: int) -> Tensor:
+        """
+        Args:
+            patches: [B, S, S] optical density.
+            seed, step: what the changes are drawn from.
+            places: of these patches in the joint batch of all ranks.
+            batch: size of the joint batch.
+        """
+        draw = self.draws(seed, step, batch)
+        mine = {name: torch.from_numpy(values[places]).to(patches.device) for name, values in draw.items()}
+        return self._stain(self._move(patches, mine), mine)
+
+    def draws(self, seed: int, step: int, batch: int) -> dict[str, NDArray[np.float32]]:
+        """One row per patch of the joint batch."""
+        c, rng = self.config, np.random.default_rng((abs(seed), step, 0xA6))
+        uniform = rng.uniform(-1, 1, (batch, 6))
+        normal = rng.standard_normal((batch, 4)).clip(-2.5, 2.5)
+        drawn = {
+            "angle": np.radians(c.rotation_deg) * uniform[:, 0],
+            "flip": np.where(uniform[:, 1] < 0, -1, 1) if c.flip else np.ones(batch),
+            "scale": 1 + c.scale * uniform[:, 2],
+            "shift": 2 * c.shift * uniform[:, 3:5],
+            "blur": c.blur * np.abs(uniform[:, 5]),
+            "stain": np.exp(c.stain * normal[:, 0]),
+            "gamma": np.exp(c.gamma * normal[:, 1]),
+            "gradient": c.gradient * normal[:, 2:4],
+        }
+        return {name: np.ascontiguousarray(values, np.float32) for name, values in drawn.items()}
+
+    def _move(self, patches: Tensor, draw: dict[str, Tensor]) -> Tensor:
+        cosine, sine = draw["angle"].cos() * draw["scale"], draw["angle"].sin() * draw["scale"]
+        matrix = torch.stack(
+            [
+                torch.stack([cosine * draw["flip"], -sine, draw["shift"][:, 0]], 1),
+                torch.stack([sine * draw["flip"], cosine, draw["shift"][:, 1]], 1),
+            ],
+            1,
+        )
+        grid = F.affine_grid(matrix, [len(patches), 1, *patches.shape[1:]], align_corners=False)
+        return F.grid_sample(patches[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
+
+    def _stain(self, patches: Tensor, draw: dict[str, Tensor]) -> Tensor:
+        kernel = torch.tensor([0.25, 0.5, 0.25], device=patches.device)
+        edged = F.pad(patches[:, None], (1, 1, 1, 1), mode="replicate")
+        smooth = F.conv2d(F.conv2d(edged, kernel.view(1, 1, 1, 3)), kernel.view(1, 1, 3, 1))[:, 0]
+        patches = torch.lerp(patches, smooth, draw["blur"][:, None, None])
+        ramp = torch.linspace(-1, 1, patches.shape[1], device=patches.device)
+        uneven = 1 + draw["gradient"][:, 0, None, None] * ramp[:, None] + draw["gradient"][:, 1, None, None] * ramp
+        raised = patches.clamp(min=1e-3) ** draw["gamma"][:, None, None]
+        return raised * draw["stain"][:, None, None] * uneven

@@ -1,0 +1,81 @@
+"""What `python -m features.pretrain` and `python -m features.extract` share: options, progress, exit codes, ranks."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from meshgnn.config import Config, override, to_plain
+from meshgnn.errors import InputError
+
+C = TypeVar("C", bound=Config)
+
+
+def rank_and_world() -> tuple[int, int]:
+    """This process among those that torchrun (or srun) started: (rank, number of ranks)."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+class Bar:
+    """A bar on a terminal, one line per report in a log; rank 0 only."""
+
+    def __init__(self, name: str, unit: str) -> None:
+        self.quiet = rank_and_world()[0] != 0
+        self.bar = tqdm(desc=name, unit=unit, disable=True if self.quiet else None, leave=False)
+
+    def __call__(self, done: int, total: int, told: dict[str, Any]) -> None:
+        row = {name: f"{value:.4g}" for name, value in told.items() if name != "step"}
+        if self.bar.disable and not self.quiet:
+            print(f"{done}/{total}", *(f"{name} {value}" for name, value in row.items()), flush=True)
+        self.bar.total = total
+        self.bar.set_postfix(row, refresh=False)
+        self.bar.update(done - self.bar.n)
+
+    def __enter__(self) -> "Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+
+def run(name: str, job: C, work: Callable[[C, Path], str], arguments: Sequence[str] | None = None) -> int:
+    """Parse, work, tell. Exit codes: 0 done, 2 wrong input (one line), 130 stopped; a fault of ours is a traceback.
+
+    Args:
+        name: of the module.
+        job: its config with defaults.
+        work: (config, output folder) -> last line to print.
+        arguments: of the command line; those of the process if None.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {name}")
+    parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--out", type=Path, help="folder for the result; a killed run goes on there")
+    parser.add_argument("--print-config", action="store_true", help="print the resolved config and stop")
+    options = parser.parse_args(arguments)
+    try:
+        job = override(job, options.sets)
+        if options.print_config:
+            print(json.dumps(to_plain(job), indent=2))
+            return 0
+        if options.out is None:
+            raise InputError("no folder for the result; use --out DIR")
+        told = work(job, options.out)
+        if rank_and_world()[0] == 0:
+            print(told, flush=True)
+        return 0
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 130
+    finally:
+        from torch import distributed
+
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.destroy_process_group()

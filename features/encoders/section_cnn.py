@@ -1,0 +1,127 @@
+"""A small residual network for patches of sections."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from meshgnn.config import Config as BaseConfig
+from meshgnn.config import to_plain
+from meshgnn.errors import InputError
+
+
+class SectionCNN(nn.Module):
+    """Pre-activation residual network (He et al. 2016, Identity mappings, fig. 1b) with group norm (Wu & He 2018).
+
+    A strided stem, then stages of residual blocks, each stage at half the resolution of the one before; the last
+    maps are averaged along the cortex (columns) and over two or more bands of depth (rows), and a linear layer
+    makes the features. Group norm keeps rows independent of their batch, in training too, so that ranks need not
+    share statistics. Inputs [B, S, S] float, features [B, out_channels].
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(BaseConfig):
+        """
+        Args:
+            out_channels: features per patch.
+            widths: channels of the stages.
+            blocks: residual blocks per stage.
+            stem_stride: rows and columns; upright patches bear a larger step along the cortex than through it.
+            depth_bands: rows that the last maps are averaged into; 1 for patches that are not upright.
+        """
+
+        out_channels: int = 64
+        widths: tuple[int, ...] = (24, 48, 96, 192)
+        blocks: int = 1
+        stem_stride: tuple[int, int] = (2, 4)
+        depth_bands: int = 3
+
+        def __post_init__(self) -> None:
+            if not self.widths or any(width < 8 or width % 8 for width in self.widths):
+                raise InputError(f"encoder.widths must be multiples of 8, got {self.widths}")
+            if self.blocks < 1 or self.out_channels < 1 or self.depth_bands < 1 or min(self.stem_stride) < 1:
+                raise InputError("encoder: blocks, out_channels, depth_bands and stem_stride must be at least 1")
+
+        def build(self, size_px: int) -> "SectionCNN":
+            """An encoder of patches of this side; weights from torch's random state.
+
+            Raises:
+                InputError: nothing would be left of such patches.
+            """
+            if size_px // max(self.stem_stride) // 2 ** (len(self.widths) - 1) < 1:
+                raise InputError(
+                    f"encoder: patches of {size_px} px shrink to nothing in {len(self.widths)} stages; use fewer "
+                    "widths, a smaller stem_stride or larger patches"
+                )
+            return SectionCNN(self, size_px)
+
+    level: Literal["node", "graph"] = "node"
+
+    def __init__(self, config: Config, size_px: int) -> None:
+        super().__init__()
+        self.config, self.size_px = config, size_px
+        self.out_channels = config.out_channels
+        stride = config.stem_stride
+        kernel = (max(3, 2 * stride[0] + 1), max(3, 2 * stride[1] + 1))
+        padding = (kernel[0] // 2, kernel[1] // 2)
+        self.stem = nn.Conv2d(1, config.widths[0], kernel, stride, padding, bias=False)
+        blocks: list[nn.Module] = []
+        before = config.widths[0]
+        for stage, width in enumerate(config.widths):
+            for number in range(config.blocks):
+                blocks.append(ResidualBlock(before, width, 2 if stage and not number else 1))
+                before = width
+        self.blocks = nn.Sequential(*blocks)
+        self.norm = nn.GroupNorm(8, before)
+        self.features = nn.Linear(before * config.depth_bands, config.out_channels)
+        for weight in self.parameters():
+            if weight.ndim == 4:
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """[B, S, S] -> [B, out_channels].
+
+        Raises:
+            InputError: patches of another size.
+        """
+        size = self.size_px
+        if inputs.ndim != 3 or inputs.shape[1:] != (size, size):
+            raise InputError(f"this encoder takes patches [B, {size}, {size}], got {tuple(inputs.shape)}")
+        x = inputs[:, None].to(memory_format=torch.channels_last)
+        x = F.relu(self.norm(self.blocks(self.stem(x))))
+        x = F.adaptive_avg_pool2d(x, (self.config.depth_bands, 1))
+        return self.features(x.flatten(1))
+
+    def identity(self) -> dict[str, Any]:
+        """Config and a hash of the weights."""
+        about = {"encoder": "SectionCNN", "config": to_plain(self.config), "size_px": self.size_px}
+        return {**about, "weights": weights_hash(self)}
+
+
+class ResidualBlock(nn.Module):
+    """norm, ReLU, 3x3, norm, ReLU, 3x3, and the input (or its 1x1 projection) on top."""
+
+    def __init__(self, before: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(8, before)
+        self.conv1 = nn.Conv2d(before, width, 3, stride, 1, bias=False)
+        self.norm2 = nn.GroupNorm(8, width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.short = nn.Conv2d(before, width, 1, stride, bias=False) if stride > 1 or before != width else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm1(x))
+        short = x if self.short is None else self.short(y)
+        return short + self.conv2(F.relu(self.norm2(self.conv1(y))))
+
+
+def weights_hash(module: nn.Module) -> str:
+    """16 hex digits over names and values of parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

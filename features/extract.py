@@ -1,0 +1,230 @@
+"""One embedding per observed node: shards of nodes dealt to ranks, patches read while the encoder works.
+
+    python -m features.extract --set stack=A --set reconstruction=RA --set encoder=ENC --out OUT
+    torchrun --nproc-per-node 4 -m features.extract ...        the same table, each node exactly once
+
+writes NAME.safetensors and NAME.json. Finished shards of a killed run are used again.
+"""
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from hashlib import sha256
+from pathlib import Path
+from queue import Queue
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import distributed
+
+from features.command import Bar, rank_and_world, run
+from features.locations import COLUMNS, read_locations
+from features.model_files import PatchEncoder, load_encoder
+from meshgnn.config import Config as BaseConfig
+from meshgnn.encoder import PatchSource
+from meshgnn.errors import InputError
+from meshgnn.graph import FeatureTable, NodeLocations
+from meshgnn.source.sections import SectionStack, read_stack
+from meshgnn.store import load_table, read_arrays, save_table, write_arrays
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractConfig(BaseConfig):
+    """
+    Args:
+        name: of the table.
+        batch: patches per forward pass.
+        shard: nodes that are kept together once done; a multiple of batch keeps batches whole.
+        threads: of torch on the CPU.
+        device: cpu, cuda, or auto.
+    """
+
+    name: str = "cyto"
+    batch: int = 256
+    shard: int = 4096
+    threads: int = 2
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise InputError(f"extract.name={self.name!r} must be a plain word")
+        if self.batch < 1 or self.shard < self.batch or self.threads < 1:
+            raise InputError("extract: batch and threads must be at least 1, shard at least batch")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise InputError(f"device={self.device!r} is not one of auto, cpu, cuda")
+
+
+def extract(
+    encoder: PatchEncoder, stack: SectionStack, locations: NodeLocations, config: ExtractConfig,
+    out: Path | None = None, progress: Callable[[int, int], None] | None = None,
+) -> FeatureTable:  # fmt: skip
+    """The table [V, out_channels] of all nodes; masked where a node lies on no section.
+
+    Shards are cut from the nodes in order of sections, whatever the number of ranks, so that every rank count gives
+    the same batches and the same bytes. All ranks return the table.
+
+    Args:
+        encoder: trained; patches are read as it was trained on.
+        stack: sections that the locations point to.
+        locations: [V].
+        config: how to run.
+        out: folder of the table; needed with several ranks.
+        progress: called with (nodes done, nodes in all) of this rank.
+
+    Raises:
+        InputError: no observed node, several ranks without `out`, embeddings that are not finite.
+    """
+    rank, world = rank_and_world()
+    nodes = np.flatnonzero(locations.observed)
+    if not len(nodes):
+        raise InputError(f"{stack.folder or 'stack'}: no node lies on a section; nothing to extract")
+    nodes = nodes[np.argsort(locations.section[nodes], kind="stable")]
+    shards = [nodes[k : k + config.shard] for k in range(0, len(nodes), config.shard)]
+    identity = encoder.identity()
+    key = _key(identity, stack, locations, config)
+    if out is None and world > 1:
+        raise InputError("several ranks need a folder for their shards; use --out DIR")
+    if out is not None and (done := _finished(out, config.name, key)) is not None:
+        _barrier()
+        return done
+    folder = None if out is None else out / f"shards-{config.name}-{key}"
+    source = encoder.patches.build(stack, locations)
+    mine = shards[rank::world]
+    values = np.zeros((len(locations.section), encoder.out_channels), np.float32)
+    count = np.zeros(len(values), np.int32)
+    before = torch.get_num_threads()
+    torch.set_num_threads(config.threads)
+    try:
+        for number, shard in zip(range(rank, len(shards), world), mine):
+            path = None if folder is None else folder / f"{number:05d}.safetensors"
+            found = None if path is None else _shard(path, shard)
+            if found is None:
+                found = np.concatenate(list(embeddings(encoder, source, shard, config)))
+                if not np.isfinite(found).all():
+                    raise InputError(f"the encoder gives values that are not finite (nodes {shard[0]}...{shard[-1]})")
+                if path is not None:
+                    write_arrays(path, {"nodes": shard, "values": found})
+            values[shard] = found
+            count[shard] += 1
+            if progress is not None:
+                progress(int(count.sum()), sum(map(len, mine)))
+    finally:
+        torch.set_num_threads(before)
+    _barrier()
+    if world > 1 and folder is not None:
+        for number in range(len(shards)):
+            if number % world != rank:
+                arrays = read_arrays(folder / f"{number:05d}.safetensors")
+                values[arrays["nodes"]] = arrays["values"]
+                count[arrays["nodes"]] += 1
+    if not (count == locations.observed).all():
+        raise RuntimeError("a node was encoded twice or not at all")
+    digits = len(str(encoder.out_channels - 1))
+    table = FeatureTable(
+        name=config.name, values=values, mask=locations.observed,
+        columns=tuple(f"{config.name}_{k:0{digits}d}" for k in range(encoder.out_channels)),
+        encoder=identity | {"key": key},
+    )  # fmt: skip
+    if out is not None and folder is not None:
+        if rank == 0:
+            save_table(table, out / config.name)
+        _barrier()
+        if rank == 0:
+            shutil.rmtree(folder, ignore_errors=True)
+    return table
+
+
+def embeddings(
+    encoder: PatchEncoder, source: PatchSource, nodes: NDArray[np.int64], config: ExtractConfig
+) -> Iterator[NDArray[np.float32]]:
+    """[batch, out_channels] of these nodes in turn; a thread reads the next patches meanwhile."""
+    cuda = config.device != "cpu" and torch.cuda.is_available()
+    if config.device == "cuda" and not cuda:
+        raise InputError("device=cuda, but torch sees no CUDA device; use cpu or auto")
+    encoder = encoder.to("cuda" if cuda else "cpu").eval()
+    ready: Queue[Any] = Queue(2)
+    parts = [nodes[k : k + config.batch] for k in range(0, len(nodes), config.batch)]
+
+    def read() -> None:
+        try:
+            for part in parts:
+                ready.put(source.read(part.tolist()))
+        except Exception as error:  # handed on to the caller
+            ready.put(error)
+
+    Thread(target=read, daemon=True).start()
+    with torch.inference_mode():
+        for _ in parts:
+            patches = ready.get()
+            if isinstance(patches, Exception):
+                raise patches
+            inputs = torch.from_numpy(patches)
+            yield encoder(inputs.to("cuda", non_blocking=True) if cuda else inputs).float().cpu().numpy()
+
+
+def _barrier() -> None:
+    if rank_and_world()[1] > 1:
+        if not distributed.is_initialized():
+            distributed.init_process_group("gloo")
+        distributed.barrier()
+
+
+def _key(identity: dict[str, Any], stack: SectionStack, locations: NodeLocations, config: ExtractConfig) -> str:
+    digest = sha256(repr(identity).encode())
+    for section in stack:
+        about = (section.path.name, section.path.stat().st_size, section.pixel_um, section.mirrored)
+        digest.update(repr(about).encode())
+    for name in COLUMNS:
+        digest.update(getattr(locations, name).tobytes())
+    digest.update(f"{config.name} {config.batch} {config.shard}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _shard(path: Path, nodes: NDArray[np.int64]) -> NDArray[np.float32] | None:
+    try:
+        arrays = read_arrays(path)
+    except InputError:
+        return None
+    same = set(arrays) == {"nodes", "values"} and np.array_equal(arrays["nodes"], nodes)
+    return arrays["values"] if same else None
+
+
+def _finished(out: Path, name: str, key: str) -> FeatureTable | None:
+    try:
+        table = load_table(out / name)
+    except InputError:
+        return None
+    return table if table.encoder.get("key") == key else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractJob(ExtractConfig):
+    """
+    Args:
+        stack, reconstruction: folders of the brain.
+        encoder: folder of encoder.safetensors and encoder.json.
+    """
+
+    stack: Path | None = None
+    reconstruction: Path | None = None
+    encoder: Path | None = None
+
+
+def _extract(job: ExtractJob, out: Path) -> str:
+    for name in ("stack", "reconstruction", "encoder"):
+        if getattr(job, name) is None:
+            raise InputError(f"{name} is not named; use --set {name}=DIR")
+    assert job.stack is not None and job.reconstruction is not None and job.encoder is not None  # noqa: PT018
+    config = ExtractConfig(**{f.name: getattr(job, f.name) for f in fields(ExtractConfig)})
+    encoder, stack = load_encoder(job.encoder), read_stack(job.stack, mirrored="turn")
+    with Bar("nodes", "node") as bar:
+        table = extract(encoder, stack, read_locations(job.reconstruction), config, out, lambda n, of: bar(n, of, {}))
+    return f"{int(table.mask.sum())} of {len(table.mask)} nodes, {table.values.shape[1]} features each, in {out}"
+
+
+if __name__ == "__main__":
+    sys.exit(run("features.extract", ExtractJob(), _extract))

@@ -1,0 +1,244 @@
+"""Contrastive pretraining of an encoder on patches of annotated sections.
+
+    python -m features.pretrain --set stacks=A,B --set reconstructions=RA,RB --out OUT
+    torchrun --nproc-per-node 2 -m features.pretrain ...        the same result on two ranks, up to rounding
+
+writes encoder.safetensors, encoder.json and metrics.csv (loss and a nearest-neighbour probe on held-out sections).
+A killed run goes on from its last checkpoint. Same seed and same number of threads: same weights.
+"""
+
+import csv
+import io
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from features.augment import PatchAugment
+from features.batches import BalancedBatches
+from features.command import Bar, run
+from features.contrastive import SupervisedContrastive
+from features.cross_entropy import CrossEntropy
+from features.encoders.section_cnn import SectionCNN
+from features.model_files import ABOUT, EncoderConfig, PatchEncoder, load_encoder, new_encoder, save_encoder
+from features.patch_sets import PatchSet, TrainingPatches, annotated_patches
+from features.patches import PatchSampler
+from features.training import PretrainModule, Probe, Steps
+from meshgnn.config import Config as BaseConfig
+from meshgnn.config import to_plain
+from meshgnn.errors import InputError
+from meshgnn.store import content_hash, read_json, write_text
+from meshgnn.train.checkpoint import SafetensorsIO, load_tree
+
+VERSION = 1  # raised when the same config gives other weights
+Progress = Callable[[int, int, dict[str, Any]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(BaseConfig):
+    """How an encoder is trained.
+
+    Args:
+        encoder, patches, augment, objective, batches: the parts.
+        epochs, epoch_steps: steps in all = epochs x epoch_steps; after every epoch there is a checkpoint and a probe.
+        learning_rate, weight_decay: of AdamW, with warm-up and cosine.
+        clip: gradient norm.
+        held_out: every n-th annotated section of each brain is kept for the probe (never for training); 0 = none.
+            A section is not held out if an area would be left on fewer than two.
+        probe_patches: known and held-out patches that the probe looks at, at most.
+        seed: of weights, batches and augmentation.
+        threads: of torch on the CPU. Sums change in the last digit with it, hence it is part of the recipe.
+        memory_mb: training patches are kept in memory if they fit, otherwise read as they are needed.
+        device: cpu, cuda, or auto.
+    """
+
+    encoder: EncoderConfig = field(default_factory=SectionCNN.Config)
+    patches: PatchSampler.Config = field(default_factory=PatchSampler.Config)
+    augment: PatchAugment.Config = field(default_factory=PatchAugment.Config)
+    objective: SupervisedContrastive.Config | CrossEntropy.Config = field(default_factory=SupervisedContrastive.Config)
+    batches: BalancedBatches.Config = field(default_factory=BalancedBatches.Config)
+    epochs: int = 10
+    epoch_steps: int = 60
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    clip: float = 5.0
+    held_out: int = 5
+    probe_patches: int = 1000
+    seed: int = 0
+    threads: int = 2
+    memory_mb: float = 1024.0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.epoch_steps < 1 or self.threads < 1 or self.probe_patches < 1:
+            raise InputError("pretraining: epochs, epoch_steps, threads and probe_patches must be at least 1")
+        if self.learning_rate <= 0 or min(self.weight_decay, self.clip, self.held_out, self.memory_mb, self.seed) < 0:
+            raise InputError("pretraining: learning_rate must be above 0, the rest not negative")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise InputError(f"device={self.device!r} is not one of auto, cpu, cuda")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise InputError("device=cuda, but torch sees no CUDA device; use cpu or auto")
+
+
+class LastCheckpoint(ModelCheckpoint):
+    FILE_EXTENSION = ".safetensors"
+
+
+def pretrain(
+    config: PretrainConfig, sources: Sequence[PatchSet], out: Path, progress: Progress | None = None
+) -> PatchEncoder:
+    """Train an encoder on labelled patches and write it into `out`; a finished one with the same key is read back.
+
+    Args:
+        config: the recipe.
+        sources: labelled patches of one or more brains, with one list of areas.
+        out: folder of encoder.safetensors, encoder.json, metrics.csv.
+        progress: called on rank 0 with (step, steps, newest row of metrics.csv) after every epoch.
+
+    Raises:
+        InputError: no labelled patch, areas that differ between brains, a class with a single patch (see
+            `BalancedBatches`), patches too small for the encoder, loss that is not finite.
+    """
+    out = Path(out)
+    patches = TrainingPatches(sources, config.patches, held_out=config.held_out, memory_mb=config.memory_mb)
+    key = content_hash(VERSION, to_plain(config), patches.key())
+    if (out / ABOUT).is_file() and _stored_key(out) == key:
+        return load_encoder(out)
+    before = torch.get_num_threads()
+    torch.set_num_threads(config.threads)
+    try:
+        return _train(config, patches, out, key, progress)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _train(
+    config: PretrainConfig, patches: TrainingPatches, out: Path, key: str, progress: Progress | None
+) -> PatchEncoder:
+    batches = config.batches.build(patches.labels, patches.groups, patches.names, config.seed)
+    total = config.epochs * config.epoch_steps
+    torch.manual_seed(config.seed)
+    encoder = new_encoder(config.encoder, config.patches)
+    objective = config.objective.build(encoder.out_channels, len(patches.names))
+
+    def tell(row: dict[str, Any]) -> None:
+        _write_metrics(out / "metrics.csv", module.history)
+        if progress is not None:
+            progress(int(row["step"]), total, row)
+
+    main = int(os.environ.get("RANK", "0")) == 0
+    module = PretrainModule(
+        encoder, objective, config.augment.build(), batch=batches.size, seed=config.seed, steps=total,
+        learning_rate=config.learning_rate, weight_decay=config.weight_decay,
+        probe=_probe(config, patches) if main else None, tell=tell,
+    )  # fmt: skip
+    steps = Steps(patches.read, patches.labels, batches, config.epoch_steps)
+    steps.module = module
+    last = out / "checkpoints" / f"last-{key}.safetensors"
+    keeper = LastCheckpoint(
+        dirpath=last.parent, filename=last.stem, every_n_epochs=1, save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+        trainer = L.Trainer(
+            **_ranks(config), max_epochs=config.epochs, gradient_clip_val=config.clip or None, logger=False,
+            enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+            plugins=[SafetensorsIO()], callbacks=[keeper],
+        )  # fmt: skip
+        trainer.fit(module, train_dataloaders=steps, ckpt_path=str(last) if _readable(last) else None)
+    if not all(torch.isfinite(value).all() for value in encoder.state_dict().values()):
+        raise InputError("pretraining diverged; lower learning_rate")
+    if trainer.is_global_zero:
+        told = {"key": key, "config": to_plain(config), "patches": patches.about(), "history": module.history}
+        _write_metrics(out / "metrics.csv", module.history)
+        save_encoder(out, encoder, told | {"threads": config.threads, "ranks": trainer.world_size})
+        last.unlink(missing_ok=True)
+    trainer.strategy.barrier()
+    return load_encoder(out)
+
+
+def _ranks(config: PretrainConfig) -> dict[str, Any]:
+    """Lightning's settings: one rank, or those that torchrun (or srun) started."""
+    cuda = config.device != "cpu" and torch.cuda.is_available()
+    told: dict[str, Any] = {"accelerator": "gpu" if cuda else "cpu", "devices": 1}
+    world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if world > 1:
+        from lightning.pytorch.strategies import DDPStrategy
+
+        backend = "nccl" if cuda else "gloo"
+        told |= {
+            "devices": local,
+            "num_nodes": world // local,
+            "strategy": DDPStrategy(process_group_backend=backend),
+        }
+    return told
+
+
+def _probe(config: PretrainConfig, patches: TrainingPatches) -> Probe | None:
+    known, held = (patches.spread(which, config.probe_patches) for which in (patches.training, patches.held))
+    if not len(held):
+        return None
+    return Probe(patches.read(known), patches.labels_of_all[known], patches.read(held), patches.labels_of_all[held])
+
+
+def _write_metrics(path: Path, history: list[dict[str, Any]]) -> None:
+    text = io.StringIO()
+    names = list(dict.fromkeys(name for row in history for name in row))
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    write_text(path, text.getvalue())
+
+
+def _stored_key(out: Path) -> str | None:
+    try:
+        return str(read_json(out / ABOUT)["training"]["key"])
+    except (InputError, KeyError, TypeError):
+        return None
+
+
+def _readable(path: Path) -> bool:
+    try:
+        return bool(load_tree(path))
+    except InputError:
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainJob(PretrainConfig):
+    """
+    Args:
+        stacks: folders of annotated stacks.
+        reconstructions: the folder of each stack's reconstruction, in the same order.
+        vote_mm: side of the square in which a node's area is voted (`features.locations.annotated_labels`).
+    """
+
+    stacks: tuple[Path, ...] = ()
+    reconstructions: tuple[Path, ...] = ()
+    vote_mm: float = 0.5
+
+
+def _pretrain(job: PretrainJob, out: Path) -> str:
+    if not job.stacks:
+        raise InputError("no stack named; use --set stacks=DIR,... --set reconstructions=DIR,...")
+    if len(job.stacks) != len(job.reconstructions):
+        raise InputError(f"{len(job.stacks)} stacks, but {len(job.reconstructions)} reconstructions; name one for each")
+    config = PretrainConfig(**{f.name: getattr(job, f.name) for f in fields(PretrainConfig)})
+    sources = [annotated_patches(*pair, vote_mm=job.vote_mm) for pair in zip(job.stacks, job.reconstructions)]
+    with Bar("steps", "step") as bar:
+        encoder = pretrain(config, sources, out, lambda done, total, row: bar(done, total, row))
+    return f"encoder {encoder.identity()['weights']} ({encoder.out_channels} features) in {out}"
+
+
+if __name__ == "__main__":
+    sys.exit(run("features.pretrain", PretrainJob(), _pretrain))

@@ -1,0 +1,66 @@
+"""The kernel that turns windows of sections into patches."""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+
+def sample_patches(
+    window: NDArray[Any], row: NDArray[np.float64], column: NDArray[np.float64], angle: NDArray[np.floating],
+    step: float, size: int, image: tuple[int, int, int, int], fill: float,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:  # fmt: skip
+    """Bilinear patches around points of a window.
+
+    Args:
+        window: [H, W] pixels.
+        row, column: [B] centres in window pixels.
+        angle: [B] radians from the column axis towards the row axis; this direction points to the patch's first row.
+        step: window pixels per patch pixel.
+        size: patch side.
+        image: first row, first column, rows, columns of the whole image in window pixels.
+        fill: value outside the image.
+
+    Returns:
+        patches [B, size, size] float32, and where they lie inside the image.
+    """
+    out = np.empty((len(row), size, size), np.float32)
+    inside = np.empty((len(row), size, size), np.bool_)
+    _sample(window, row, column, np.cos(angle), np.sin(angle), float(step), image, np.float32(fill), out, inside)
+    return out, inside
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _sample(window, row, column, cosine, sine, step, image, fill, out, inside):
+    height, width = window.shape
+    top, left = max(image[0], 0), max(image[1], 0)
+    bottom, right = min(image[0] + image[2], height), min(image[1] + image[3], width)
+    size = out.shape[1]
+    half = np.float32((size - 1) / 2)
+    low_y, high_y = np.float32(top - 0.5), np.float32(bottom - 0.5)
+    low_x, high_x = np.float32(left - 0.5), np.float32(right - 0.5)
+    first_y, last_y, first_x, last_x = np.float32(top), np.float32(bottom - 1), np.float32(left), np.float32(right - 1)
+    for k in range(len(row)):
+        # Up in the patch is the normal (cos, sin); right is a quarter turn from it, so that nothing is mirrored.
+        up_x, up_y = np.float32(cosine[k] * step), np.float32(sine[k] * step)
+        x0 = np.float32(column[k] + half * up_x + half * up_y)
+        y0 = np.float32(row[k] + half * up_y - half * up_x)
+        for i in range(size):
+            x_row, y_row = x0 - np.float32(i) * up_x, y0 - np.float32(i) * up_y
+            for j in range(size):
+                x = x_row - np.float32(j) * up_y
+                y = y_row + np.float32(j) * up_x
+                within = y >= low_y and y <= high_y and x >= low_x and x <= high_x
+                inside[k, i, j] = within
+                if not within:
+                    out[k, i, j] = fill
+                    continue
+                y = min(max(y, first_y), last_y)
+                x = min(max(x, first_x), last_x)
+                r, c = np.int32(y), np.int32(x)
+                v, u = y - np.float32(r), x - np.float32(c)
+                r1, c1 = min(r + 1, bottom - 1), min(c + 1, right - 1)
+                upper = np.float32(window[r, c]) + u * (np.float32(window[r, c1]) - np.float32(window[r, c]))
+                lower = np.float32(window[r1, c]) + u * (np.float32(window[r1, c1]) - np.float32(window[r1, c]))
+                out[k, i, j] = upper + v * (lower - upper)

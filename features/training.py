@@ -1,0 +1,136 @@
+"""The Lightning module of pretraining and the stream of its batches."""
+
+from collections.abc import Callable, Iterator
+from queue import Queue
+from threading import Thread
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
+
+from features.augment import PatchAugment
+from features.batches import BalancedBatches
+from features.model_files import PatchEncoder
+from features.probe import knn_classes, macro_f1
+
+Read = Callable[[NDArray[np.int64]], NDArray[np.float32]]
+
+
+class Steps:
+    """This rank's part of the batches of one epoch after another, read one ahead by a thread.
+
+    The joint batch of step s depends on s alone; rank r takes places r, r + W, ... of it. An epoch is nothing but the
+    time between two checkpoints.
+    """
+
+    def __init__(self, read: Read, labels: NDArray[np.integer], batches: BalancedBatches, epoch_steps: int) -> None:
+        self.read, self.labels, self.batches, self.epoch_steps = read, labels, batches, epoch_steps
+        self.module: PretrainModule | None = None
+
+    def __len__(self) -> int:
+        return self.epoch_steps
+
+    def __iter__(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+        assert self.module is not None
+        trainer = self.module.trainer
+        first = trainer.current_epoch * self.epoch_steps
+        places = slice(trainer.global_rank, None, trainer.world_size)
+        ready: Queue[Any] = Queue(2)
+
+        def fill() -> None:
+            try:
+                for step in range(first, first + self.epoch_steps):
+                    items = self.batches.draw(step)[places]
+                    ready.put((step, self.read(items), self.labels[items]))
+            except Exception as error:  # handed on to the training thread
+                ready.put(error)
+
+        Thread(target=fill, daemon=True).start()
+        for _ in range(self.epoch_steps):
+            found = ready.get()
+            if isinstance(found, Exception):
+                raise found
+            step, patches, labels = found
+            yield step, torch.from_numpy(patches), torch.from_numpy(labels.astype(np.int64))
+
+
+class PretrainModule(L.LightningModule):
+    """Trains encoder and objective; AdamW with warm-up and cosine. Randomness comes from (seed, step) alone."""
+
+    def __init__(
+        self, encoder: PatchEncoder, objective: nn.Module, augment: PatchAugment, *, batch: int, seed: int,
+        steps: int, learning_rate: float, weight_decay: float, probe: "Probe | None",
+        tell: Callable[[dict[str, Any]], None],
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.encoder, self.objective, self.augment = encoder, objective, augment
+        self.batch, self.seed, self.steps = batch, seed, steps
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.probe, self.tell = probe, tell
+        self.history: list[dict[str, Any]] = []
+        self.sums: list[Tensor] = []
+
+    def training_step(self, batch: tuple[int, Tensor, Tensor], index: int) -> Tensor:
+        step, patches, labels = batch
+        places = slice(self.trainer.global_rank, None, self.trainer.world_size)
+        patches = self.augment(patches, seed=self.seed, step=step, places=places, batch=self.batch)
+        loss = self.objective(self.encoder(patches), labels)
+        self.sums.append(loss.detach())
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        mean = self.trainer.strategy.reduce(torch.stack(self.sums).mean(), reduce_op="mean")
+        self.sums = []
+        row: dict[str, Any] = {"step": self.global_step, "loss": float(mean)}
+        if self.probe is not None and self.trainer.is_global_zero:
+            row |= self.probe(self.encoder)
+        self.history.append(row)
+        if self.trainer.is_global_zero:
+            self.tell(row)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["history"] = self.history
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.history = list(checkpoint["history"])
+
+    def configure_optimizers(self) -> Any:
+        optimiser = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        # torch divides by pct_start * steps - 1, which is 0 for ten steps
+        warm_up = 0.1 if self.steps > 10 else 0.35
+        schedule = OneCycleLR(optimiser, max_lr=self.learning_rate, total_steps=self.steps, pct_start=warm_up)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class Probe:
+    """Macro-F1 of nearest neighbours among training patches, on patches of sections that were held out.
+
+    Args:
+        known, known_labels: [N, S, S] training patches and their classes.
+        held, held_labels: [Q, S, S] held-out patches and theirs.
+    """
+
+    def __init__(self, known: NDArray[np.float32], known_labels: NDArray[np.integer],
+                 held: NDArray[np.float32], held_labels: NDArray[np.integer]) -> None:  # fmt: skip
+        self.known, self.known_labels, self.held, self.held_labels = known, known_labels, held, held_labels
+
+    def __call__(self, encoder: PatchEncoder) -> dict[str, float]:
+        known, held = (embed(encoder, patches) for patches in (self.known, self.held))
+        return {"knn_macro_f1": macro_f1(self.held_labels, knn_classes(known, self.known_labels, held))}
+
+
+def embed(encoder: nn.Module, patches: NDArray[np.float32], batch: int = 256) -> NDArray[np.float32]:
+    """Embeddings [N, C] of patches [N, S, S], in eval mode; the encoder's mode is put back."""
+    device, training = next(encoder.parameters()).device, encoder.training
+    encoder.eval()
+    with torch.no_grad():
+        parts = [
+            encoder(torch.from_numpy(patches[k : k + batch]).to(device)).float().cpu()
+            for k in range(0, len(patches), batch)
+        ]
+    encoder.train(training)
+    return torch.cat(parts).numpy()
