@@ -14,7 +14,7 @@ from meshgnn.source.sections import AXES, Section, SectionStack
 from meshgnn.source.virtual.areas import isocortical_areas
 from meshgnn.source.virtual.brain import Brain
 from meshgnn.source.virtual.fields import Floats
-from meshgnn.source.virtual.truth import Truth, TrueSection, node_labels
+from meshgnn.source.virtual.truth import TrueSection, Truth, node_labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,10 @@ def truth_of(brain: Brain) -> Truth:
         points = {"white": hemi.white_mm, "pial": hemi.pial_mm, "midthickness": (hemi.white_mm + hemi.pial_mm) / 2}
         surfaces[hemi.name] = {
             kind: SurfaceMesh(
-                vertices_mm=array.astype(np.float32), faces=hemi.faces, hemisphere=hemi.name, space=brain.space
+                vertices_mm=array.astype(np.float32),
+                faces=hemi.faces,
+                hemisphere=hemi.name,  # type: ignore[arg-type]  # L or R
+                space=brain.space,
             )
             for kind, array in points.items()
         }
@@ -80,9 +83,7 @@ def truth_of(brain: Brain) -> Truth:
         shape=brain.shape,
         surfaces=surfaces,
         labels=node_labels(brain),
-        layer_shares={
-            cortex.hemisphere.name: cortex.layer_shares().astype(np.float32) for cortex in brain.hemispheres
-        },
+        layer_shares={cortex.hemisphere.name: cortex.layer_shares().astype(np.float32) for cortex in brain.hemispheres},
         areas=isocortical_areas(),
         sections={
             one.index: TrueSection(
