@@ -24,7 +24,7 @@ Reals = npt.NDArray[np.float32]
 
 # Log-variation of layer shares within an area, layers I-VI, at layer_noise = 1. Set so that area explains 7-18 % of
 # the variance of relative layer thickness (layer IV up to 50 %), as in BigBrain.
-SHARE_SD = np.array([0.44, 0.52, 0.44, 0.80, 0.52, 0.42])
+SHARE_SD = np.array([0.44, 0.52, 0.44, 0.80, 0.58, 0.42])
 
 
 @numba.njit(cache=True, nogil=True, inline="always")

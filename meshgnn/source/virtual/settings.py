@@ -56,7 +56,7 @@ class Settings:
     shrinkage: float = 1.0
     fold_mm: float = 4.0
     thickness_sd: float = 0.08
-    warp_mm: float = 15.0
+    warp_mm: float = 19.0
     size_mm: float = 5.0
     contrast: float = 1.8
     profile_effect: float = 0.07
@@ -112,7 +112,7 @@ PRESETS: dict[str, Settings] = {
     ),
     "default": Settings(),
     "hard": Settings(
-        tilt_deg=(8.0, 3.0, 2.0), severity=2.0, fold_mm=5.0, warp_mm=18.0, size_mm=6.0, contrast=1.4,
+        tilt_deg=(8.0, 3.0, 2.0), severity=2.0, fold_mm=5.0, warp_mm=22.0, size_mm=6.0, contrast=1.4,
         profile_effect=0.12, layer_noise=1.1, missing=0.06, damaged=0.03, position_jitter_mm=0.05, annotate_every=6,
         annotation_mm=0.8, faults=10, deep_grey=True,
     ),

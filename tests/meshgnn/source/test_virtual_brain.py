@@ -308,9 +308,10 @@ def test_coordinates_alone_do_not_solve_an_unseen_brain() -> None:
     from meshgnn.source.virtual.calibrate import calibration
 
     figures = calibration("default", seeds=(1, 2, 3))
-    assert figures["coordinates_knn_macro_f1"] <= 0.52
-    assert 0.4 <= figures["eta_squared"][3] <= 0.6
-    assert all(0.05 <= value <= 0.25 for k, value in enumerate(figures["eta_squared"]) if k != 3)
+    assert figures["coordinates_knn_macro_f1"] <= 0.5
+    assert figures["coordinates_all_others_macro_f1"] <= 0.5
+    assert 0.43 <= figures["eta_squared"][3] <= 0.63
+    assert all(0.07 <= value <= 0.18 for k, value in enumerate(figures["eta_squared"]) if k != 3)
     shuffled = calibration("default", seeds=(1, 2), shuffle=True)
     assert shuffled["coordinates_knn_macro_f1"] < 0.1
 

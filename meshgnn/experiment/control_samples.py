@@ -1,0 +1,89 @@
+"""What a virtual brain's images show at its true node places, for the controls: rendered and sampled in memory."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from meshgnn.graph import FeatureTable, MeshGraph
+from meshgnn.source.sections import Section, SectionStack
+from meshgnn.source.virtual.brain import Brain
+from meshgnn.source.virtual.memory import ImageInMemory, stack_of, true_graph, truth_of
+
+PATCH_MM = 2.0  # side of the square whose mean and variance are taken
+GRID, GRID_MM = 7, 0.85  # points per side of a masked patch, and their distance
+
+
+class ProfileMaker(Protocol):
+    """Reads profiles off the sections that a graph's nodes lie on (`features.profiles.DepthProfiles`)."""
+
+    def make(self, graph: MeshGraph, stack: SectionStack, open_image: Callable[[Section], Any]) -> FeatureTable: ...
+
+
+def sample_brain(brain: Brain, maker: ProfileMaker, within_mm: float) -> dict[str, NDArray[Any]]:
+    """Features of the N nodes in isocortex that lie within `within_mm` of a good section and have a profile.
+
+    Returns:
+        labels [N], coordinates_mm [N, 3] (right hemispheres mirrored), thickness_mm [N, 1], profiles [N, D]; and from
+        the raw grey values: patch [N, 2] mean and sd of a square around the node; section [N, 2] glass and median grey
+        of tissue, the same for all nodes of a section; masked [N, 49] optical density on a grid of 5 x 5 mm turned
+        along the cortical normal, after all cortex of the image was made glass.
+    """
+    graph = true_graph(truth_of(brain), within_mm=within_mm)
+    camera = _Camera(brain, graph)
+    table = maker.make(graph, stack_of(brain).usable(), camera)
+    known = table.mask & graph.cortex
+    mirror = np.where((graph.hemisphere == "R")[:, None], [-1, 1, 1], 1)
+    arrays = {
+        "labels": graph.labels,
+        "coordinates_mm": (graph.vertices_mm * mirror).astype(np.float32),
+        "thickness_mm": np.linalg.norm(graph.surfaces["pial"] - graph.surfaces["white"], axis=1, keepdims=True),
+        "profiles": table.values,
+        "patch": camera.patch,
+        "section": camera.section,
+        "masked": camera.masked,
+    }
+    return {name: array[known] for name, array in arrays.items()}
+
+
+class _Camera:
+    """Renders a section when it is opened, and keeps what the probes see of it."""
+
+    def __init__(self, brain: Brain, graph: MeshGraph) -> None:
+        assert graph.locations is not None
+        self.brain, self.places = brain, graph.locations
+        self.cuts = {one.index: one for one in brain.cuts}
+        self.patch = np.zeros((graph.n_nodes, 2), np.float32)
+        self.section = np.zeros((graph.n_nodes, 2), np.float32)
+        self.masked = np.zeros((graph.n_nodes, GRID * GRID), np.float32)
+
+    def __call__(self, section: Section) -> ImageInMemory:
+        picture = self.brain.picture(self.cuts[section.index])
+        nodes = np.flatnonzero(self.places.section == section.index)
+        row, column = self.places.row_px[nodes], self.places.column_px[nodes]
+        px = 1000 / section.pixel_um
+        grey = picture.image.astype(np.float32)
+        glass = float(np.median(grey[0]))
+        tissue, cortex = picture.canvas.density > 0, picture.canvas.depth >= 0
+
+        side = int(PATCH_MM * px) | 1
+        mean = _at(ndimage.uniform_filter(grey, side), row, column)
+        square = _at(ndimage.uniform_filter(grey * grey, side), row, column)
+        self.patch[nodes] = np.stack([mean, np.sqrt(np.maximum(square - mean * mean, 0))], axis=1)
+        self.section[nodes] = [glass, float(np.median(grey[tissue])) if tissue.any() else glass]
+
+        rest = np.where(cortex, 0, -np.log(np.maximum(grey, 1) / glass)).astype(np.float32)
+        rest = ndimage.uniform_filter(rest, int(GRID_MM * px) | 1)
+        angle = np.radians(self.places.normal_angle_deg[nodes].astype(np.float64))[:, None, None]
+        step = (np.arange(GRID) - (GRID - 1) / 2) * GRID_MM * px
+        out, along = step[None, :, None], step[None, None, :]
+        rows = row[:, None, None] + out * np.sin(angle) + along * np.cos(angle)
+        columns = column[:, None, None] + out * np.cos(angle) - along * np.sin(angle)
+        self.masked[nodes] = _at(rest, rows, columns).reshape(len(nodes), -1)
+        return ImageInMemory(picture.image)
+
+
+def _at(image: NDArray[np.floating], row: NDArray[Any], column: NDArray[Any]) -> NDArray[np.float32]:
+    return ndimage.map_coordinates(image, [row, column], order=1, mode="nearest")
