@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.locations import COLUMNS, annotated_labels, read_locations
+from features.locations import COLUMNS, read_locations
 from features.patches import PatchSampler
 from meshgnn.errors import InputError
 from meshgnn.graph import NodeLocations
 from meshgnn.mesh.record import frozen
-from meshgnn.source.annotations import read_annotations
+from meshgnn.source.annotations import annotated_labels, read_annotations
 from meshgnn.source.sections import SectionStack, read_stack
 
 

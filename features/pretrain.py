@@ -220,7 +220,7 @@ class PretrainJob(PretrainConfig):
     Args:
         stacks: folders of annotated stacks.
         reconstructions: the folder of each stack's reconstruction, in the same order.
-        vote_mm: side of the square in which a node's area is voted (`features.locations.annotated_labels`).
+        vote_mm: side of the square in which a node's area is voted (`meshgnn.source.annotations.annotated_labels`).
     """
 
     stacks: tuple[Path, ...] = ()

@@ -92,8 +92,11 @@ class SectionFeatures(Protocol):
 class MeshMaker(Protocol):
     """Makes meshes from stack folders; keeps everything about one brain in a folder of its own."""
 
-    def make(self, stack: Path, out: Path, tell: Tell) -> list[str]:
-        """Reconstruct; returns the files that others need, relative to `out`. Goes on if killed."""
+    def make(self, brain: str, stack: Path, out: Path, tell: Tell) -> list[str]:
+        """Reconstruct `brain`, which also names its space; goes on if killed.
+
+        Returns the files that others need, relative to `out`.
+        """
         ...
 
     def load(self, stack: Path, out: Path) -> tuple[MeshGraph, SectionStack]:

@@ -152,7 +152,7 @@ class SectionMapping:
 
     def _mesh(self, run: RunFolder, member: Member) -> list[str]:
         stack_folder, out = self._stack(run, member), self._folder(run, member) / "mesh"
-        written = self.maker.make(stack_folder, out, Bars(run, f"{member.name} "))
+        written = self.maker.make(member.name, stack_folder, out, Bars(run, f"{member.name} "))
         graph, stack = self.maker.load(stack_folder, out)
         assert graph.locations is not None
         drawn: tuple[int, ...] = ()

@@ -59,6 +59,7 @@ def train_ensemble(
     Raises:
         InputError: training diverged.
     """
+    trainer = trainer.for_classes(len(areas))
     task_path = run / f"{place}tables/task.safetensors"
     checkpoints = run / f"{place}checkpoints"
     task.save(task_path)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -34,7 +34,7 @@ class TrainerConfig(BaseConfig):
 
     Args:
         folds: members per seed; each validates on its own contiguous blocks of the training part.
-        epochs: full-batch steps at most.
+        epochs: full-batch steps at most; 0 chooses: 150, or 250 where there are more than 50 areas to tell apart.
         patience: validations without a better macro-F1 before a member stops.
         validate_every: epochs between validations (and checkpoints).
         learning_rate, weight_decay: of AdamW, with warm-up and cosine.
@@ -45,7 +45,7 @@ class TrainerConfig(BaseConfig):
     """
 
     folds: int = 5
-    epochs: int = 150
+    epochs: int = 0
     patience: int = 6
     validate_every: int = 10
     learning_rate: float = 8e-3
@@ -59,8 +59,10 @@ class TrainerConfig(BaseConfig):
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.folds < 2 or self.epochs < 1 or self.validate_every < 1 or self.patience < 1:
-            raise InputError("trainer.folds must be at least 2; epochs, validate_every and patience at least 1")
+        if self.folds < 2 or self.epochs < 0 or self.validate_every < 1 or self.patience < 1:
+            raise InputError(
+                "trainer.folds must be at least 2, validate_every and patience at least 1, epochs not negative"
+            )
         if (
             not 0 <= self.ema < 1
             or self.learning_rate <= 0
@@ -71,6 +73,10 @@ class TrainerConfig(BaseConfig):
             raise InputError("trainer: ema must lie in [0, 1), learning_rate be positive, the rest not negative")
         if self.device not in ("auto", "cpu", "cuda"):
             raise InputError(f"trainer.device={self.device!r} is not one of auto, cpu, cuda")
+
+    def for_classes(self, n_classes: int) -> "TrainerConfig":
+        """The same with a number of epochs."""
+        return self if self.epochs else replace(self, epochs=150 if n_classes <= 50 else 250)
 
     def resolved_device(self) -> str:
         if self.device == "cuda" and not torch.cuda.is_available():

@@ -1,0 +1,30 @@
+"""From sections to areas, whole: virtual brains, their meshes, contrastive features, a graph network, a report."""
+
+from features.section_features import ContrastiveFeatures, ProfileFeatures
+from meshgnn.data.inputs import NodeInputs
+from meshgnn.experiment.section_mapping import SectionMapping
+from meshgnn.source.cohort import StackFolders
+from meshgnn.train.fit import TrainerConfig
+from reconstruct.maker import MeshFromSections
+from reconstruct.steps.midsurface import ExtractMidsurface
+
+
+def virtual_brain() -> SectionMapping.Config:
+    """Sections of virtual brains -> meshes -> contrastive features -> areas, judged on a brain never seen."""
+    return SectionMapping.Config(
+        mesh=MeshFromSections.Config(pictures=False, midsurface=ExtractMidsurface.Config(edge_mm=2.8)),
+        encoder=ContrastiveFeatures.Config(),
+        other=ProfileFeatures.Config(),
+        inputs=NodeInputs.Config(rounds=(2, 5, 15), rim=False, check=False),
+        trainer=TrainerConfig(folds=3, epochs=60),
+    )
+
+
+def sections() -> SectionMapping.Config:
+    """The same on your own stacks (--set cohort.train=DIR,DIR --set cohort.unseen=DIR)."""
+    return SectionMapping.Config(
+        cohort=StackFolders.Config(),
+        mesh=MeshFromSections.Config(),
+        encoder=ContrastiveFeatures.Config(),
+        inputs=NodeInputs.Config(rim=False, check=False),
+    )

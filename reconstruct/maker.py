@@ -1,0 +1,52 @@
+"""The reconstruction as the maker of meshes that an experiment on several brains asks for."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meshgnn.graph import Areas, MeshGraph
+from meshgnn.source.sections import SectionStack
+from meshgnn.store import read_json
+from reconstruct.aligned import FILE, read_aligned
+from reconstruct.graph import REPORT, read_graph
+from reconstruct.judge import true_labels
+from reconstruct.pipeline import Reconstruct
+from reconstruct.sources import SectionFolder
+
+
+class MeshFromSections:
+    """A `meshgnn.encoder.MeshMaker`: every brain has a reconstruction folder of its own."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Reconstruct.Config):
+        """`Reconstruct.Config`; its source and brain are filled in for every brain."""
+
+        def build(self) -> "MeshFromSections":  # type: ignore[override]
+            return MeshFromSections(self)
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def make(self, brain: str, stack: Path, out: Path, tell: Callable[[str, int, int], None]) -> list[str]:
+        """Raises InputError when the sections hold no brain in order."""
+        source = SectionFolder.Config(path=stack, space=brain)
+        Reconstruct(replace(self.config, source=source, brain=brain)).run(out, tell)
+        steps = sorted(path for path in (out / "steps").rglob("*") if path.is_file())
+        kept = [path for path in steps if path.parent.name.startswith(("midsurface", "locate"))]
+        return [REPORT, FILE, *(str(path.relative_to(out)) for path in kept)]
+
+    def load(self, stack: Path, out: Path) -> tuple[MeshGraph, SectionStack]:
+        return read_graph(out), read_aligned(out, stack)
+
+    def truth(self, stack: Path, out: Path) -> tuple[NDArray[np.int32], Areas] | None:
+        if not self.config.judge or not (stack / "truth" / "brain.json").is_file():
+            return None
+        found = true_labels(read_graph(out), stack)
+        return found.labels, found.areas
+
+    def measures(self, out: Path) -> Mapping[str, Any]:
+        return dict(read_json(out / REPORT)["reconstruction"])
