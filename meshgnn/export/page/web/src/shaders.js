@@ -51,14 +51,14 @@ void main() {
   vec3 perPixel = fwidth(gap);
   float planeWidth = fwidth(depth), markWidth = fwidth(trait.y);
   vec3 base = noneColour;
-  float class = nearest(fills);
+  float kind = nearest(fills);
   if (byValue) {
     if (value.y > 0.5) {
       float at = clamp((value.x / value.y - range.x) / (range.y - range.x), 0.0, 1.0);
       base = texture(colours, vec2((at * (steps - 1.0) + 0.5) / steps, 0.5)).rgb;
     }
-  } else if (class < none) {
-    base = texelFetch(colours, ivec2(int(class + 0.5), 0), 0).rgb;
+  } else if (kind < none) {
+    base = texelFetch(colours, ivec2(int(kind + 0.5), 0), 0).rgb;
   }
   float own = nearest(edges);
   if (hovered >= 0.0 && abs(own - hovered) > 0.5) base = mix(base, vec3(0.93), 0.35);

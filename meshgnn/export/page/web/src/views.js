@@ -19,20 +19,16 @@ export class Views {
     this.spread = 0;
     this.turn = 0;
     this.name = "overview";
+    const p = brain.data.surfaces.midthickness;
+    let [low, high] = [Infinity, -Infinity];
+    for (let k = 1; k < p.length; k += 3) [low, high] = [Math.min(low, p[k]), Math.max(high, p[k])];
+    this.length = high - low;
   }
 
   // Room that the turned hemispheres need beside each other, in mm.
   #gap(turn, spread) {
     const side = Math.abs(Math.sin((turn * Math.PI) / 180));
-    return side * this.#length() * 0.6 + spread * 70;
-  }
-
-  #length() {
-    const p = this.brain.data.surfaces.midthickness;
-    let [low, high] = [Infinity, -Infinity];
-    for (let k = 1; k < p.length; k += 3) [low, high] = [Math.min(low, p[k]), Math.max(high, p[k])];
-    this.#length = () => high - low;
-    return high - low;
+    return side * this.length * 0.6 + spread * 70;
   }
 
   // Middle and distance so that every node is inside the picture.
