@@ -14,9 +14,9 @@ def inflate(mesh: SurfaceMesh, *, smoothness_mm: float = 21.0, step: float = 0.8
     """Inflated coordinates [V, 3] in mm of the same nodes, with the centre and the total area of `mesh`.
 
     Every round moves a node a share `step` towards the mean of its neighbours (weighted by their areas, so that
-    uneven triangulations smooth evenly), then scales the whole about its centre to the area it had: the spring force
-    and the area constraint of Fischl, Sereno & Dale 1999 (NeuroImage 9:195) without their metric term. The number of
-    rounds follows from the edge length, so that a finer mesh of one brain looks the same.
+    uneven triangulations smooth evenly); the whole is then scaled about its centre to the area it had, which comes to
+    the same as scaling after every round. These are the spring force and the area constraint of Fischl, Sereno & Dale
+    1999 (NeuroImage 9:195) without their metric term. The number of rounds follows from the edge length, so that a finer mesh of one brain looks the same.
 
     Args:
         mesh: a hemisphere; components are smoothed apart, nodes without a neighbour stay.
@@ -41,7 +41,6 @@ def inflate(mesh: SurfaceMesh, *, smoothness_mm: float = 21.0, step: float = 0.8
     current = points - centre
     for _ in range(rounds):
         current = current + moves * (weights @ current - current)
-        current -= current.mean(0)
-        smoothed = float(face_areas(mesh.with_vertices(current)).sum())
-        current *= np.sqrt(area / max(smoothed, 1e-12))
-    return (current + centre).astype(np.float32)
+    current -= current.mean(0)
+    smoothed = float(face_areas(mesh.with_vertices(current)).sum())
+    return (current * np.sqrt(area / max(smoothed, 1e-12)) + centre).astype(np.float32)

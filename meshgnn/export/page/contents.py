@@ -12,8 +12,9 @@ from meshgnn.export.page.pictures import places_of, plane_maps
 from meshgnn.export.page.worklist import annotated_distance, worklist
 from meshgnn.graph import FeatureTable, MeshGraph
 from meshgnn.mesh.inflate import inflate
-from meshgnn.mesh.metric import mean_curvature, vertex_areas
+from meshgnn.mesh.metric import mean_curvature, vertex_areas, volume_mm3
 from meshgnn.mesh.operators import one_ring_average
+from meshgnn.mesh.topology import edges_not_in_two_faces
 from meshgnn.source.sections import AXES, SectionStack
 
 TOP = 3
@@ -26,8 +27,12 @@ def add_geometry(pack: Packer, graph: MeshGraph) -> dict[str, Any]:
     hemispheres = []
     for mesh, place in zip(graph.meshes, graph.slices().values()):
         small = mesh.n_vertices <= 65535
-        pack.add(f"faces.{mesh.hemisphere}", mesh.faces.astype(np.uint16 if small else np.uint32))
-        hemispheres.append({"name": mesh.hemisphere, "start": place.start, "count": mesh.n_vertices})
+        closed = edges_not_in_two_faces(mesh) == 0
+        outward = volume_mm3(mesh) > 0 or not closed
+        faces = mesh.faces if outward else mesh.faces[:, ::-1]
+        pack.add(f"faces.{mesh.hemisphere}", faces.astype(np.uint16 if small else np.uint32))
+        about = {"name": mesh.hemisphere, "start": place.start, "count": mesh.n_vertices, "closed": closed}
+        hemispheres.append(about)
     shapes = {"pial": graph.surfaces.get("pial"), "midthickness": graph.vertices_mm}
     shapes |= {"white": graph.surfaces.get("white"), "inflated": graph.surfaces.get("inflated")}
     if shapes["inflated"] is None:
@@ -129,7 +134,7 @@ def add_sections(
 ) -> dict[str, Any]:
     """Where nodes lie on the sections, and the sections themselves; returns `stack` of the meta data."""
     graph, places = area_map.graph, area_map.graph.locations
-    frame, coefficients = plane_maps(graph, stack)
+    frame, coefficients, held = plane_maps(graph, stack)
     column, row, along = AXES[stack.plane]
     pack.add("plane_maps", coefficients)
     if places is not None:
@@ -143,8 +148,9 @@ def add_sections(
         pack.add("node.nearest", places_of(stack, annotated_distance(area_map, stack, annotated)[0]))
     marked = set(annotated)
     sections = [
-        {"index": s.index, "mm": round(s.position_mm, 4), "usable": s.usable, "annotated": s.index in marked, **picture}
-        for s, picture in zip(stack, pictures)
+        {"index": s.index, "mm": round(s.position_mm, 4), "usable": s.usable, "annotated": s.index in marked,
+         "placed": placed, **picture}
+        for s, placed, picture in zip(stack, held, pictures)
     ]
     axes = {"column": column.tolist(), "row": row.tolist(), "along": along.tolist()}
     spacing = stack.spacing_mm if len(stack) > 1 else 1.0

@@ -78,6 +78,14 @@ def page_html(
     if stack is not None:
         for index in annotated:
             stack.at(index)
+        if graph.locations is not None:
+            named = set(graph.locations.section[graph.locations.observed].tolist())
+            lacking = sorted(named - {section.index for section in stack})
+            if lacking:
+                raise InputError(
+                    f"{graph.brain}: nodes lie on section {lacking[0]}, which the stack "
+                    f"{stack.folder or stack.space} does not hold; hand in the stack it was reconstructed from"
+                )
     pack = Packer()
     title = title or graph.brain
     meta: dict[str, Any] = {"title": title, "brain": graph.brain, "space": graph.space}

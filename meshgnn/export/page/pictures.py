@@ -2,7 +2,9 @@
 
 import base64
 import io
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -43,7 +45,10 @@ def encoded(picture: NDArray[np.uint8], scale: float, quality: int) -> bytes:
         size = (max(round(picture.shape[1] * scale), 1), max(round(picture.shape[0] * scale), 1))
         image = image.resize(size, Image.Resampling.LANCZOS)
     out = io.BytesIO()
-    image.save(out, "WEBP" if features.check("webp") else "JPEG", quality=quality)
+    if features.check("webp"):
+        image.save(out, "WEBP", quality=quality, method=3)
+    else:
+        image.save(out, "JPEG", quality=quality)
     return out.getvalue()
 
 
@@ -65,13 +70,18 @@ def embed(stack: SectionStack, room_bytes: float) -> tuple[list[dict[str, Any]],
             continue
         kind = "webp" if features.check("webp") else "jpeg"
         about, addresses = [], []
-        for section in stack:
+
+        def make(section: Section, scale: float = scale, quality: int = quality) -> tuple[tuple[int, int], bytes]:
             picture = reduced(section)
-            data = encoded(picture, scale, quality)
-            wide = max(round(picture.shape[1] * scale), 1) if scale < 1 else picture.shape[1]
-            tall = max(round(picture.shape[0] * scale), 1) if scale < 1 else picture.shape[0]
+            return picture.shape, encoded(picture, scale, quality)
+
+        with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+            made = list(pool.map(make, stack))
+        for section, (shape, data) in zip(stack, made):
+            wide = max(round(shape[1] * scale), 1) if scale < 1 else shape[1]
+            tall = max(round(shape[0] * scale), 1) if scale < 1 else shape[0]
             block = max(1, -(-max(section.shape) // WIDEST_PX))
-            shrink = wide / (picture.shape[1] * block)
+            shrink = wide / (shape[1] * block)
             about.append({"width": wide, "height": tall, "shrink": shrink, "pixelMm": section.pixel_um / 1000})
             addresses.append(f"data:image/{kind};base64,{base64.b64encode(data).decode()}")
         if sum(map(len, addresses)) <= room_bytes or number + 1 == len(steps):
@@ -87,15 +97,15 @@ def terms(plane_mm: NDArray[np.floating], degree: int) -> NDArray[np.float64]:
     return np.stack(columns[: (degree + 1) * (degree + 2) // 2], axis=1)
 
 
-def plane_maps(graph: MeshGraph, stack: SectionStack) -> tuple[dict[str, Any], NDArray[np.float32]]:
+def plane_maps(graph: MeshGraph, stack: SectionStack) -> tuple[dict[str, Any], NDArray[np.float32], list[bool]]:
     """How in-plane mm become pixels on every section: what alignment did, seen from the nodes it placed.
 
     Polynomials (up to cubic, by the number of nodes) fitted per section to the nodes' (row_px, column_px); a section
     with few nodes keeps its nominal place.
 
     Returns:
-        Centre [2] and scale (mm) of the in-plane coordinates, and coefficients [N, 2, 10] float32 giving
-        (column_px, row_px) of the full-resolution image.
+        Centre [2], scale and half extent [2] (mm) of the in-plane coordinates; coefficients [N, 2, 10] float32 giving
+        (column_px, row_px) of the full-resolution image; and per section whether nodes placed it.
     """
     column, row, _ = AXES[stack.plane]
     points = graph.vertices_mm.astype(np.float64)
@@ -104,10 +114,11 @@ def plane_maps(graph: MeshGraph, stack: SectionStack) -> tuple[dict[str, Any], N
     scale = float(np.abs(plane - centre).max()) or 1.0
     unit = (plane - centre) / scale
     found = np.zeros((len(stack), 2, 10), np.float32)
-    places = graph.locations
+    places, held = graph.locations, []
     for k, section in enumerate(stack):
         here = np.zeros(0, int) if places is None else np.flatnonzero(places.observed & (places.section == section.index))
-        if places is None or len(here) < 8:
+        held.append(len(here) >= 8)
+        if places is None or not held[-1]:
             ends = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
             mm = (ends * scale + centre) @ np.stack([column, row]) + section.normal * section.position_mm
             rows, columns, _ = section.mm_to_pixel(mm)
@@ -118,7 +129,8 @@ def plane_maps(graph: MeshGraph, stack: SectionStack) -> tuple[dict[str, Any], N
         pixels = np.stack([places.column_px[here], places.row_px[here]], axis=1)
         solution = np.linalg.lstsq(terms(unit[here], degree), pixels, rcond=1e-6)[0]
         found[k, :, : len(solution)] = solution.T
-    return {"centre": centre.tolist(), "scale": scale}, found
+    half = (np.abs(plane - centre).max(0)).tolist()
+    return {"centre": centre.tolist(), "scale": scale, "half": half}, found, held
 
 
 def places_of(stack: SectionStack, numbers: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int16]:

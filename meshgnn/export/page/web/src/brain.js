@@ -1,7 +1,7 @@
 // The brain in three dimensions: one draw call per hemisphere, and a new picture only when something changed.
 
 import {
-  BufferAttribute, BufferGeometry, DataTexture, DoubleSide, EdgesGeometry, GLSL3, LineBasicMaterial, LineSegments,
+  BufferAttribute, BufferGeometry, DataTexture, DoubleSide, EdgesGeometry, FrontSide, GLSL3, LineBasicMaterial, LineSegments,
   Group, Mesh, MeshBasicMaterial, NearestFilter, PerspectiveCamera, PlaneGeometry, RawShaderMaterial, Raycaster,
   RGBAFormat, Scene, SphereGeometry, Vector2, Vector3, WebGLRenderer,
 } from "three";
@@ -14,13 +14,25 @@ import { FRAGMENT, VERTEX } from "./shaders.js";
 const NO_CLASS = 65535;
 const FOLD_SHADE = { pial: 0.12, midthickness: 0.16, white: 0.16, inflated: 0.3 };
 
+// Without a graphics card every sample counts.
+function drawnBySoftware() {
+  const gl = document.createElement("canvas").getContext("webgl2");
+  const about = gl?.getExtension("WEBGL_debug_renderer_info");
+  const name = about ? gl.getParameter(about.UNMASKED_RENDERER_WEBGL) : "";
+  gl?.getExtension("WEBGL_lose_context")?.loseContext();
+  return /swiftshader|llvmpipe|software/i.test(name);
+}
+
 export class Brain {
   constructor(canvas, data, surface) {
     this.data = data;
     this.canvas = canvas;
-    this.renderer = new WebGLRenderer({ canvas, antialias: true, alpha: true, powerPreference: "high-performance" });
+    const smooth = !drawnBySoftware();
+    this.renderer = new WebGLRenderer({ canvas, antialias: smooth, alpha: true, powerPreference: "high-performance" });
     this.renderer.setClearColor(0, 0);
     this.ratio = Math.min(window.devicePixelRatio || 1, 2);
+    this.coarse = this.ratio;
+    this.finest = smooth ? this.ratio : 2; // oversampled where edges are not smoothed
     this.scene = new Scene();
     this.camera = new PerspectiveCamera(20, 1, 10, 4000);
     this.camera.up.set(0, 0, 1);
@@ -52,12 +64,10 @@ export class Brain {
       morph: { value: 0 }, colours: { value: null }, steps: { value: STEPS }, none: { value: NO_CLASS - 1 },
       noneColour: { value: new Vector3(...NONE).divideScalar(255) }, byValue: { value: false },
       range: { value: new Vector2(0, 1) }, plane: { value: 0 }, halfGap: { value: 0 }, planeOn: { value: 0 },
-      marked: { value: 0 }, hovered: { value: -1 }, borderWidth: { value: 1 },
+      marked: { value: 0 }, hovered: { value: -1 }, borderWidth: { value: 1 }, fine: { value: 1 },
       foldShade: { value: FOLD_SHADE[this.current] ?? 0.2 },
     };
-    const material = new RawShaderMaterial({
-      vertexShader: VERTEX, fragmentShader: FRAGMENT, uniforms: this.uniforms, glslVersion: GLSL3, side: DoubleSide,
-    });
+    const shader = { vertexShader: VERTEX, fragmentShader: FRAGMENT, uniforms: this.uniforms, glslVersion: GLSL3 };
     this.parts = data.hemispheres.map((hemi) => {
       const corners = hemi.faces.length;
       const geometry = new BufferGeometry();
@@ -70,7 +80,7 @@ export class Brain {
       add("along", Float32Array, 1);
       add("traits", Uint8Array, 4, true);
       geometry.setDrawRange(0, corners);
-      const mesh = new Mesh(geometry, material);
+      const mesh = new Mesh(geometry, new RawShaderMaterial({ ...shader, side: hemi.closed ? FrontSide : DoubleSide }));
       mesh.frustumCulled = false;
       const group = new Group();
       group.add(mesh);
@@ -152,7 +162,7 @@ export class Brain {
 
   borders(classes) {
     this.#classes("edge", classes);
-    this.uniforms.borderWidth.value = classes ? 1 : 0;
+    this.uniforms.borderWidth.value = classes ? 0.8 : 0;
     this.request();
   }
 
@@ -178,8 +188,8 @@ export class Brain {
     this.request();
   }
 
-  #sheet({ column, row, along, centre, scale }) {
-    const plane = new PlaneGeometry(2.1 * scale, 2.1 * scale);
+  #sheet({ column, row, along, centre, half }) {
+    const plane = new PlaneGeometry(2.12 * half[0], 2.12 * half[1]);
     this.sheet = new Group();
     const glass = { color: 0x8a1538, transparent: true, depthWrite: false, side: DoubleSide };
     this.sheet.add(new Mesh(plane, new MeshBasicMaterial({ ...glass, opacity: 0.05 })));
@@ -254,7 +264,7 @@ export class Brain {
   resize() {
     const { clientWidth: width, clientHeight: height } = this.canvas.parentElement;
     if (!width || !height) return;
-    this.renderer.setPixelRatio(this.ratio);
+    this.#setRatio(this.finest);
     this.renderer.setSize(width, height, false);
     this.camera.aspect = width / height;
     this.camera.updateProjectionMatrix();
@@ -265,10 +275,11 @@ export class Brain {
     if (!this.waiting) this.waiting = requestAnimationFrame((time) => this.#frame(time));
   }
 
-  // Call `step(share)` with share 0 to 1 over some time, then `done`.
-  animate(seconds, step, done) {
+  // Call `step(share)` with share 0 to 1 over some time, then `done`. A new task ends the running one of its kind.
+  animate(kind, seconds, step, done) {
     const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
-    this.tasks.push({ from: performance.now(), span: calm ? 1 : seconds * 1000, step, done });
+    this.tasks = this.tasks.filter((task) => task.kind !== kind);
+    this.tasks.push({ kind, from: performance.now(), span: calm ? 1 : seconds * 1000, step, done });
     this.request();
   }
 
@@ -279,39 +290,49 @@ export class Brain {
       const share = Math.min((begun - task.from) / task.span, 1);
       task.step(share * share * (3 - 2 * share));
       if (share === 1) {
-        this.tasks.splice(this.tasks.indexOf(task), 1);
+        this.tasks = this.tasks.filter((other) => other !== task);
         task.done?.();
       }
     }
-    const moving = this.controls.update();
-    this.#sharpness(time, moving || this.tasks.length > 0);
+    this.controls.update();
+    this.#sharpness(time);
+    this.uniforms.fine.value = this.renderer.getPixelRatio();
     this.renderer.render(this.scene, this.camera);
     this.onframe?.();
     if (this.tasks.length) this.request();
   }
 
-  // On slow machines the picture is coarser while it moves, and sharp again as soon as it rests.
-  #sharpness(time, moving) {
+  // On slow machines the picture is coarser while it changes, and sharp again as soon as it rests.
+  #sharpness(time) {
     const gap = time - (this.last ?? time);
     this.last = time;
     clearTimeout(this.settle);
-    if (moving && gap > 0 && gap < 400) {
+    if (this.resting) {
+      this.resting = false;
+      return;
+    }
+    if (gap > 0 && gap < 400) {
       this.frames.push(gap);
       if (this.frames.length > 6) this.frames.shift();
       const mean = this.frames.reduce((a, b) => a + b, 0) / this.frames.length;
-      const now = this.renderer.getPixelRatio();
-      if (this.frames.length === 6 && mean > 34 && now > 0.55 * this.ratio) {
-        this.renderer.setPixelRatio(Math.max(0.5 * this.ratio, now * 0.75));
+      if (this.frames.length === 6 && mean > 34 && this.coarse > 0.5 * this.ratio) {
+        this.coarse = Math.max(0.5 * this.ratio, this.coarse * 0.75);
         this.frames.length = 0;
       }
     }
+    this.#setRatio(this.coarse);
     this.settle = setTimeout(() => {
       this.frames.length = 0;
-      if (this.renderer.getPixelRatio() !== this.ratio) {
-        this.renderer.setPixelRatio(this.ratio);
-        this.request();
-      }
+      this.coarse = this.ratio;
+      if (this.renderer.getPixelRatio() === this.finest) return;
+      this.#setRatio(this.finest);
+      this.resting = true;
+      this.request();
     }, 160);
+  }
+
+  #setRatio(ratio) {
+    if (this.renderer.getPixelRatio() !== ratio) this.renderer.setPixelRatio(ratio);
   }
 
   morphTo(name) {
@@ -323,6 +344,7 @@ export class Brain {
     this.#showSheet();
     this.pin.visible = false;
     this.animate(
+      "morph",
       0.8,
       (share) => {
         this.uniforms.morph.value = share;

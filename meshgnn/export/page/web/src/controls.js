@@ -15,14 +15,14 @@ export function controls(data, store, modes) {
   );
   const edges = [["predicted", "Predicted borders"], ["label", "Annotated borders"], ["none", "No borders"]];
   const shown = edges.filter(([id]) => id === "none" || (data.areas.length && (id !== "label" || data.meta.truth)));
-  const borders = h("select", { id: "borders", onchange: (event) => store.set({ borders: event.target.value }) },
+  const borders = h("select", { id: "borders", "aria-label": "Borders", onchange: (event) => store.set({ borders: event.target.value }) },
     shown.map(([id, title]) => h("option", { value: id }, title)),
   );
   const surface = choice("Surface", data.meta.surfaces.map((name) => [name, SURFACES[name] ?? name]), store.state.surface, (value) => store.set({ surface: value }));
   byId("toolbar").append(
     h("label", {}, h("span", {}, "Colour"), menu),
-    data.areas.length ? h("label", {}, h("span", {}, "Borders"), borders) : "",
-    h("div", { class: "labelled" }, h("span", {}, "Surface"), surface.element),
+    data.areas.length ? borders : "",
+    surface.element,
   );
   menu.value = store.state.mode;
   borders.value = store.state.borders;
@@ -62,7 +62,7 @@ export function legend(data, store) {
     } else if (paint.palette === "error") {
       box.replaceChildren(h("strong", {}, "Errors"), h("span", { class: "keys" }, [...palette(data, paint), { name: "no label", colour: [214, 217, 222] }].map(({ name, colour }) => h("span", {}, h("i", { class: "swatch", style: { background: rgb(colour) } }), name))));
     } else {
-      box.replaceChildren(h("strong", {}, paint.title), h("span", { class: "ends" }, `${data.areas.length} areas, listed under “Areas”`));
+      box.replaceChildren(h("strong", {}, paint.title), h("span", { class: "ends" }, `Point at the brain for names; all ${data.areas.length} under “Areas”`));
     }
   };
   store.listen(["paint"], show);

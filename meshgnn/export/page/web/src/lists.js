@@ -38,7 +38,7 @@ export function worklist(data, store) {
       {},
       h(
         "button",
-        { type: "button", "data-region": k, onclick: () => store.set({ region: k, node: region.centre, fly: true, section: region.section ?? store.state.section }) },
+        { type: "button", "data-region": k, onclick: () => store.set({ surface: "inflated", region: k, node: region.centre, fly: true, section: region.section ?? store.state.section }) },
         h("span", { class: "rank" }, k + 1),
         h("span", { class: "what" },
           h("strong", {}, names.map((area) => h("span", { class: "area" }, h("i", { class: "swatch", style: { background: rgb(area.colour) } }), area.name)), h("small", {}, region.hemisphere === "L" ? "left" : "right")),

@@ -31,11 +31,17 @@ function heading(data) {
   byId("facts").textContent = facts.join(" · ");
 }
 
+function hasWebGL() {
+  const gl = document.createElement("canvas").getContext("webgl2");
+  gl?.getExtension("WEBGL_lose_context")?.loseContext();
+  return Boolean(gl);
+}
+
 function startBrain(data, store) {
   const canvas = byId("brain");
   let brain;
   try {
-    if (!document.createElement("canvas").getContext("webgl2")) throw new Error("no WebGL 2");
+    if (!window.WebGL2RenderingContext || !hasWebGL()) throw new Error("no WebGL 2");
     brain = new Brain(canvas, data, store.state.surface);
   } catch {
     canvas.hidden = true;
@@ -95,6 +101,12 @@ function pointer(canvas, brain, store) {
   });
 }
 
+// The one to begin with: in the middle of those that hold nodes.
+function middleSection(sections) {
+  const held = sections.map((section, k) => (section.placed ? k : -1)).filter((k) => k >= 0);
+  return held.length ? held[held.length >> 1] : sections.length >> 1;
+}
+
 async function start() {
   const data = await readData();
   const all = modes(data);
@@ -133,7 +145,7 @@ async function start() {
   tabs(names, store);
   store.listen(["node"], ({ node, fly }) => node >= 0 && !fly && store.set({ tab: "node" }));
   keyboard(byId("brain"), views, store, steps);
-  if (data.meta.stack) store.set({ section: Math.floor(data.meta.stack.sections.length / 2) });
+  if (data.meta.stack) store.set({ section: middleSection(data.meta.stack.sections) });
   Object.assign(document.body.dataset, { mode: first.id, surface, ready: "yes" });
   // For tests and for anyone at the console.
   window.page = { data, store, brain, views };

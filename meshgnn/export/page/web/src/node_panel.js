@@ -6,7 +6,8 @@ import { drawPatch } from "./patch.js";
 import { profileChart } from "./profile.js";
 
 const SIDE = { L: "left hemisphere", R: "right hemisphere" };
-const SIZE = 176;
+// Side of the two pictures in CSS pixels.
+const size = () => (window.innerWidth < 1200 ? 128 : 160);
 
 export function areaName(data, k) {
   return k < 0 ? "none" : data.areas[k].name;
@@ -50,21 +51,23 @@ export class NodePanel {
     const { data } = this;
     const place = data.section ? data.section[node] : -1;
     const parts = [];
+    const side = size();
+    const wide = { style: { width: `${side}px` } };
     if (place >= 0 && Number.isFinite(data.row[node])) {
       const canvas = h("canvas", { class: "patch", role: "img", "aria-label": "section around the node, pial surface up" });
-      Object.assign(canvas.style, { width: `${SIZE}px`, height: `${SIZE}px` });
+      Object.assign(canvas.style, { width: `${side}px`, height: `${side}px` });
       const section = data.meta.stack.sections[place];
       picture(place).then((image) => {
-        drawPatch(canvas, { image, section, column: data.column[node], row: data.row[node], angle: data.angle[node], size: SIZE });
+        drawPatch(canvas, { image, section, column: data.column[node], row: data.row[node], angle: data.angle[node], size: side });
         document.body.dataset.patch = node;
       });
-      parts.push(h("figure", {}, canvas, h("figcaption", {}, `Section ${section.index}, pial surface up`)));
+      parts.push(h("figure", wide, canvas, h("figcaption", {}, `Section ${section.index}, pial surface up`)));
     }
     if (data.profiles && area >= 0) {
       const name = areaName(data, area);
-      const chart = profileChart(data, node, area, name, [SIZE, SIZE]);
+      const chart = profileChart(data, node, area, name, [side, side]);
       const key = h("figcaption", {}, h("i", { class: "line own" }), "here", h("i", { class: "line mean" }), `mean of ${name}`);
-      if (chart) parts.push(h("figure", {}, chart, key));
+      if (chart) parts.push(h("figure", wide, chart, key));
     }
     return parts.length ? h("div", { class: "figures" }, parts) : null;
   }
@@ -104,7 +107,8 @@ export class NodePanel {
     if (away) add("To its section", away);
     if (data.nearest) {
       const section = data.meta.stack.sections[data.nearest[node]];
-      add("Nearest annotated", `section ${section.index}, ${value("nearest", 1, " mm")}`);
+      add("Nearest annotated", `section ${section.index}`);
+      add("Distance to it", value("nearest", 1, " mm"));
     }
     const { paint } = this.store.state;
     if (paint.scalar && paint.group.startsWith("Features")) {

@@ -29,7 +29,7 @@ export function profileChart(data, node, area, name, [width, height]) {
   const all = [...(known ? own : []), ...(group ? group.mean.flatMap((m, d) => [m - group.sd[d], m + group.sd[d]]) : [])];
   if (!all.length) return null;
   const [low, high] = [Math.min(...all), Math.max(...all)];
-  const [left, top, right, bottom] = [30, 8, width - 8, height - 24];
+  const [left, top, right, bottom] = [34, 6, width - 6, height - 22];
   const x = (value) => left + ((value - low) / (high - low || 1)) * (right - left);
   const y = (d) => top + ((d + 0.5) / depths) * (bottom - top);
   const path = (values) => values.map((value, d) => `${d ? "L" : "M"}${x(value).toFixed(1)} ${y(d).toFixed(1)}`).join("");
@@ -46,9 +46,9 @@ export function profileChart(data, node, area, name, [width, height]) {
     parts.push(svg("path", { d: path(group.mean), class: "mean" }));
   }
   if (known) parts.push(svg("path", { d: path([...own]), class: "own" }));
-  text(number(low, 0), left, height - 12);
-  text(number(high, 0), right, height - 12, { "text-anchor": "end" });
-  text(data.meta.profiles.unit || "intensity", (left + right) / 2, height - 12, { "text-anchor": "middle" });
+  text(number(low, 0), left, height - 10);
+  text(number(high, 0), right, height - 10, { "text-anchor": "end" });
+  text(data.meta.profiles.unit || "intensity", (left + right) / 2, height - 10, { "text-anchor": "middle" });
   const label = known ? `depth profile of the node beside the mean of ${name}` : `mean depth profile of ${name}`;
   return svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label }, parts);
 }

@@ -1,12 +1,19 @@
 // One section at a time, with the areas drawn where the surface is cut by it.
 
-import { byId, choice, h, number, sharp } from "./dom.js";
+import { byId, choice, h, number, rgb, sharp } from "./dom.js";
 import { picture } from "./data.js";
 import { cutLines } from "./geometry.js";
 import { colourOf, palette } from "./paint.js";
 import { Plane } from "./plane.js";
 
 const INK = "#b3123f";
+
+// The colour of a picture's corner, so that what lies beyond the picture looks like glass too.
+function backdrop(image) {
+  const context = document.createElement("canvas").getContext("2d");
+  context.drawImage(image, 0, 0, 8, 8, 0, 0, 1, 1);
+  return rgb(context.getImageData(0, 0, 1, 1).data);
+}
 
 export class SectionView {
   constructor(data, store) {
@@ -52,7 +59,7 @@ export class SectionView {
     const section = this.sections[place];
     this.slider.value = place;
     const axis = { coronal: "y", sagittal: "x", horizontal: "z" }[this.data.meta.stack.plane];
-    const notes = [section.annotated && "annotated", !section.usable && "not usable"].filter(Boolean);
+    const notes = [section.annotated && "annotated", !section.usable ? "not usable" : !section.placed && "no nodes"].filter(Boolean);
     const where = `${axis} = ${number(section.mm, 1)} mm`;
     byId("section-title").replaceChildren(
       h("strong", {}, `Section ${section.index}`),
@@ -65,6 +72,7 @@ export class SectionView {
     const image = await picture(place);
     if (this.store.state.section !== place) return;
     this.image = image;
+    this.canvas.style.background = backdrop(image);
     this.imagePlace = place;
     this.draw();
     document.body.dataset.picture = section.index;
@@ -102,7 +110,7 @@ export class SectionView {
       const size = w.scale / section.shrink;
       context.drawImage(this.image, w.x, w.y, section.width * size, section.height * size);
     }
-    if (this.overlay !== "none") this.#overlay(context, w, section);
+    if (this.overlay !== "none" && section.placed) this.#overlay(context, w, section);
     this.#selected(context, w, section);
     this.#bar(context, w, section);
   }
@@ -145,7 +153,9 @@ export class SectionView {
       for (let k = 1; k <= line.length; k++) {
         const [before, now] = [classes[line[k - 1].node], k < line.length ? classes[line[k].node] : -2];
         if (before === now) continue;
-        if (before >= 0 && k - from >= 5) labels.push({ point: line[(from + k) >> 1], next: line[Math.min(((from + k) >> 1) + 1, k - 1)], name: names[before].name, size: k - from });
+        const [start, end] = [at(line[from]), at(line[k - 1])];
+        const size = Math.hypot(end[0] - start[0], end[1] - start[1]) + k - from;
+        if (before >= 0 && k - from > 2 && size > 22) labels.push({ point: line[(from + k) >> 1], name: names[before].name, size });
         from = k;
         if (now === -2) continue;
         const [a, b] = [at(line[k - 1]), at(line[k])];
@@ -175,8 +185,10 @@ export class SectionView {
       const out = this.#outward(point.node);
       const away = 2.1 * thick + 9;
       const box = { x: x + out[0] * away * 1.15, y: y + out[1] * away, r: 5 + 3.4 * name.length };
-      if (taken.some((b) => Math.abs(b.x - box.x) < b.r + box.r && Math.abs(b.y - box.y) < 13)) continue;
-      taken.push(box);
+      const same = (b) => b.name === name && Math.hypot(b.x - box.x, b.y - box.y) < 60;
+      const over = (b) => Math.abs(b.x - box.x) < b.r + box.r && Math.abs(b.y - box.y) < 13;
+      if (taken.some((b) => over(b) || same(b))) continue;
+      taken.push({ ...box, name });
       context.strokeStyle = "#ffffffe6";
       context.lineWidth = 3.4;
       context.lineJoin = "round";

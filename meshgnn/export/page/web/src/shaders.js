@@ -32,7 +32,7 @@ void main() {
 export const FRAGMENT = `
 precision highp float;
 uniform sampler2D colours;
-uniform float steps, none, plane, halfGap, planeOn, marked, hovered, borderWidth, foldShade;
+uniform float steps, none, plane, halfGap, planeOn, marked, hovered, borderWidth, foldShade, fine;
 uniform vec2 range;
 uniform vec3 noneColour;
 uniform bool byValue;
@@ -42,16 +42,25 @@ in float depth;
 flat in vec3 fills, edges;
 out vec4 pixel;
 
-float nearest(vec3 three) {
-  return corner.x >= corner.y && corner.x >= corner.z ? three.x : corner.y >= corner.z ? three.y : three.z;
+// Class of this pixel among those of the three corners, and the distance in pixels to the next border. Two corners of
+// one class count together, so that borders run straight through a triangle.
+vec2 split(vec3 kinds, vec3 perPixel) {
+  bool xy = abs(kinds.x - kinds.y) < 0.5, yz = abs(kinds.y - kinds.z) < 0.5, zx = abs(kinds.z - kinds.x) < 0.5;
+  if (xy && yz) return vec2(kinds.x, 1e3);
+  if (xy) return vec2(corner.z > 0.5 ? kinds.z : kinds.x, abs(corner.z - 0.5) / perPixel.z);
+  if (yz) return vec2(corner.x > 0.5 ? kinds.x : kinds.y, abs(corner.x - 0.5) / perPixel.x);
+  if (zx) return vec2(corner.y > 0.5 ? kinds.y : kinds.z, abs(corner.y - 0.5) / perPixel.y);
+  float high = max(corner.x, max(corner.y, corner.z)), low = min(corner.x, min(corner.y, corner.z));
+  float kind = corner.x == high ? kinds.x : corner.y == high ? kinds.y : kinds.z;
+  float middle = 1.0 - high - low;
+  return vec2(kind, (high - middle) / (perPixel.x + perPixel.y + perPixel.z) * 1.5);
 }
 
 void main() {
-  vec3 gap = vec3(corner.x - corner.y, corner.y - corner.z, corner.z - corner.x);
-  vec3 perPixel = fwidth(gap);
+  vec3 perPixel = max(fwidth(corner), vec3(1e-6));
   float planeWidth = fwidth(depth), markWidth = fwidth(trait.y);
   vec3 base = noneColour;
-  float kind = nearest(fills);
+  float kind = split(fills, perPixel).x;
   if (byValue) {
     if (value.y > 0.5) {
       float at = clamp((value.x / value.y - range.x) / (range.y - range.x), 0.0, 1.0);
@@ -60,8 +69,8 @@ void main() {
   } else if (kind < none) {
     base = texelFetch(colours, ivec2(int(kind + 0.5), 0), 0).rgb;
   }
-  float own = nearest(edges);
-  if (hovered >= 0.0 && abs(own - hovered) > 0.5) base = mix(base, vec3(0.93), 0.35);
+  vec2 border = split(edges, perPixel);
+  if (hovered >= 0.0 && abs(border.x - hovered) > 0.5) base = mix(base, vec3(0.93), 0.35);
 
   vec3 n = normalize(facing) * (gl_FrontFacing ? 1.0 : -1.0);
   vec3 eye = normalize(toEye);
@@ -76,21 +85,16 @@ void main() {
   if (marked > 0.5) {
     shown = mix(mix(shown, vec3(0.97), 0.55), shown, smoothstep(0.4, 0.6, trait.y));
     float rim = abs(trait.y - 0.5) / max(markWidth, 1e-5);
-    shown = mix(shown, vec3(0.07, 0.09, 0.14), 1.0 - smoothstep(1.0, 2.0, rim));
+    shown = mix(shown, vec3(0.07, 0.09, 0.14), 1.0 - smoothstep(1.0 * fine, 1.0 * fine + 1.0, rim));
   }
   if (borderWidth > 0.0) {
-    vec3 pixels = abs(gap) / max(perPixel, vec3(1e-6));
-    float distance = 1e3;
-    if (abs(edges.x - edges.y) > 0.5 && corner.z <= max(corner.x, corner.y)) distance = pixels.x;
-    if (abs(edges.y - edges.z) > 0.5 && corner.x <= max(corner.y, corner.z)) distance = min(distance, pixels.y);
-    if (abs(edges.z - edges.x) > 0.5 && corner.y <= max(corner.z, corner.x)) distance = min(distance, pixels.z);
-    shown = mix(shown, vec3(0.10, 0.12, 0.17), 0.82 * (1.0 - smoothstep(borderWidth - 0.5, borderWidth + 0.5, distance)));
+    shown = mix(shown, vec3(0.10, 0.12, 0.17), 0.82 * (1.0 - smoothstep(borderWidth * fine - 0.5, borderWidth * fine + 0.5, border.y)));
   }
   if (planeOn > 0.5) {
     float away = abs(depth - plane);
     shown = mix(shown, vec3(1.0), 0.22 * step(away, halfGap));
     float line = away / max(planeWidth, 1e-5);
-    shown = mix(shown, vec3(0.85, 0.12, 0.32), 1.0 - smoothstep(0.9, 1.9, line));
+    shown = mix(shown, vec3(0.85, 0.12, 0.32), 1.0 - smoothstep(0.9 * fine, 0.9 * fine + 1.0, line));
   }
   pixel = vec4(shown, 1.0);
 }`;

@@ -19,16 +19,18 @@ export class Views {
     this.spread = 0;
     this.turn = 0;
     this.name = "overview";
-    const p = brain.data.surfaces.midthickness;
-    let [low, high] = [Infinity, -Infinity];
-    for (let k = 1; k < p.length; k += 3) [low, high] = [Math.min(low, p[k]), Math.max(high, p[k])];
-    this.length = high - low;
+    this.length = Math.max(...Object.values(brain.data.surfaces).map((points) => longest(points, brain.parts)));
+  }
+
+  #between() {
+    const { parts } = this.brain;
+    return parts.length > 1 ? Math.abs(parts[0].middle.x - parts[1].middle.x) : 0;
   }
 
   // Room that the turned hemispheres need beside each other, in mm.
   #gap(turn, spread) {
     const side = Math.abs(Math.sin((turn * Math.PI) / 180));
-    return side * this.length * 0.6 + spread * 70;
+    return side * (this.length - this.#between() + 14) + spread * 70;
   }
 
   // Middle and distance so that every node is inside the picture.
@@ -87,7 +89,7 @@ export class Views {
       camera.position.copy(controls.target).addScaledVector(direction, length);
       camera.lookAt(controls.target);
     };
-    if (seconds) brain.animate(seconds, step);
+    if (seconds) brain.animate("camera", seconds, step);
     else step(1);
   }
 
@@ -96,21 +98,23 @@ export class Views {
     this.brain.arrange({ turn: this.turn, gap: this.#gap(this.turn, spread) });
   }
 
-  // Turn the camera to a node, from outside, without changing the distance much.
+  // Look at a node from outside, with the whole brain still in the picture.
   flyTo(node) {
     const { brain } = this;
     const { camera, controls } = brain;
     const { group } = brain.parts[brain.partOf(node)];
-    const at = new Vector3().fromArray(brain.points, 3 * node).applyMatrix4(group.matrixWorld);
+    const at = new Vector3().fromArray(brain.data.surfaces[brain.current], 3 * node).applyMatrix4(group.matrixWorld);
     const outward = new Vector3().fromArray(brain.normals.inflated ?? brain.normals[brain.current], 3 * node);
     outward.applyQuaternion(group.quaternion);
+    const { middle, distance } = this.#fit(outward.toArray());
+    const goal = middle.lerp(at, 0.3);
     const from = camera.position.clone().sub(controls.target);
     const start = { target: controls.target.clone(), length: from.length(), direction: from.normalize() };
-    const length = Math.min(start.length, 420);
-    brain.animate(0.8, (share) => {
-      controls.target.lerpVectors(start.target, at, share);
+    brain.animate("camera", 0.8, (share) => {
+      controls.target.lerpVectors(start.target, goal, share);
       const direction = slerp(start.direction, outward, share);
-      camera.position.copy(controls.target).addScaledVector(direction, start.length + share * (length - start.length));
+      const length = start.length + share * (0.9 * distance - start.length);
+      camera.position.copy(controls.target).addScaledVector(direction, length);
       camera.lookAt(controls.target);
     });
   }
@@ -143,4 +147,15 @@ function slerp(a, b, share) {
   if (angle > 3.1) return a.clone().lerp(b, share).add(new Vector3(0, 0, 0.01 + share * (1 - share))).normalize();
   const s = Math.sin(angle);
   return a.clone().multiplyScalar(Math.sin((1 - share) * angle) / s).addScaledVector(b, Math.sin(share * angle) / s);
+}
+
+// Front to back length of the longer hemisphere in mm.
+function longest(points, parts) {
+  return Math.max(
+    ...parts.map(({ start, count }) => {
+      let [low, high] = [Infinity, -Infinity];
+      for (let k = start; k < start + count; k++) [low, high] = [Math.min(low, points[3 * k + 1]), Math.max(high, points[3 * k + 1])];
+      return high - low;
+    }),
+  );
 }
