@@ -1,7 +1,7 @@
 """Meshes as PLY and GLB for viewers, with colours at the vertices; trimesh does the writing.
 
-PLY keeps mm and the areas' own (sRGB) colours. GLB is in metres, as glTF demands (a factor of 0.001), with one named node
-per hemisphere, and its colours are linear, as glTF demands too: a viewer turns them back.
+PLY keeps mm and the areas' own (sRGB) colours. GLB is in metres, as glTF demands (a factor of 0.001), with one named
+node per hemisphere, and its colours are linear, as glTF demands too: a viewer turns them back.
 """
 
 from collections.abc import Sequence
@@ -52,9 +52,7 @@ def write_ply(path: Path, mesh: SurfaceMesh, colours: NDArray[np.floating] | Non
         aside.write_bytes(_shape(mesh, colours).export(file_type="ply", encoding="binary"))  # type: ignore[arg-type]
 
 
-def write_glb(
-    path: Path, meshes: Sequence[SurfaceMesh], colours: Sequence[NDArray[np.floating]] | None = None
-) -> None:
+def write_glb(path: Path, meshes: Sequence[SurfaceMesh], colours: Sequence[NDArray[np.floating]] | None = None) -> None:
     """One GLB with a node `hemi-L` and `hemi-R`, in metres, vertices in order.
 
     Args:

@@ -39,7 +39,7 @@ def mesh_bytes(vertices_mm: NDArray[np.floating], faces: NDArray[np.integer]) ->
 def skeleton_bytes(
     vertices_mm: NDArray[np.floating], edges: NDArray[np.integer], attributes: Sequence[NDArray[Any]]
 ) -> bytes:
-    """A skeleton of vertices [V, 3] in mm, edges [U, 2] and attributes [V], written in their own little-endian types."""
+    """A skeleton of vertices [V, 3] in mm, edges [U, 2] and attributes [V], in their own little-endian types."""
     points = (vertices_mm.astype(np.float64) * NM_PER_MM).astype("<f4")
     head = np.array([len(points), len(edges)], "<u4").tobytes()
     return head + points.tobytes() + edges.astype("<u4").tobytes() + b"".join(a.tobytes() for a in attributes)
@@ -97,7 +97,7 @@ def write_neuroglancer(folder: Path, area_map: AreaMap) -> list[Path]:
     note("mesh/segment_properties/info", sides)
     note("skeleton/segment_properties/info", sides)
     shown = sorted(pieces)
-    colours = ["#%02x%02x%02x" % tuple(np.round(graph.areas.colours[k, :3] * 255).astype(int)) for k in shown]
+    colours = ["#" + np.round(graph.areas.colours[k, :3] * 255).astype(np.uint8).tobytes().hex() for k in shown]
     about = _properties([graph.areas.keys[k] for k in shown], [graph.areas.names[k] for k in shown])
     about["inline"]["properties"].append({"id": "colour", "type": "string", "values": colours})
     note("areas/segment_properties/info", about)

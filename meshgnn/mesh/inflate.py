@@ -13,10 +13,11 @@ from meshgnn.mesh.topology import directed_edges
 def inflate(mesh: SurfaceMesh, *, smoothness_mm: float = 21.0, step: float = 0.8) -> NDArray[np.float32]:
     """Inflated coordinates [V, 3] in mm of the same nodes, with the centre and the total area of `mesh`.
 
-    Every round moves a node a share `step` towards the mean of its neighbours (weighted by their areas, so that
-    uneven triangulations smooth evenly); the whole is then scaled about its centre to the area it had, which comes to
-    the same as scaling after every round. These are the spring force and the area constraint of Fischl, Sereno & Dale
-    1999 (NeuroImage 9:195) without their metric term. The number of rounds follows from the edge length, so that a finer mesh of one brain looks the same.
+    Every round moves a node a share `step` towards the mean of its neighbours (weighted by their areas, so that uneven
+    triangulations smooth evenly); the whole is then scaled about its centre to the area it had, which comes to the same
+    as scaling after every round. These are the spring force and the area constraint of Fischl, Sereno & Dale 1999
+    (NeuroImage 9:195) without their metric term. The number of rounds follows from the edge length, so that a finer
+    mesh of one brain looks the same.
 
     Args:
         mesh: a hemisphere; components are smoothed apart, nodes without a neighbour stay.
@@ -35,7 +36,9 @@ def inflate(mesh: SurfaceMesh, *, smoothness_mm: float = 21.0, step: float = 0.8
         adjacency(mesh.n_vertices, edges).astype(np.float64).multiply(vertex_areas(mesh)[None, :] + 1e-12)
     )
     total = np.asarray(weights.sum(axis=1)).ravel()
-    weights = sparse.csr_array(weights.multiply(np.divide(1, total, out=np.zeros_like(total), where=total > 0)[:, None]))
+    weights = sparse.csr_array(
+        weights.multiply(np.divide(1, total, out=np.zeros_like(total), where=total > 0)[:, None])
+    )
     moves = (total > 0)[:, None] * step
     centre = points.mean(0)
     current = points - centre

@@ -17,6 +17,7 @@ from meshgnn.mesh.operators import one_ring_average
 from meshgnn.mesh.topology import edges_not_in_two_faces
 from meshgnn.source.sections import AXES, SectionStack
 
+SURFACES = ("pial", "midthickness", "white", "inflated")
 TOP = 3
 MOST_COLUMNS = 48
 MOST_DEPTHS = 32
@@ -33,14 +34,15 @@ def add_geometry(pack: Packer, graph: MeshGraph) -> dict[str, Any]:
         pack.add(f"faces.{mesh.hemisphere}", faces.astype(np.uint16 if small else np.uint32))
         about = {"name": mesh.hemisphere, "start": place.start, "count": mesh.n_vertices, "closed": closed}
         hemispheres.append(about)
-    shapes = {"pial": graph.surfaces.get("pial"), "midthickness": graph.vertices_mm}
-    shapes |= {"white": graph.surfaces.get("white"), "inflated": graph.surfaces.get("inflated")}
-    if shapes["inflated"] is None:
-        shapes["inflated"] = np.concatenate([inflate(mesh) for mesh in graph.meshes])
-    shapes["inflated"] = side_by_side(graph, shapes["inflated"])
-    for name, points in shapes.items():
-        if points is not None:
-            pack.add_points(f"surface.{name}", points)
+    inflated = graph.surfaces.get("inflated")
+    if inflated is None:
+        inflated = np.concatenate([inflate(mesh) for mesh in graph.meshes])
+    shapes: dict[str, NDArray[np.floating]] = {"midthickness": graph.vertices_mm}
+    shapes |= {name: graph.surfaces[name] for name in ("pial", "white") if name in graph.surfaces}
+    shapes["inflated"] = side_by_side(graph, inflated)
+    shown = [name for name in SURFACES if name in shapes]
+    for name in shown:
+        pack.add_points(f"surface.{name}", shapes[name])
     curvature = np.concatenate([mean_curvature(mesh) for mesh in graph.meshes])
     everywhere = np.ones(graph.n_nodes, bool)
     smooth = one_ring_average(curvature[:, None], everywhere, graph.edges, (2,))[0][:, 0]
@@ -48,7 +50,7 @@ def add_geometry(pack: Packer, graph: MeshGraph) -> dict[str, Any]:
     pack.add("folds", np.clip(np.round(127 + 127 * smooth / width), 0, 254).astype(np.uint8))
     pack.add_scalar("size_mm2", np.concatenate([vertex_areas(mesh) for mesh in graph.meshes]), everywhere)
     pack.add("cortex", graph.cortex.astype(np.uint8))
-    return {"hemispheres": hemispheres, "surfaces": [name for name, points in shapes.items() if points is not None]}
+    return {"hemispheres": hemispheres, "surfaces": shown}
 
 
 def side_by_side(graph: MeshGraph, inflated: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -96,7 +98,9 @@ def add_scalars(
         name = f"scalar.{len(shown)}"
         pack.add_scalar(name, values, known)
         spread = values[known & graph.cortex] if (known & graph.cortex).any() else values[known]
-        low, high = (np.percentile(spread, [2, 98]) if len(spread) else (0.0, 1.0)) if "range" not in more else more["range"]
+        low, high = (
+            (np.percentile(spread, [2, 98]) if len(spread) else (0.0, 1.0)) if "range" not in more else more["range"]
+        )
         shown.append({"array": name, "title": title, "unit": unit, "group": group, **more,
                       "range": [float(low), float(max(high, low + 1e-9))]})  # fmt: skip
 
@@ -119,7 +123,9 @@ def add_scalars(
         values = table.values[:, k]
         known = values[table.mask]
         signed = len(known) > 0 and known.min() < 0 < known.max()
-        ramp = "balance" if signed and -known.min() / known.max() > 0.2 and -known.min() / known.max() < 5 else "viridis"
+        ramp = (
+            "balance" if signed and -known.min() / known.max() > 0.2 and -known.min() / known.max() < 5 else "viridis"
+        )
         more: dict[str, Any] = {"ramp": ramp}
         if ramp == "balance":
             reach = float(np.percentile(np.abs(known), 98)) or 1.0
@@ -148,8 +154,14 @@ def add_sections(
         pack.add("node.nearest", places_of(stack, annotated_distance(area_map, stack, annotated)[0]))
     marked = set(annotated)
     sections = [
-        {"index": s.index, "mm": round(s.position_mm, 4), "usable": s.usable, "annotated": s.index in marked,
-         "placed": placed, **picture}
+        {
+            "index": s.index,
+            "mm": round(s.position_mm, 4),
+            "usable": s.usable,
+            "annotated": s.index in marked,
+            "placed": placed,
+            **picture,
+        }
         for s, placed, picture in zip(stack, held, pictures)
     ]
     axes = {"column": column.tolist(), "row": row.tolist(), "along": along.tolist()}
@@ -163,10 +175,16 @@ def add_profiles(pack: Packer, profiles: FeatureTable) -> dict[str, Any]:
     if values.shape[1] > MOST_DEPTHS:
         groups = np.array_split(np.arange(values.shape[1]), MOST_DEPTHS)
         values = np.stack([values[:, group].mean(1) for group in groups], axis=1)
-    low, high = (np.percentile(values[known], [0.2, 99.8]) if known.any() else (0.0, 1.0))
+    low, high = np.percentile(values[known], [0.2, 99.8]) if known.any() else (0.0, 1.0)
     scale = max(float(high - low), 1e-9) / 254
     stored = np.clip(np.round((values - low) / scale), 0, 254).astype(np.uint8) + 1
-    pack.add("profiles", np.where(known[:, None], stored, 0).astype(np.uint8), scale=scale, zero=float(low) - scale, missing=0)
+    pack.add(
+        "profiles",
+        np.where(known[:, None], stored, 0).astype(np.uint8),
+        scale=scale,
+        zero=float(low) - scale,
+        missing=0,
+    )
     return {"unit": profiles.units[0], "title": profiles.name, "depths": values.shape[1]}
 
 

@@ -94,9 +94,10 @@ def page_html(
     meta |= contents.add_scalars(pack, area_map, nearest, () if profiles is None else (profiles.name,))
     meta["profiles"] = None if profiles is None else contents.add_profiles(pack, profiles)
     meta["regions"] = contents.add_regions(pack, area_map, stack, annotated)
-    meta["stack"], pictures = None, []
+    pictures: list[str] = []
+    meta["stack"] = None
     if stack is not None:
-        blank = [{} for _ in stack]
+        blank: list[dict[str, Any]] = [{} for _ in stack]
         trial = Packer()
         contents.add_sections(trial, area_map, stack, annotated, blank)
         used = len(pack.blob()) + len(trial.blob()) + len(_asset("page.js")) + len(_asset("page.css"))

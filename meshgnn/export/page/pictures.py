@@ -116,7 +116,9 @@ def plane_maps(graph: MeshGraph, stack: SectionStack) -> tuple[dict[str, Any], N
     found = np.zeros((len(stack), 2, 10), np.float32)
     places, held = graph.locations, []
     for k, section in enumerate(stack):
-        here = np.zeros(0, int) if places is None else np.flatnonzero(places.observed & (places.section == section.index))
+        here = (
+            np.zeros(0, int) if places is None else np.flatnonzero(places.observed & (places.section == section.index))
+        )
         held.append(len(here) >= 8)
         if places is None or not held[-1]:
             ends = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])

@@ -62,9 +62,7 @@ class Browser:
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self._send(f"{domain}.enable")
-        self._send(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
-        )
+        self._send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
 
     def _send(self, method: str, seconds: float = 60, **params: Any) -> Any:
         number = next(self._number)
@@ -102,7 +100,8 @@ class Browser:
             details = params["exceptionDetails"]
             self.problems.append(details.get("exception", {}).get("description", details["text"]))
         elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
-            self.problems.append(params["entry"]["text"])
+            if "GPU stall due to ReadPixels" not in params["entry"]["text"]:  # our own screenshots
+                self.problems.append(params["entry"]["text"])
         elif method == "Network.requestWillBeSent":
             url = params["request"]["url"]
             if not url.startswith(("data:", "blob:", "about:")):

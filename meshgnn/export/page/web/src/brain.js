@@ -1,27 +1,19 @@
 // The brain in three dimensions: one draw call per hemisphere, and a new picture only when something changed.
 
 import {
-  BufferAttribute, BufferGeometry, DataTexture, DoubleSide, EdgesGeometry, FrontSide, GLSL3, LineBasicMaterial, LineSegments,
+  DataTexture, DoubleSide, EdgesGeometry, FrontSide, GLSL3, LineBasicMaterial, LineSegments,
   Group, Mesh, MeshBasicMaterial, NearestFilter, PerspectiveCamera, PlaneGeometry, RawShaderMaterial, Raycaster,
   RGBAFormat, Scene, SphereGeometry, Vector2, Vector3, WebGLRenderer,
 } from "three";
 import { OrbitControls } from "three/examples/jsm/controls/OrbitControls.js";
+import { cornerGeometry, fill, fillClasses, NO_CLASS, place } from "./corners.js";
 import { firstHit, normals } from "./geometry.js";
 import { NONE, palette } from "./paint.js";
+import { drawnBySoftware } from "./webgl.js";
 import { ramp, STEPS } from "./ramps.js";
 import { FRAGMENT, VERTEX } from "./shaders.js";
 
-const NO_CLASS = 65535;
 const FOLD_SHADE = { pial: 0.12, midthickness: 0.16, white: 0.16, inflated: 0.3 };
-
-// Without a graphics card every sample counts.
-function drawnBySoftware() {
-  const gl = document.createElement("canvas").getContext("webgl2");
-  const about = gl?.getExtension("WEBGL_debug_renderer_info");
-  const name = about ? gl.getParameter(about.UNMASKED_RENDERER_WEBGL) : "";
-  gl?.getExtension("WEBGL_lose_context")?.loseContext();
-  return /swiftshader|llvmpipe|software/i.test(name);
-}
 
 export class Brain {
   constructor(canvas, data, surface) {
@@ -69,17 +61,7 @@ export class Brain {
     };
     const shader = { vertexShader: VERTEX, fragmentShader: FRAGMENT, uniforms: this.uniforms, glslVersion: GLSL3 };
     this.parts = data.hemispheres.map((hemi) => {
-      const corners = hemi.faces.length;
-      const geometry = new BufferGeometry();
-      const add = (name, Type, size, normalised = false) =>
-        geometry.setAttribute(name, new BufferAttribute(new Type(corners * size), size, normalised));
-      for (const name of ["placeA", "placeB"]) add(name, Float32Array, 3);
-      for (const name of ["normalA", "normalB"]) add(name, Int8Array, 4, true);
-      for (const name of ["fill", "edge"]) add(name, Uint16Array, 4);
-      add("scalar", Float32Array, 2);
-      add("along", Float32Array, 1);
-      add("traits", Uint8Array, 4, true);
-      geometry.setDrawRange(0, corners);
+      const geometry = cornerGeometry(hemi.faces.length);
       const mesh = new Mesh(geometry, new RawShaderMaterial({ ...shader, side: hemi.closed ? FrontSide : DoubleSide }));
       mesh.frustumCulled = false;
       const group = new Group();
@@ -92,46 +74,13 @@ export class Brain {
       return { ...hemi, geometry, group, middle: middle.divideScalar(hemi.count) };
     });
     this.middle = this.parts.reduce((sum, part) => sum.add(part.middle), new Vector3()).divideScalar(this.parts.length);
-    this.#place("A", this.current);
-    this.#place("B", this.current);
-    this.#each("traits", 4, (out, at, node) => (out[at] = data.folds[node]));
+    place(this, "A", this.current);
+    place(this, "B", this.current);
+    fill(this.parts, "traits", 4, (out, at, node) => (out[at] = data.folds[node]));
     if (data.meta.stack) {
       const [x, y, z] = data.meta.stack.along;
       const p = data.surfaces.midthickness;
-      this.#each("along", 1, (out, at, node) => (out[at] = x * p[3 * node] + y * p[3 * node + 1] + z * p[3 * node + 2]));
-    }
-  }
-
-  // Fill an attribute corner by corner from its node.
-  #each(name, size, write) {
-    for (const { faces, start, geometry } of this.parts) {
-      const attribute = geometry.getAttribute(name);
-      for (let k = 0; k < faces.length; k++) write(attribute.array, k * size, faces[k] + start);
-      attribute.needsUpdate = true;
-    }
-  }
-
-  #place(slot, name) {
-    const [points, turned] = [this.data.surfaces[name], this.normals[name]];
-    this.#each(`place${slot}`, 3, (out, at, node) => {
-      for (let k = 0; k < 3; k++) out[at + k] = points[3 * node + k];
-    });
-    this.#each(`normal${slot}`, 4, (out, at, node) => {
-      for (let k = 0; k < 3; k++) out[at + k] = 127 * turned[3 * node + k];
-    });
-  }
-
-  // The three classes of every triangle, the same at its three corners.
-  #classes(name, classes) {
-    for (const { faces, start, geometry } of this.parts) {
-      const attribute = geometry.getAttribute(name);
-      for (let f = 0; f < faces.length; f += 3) {
-        for (let k = 0; k < 3; k++) {
-          const value = classes ? classes[faces[f + k] + start] : 0;
-          for (let corner = 0; corner < 3; corner++) attribute.array[(f + corner) * 4 + k] = value < 0 ? NO_CLASS : value;
-        }
-      }
-      attribute.needsUpdate = true;
+      fill(this.parts, "along", 1, (out, at, node) => (out[at] = x * p[3 * node] + y * p[3 * node + 1] + z * p[3 * node + 2]));
     }
   }
 
@@ -141,11 +90,11 @@ export class Brain {
     u.colours.value?.dispose();
     let pixels;
     if (mode.classes) {
-      this.#classes("fill", mode.classes);
+      fillClasses(this.parts, "fill", mode.classes);
       pixels = Uint8Array.from(palette(this.data, mode).flatMap(({ colour }) => [...colour, 255]));
     } else {
       const { values, range, ramp: name } = mode.scalar;
-      this.#each("scalar", 2, (out, at, node) => {
+      fill(this.parts, "scalar", 2, (out, at, node) => {
         const known = Number.isFinite(values[node]);
         out[at] = known ? values[node] : 0;
         out[at + 1] = known ? 1 : 0;
@@ -161,7 +110,7 @@ export class Brain {
   }
 
   borders(classes) {
-    this.#classes("edge", classes);
+    fillClasses(this.parts, "edge", classes);
     this.uniforms.borderWidth.value = classes ? 0.8 : 0;
     this.request();
   }
@@ -174,7 +123,7 @@ export class Brain {
 
   mark(number) {
     this.uniforms.marked.value = number >= 0 ? 1 : 0;
-    if (number >= 0) this.#each("traits", 4, (out, at, node) => (out[at + 1] = this.data.region[node] === number ? 255 : 0));
+    if (number >= 0) fill(this.parts, "traits", 4, (out, at, node) => (out[at + 1] = this.data.region[node] === number ? 255 : 0));
     this.request();
   }
 
@@ -337,7 +286,7 @@ export class Brain {
 
   morphTo(name) {
     if (name === this.current) return;
-    this.#place("B", name);
+    place(this, "B", name);
     const fold = this.uniforms.foldShade;
     const [from, to] = [fold.value, FOLD_SHADE[name] ?? 0.2];
     this.current = name;
@@ -353,7 +302,7 @@ export class Brain {
       () => {
         if (this.current !== name) return;
         this.points = this.data.surfaces[name];
-        this.#place("A", name);
+        place(this, "A", name);
         this.uniforms.morph.value = 0;
         this.pin.visible = this.selected >= 0;
         this.#movePin();

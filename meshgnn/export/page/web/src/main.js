@@ -11,6 +11,7 @@ import { readData } from "./data.js";
 import { SectionView } from "./section_view.js";
 import { makeStore } from "./store.js";
 import { Views } from "./views.js";
+import { hasWebGL } from "./webgl.js";
 
 function heading(data) {
   const { meta } = data;
@@ -31,17 +32,11 @@ function heading(data) {
   byId("facts").textContent = facts.join(" · ");
 }
 
-function hasWebGL() {
-  const gl = document.createElement("canvas").getContext("webgl2");
-  gl?.getExtension("WEBGL_lose_context")?.loseContext();
-  return Boolean(gl);
-}
-
 function startBrain(data, store) {
   const canvas = byId("brain");
   let brain;
   try {
-    if (!window.WebGL2RenderingContext || !hasWebGL()) throw new Error("no WebGL 2");
+    if (!hasWebGL()) throw new Error("no WebGL 2");
     brain = new Brain(canvas, data, store.state.surface);
   } catch {
     canvas.hidden = true;

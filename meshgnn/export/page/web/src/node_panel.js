@@ -107,7 +107,7 @@ export class NodePanel {
     if (away) add("To its section", away);
     if (data.nearest) {
       const section = data.meta.stack.sections[data.nearest[node]];
-      add("Nearest annotated", `section ${section.index}`);
+      add("Nearest annotated", `no. ${section.index}`);
       add("Distance to it", value("nearest", 1, " mm"));
     }
     const { paint } = this.store.state;
