@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all lint bench system-deps clean
+.PHONY: demo test test-all lint bench page-bundle system-deps clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -29,6 +29,9 @@ lint: $(READY)  ## style, types, import directions
 
 bench: $(READY)  ## figures of docs/benchmarks.md
 	for file in benchmarks/*.py; do $(BIN)/python $$file --json runs/$$(basename $$file .py).json || exit 1; done
+
+page-bundle:  ## the program of the 3D page, made anew from meshgnn/export/page/web (needs node and npm; the result is committed)
+	cd meshgnn/export/page/web && npm ci --no-audit --no-fund && npm run build
 
 system-deps:  ## Debian packages that some tests use; those tests skip where they are absent
 	@if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \

@@ -37,7 +37,9 @@ class AreaMap:
 
     @property
     def predicted(self) -> npt.NDArray[np.int32]:
-        """[V] class numbers, -1 outside cortex."""
+        """[V] class numbers, -1 outside cortex (everywhere if there are no areas)."""
+        if not len(self.graph.areas):
+            return np.full(self.graph.n_nodes, -1, np.int32)
         return np.where(self.graph.cortex, self.probabilities.argmax(1), -1).astype(np.int32)
 
     @property

@@ -1,0 +1,135 @@
+"""The command line of `python -m meshgnn.export`: a stored area map in the formats of other programs."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from meshgnn.errors import InputError
+from meshgnn.export.area_map import AreaMap
+from meshgnn.export.gifti import write_area_map
+from meshgnn.export.mesh_files import write_area_glb, write_area_plys
+from meshgnn.export.neuroglancer import write_neuroglancer
+from meshgnn.export.page import write_page
+from meshgnn.export.tables import write_csv, write_graphml
+from meshgnn.source.annotations import FOLDER, read_annotations
+from meshgnn.source.sections import SectionStack, read_stack
+from meshgnn.store import load_graph, read_arrays
+
+FORMATS = ("gifti", "glb", "ply", "graphml", "csv", "html", "neuroglancer")
+PROFILES = "profiles"
+
+
+def parser() -> argparse.ArgumentParser:
+    make = argparse.ArgumentParser(
+        prog="python -m meshgnn.export",
+        description="Write the area map of a run for other programs.",
+        epilog="example: python -m meshgnn.export runs/surface/20260101-120000 --format gifti,html",
+    )
+    make.add_argument(
+        "run", type=Path, metavar="RUN",
+        help="run folder, or a folder in it that holds graph.safetensors, graph.json and probabilities.safetensors",
+    )  # fmt: skip
+    make.add_argument(
+        "--format", dest="formats", required=True, metavar="LIST", help=f"comma-separated, of {', '.join(FORMATS)}"
+    )
+    make.add_argument("--out", type=Path, help="folder to write to (default: RUN/export)")
+    make.add_argument("--stack", type=Path, help="html: the brain's sections (a folder with sections.csv)")
+    make.add_argument("--title", default="", help="html: title of the page")
+    make.add_argument("--budget-mb", type=float, default=14.0, help="html: largest size of the page (default 14)")
+    return make
+
+
+def read_area_map(run: Path) -> AreaMap:
+    """The area map that a run stored: `graph.*` and `probabilities.safetensors` in RUN/tables or in RUN itself.
+
+    Raises:
+        InputError: they are missing or damaged, or do not fit together.
+    """
+    run = Path(run)
+    if not run.is_dir():
+        raise InputError(f"{run}: no such folder; name a run folder")
+    for folder in (run / "tables", run):
+        if (folder / "graph.json").is_file() and (folder / "probabilities.safetensors").is_file():
+            break
+    else:
+        raise InputError(
+            f"{run}: holds no area map (tables/graph.* and tables/probabilities.safetensors); finish the run with "
+            "--resume, or name the folder of one brain"
+        )
+    stored = read_arrays(folder / "probabilities.safetensors")
+    if "probabilities" not in stored:
+        raise InputError(f"{folder / 'probabilities.safetensors'}: holds no array `probabilities`")
+    return AreaMap(graph=load_graph(folder / "graph"), probabilities=stored["probabilities"])
+
+
+def read_sections(folder: Path, area_map: AreaMap) -> tuple[SectionStack, tuple[int, ...]]:
+    """The stack of a brain and the numbers of its annotated sections (none without annotations)."""
+    stack = read_stack(folder, space=area_map.graph.space, mirrored="turn")
+    return stack, read_annotations(folder).sections if (folder / FOLDER).is_dir() else ()
+
+
+def export(
+    area_map: AreaMap, out: Path, formats: Sequence[str], *, stack: SectionStack | None = None,
+    annotated: Sequence[int] = (), title: str = "", budget_mb: float = 14.0,
+) -> list[Path]:  # fmt: skip
+    """Write an area map into the folder `out`; returns the files.
+
+    A feature table named `profiles` is shown in the page as depth profiles.
+
+    Raises:
+        InputError: an unknown format, or what the writers raise.
+    """
+    brain = area_map.graph.brain
+    if any(sign in brain for sign in "/\\") or brain.startswith("."):
+        raise InputError(f"the brain's name {brain!r} cannot be part of a file name; rename it")
+
+    def one(path: Path, write: Callable[[Path], None]) -> list[Path]:
+        write(path)
+        return [path]
+
+    profiles = area_map.graph.tables.get(PROFILES)
+    writers: dict[str, Callable[[], list[Path]]] = {
+        "gifti": lambda: write_area_map(out / "gifti", area_map),
+        "glb": lambda: one(out / f"{brain}_predicted.glb", lambda path: write_area_glb(path, area_map)),
+        "ply": lambda: write_area_plys(out, area_map),
+        "graphml": lambda: one(out / "graph.graphml", lambda path: write_graphml(path, area_map)),
+        "csv": lambda: one(out / "nodes.csv", lambda path: write_csv(path, area_map)),
+        "html": lambda: one(
+            out / f"{brain}.html",
+            lambda path: write_page(
+                path, area_map, stack=stack, profiles=profiles, annotated=annotated, title=title, budget_mb=budget_mb
+            ),
+        ),
+        "neuroglancer": lambda: write_neuroglancer(out / "neuroglancer", area_map),
+    }
+    strange = [name for name in formats if name not in writers]
+    if strange or not formats:
+        raise InputError(f"--format: {strange[0] if strange else ''!r} is not known; choose of {', '.join(FORMATS)}")
+    return [path for name in formats for path in writers[name]()]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    formats = list(dict.fromkeys(name.strip() for name in options.formats.split(",")))
+    strange = [name for name in formats if name not in FORMATS]
+    if strange:
+        raise InputError(f"--format: {strange[0]!r} is not known; choose of {', '.join(FORMATS)}")
+    area_map = read_area_map(options.run)
+    stack, annotated = read_sections(options.stack, area_map) if options.stack else (None, ())
+    out = options.out or options.run / "export"
+    written = export(
+        area_map, out, formats, stack=stack, annotated=annotated, title=options.title, budget_mb=options.budget_mb
+    )  # fmt: skip
+    for name in sorted({path.relative_to(out).parts[0] for path in written}):
+        print(out / name)
+    return 0
+
+
+def entry(arguments: Sequence[str] | None = None) -> int:
+    """`main` with the exit codes of the design: 0 done, 2 wrong input (one line), 1 a fault of ours (traceback)."""
+    try:
+        return main(arguments)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
