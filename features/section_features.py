@@ -32,6 +32,7 @@ class ContrastiveFeatures:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.name = config.extract.name
 
     def fit(self, brains: Sequence[SectionBrain], folder: Path, tell: Tell) -> list[str]:
         """Raises InputError when no node lies on an annotated section, or a class has a single patch."""
@@ -69,6 +70,7 @@ class ProfileFeatures:
 
     def __init__(self, config: Config) -> None:
         self.profiles = DepthProfiles(config)
+        self.name = "profiles"
 
     def fit(self, brains: Sequence[SectionBrain], folder: Path, tell: Tell) -> list[str]:
         return []

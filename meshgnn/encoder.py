@@ -80,6 +80,11 @@ Tell = Callable[[str, int, int], None]
 class SectionFeatures(Protocol):
     """Computes one row per node from section images; learns from training brains first, or has nothing to learn."""
 
+    @property
+    def name(self) -> str:
+        """Of the table."""
+        ...
+
     def fit(self, brains: Sequence[SectionBrain], folder: Path, tell: Tell) -> list[str]:
         """Learn from brains that carry labels; returns the files written, relative to `folder`. Goes on if killed."""
         ...

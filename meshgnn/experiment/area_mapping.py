@@ -24,6 +24,7 @@ from meshgnn.experiment.summary import summary_text, write_history
 from meshgnn.experiment.training import train_ensemble
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
+from meshgnn.export.page import page_html
 from meshgnn.export.report import write_report
 from meshgnn.export.tables import write_csv, write_graphml
 from meshgnn.graph import MeshGraph
@@ -307,7 +308,7 @@ class AreaMapping:
             history = list(csv.DictReader(handle))
         write_report(
             run / "report.html", read_json(run / SCORES), history, read_json(run / "config.json"),
-            read_json(run / "provenance.json"), area_map,
+            read_json(run / "provenance.json"), area_map, page_html(area_map, title=graph.brain),
         )  # fmt: skip
         return ["export/graph.graphml", "report.html"]
 

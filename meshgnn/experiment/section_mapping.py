@@ -2,7 +2,7 @@
 
 import csv
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,11 @@ from meshgnn.experiment.section_scores import MAIN, Maps, Part, block, mean_map,
 from meshgnn.experiment.summary import section_summary, write_history
 from meshgnn.experiment.training import train_ensemble
 from meshgnn.export.area_map import AreaMap
+from meshgnn.export.command import export
 from meshgnn.export.gifti import write_area_map
+from meshgnn.export.on_sections import write_on_sections
 from meshgnn.export.report import write_report
-from meshgnn.export.tables import write_csv, write_graphml
+from meshgnn.export.tables import write_csv
 from meshgnn.graph import MeshGraph
 from meshgnn.nn import GraphSAGE, NetworkConfig
 from meshgnn.source.annotations import annotated_labels, read_annotations
@@ -201,7 +203,7 @@ class SectionMapping:
             seen = table.mask & graph.cortex
             if not seen.any():
                 raise InputError(f"{member.name}: no node got features from {name}; are its sections readable?")
-            graph = graph.with_table(replace(table, name=name))
+            graph = graph.with_table(table)
             run.say(f"  {member.name} {name}: {seen.sum() / graph.cortex.sum():.0%} of cortex nodes have features")
         place = self._folder(run, member) / "features"
         save_graph(graph, place)
@@ -223,16 +225,19 @@ class SectionMapping:
     def variants(self) -> dict[str, tuple[str, NodeInputs.Config]]:
         """Name -> table and inputs of every network that is trained."""
         c = self.config
-        found = {MAIN: ("encoder", c.inputs)}
+        own = self.encoders["encoder"].name
+        found = {MAIN: (own, c.inputs)}
         if c.bare and c.inputs.coordinates:
-            found[BARE] = ("encoder", replace(c.inputs, coordinates=False))
+            found[BARE] = (own, replace(c.inputs, coordinates=False))
         if c.other is not None:
-            found[OTHER] = ("other", c.inputs)
+            found[OTHER] = (self.encoders["other"].name, c.inputs)
         return found
 
     def _baselines(self, run: RunFolder) -> list[str]:
         cohort = self._cohort(run)
-        inputs = baseline_inputs(cohort, self.config.inputs, self._names(cohort.training[0], "encoder"))
+        inputs = baseline_inputs(
+            cohort, self.config.inputs, self._names(cohort.training[0], self.encoders["encoder"].name)
+        )
         recipes = baselines(inputs)
         kept: dict[str, NDArray[Any]] = {}
         for name in tqdm(recipes, desc="baselines", disable=None, leave=False):
@@ -341,6 +346,7 @@ class SectionMapping:
         c = self.config
         main = mean_map(maps[MAIN])
         folds = read_arrays(run / "tables" / "out_of_fold.safetensors")
+        names = self._names(cohort.training[0], self.encoders["encoder"].name)
         metrics: dict[str, Any] = {
             "task": f"{', '.join(member.name for member in self.members)}: from sections to areas",
             "protocol": "strict",
@@ -351,9 +357,7 @@ class SectionMapping:
                 "unseen": [member.name for member in self.members if member.unseen],
             },
             "nodes": {"train": len(folds["labels"]), "test": strict.nodes, "gap_filling": gaps.nodes},
-            "features": [
-                f"{len(self._names(cohort.training[0], 'encoder'))} of {type(self.encoders['encoder']).__name__}"
-            ],
+            "features": [f"{len(names)} of {type(self.encoders['encoder']).__name__}"],
             "transductive_features": [],
             "left_out_features": [],
             "rim": False,
@@ -384,19 +388,24 @@ class SectionMapping:
         cohort = self._cohort(run)
         probabilities = read_arrays(run / "tables" / "probabilities.safetensors")
         files = []
-        shown: AreaMap | None = None
+        shown: tuple[AreaMap, str] | None = None
         for member, graph, truth in zip(self.members, cohort.graphs, self._truths(run, cohort)):
+            brain = self._brain(run, member)
             area_map = AreaMap(graph=truth or graph, probabilities=probabilities[member.name])
-            files.append(f"export/{member.name}.graphml")
-            write_graphml(run / files[-1], area_map)
+            out = run / "export" / member.name
+            bars = Bars(run, f"{member.name} ")
+            written = export(area_map, out, ("graphml", "html"), stack=brain.stack, annotated=brain.drawn)
+            written += write_on_sections(out / "sections", area_map, brain.stack, tell=partial(bars, "sections"))
+            files += [str(path.relative_to(run.path)) for path in written]
             if shown is None or member.unseen:
-                shown = area_map
+                page = next(path for path in written if path.suffix == ".html")
+                shown = area_map, page.read_text(encoding="utf-8")
         assert shown is not None
         with (run / "metrics.csv").open(newline="") as handle:
             history = list(csv.DictReader(handle))
         write_report(
             run / "report.html", read_json(run / SCORES), history, read_json(run / "config.json"),
-            read_json(run / "provenance.json"), shown,
+            read_json(run / "provenance.json"), *shown,
         )  # fmt: skip
         return [*files, "report.html"]
 
