@@ -11,10 +11,10 @@ from meshgnn.export.gifti import write_area_map
 from meshgnn.export.mesh_files import write_area_glb, write_area_plys
 from meshgnn.export.neuroglancer import write_neuroglancer
 from meshgnn.export.page import write_page
+from meshgnn.export.stored import read_area_maps
 from meshgnn.export.tables import write_csv, write_graphml
 from meshgnn.source.annotations import FOLDER, read_annotations
 from meshgnn.source.sections import SectionStack, read_stack
-from meshgnn.store import load_graph, read_arrays
 
 FORMATS = ("gifti", "glb", "ply", "graphml", "csv", "html", "neuroglancer")
 PROFILES = "profiles"
@@ -34,33 +34,13 @@ def parser() -> argparse.ArgumentParser:
         "--format", dest="formats", required=True, metavar="LIST", help=f"comma-separated, of {', '.join(FORMATS)}"
     )
     make.add_argument("--out", type=Path, help="folder to write to (default: RUN/export)")
-    make.add_argument("--stack", type=Path, help="html: the brain's sections (a folder with sections.csv)")
+    make.add_argument("--brain", default="", help="of a run of several brains, this one only")
+    make.add_argument(
+        "--stack", type=Path, help="html: the brain's sections (a folder with sections.csv), not in the run"
+    )
     make.add_argument("--title", default="", help="html: title of the page")
     make.add_argument("--budget-mb", type=float, default=14.0, help="html: largest size of the page (default 14)")
     return make
-
-
-def read_area_map(run: Path) -> AreaMap:
-    """The area map that a run stored: `graph.*` and `probabilities.safetensors` in RUN/tables or in RUN itself.
-
-    Raises:
-        InputError: they are missing or damaged, or do not fit together.
-    """
-    run = Path(run)
-    if not run.is_dir():
-        raise InputError(f"{run}: no such folder; name a run folder")
-    for folder in (run / "tables", run):
-        if (folder / "graph.json").is_file() and (folder / "probabilities.safetensors").is_file():
-            break
-    else:
-        raise InputError(
-            f"{run}: holds no area map (tables/graph.* and tables/probabilities.safetensors); finish the run with "
-            "--resume, or name the folder of one brain"
-        )
-    stored = read_arrays(folder / "probabilities.safetensors")
-    if "probabilities" not in stored:
-        raise InputError(f"{folder / 'probabilities.safetensors'}: holds no array `probabilities`")
-    return AreaMap(graph=load_graph(folder / "graph"), probabilities=stored["probabilities"])
 
 
 def read_sections(folder: Path, area_map: AreaMap) -> tuple[SectionStack, tuple[int, ...]]:
@@ -115,14 +95,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     strange = [name for name in formats if name not in FORMATS]
     if strange:
         raise InputError(f"--format: {strange[0]!r} is not known; choose of {', '.join(FORMATS)}")
-    area_map = read_area_map(options.run)
-    stack, annotated = read_sections(options.stack, area_map) if options.stack else (None, ())
+    maps = read_area_maps(options.run)
+    if options.brain:
+        if options.brain not in maps:
+            raise InputError(f"--brain: {options.brain!r} is not in {options.run}; there is {', '.join(maps)}")
+        maps = {options.brain: maps[options.brain]}
+    if options.stack and len(maps) > 1:
+        raise InputError(f"--stack is one brain's: add --brain, one of {', '.join(maps)}")
     out = options.out or options.run / "export"
-    written = export(
-        area_map, out, formats, stack=stack, annotated=annotated, title=options.title, budget_mb=options.budget_mb
-    )  # fmt: skip
-    for name in sorted({path.relative_to(out).parts[0] for path in written}):
-        print(out / name)
+    many = (options.run / "brains").is_dir()
+    for name, stored in maps.items():
+        stack, annotated = None, stored.annotated
+        place = options.stack or stored.stack
+        if place and "html" in formats:
+            stack, drawn = read_sections(place, stored.area_map)
+            annotated = annotated or drawn
+        folder = out / name if many else out
+        written = export(
+            stored.area_map, folder, formats, stack=stack, annotated=annotated if stack else (),
+            title=options.title, budget_mb=options.budget_mb,
+        )  # fmt: skip
+        for part in sorted({path.relative_to(folder).parts[0] for path in written}):
+            print(folder / part)
     return 0
 
 

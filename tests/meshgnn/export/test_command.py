@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import trimesh
 
-from meshgnn.export.command import FORMATS, entry, read_area_map
+from meshgnn.export.command import FORMATS, entry
 from meshgnn.export.page.arrays import read_page_arrays
-from meshgnn.store import save_graph, write_arrays
+from meshgnn.export.stored import read_area_maps
+from meshgnn.store import save_graph, write_arrays, write_json
 from tests.meshgnn.export import page_samples as samples
 
 
@@ -29,7 +30,7 @@ def run(tmp_path_factory):
 def test_a_stored_map_comes_back(run):
     folder, made = run
     for place in (folder, folder / "tables"):
-        back = read_area_map(place)
+        back = read_area_maps(place)["Ball"].area_map
         np.testing.assert_array_equal(back.probabilities, made.probabilities)
         np.testing.assert_array_equal(back.graph.labels, made.graph.labels)
 
@@ -53,6 +54,30 @@ def test_every_format_opens_elsewhere(run, tmp_path, capsys):
     assert len(meta["stack"]["sections"]) == 7
     assert "profiles" in arrays
     assert not any(scalar["group"] == "Features: profiles" for scalar in meta["scalars"])
+
+
+def test_a_run_of_several_brains(tmp_path, capsys):
+    made = samples.area_map(1)
+    for name in ("one", "two"):
+        folder = tmp_path / "brains" / name
+        save_graph(made.graph, folder / "features")
+        samples.stack(folder / "sections")
+        write_json(folder / "drawn.json", [11, 13])
+    truth = np.where(made.graph.labels == 0, 1, made.graph.labels)
+    write_arrays(tmp_path / "brains" / "two" / "truth.safetensors", {"labels": truth})
+    write_arrays(tmp_path / "tables" / "probabilities.safetensors", dict.fromkeys(("one", "two"), made.probabilities))
+    assert entry([str(tmp_path), "--format", "csv,html"]) == 0
+    told = capsys.readouterr().out.split()
+    assert told == [
+        str(tmp_path / "export" / name) for name in ("one/Ball.html", "one/nodes.csv", "two/Ball.html", "two/nodes.csv")
+    ]
+    meta, arrays = read_page_arrays((tmp_path / "export" / "two" / "Ball.html").read_text(encoding="utf-8"))
+    np.testing.assert_array_equal(arrays["label"], truth)
+    assert [section["index"] for section in meta["stack"]["sections"] if section["annotated"]] == [11, 13]
+    assert entry([str(tmp_path), "--format", "csv", "--brain", "three"]) == 2
+    assert "there is one, two" in capsys.readouterr().err
+    assert entry([str(tmp_path), "--format", "csv", "--stack", str(tmp_path / "brains" / "one" / "sections")]) == 2
+    assert "--brain" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

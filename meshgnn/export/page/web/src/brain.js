@@ -243,6 +243,8 @@ export class Brain {
         task.done?.();
       }
     }
+    // The same run-out in seconds, however long a picture takes.
+    this.controls.dampingFactor = Math.min(1 - 0.86 ** ((time - (this.last ?? time - 16.7)) / 16.7), 0.95);
     this.controls.update();
     this.#sharpness(time);
     this.uniforms.fine.value = this.renderer.getPixelRatio();

@@ -92,13 +92,17 @@ export function tooltip(data, store) {
   });
 }
 
-export function keyboard(stage, views, store, steps) {
+export function keyboard(stage, { brain, views }, store, steps) {
   const turns = { ArrowLeft: [-6, 0], ArrowRight: [6, 0], ArrowUp: [0, 6], ArrowDown: [0, -6] };
   stage.addEventListener("keydown", (event) => {
     if (!views) return;
     if (turns[event.key]) views.nudge(...turns[event.key]);
     else if (event.key === "+" || event.key === "=") views.zoom(0.9);
     else if (event.key === "-") views.zoom(1.1);
+    else if (event.key === "Enter") {
+      const box = stage.getBoundingClientRect();
+      store.set({ node: brain.pick(box.left + box.width / 2, box.top + box.height / 2), fly: false, region: -1 });
+    }
     else return;
     event.preventDefault();
   });

@@ -109,7 +109,7 @@ async function start() {
   const surface = data.surfaces.pial ? "pial" : "midthickness";
   const store = makeStore({
     mode: first.id, paint: first, borders: data.areas.length ? "predicted" : "none", surface, node: -1, hover: -1,
-    pointer: { x: 0, y: 0 }, section: -1, region: -1, focus: -1, fly: false, tab: "node",
+    pointer: { x: 0, y: 0 }, section: -1, region: -1, focus: -1, fly: false, tab: data.meta.stack || !data.areas.length ? "node" : "areas",
     normals: normals(data.surfaces.midthickness, data.hemispheres),
   });
   store.listen(["mode"], ({ mode }) => {
@@ -139,7 +139,7 @@ async function start() {
   if (data.areas.length) areaList(data, store);
   tabs(names, store);
   store.listen(["node"], ({ node, fly }) => node >= 0 && !fly && store.set({ tab: "node" }));
-  keyboard(byId("brain"), views, store, steps);
+  keyboard(byId("brain"), { brain, views }, store, steps);
   if (data.meta.stack) store.set({ section: middleSection(data.meta.stack.sections) });
   Object.assign(document.body.dataset, { mode: first.id, surface, ready: "yes" });
   // For tests and for anyone at the console.

@@ -1,6 +1,6 @@
 // A node's values from pial (top) to white matter (bottom) beside its area's mean and spread.
 
-import { number, svg } from "./dom.js";
+import { short, svg } from "./dom.js";
 
 export function meanProfile(data, area) {
   const depths = data.meta.profiles.depths;
@@ -46,8 +46,8 @@ export function profileChart(data, node, area, name, [width, height]) {
     parts.push(svg("path", { d: path(group.mean), class: "mean" }));
   }
   if (known) parts.push(svg("path", { d: path([...own]), class: "own" }));
-  text(number(low, 0), left, height - 10);
-  text(number(high, 0), right, height - 10, { "text-anchor": "end" });
+  text(short(low), left, height - 10);
+  text(short(high), right, height - 10, { "text-anchor": "end" });
   text(data.meta.profiles.unit || "intensity", (left + right) / 2, height - 10, { "text-anchor": "middle" });
   const label = known ? `depth profile of the node beside the mean of ${name}` : `mean depth profile of ${name}`;
   return svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label }, parts);

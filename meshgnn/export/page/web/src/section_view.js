@@ -141,10 +141,11 @@ export class SectionView {
 
   // -- pointer -------------------------------------------------------------------------------------------------------
 
-  // The node of this section nearest to a place on the canvas (within some pixels), or -1.
-  nodeAt(x, y, within = 24) {
+  // The node of this section nearest to a place on the canvas, within some pixels or 2 mm, or -1.
+  nodeAt(x, y) {
     const w = this.#window();
     const place = this.store.state.section;
+    const within = Math.max(24, (2 / this.sections[place].pixelMm) * w.scale);
     const { section, row, column, count } = this.data;
     let [best, found] = [within * within, -1];
     for (let k = 0; section && k < count; k++) {
