@@ -21,7 +21,7 @@ from meshgnn.errors import InputError
 from meshgnn.graph import NodeLocations
 from meshgnn.source.sections import TABLE, SectionStack, read_stack
 from reconstruct import output
-from reconstruct.aligned import aligned_stack, write_aligned
+from reconstruct.aligned import aligned_stack, with_bridges, write_aligned
 from reconstruct.records import Alignment, Midsurface, Reconstruction, Ribbon, TissueStack
 from reconstruct.sources import Mni152, SectionFolder, VolumePair
 from reconstruct.state import Store, hash_files
@@ -186,6 +186,8 @@ class _Run:
             pairs = list(pool.map(one_side, halves))
         found = [surface for surface, _ in pairs]
         places = [spots for _, spots in pairs if spots is not None]
+        if stack is not None and tissue is not None and alignment is not None:
+            found = with_bridges(found, stack.plane, tissue, alignment)
         brain = set_.brain or "".join(c for c in space if c.isalnum()) or "brain"
         report: dict[str, Any] = {
             "brain": brain, "space": space,
