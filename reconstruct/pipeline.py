@@ -123,7 +123,7 @@ class _Run:
                 if not path.is_file():
                     raise InputError(f"{path}: no such file")
             self.store = Store(self.out / "steps")
-            ribbon, key = self._volume(source.grey, source.white, source.space)
+            ribbon, key = self._volume(source.grey, source.white, source)
             return self._finish(ribbon, key, source.space, None, None, None, "")
         if source.path is None:
             raise InputError("give the folder with the sections: source.path")
@@ -134,10 +134,10 @@ class _Run:
         ribbon, key = self._stack(stack, tissue, alignment, tissue_key, align_key)
         return self._finish(ribbon, key, stack.space, stack, tissue, alignment, align_key)
 
-    def _volume(self, grey: Path, white: Path, space: str) -> tuple[Ribbon, str]:
+    def _volume(self, grey: Path, white: Path, source: VolumePair.Config) -> tuple[Ribbon, str]:
         step = self.settings.volume
-        return self.step("volume", Ribbon, step, [hash_files([grey, white]), space],
-                         lambda: step.build()(grey, white, space))  # fmt: skip
+        return self.step("volume", Ribbon, step, [hash_files([grey, white]), source.space, repr(source.other_mm)],
+                         lambda: step.build()(grey, white, source.space, source.other_mm))  # fmt: skip
 
     def _tissue(self, stack: SectionStack) -> tuple[TissueStack, str]:
         step, folder = self.settings.tissue, stack.folder or Path()
