@@ -22,6 +22,7 @@ from meshgnn.graph import NodeLocations
 from meshgnn.source.sections import TABLE, SectionStack, read_stack
 from reconstruct import output
 from reconstruct.aligned import aligned_stack, with_bridges, write_aligned
+from reconstruct.pictures import pictures
 from reconstruct.records import Alignment, Midsurface, Reconstruction, Ribbon, TissueStack
 from reconstruct.sources import Mni152, SectionFolder, VolumePair
 from reconstruct.state import Store, hash_files
@@ -207,7 +208,7 @@ class _Run:
             write_aligned(self.out, aligned_stack(stack, tissue, alignment))
         if set_.pictures:
             self.progress("pictures", 0, 1)
-            output.pictures(self.out / "qc", result, ribbon, stack, tissue, alignment)
+            pictures(self.out / "qc", result, ribbon, stack, tissue, alignment)
             self.progress("pictures", 1, 1)
         return result
 
