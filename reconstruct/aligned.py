@@ -1,17 +1,19 @@
 """The section stack with its sections where the alignment put them."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from meshgnn.errors import InputError
 from meshgnn.source.sections import AXES, SectionStack, read_stack
 from meshgnn.store import write_json
-from reconstruct.records import Alignment, TissueStack
+from reconstruct.records import Alignment, Midsurface, TissueStack
 
 FILE = "sections.json"
 
@@ -33,6 +35,31 @@ def aligned_stack(stack: SectionStack, tissue: TissueStack, alignment: Alignment
         to_space = np.column_stack([turned[:, 1] * step, turned[:, 0] * step, corner])
         sections.append(replace(stack.at(int(index)), to_space=to_space))
     return replace(stack, sections=tuple(sections))
+
+
+def with_bridges(
+    surfaces: Sequence[Midsurface], plane: str, tissue: TissueStack, alignment: Alignment
+) -> list[Midsurface]:
+    """The midsurfaces with the strands cut in sections in their lists of repairs, each on the nearer hemisphere."""
+    column, row, along = AXES[plane]
+    spacing = float(np.median(np.diff(tissue.position_mm)))
+    extra: list[list[dict[str, Any]]] = [[] for _ in surfaces]
+    trees = [cKDTree(item.mesh.vertices_mm) for item in surfaces]
+    for number, *point, area in tissue.bridges:
+        k = int(number)
+        matrix = alignment.to_section[k]
+        flat = np.linalg.solve(matrix[:, :2], np.array(point) - matrix[:, 2])
+        place = row * flat[0] + column * flat[1] + along * tissue.position_mm[k]
+        side = int(np.argmin([tree.query(place)[0] for tree in trees]))
+        extra[side].append({
+            "where": "section", "kind": "bridge cut", "section": int(tissue.index[k]), "handles": 0,
+            "position_mm": [round(float(v), 2) for v in place], "area_mm2": round(float(area), 3),
+            "volume_mm3": round(float(area) * spacing, 3),
+        })  # fmt: skip
+    return [
+        replace(item, repairs=(*more, *item.repairs), report={**item.report, "bridges_cut": len(more)})
+        for item, more in zip(surfaces, extra)
+    ]
 
 
 def write_aligned(out: Path, stack: SectionStack) -> None:

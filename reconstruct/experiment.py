@@ -86,6 +86,8 @@ class ReconstructRun:
         metrics = read_json(run / "metrics.json")
         lines = [f"\n{metrics['task']}: meshes, tables and report.html in {run.path}"]
         for name, value in metrics["reconstruction"].items():
+            if name == "faults":
+                continue
             lines.append(f"  {name:32s}{value:.4g}" if isinstance(value, int | float) else f"  {name:32s}{value}")
         return "\n".join(lines)
 

@@ -1,6 +1,7 @@
 """A reconstruction as a brain: one MeshGraph of both hemispheres, and the way back from its run folder."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,11 @@ def read_reconstruction(out: Path) -> Reconstruction:
             load(out / "steps" / f"locate-{side}", NodeLocations)
             for side in sides if (out / "steps" / f"locate-{side}").is_dir()
         )  # fmt: skip
+        # The run adds to a step's repairs and measures what it learned elsewhere: the report has both.
+        surfaces = tuple(
+            replace(item, repairs=tuple(report["repairs"][side]), report=report["hemispheres"][side])
+            for side, item in zip(sides, surfaces)
+        )
         if places and len(places) != len(surfaces):
             raise ValueError("locations of one hemisphere are missing")
         return Reconstruction(midsurfaces=surfaces, locations=places, report=report, brain=str(report["brain"]))

@@ -209,14 +209,18 @@ def planted(
     near = cKDTree(vertices).query(middle, k=8)[1]
     normal = metric.vertex_normals(found.mesh)[near]
     outside = bool((((middle - vertices[near]) * normal).sum(1) > 0).mean() > 0.5)
-    nearest, best = None, within_mm
+    candidates = []
     for one in found.repairs:
         place = np.array(one["position_mm"])
         t = np.clip((place - start) @ (end - start) / ((end - start) @ (end - start)), 0, 1)
         away = float(np.linalg.norm(place - start - t * (end - start)))
-        if away < best:
-            best = away
-            nearest = {"where": one["where"], "kind": one["kind"], "away_mm": round(away, 2)}
+        if away < within_mm:  # a strand that was seen as one says more than a cut nearby
+            candidates.append((one["kind"] != "bridge cut", away, one))
+    candidates.sort(key=lambda candidate: candidate[:2])
+    nearest = None
+    if candidates:
+        _, away, one = candidates[0]
+        nearest = {"where": one["where"], "kind": one["kind"], "away_mm": round(away, 2)}
     return {
         "hemisphere": found.mesh.hemisphere, "position_mm": [_round(v) for v in middle], "open": outside,
         "repair": nearest,

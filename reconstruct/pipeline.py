@@ -21,7 +21,8 @@ from meshgnn.errors import InputError
 from meshgnn.graph import NodeLocations
 from meshgnn.source.sections import TABLE, SectionStack, read_stack
 from reconstruct import output
-from reconstruct.aligned import aligned_stack, write_aligned
+from reconstruct.aligned import aligned_stack, with_bridges, write_aligned
+from reconstruct.pictures import pictures
 from reconstruct.records import Alignment, Midsurface, Reconstruction, Ribbon, TissueStack
 from reconstruct.sources import Mni152, SectionFolder, VolumePair
 from reconstruct.state import Store, hash_files
@@ -123,7 +124,7 @@ class _Run:
                 if not path.is_file():
                     raise InputError(f"{path}: no such file")
             self.store = Store(self.out / "steps")
-            ribbon, key = self._volume(source.grey, source.white, source.space)
+            ribbon, key = self._volume(source.grey, source.white, source)
             return self._finish(ribbon, key, source.space, None, None, None, "")
         if source.path is None:
             raise InputError("give the folder with the sections: source.path")
@@ -134,10 +135,10 @@ class _Run:
         ribbon, key = self._stack(stack, tissue, alignment, tissue_key, align_key)
         return self._finish(ribbon, key, stack.space, stack, tissue, alignment, align_key)
 
-    def _volume(self, grey: Path, white: Path, space: str) -> tuple[Ribbon, str]:
+    def _volume(self, grey: Path, white: Path, source: VolumePair.Config) -> tuple[Ribbon, str]:
         step = self.settings.volume
-        return self.step("volume", Ribbon, step, [hash_files([grey, white]), space],
-                         lambda: step.build()(grey, white, space))  # fmt: skip
+        return self.step("volume", Ribbon, step, [hash_files([grey, white]), source.space, repr(source.other_mm)],
+                         lambda: step.build()(grey, white, source.space, source.other_mm))  # fmt: skip
 
     def _tissue(self, stack: SectionStack) -> tuple[TissueStack, str]:
         step, folder = self.settings.tissue, stack.folder or Path()
@@ -186,6 +187,8 @@ class _Run:
             pairs = list(pool.map(one_side, halves))
         found = [surface for surface, _ in pairs]
         places = [spots for _, spots in pairs if spots is not None]
+        if stack is not None and tissue is not None and alignment is not None:
+            found = with_bridges(found, stack.plane, tissue, alignment)
         brain = set_.brain or "".join(c for c in space if c.isalnum()) or "brain"
         report: dict[str, Any] = {
             "brain": brain, "space": space,
@@ -205,7 +208,7 @@ class _Run:
             write_aligned(self.out, aligned_stack(stack, tissue, alignment))
         if set_.pictures:
             self.progress("pictures", 0, 1)
-            output.pictures(self.out / "qc", result, ribbon, stack, tissue, alignment)
+            pictures(self.out / "qc", result, ribbon, stack, tissue, alignment)
             self.progress("pictures", 1, 1)
         return result
 

@@ -27,6 +27,7 @@ class TissueStack:
         index: [N] number of the section in its stack (the row order of the sections file sorted by position).
         image_px_mm: [N] pixel side of the section image on disk.
         weight: [N] in [0, 1], how far the section is to be trusted.
+        bridges: [B, 4] strands that were cut: place of the section (0..N-1), row and column in mm of its image, mm^2.
     """
 
     outer: NDArray[np.float32]
@@ -38,6 +39,7 @@ class TissueStack:
     index: NDArray[np.int64]
     image_px_mm: NDArray[np.float64]
     weight: NDArray[np.float64]
+    bridges: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4)))
 
     def __post_init__(self) -> None:
         for name, kind in {"outer": np.float32, "white": np.float32}.items():
@@ -52,6 +54,7 @@ class TissueStack:
             if array.shape != shapes.get(name, (count,)):
                 raise InputError(f"{name} has shape {array.shape} for {count} sections")
             object.__setattr__(self, name, array)
+        object.__setattr__(self, "bridges", frozen(np.reshape(self.bridges, (-1, 4)), np.float64))
         if (np.diff(self.position_mm) <= 0).any():
             raise InputError("section positions must ascend, each different from the next")
 

@@ -4,7 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meshgnn import config
+from meshgnn.errors import InputError
 from meshgnn.optional import data_folder
+
+# Cerebellar white matter left and right, its vermis, pons (three), medulla; MNI mm.
+_NOT_CEREBRUM = (-20.0, -60, -37, 20, -60, -37, 0, -62, -28, -7, -27, -25, 7, -27, -25, 0, -27, -33, 0, -38, -52)
 
 
 class SectionFolder:
@@ -31,15 +35,25 @@ class VolumePair:
         Args:
             grey, white: NIfTI files on one grid.
             space: name of the coordinate space.
+            other_mm: places (x, y, z, x, y, z, ...) in tissue that is not cerebrum (cerebellum, brain stem), which is
+                then cut off where the way to the cerebrum is narrowest; none if the maps hold the cerebrum alone.
         """
 
         grey: Path | None = None
         white: Path | None = None
         space: str = "unknown"
+        other_mm: tuple[float, ...] = ()
+
+        def __post_init__(self) -> None:
+            if len(self.other_mm) % 3:
+                raise InputError(f"other_mm needs three numbers per place, got {len(self.other_mm)} numbers")
 
 
 class Mni152:
-    """Grey and white matter probability of the MNI152 average at 1 mm (Fonov et al. 2011), as nilearn ships it."""
+    """Grey and white matter probability of the MNI152 average at 1 mm (Fonov et al. 2011), as nilearn ships it.
+
+    The maps hold cerebellum and brain stem too; they are cut off.
+    """
 
     @dataclass(frozen=True, kw_only=True)
     class Config(config.Config):
@@ -47,4 +61,4 @@ class Mni152:
             """The two files of the installed package."""
             folder = data_folder("nilearn") / "datasets" / "data"
             grey, white = (folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz" for kind in ("gm", "wm"))
-            return VolumePair.Config(grey=grey, white=white, space="MNI152NLin2009aSym")
+            return VolumePair.Config(grey=grey, white=white, space="MNI152NLin2009aSym", other_mm=_NOT_CEREBRUM)

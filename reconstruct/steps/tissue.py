@@ -3,7 +3,7 @@
 Grey values become optical density against the section's own glass, log(background / grey): stain differences are then
 factors. Tissue is what takes stain at all; grey matter takes more than white. Layer I is as pale as white matter, so
 white matter is what stays of the pale tissue after an opening wider than layer I. Thin pale cracks (tears) are closed,
-thin dark lines in white matter (folds) too.
+thin dark lines in white matter (folds) too; strands across sulci are cut.
 """
 
 from collections.abc import Callable
@@ -18,6 +18,7 @@ from scipy import ndimage
 from meshgnn import config
 from meshgnn.errors import InputError
 from meshgnn.source.sections import Section, SectionStack, open_section
+from reconstruct.bridges import strands
 from reconstruct.distance import to_zero_set
 from reconstruct.records import TissueStack
 
@@ -36,6 +37,7 @@ class ClassifyTissue:
             reach_mm: signed distances are cut off at +- this.
             tear_mm: cracks in tissue narrower than this are closed.
             fold_mm: dark lines in white matter narrower than this are closed.
+            bridge_mm: strands of tissue across a sulcus up to this wide are cut; 0 = never.
             layer_one_mm: pale bands narrower than this are not white matter.
             grey_share: a pixel is grey matter from this share of the way from white to grey density.
             least_mm2: a section with less tissue is left out.
@@ -46,6 +48,7 @@ class ClassifyTissue:
         reach_mm: float = 4.0
         tear_mm: float = 0.6
         fold_mm: float = 0.6
+        bridge_mm: float = 2.6
         layer_one_mm: float = 0.9
         grey_share: float = 0.35
         least_mm2: float = 20.0
@@ -82,15 +85,15 @@ class ClassifyTissue:
             height = max(found[k][0].shape[0] for k in kept)
             width = max(found[k][0].shape[1] for k in kept)
 
-            def finish(k: int) -> tuple[Image, Image]:
+            def finish(k: int) -> tuple[Image, Image, NDArray[np.float64]]:
                 return self._levels(found[k][0], pixel, ratio, (height, width))
 
             levels = []
-            for number, pair in enumerate(pool.map(finish, kept)):
-                levels.append(pair)
+            for number, level in enumerate(pool.map(finish, kept)):
+                levels.append(level)
                 if progress is not None:
                     progress(len(sections) + number + 1, len(sections) + len(kept))
-        if not any((white < 0).any() for _, white in levels):
+        if not any((white < 0).any() for _, white, _ in levels):
             raise InputError(f"{stack.folder}: no white matter was found; is grey matter the darker of the two?")
         chosen = [sections[k] for k in kept]
         image_px = np.array([section.pixel_um / 1000 for section in chosen])
@@ -98,8 +101,8 @@ class ClassifyTissue:
         block = np.array([max(1, round(pixel / px)) for px in image_px])
         corner = (block - 1) / 2 * image_px
         return TissueStack(
-            outer=np.stack([outer for outer, _ in levels]),
-            white=np.stack([white for _, white in levels]),
+            outer=np.stack([outer for outer, _, _ in levels]),
+            white=np.stack([white for _, white, _ in levels]),
             pixel_mm=pixel,
             origin_mm=np.stack([corner, corner], axis=1),
             position_mm=np.array([section.position_mm for section in chosen]),
@@ -107,6 +110,12 @@ class ClassifyTissue:
             index=np.array([section.index for section in chosen]),
             image_px_mm=image_px,
             weight=np.ones(len(chosen)),
+            bridges=np.concatenate(
+                [
+                    np.column_stack([np.full(len(cut), k), corner[k] + cut[:, :2] * pixel, cut[:, 2] * pixel**2])
+                    for k, (_, _, cut) in enumerate(levels)
+                ]
+            ),
         )
 
     def _densities(self, section: Section, pixel: float) -> tuple[Image, float]:
@@ -144,7 +153,9 @@ class ClassifyTissue:
             coarse = ndimage.map_coordinates(soft, places, order=1, mode="nearest").astype(np.float32)
         return coarse, float((coarse > 0.06).sum() * pixel**2)
 
-    def _levels(self, density: Image, pixel: float, ratio: float, shape: tuple[int, int]) -> tuple[Image, Image]:
+    def _levels(
+        self, density: Image, pixel: float, ratio: float, shape: tuple[int, int]
+    ) -> tuple[Image, Image, NDArray[np.float64]]:
         set_ = self.settings
         grow = [(0, shape[axis] - density.shape[axis]) for axis in range(2)]
         density = np.pad(density, grow)
@@ -154,6 +165,10 @@ class ClassifyTissue:
         tissue = ndimage.binary_fill_holes(tissue) & _large(tissue, 3.0 / pixel**2)
         holes = ndimage.binary_fill_holes(tissue) & ~tissue
         tissue |= holes & ~_large(holes, 2.0 / pixel**2)
+        bridges = np.zeros((0, 3))
+        if set_.bridge_mm:
+            cut_off, bridges = strands(tissue, set_.bridge_mm / pixel, 1.0 / pixel**2)
+            tissue = tissue & ~cut_off
         level = np.where(tissue & (density < limit), 1.01 * limit, density) * tissue
         outer = signed_distance((limit - level) / limit, pixel, set_.reach_mm)
         cut = white_od + set_.grey_share * (grey_od - white_od)
@@ -169,7 +184,7 @@ class ClassifyTissue:
         value = np.where(inside, -1, np.where(near, value, 1))
         value = np.where(core & (value > 0), -0.05, np.where(~core & (value <= 0), 0.05, value))
         white = signed_distance(value.astype(np.float32), pixel, set_.reach_mm)
-        return outer, np.maximum(white, outer)
+        return outer, np.maximum(white, outer), bridges
 
 
 def glass(grey: NDArray[np.generic]) -> float:

@@ -5,13 +5,15 @@ count as white matter: background that only a narrow passage joins to the outsid
 cortex.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from meshgnn import config
 from meshgnn.errors import InputError
@@ -41,8 +43,10 @@ class RibbonFromVolume:
     def __init__(self, settings: Config) -> None:
         self.settings = settings
 
-    def __call__(self, grey_path: Path, white_path: Path, space: str) -> Ribbon:
-        """Raises InputError for a file that is missing, cut short, not 3D, without affine, not finite, or empty."""
+    def __call__(self, grey_path: Path, white_path: Path, space: str, other_mm: Sequence[float] = ()) -> Ribbon:
+        """`other_mm`: places in tissue that is not cerebrum, see `VolumePair.Config`.
+
+        Raises InputError for a file that is missing, cut short, not 3D, without affine, not finite, or empty."""
         grey, affine = read_probability(grey_path)
         white, other = read_probability(white_path)
         if grey.shape != white.shape or not np.allclose(affine, other, atol=1e-3):
@@ -71,10 +75,39 @@ class RibbonFromVolume:
         level = np.where(deep | hidden, -0.5, level).astype(np.float32)
         # In mm, roughly: probability falls from 1 to 0 over about two voxels.
         scale = np.float32(2 * voxel)
-        return Ribbon(
+        ribbon = Ribbon(
             pial=(pial * scale).astype(np.float32), white=(np.maximum(level, pial) * scale).astype(np.float32),
             affine=affine, space=space,
         )  # fmt: skip
+        return without(ribbon, np.reshape(np.asarray(other_mm, np.float64), (-1, 3))) if len(other_mm) else ribbon
+
+
+def without(ribbon: Ribbon, places_mm: NDArray[np.float64], apart_mm: float = 45.0) -> Ribbon:
+    """The ribbon less the tissue around places [P, 3]: cut off where the white matter that leads to it is narrowest.
+
+    A watershed on depth from white matter at the places and from white matter at least `apart_mm` away from them.
+
+    Raises:
+        InputError: a place is not in tissue.
+    """
+    from skimage.segmentation import watershed
+
+    white = ribbon.white < 0
+    markers = np.zeros(white.shape, np.int32)
+    seeds = np.argwhere(white)
+    tree = cKDTree(places_mm)
+    away, _ = tree.query(ribbon.to_mm(seeds.astype(np.float64)))
+    markers[tuple(seeds[away > apart_mm].T)] = 1
+    near = cKDTree(seeds)
+    for place in places_mm:
+        distance, nearest = near.query(ribbon.to_voxels(place))
+        if distance * ribbon.voxel_mm > 6:
+            raise InputError(f"other_mm: there is no white matter within 6 mm of {place.tolist()}")
+        markers[tuple(seeds[nearest])] = 2
+    height = to_background(~white) - to_background(white)
+    grown = watershed(height, markers, mask=ribbon.pial < 0)
+    out = np.where(grown == 2, ribbon.voxel_mm / 2, -np.inf).astype(np.float32)
+    return replace(ribbon, pial=np.maximum(ribbon.pial, out), white=np.maximum(ribbon.white, out))
 
 
 def read_probability(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
