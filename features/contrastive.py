@@ -12,7 +12,11 @@ from meshgnn.errors import InputError
 
 
 class SupervisedContrastive(nn.Module):
-    """The objective: a projection of the features and the loss on it."""
+    """The objective: the loss on a projection of the features, and class logits as a second, weighted term.
+
+    With four patches per class the contrastive loss alone learns slowly; logits (a learnt prototype per class, as in
+    Cui et al. 2021, arXiv 2107.12028) lead it off its plateau. `classify=0` is Khosla et al. alone.
+    """
 
     @dataclass(frozen=True, kw_only=True)
     class Config(BaseConfig):
@@ -20,26 +24,32 @@ class SupervisedContrastive(nn.Module):
         Args:
             temperature: of the loss.
             projection: channels of the space in which patches are compared.
+            classify: weight of the cross-entropy of linear class logits.
         """
 
         temperature: float = 0.1
         projection: int = 64
+        classify: float = 1.0
 
         def __post_init__(self) -> None:
-            if not self.temperature > 0 or self.projection < 1:
-                raise InputError("objective: temperature must be above 0 and projection at least 1")
+            if not self.temperature > 0 or self.projection < 1 or self.classify < 0:
+                raise InputError("objective: temperature must be above 0, projection at least 1, classify not negative")
 
         def build(self, in_channels: int, n_classes: int) -> "SupervisedContrastive":
-            return SupervisedContrastive(self, in_channels)
+            return SupervisedContrastive(self, in_channels, n_classes)
 
-    def __init__(self, config: Config, in_channels: int) -> None:
+    def __init__(self, config: Config, in_channels: int, n_classes: int) -> None:
         super().__init__()
-        self.temperature = config.temperature
+        self.temperature, self.weight = config.temperature, config.classify
         self.projection = Projection(in_channels, config.projection)
+        self.prototypes = nn.Linear(in_channels, n_classes) if config.classify else None
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         """This rank's features [B, C] and classes [B] -> scalar; its mean over ranks is the joint loss."""
-        return supervised_contrastive(self.projection(features), labels, self.temperature)
+        loss = supervised_contrastive(self.projection(features), labels, self.temperature)
+        if self.prototypes is None:
+            return loss
+        return loss + self.weight * joint_cross_entropy(self.prototypes(features), labels)
 
 
 def supervised_contrastive(embeddings: Tensor, labels: Tensor, temperature: float) -> Tensor:
@@ -71,6 +81,12 @@ def supervised_contrastive(embeddings: Tensor, labels: Tensor, temperature: floa
     same = (classes[:, None] == classes[None, :]).sum(1)
     anchors = (same > 1).sum().clamp(min=1)
     return per_anchor[count > 0].sum() * _world() / anchors
+
+
+def joint_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """This rank's logits [B, K] and classes [B] -> scalar whose mean over ranks is that of the joint batch."""
+    total = F.cross_entropy(logits, labels, reduction="sum")
+    return total * _world() / sum(_sizes(len(labels), labels.device))
 
 
 class Projection(nn.Module):
@@ -128,6 +144,8 @@ def _gathered(rows: Tensor) -> list[Tensor]:
 
 
 def _sizes(count: int, device: torch.device) -> list[int]:
+    if _world() == 1:
+        return [count]
     mine = torch.tensor([count], device=device)
     parts = [torch.empty_like(mine) for _ in range(_world())]
     distributed.all_gather(parts, mine)

@@ -8,7 +8,7 @@ writes NAME.safetensors and NAME.json. Finished shards of a killed run are used 
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from hashlib import sha256
 from pathlib import Path
@@ -226,5 +226,10 @@ def _extract(job: ExtractJob, out: Path) -> str:
     return f"{int(table.mask.sum())} of {len(table.mask)} nodes, {table.values.shape[1]} features each, in {out}"
 
 
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; see `features.command.run` for exit codes."""
+    return run("features.extract", ExtractJob(), _extract, arguments)
+
+
 if __name__ == "__main__":
-    sys.exit(run("features.extract", ExtractJob(), _extract))
+    sys.exit(main())

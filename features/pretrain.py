@@ -240,5 +240,10 @@ def _pretrain(job: PretrainJob, out: Path) -> str:
     return f"encoder {encoder.identity()['weights']} ({encoder.out_channels} features) in {out}"
 
 
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; see `features.command.run` for exit codes."""
+    return run("features.pretrain", PretrainJob(), _pretrain, arguments)
+
+
 if __name__ == "__main__":
-    sys.exit(run("features.pretrain", PretrainJob(), _pretrain))
+    sys.exit(main())

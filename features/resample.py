@@ -38,14 +38,17 @@ def _sample(window, row, column, cosine, sine, step, image, fill, out, inside):
     bottom, right = min(image[0] + image[2], height), min(image[1] + image[3], width)
     size = out.shape[1]
     half = np.float32((size - 1) / 2)
-    low_y, high_y = np.float32(top - 0.5), np.float32(bottom - 0.5)
-    low_x, high_x = np.float32(left - 0.5), np.float32(right - 0.5)
-    first_y, last_y, first_x, last_x = np.float32(top), np.float32(bottom - 1), np.float32(left), np.float32(right - 1)
     for k in range(len(row)):
+        # Offsets from a whole pixel near the centre: small numbers, which float32 holds well in any window.
+        base_y, base_x = int(np.floor(row[k])), int(np.floor(column[k]))
+        low_y, high_y = np.float32(top - base_y) - np.float32(0.5), np.float32(bottom - base_y) - np.float32(0.5)
+        low_x, high_x = np.float32(left - base_x) - np.float32(0.5), np.float32(right - base_x) - np.float32(0.5)
+        first_y, last_y = np.float32(top - base_y), np.float32(bottom - 1 - base_y)
+        first_x, last_x = np.float32(left - base_x), np.float32(right - 1 - base_x)
         # Up in the patch is the normal (cos, sin); right is a quarter turn from it, so that nothing is mirrored.
         up_x, up_y = np.float32(cosine[k] * step), np.float32(sine[k] * step)
-        x0 = np.float32(column[k] + half * up_x + half * up_y)
-        y0 = np.float32(row[k] + half * up_y - half * up_x)
+        x0 = np.float32(column[k] - base_x) + half * up_x + half * up_y
+        y0 = np.float32(row[k] - base_y) + half * up_y - half * up_x
         for i in range(size):
             x_row, y_row = x0 - np.float32(i) * up_x, y0 - np.float32(i) * up_y
             for j in range(size):
@@ -58,8 +61,9 @@ def _sample(window, row, column, cosine, sine, step, image, fill, out, inside):
                     continue
                 y = min(max(y, first_y), last_y)
                 x = min(max(x, first_x), last_x)
-                r, c = np.int32(y), np.int32(x)
+                r, c = np.int32(np.floor(y)), np.int32(np.floor(x))
                 v, u = y - np.float32(r), x - np.float32(c)
+                r, c = r + base_y, c + base_x
                 r1, c1 = min(r + 1, bottom - 1), min(c + 1, right - 1)
                 upper = np.float32(window[r, c]) + u * (np.float32(window[r, c1]) - np.float32(window[r, c]))
                 lower = np.float32(window[r1, c]) + u * (np.float32(window[r1, c1]) - np.float32(window[r1, c]))
