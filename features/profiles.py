@@ -52,7 +52,7 @@ class DepthProfiles:
             lines: parallel lines per node.
             apart_um: between neighbouring lines.
             max_obliqueness_deg: nodes cut more slantingly than this are masked; it bounds the line's stretch.
-            glass: a sample with less than this share of its section's median density is no tissue.
+            glass: a sample with less than this share of its section's upper quartile of density is no tissue.
             known: share of depths that must hold tissue, else the node is masked.
         """
 
@@ -148,7 +148,8 @@ class DepthProfiles:
                 density[part] = _sample(image, row[part], column[part], glass)
         finally:
             image.close()
-        tissue = density > self.config.glass * np.median(density)
+        # The upper quartile is tissue even where most of the section is torn away.
+        tissue = density > self.config.glass * np.percentile(density, 75)
         if not tissue.any():
             return np.zeros((len(nodes), self.config.depths), np.float32), np.zeros(len(nodes), bool)
         density /= np.median(density[tissue])

@@ -329,11 +329,12 @@ def border_widths_mm(seed: int) -> npt.NDArray[np.float32]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Profiles:
-    """Layer shares [K, 6] (sum 1), densities [K, 6] and cell sizes [K, 6] of the areas of one hemisphere."""
+    """Layer shares [K, 6] (sum 1), densities [K, 6], cell sizes [K, 6], prototypes [K] of one hemisphere's areas."""
 
     share: Floats
     density: Floats
     size_um2: Floats
+    prototype: tuple[str, ...]
 
 
 def draw_profiles(
@@ -348,9 +349,10 @@ def draw_profiles(
         uniform: the same profile everywhere: the control in which histology must tell nothing.
     """
     both, own = stream(seed, "profiles"), stream(seed, "profiles", hemisphere)
+    names = tuple("FE" if uniform and spec.isocortex else spec.prototype for spec in LAYOUT)
     rows = []
-    for spec in LAYOUT:
-        base = PROTOTYPES["FE" if uniform and spec.isocortex else spec.prototype]
+    for spec, name in zip(LAYOUT, names):
+        base = PROTOTYPES[name]
         values = np.array([base.share, base.density, base.size_um2], dtype=np.float64)
         values[1] *= base.scale
         if not (uniform and spec.isocortex):
@@ -367,4 +369,4 @@ def draw_profiles(
         rows.append(values)
     stacked = np.array(rows)
     assert stacked.shape[2] == len(LAYERS)
-    return Profiles(share=stacked[:, 0], density=stacked[:, 1], size_um2=stacked[:, 2])
+    return Profiles(share=stacked[:, 0], density=stacked[:, 1], size_um2=stacked[:, 2], prototype=names)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from meshgnn.source.virtual.areas import LAYOUT
 from meshgnn.source.virtual.fields import Floats
 from meshgnn.source.virtual.laminae import Reals
 from meshgnn.source.virtual.prototypes import BINS
@@ -59,7 +58,13 @@ class Frame:
 
 
 def scatter(
-    rng: np.random.Generator, frame: Frame, numbers: list[int], shares: list[Floats], density: Reals, size: Reals
+    rng: np.random.Generator,
+    frame: Frame,
+    numbers: list[int],
+    shares: list[Floats],
+    density: Reals,
+    size: Reals,
+    prototypes: tuple[str, ...],
 ) -> Floats:
     """Cells [N, 9]: x, y, area_um2, layer, kind, angle, aspect, stain, blur_um."""
     field_mm2 = frame.width_um * frame.height_um / 1e6
@@ -101,7 +106,7 @@ def scatter(
     # Betz cells: lower layer V of the motor cortex.
     betz = []
     for k, number in enumerate(numbers):
-        if LAYOUT[number].prototype != "FA":
+        if prototypes[number] != "FA":
             continue
         edges = shares[k].cumsum()
         tall = (edges[4] - edges[3]) * 0.75

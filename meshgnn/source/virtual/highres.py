@@ -131,7 +131,7 @@ class HighRes:
             wave=(float(rng.uniform(10, 35)), float(rng.uniform(0, 6)), float(rng.uniform(0.5, 1.5))),
             tau_um=config.border_mm * 1000 / 2.2 if len(names) == 2 else 0.0,
         )
-        cells = scatter(rng, frame, numbers, shares, cortex.density, cortex.size_um2)
+        cells = scatter(rng, frame, numbers, shares, cortex.density, cortex.size_um2, cortex.profiles.prototype)
         vessels = draw_vessels(rng, frame)
         pixel = config.pixel_um
         shape = (int(np.ceil(frame.height_um / pixel)), int(np.ceil(width_um / pixel)))

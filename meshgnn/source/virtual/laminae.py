@@ -103,8 +103,10 @@ def furnish(hemisphere: Hemisphere, fields: AreaFields, profiles: Profiles, seed
     stretch = np.exp(layer_noise * SHARE_SD * log[:, :6])
     dense, large = zip(
         *(
-            tables(profiles.share[k], profiles.density[k], profiles.size_um2[k], spec.prototype)
-            for k, spec in enumerate(LAYOUT)
+            tables(share, density, size, name)
+            for share, density, size, name in zip(
+                profiles.share, profiles.density, profiles.size_um2, profiles.prototype, strict=True
+            )
         )
     )
     assert dense[0].shape == (6 * BINS,)

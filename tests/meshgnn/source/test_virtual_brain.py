@@ -239,9 +239,16 @@ def test_shuffled_areas_lie_elsewhere(brain: VirtualBrain) -> None:
 
 def test_uniform_brain_has_one_profile() -> None:
     plain = VirtualBrain.Config(seed=3, uniform=True, **COARSE).build()
-    profiles = plain.hemispheres[0].profiles
+    cortex = plain.hemispheres[0]
+    profiles = cortex.profiles
     assert np.ptp(profiles.density[:30], axis=0).max() == 0
     assert np.ptp(profiles.share[:30], axis=0).max() == 0
+    # What is drawn, not only what it is drawn from: no stria of Gennari, no Betz cells either.
+    own = [spec.isocortex for spec in LAYOUT]
+    assert np.ptp(cortex.density[own], axis=0).max() == 0
+    assert np.ptp(cortex.size_um2[own], axis=0).max() == 0
+    field = HighRes.Config(area="4", width_mm=0.8).build().field(plain)
+    assert not (field.cells[:, 4] == BETZ).any()
 
 
 def test_depth_in_the_picture_is_depth_in_space(brain: VirtualBrain, truth: Truth) -> None:
