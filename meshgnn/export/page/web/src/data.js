@@ -14,7 +14,9 @@ function soften(colour) {
 export async function readData() {
   const meta = JSON.parse(document.getElementById("meta").textContent);
   const holder = document.getElementById("arrays");
-  const packed = Uint8Array.from(atob(holder.textContent), (c) => c.charCodeAt(0));
+  const text = atob(holder.textContent);
+  const packed = new Uint8Array(text.length);
+  for (let k = 0; k < text.length; k++) packed[k] = text.charCodeAt(k);
   holder.remove();
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
   const buffer = await new Response(stream).arrayBuffer();
@@ -32,7 +34,9 @@ export async function readData() {
     const from = stored(name);
     if (about.scale === undefined) return Float32Array.from(from);
     const { scale, zero, missing = -1e9 } = about;
-    return Float32Array.from(from, (q) => (q === missing ? NaN : q * scale + zero));
+    const out = new Float32Array(from.length);
+    for (let k = 0; k < out.length; k++) out[k] = from[k] === missing ? NaN : from[k] * scale + zero;
+    return out;
   };
 
   for (const area of meta.areas) area.colour = soften(area.colour);
@@ -41,7 +45,16 @@ export async function readData() {
   const hemispheres = meta.hemispheres.map((hemi) => ({ ...hemi, faces: stored(`faces.${hemi.name}`) }));
   const hemisphereOf = (node) => hemispheres.find((hemi) => node < hemi.start + hemi.count);
   const surfaces = Object.fromEntries(meta.surfaces.map((name) => [name, real(`surface.${name}`)]));
-  const scalars = meta.scalars.map((about) => ({ ...about, values: real(about.array) }));
+  // Unpacked when first asked for: most are never looked at.
+  const later = (name) => {
+    let values;
+    return () => (values ??= real(name));
+  };
+  const scalars = meta.scalars.map((about) => {
+    const values = later(about.array);
+    return { ...about, get values() { return values(); } };
+  });
+  const profiles = later("profiles");
   const section = stored("node.section");
   return {
     meta, count, hemispheres, hemisphereOf, surfaces, scalars, section,
@@ -59,7 +72,7 @@ export async function readData() {
     column: real("node.column_px"),
     angle: real("node.angle_deg"),
     nearest: stored("node.nearest"),
-    profiles: real("profiles"),
+    get profiles() { return profiles(); },
     maps: real("plane_maps"),
   };
 }

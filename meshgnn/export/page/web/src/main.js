@@ -142,6 +142,7 @@ async function start() {
   keyboard(byId("brain"), { brain, views }, store, steps);
   if (data.meta.stack) store.set({ section: middleSection(data.meta.stack.sections) });
   Object.assign(document.body.dataset, { mode: first.id, surface, ready: "yes" });
+  performance.mark("ready");
   // For tests and for anyone at the console.
   window.page = { data, store, brain, views };
 }
