@@ -46,7 +46,7 @@ def encoded(picture: NDArray[np.uint8], scale: float, quality: int) -> bytes:
         image = image.resize(size, Image.Resampling.LANCZOS)
     out = io.BytesIO()
     if features.check("webp"):
-        image.save(out, "WEBP", quality=quality, method=3)
+        image.save(out, "WEBP", quality=quality, method=2)
     else:
         image.save(out, "JPEG", quality=quality)
     return out.getvalue()

@@ -61,7 +61,7 @@ export class NodePanel {
         drawPatch(canvas, { image, section, column: data.column[node], row: data.row[node], angle: data.angle[node], size: side });
         document.body.dataset.patch = node;
       });
-      parts.push(h("figure", wide, canvas, h("figcaption", {}, `Section ${section.index}, pial surface up`)));
+      parts.push(h("figure", wide, canvas, h("figcaption", {}, `Section ${section.index}, pial up`)));
     }
     if (data.profiles && area >= 0) {
       const name = areaName(data, area);

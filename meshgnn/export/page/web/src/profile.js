@@ -48,7 +48,7 @@ export function profileChart(data, node, area, name, [width, height]) {
   if (known) parts.push(svg("path", { d: path([...own]), class: "own" }));
   text(short(low), left, height - 10);
   text(short(high), right, height - 10, { "text-anchor": "end" });
-  text(data.meta.profiles.unit || "intensity", (left + right) / 2, height - 10, { "text-anchor": "middle" });
+  if (width > 140) text(data.meta.profiles.unit || "intensity", (left + right) / 2, height - 10, { "text-anchor": "middle" });
   const label = known ? `depth profile of the node beside the mean of ${name}` : `mean depth profile of ${name}`;
   return svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label }, parts);
 }
