@@ -14,7 +14,7 @@ calibration  area explains as much of the relative thickness of layers as in Big
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -198,6 +198,7 @@ class Controls:
         return [SCORES]
 
     def _images(self, name: str, run: RunFolder) -> list[Outcome]:
+        @cache
         def score(condition: str, what: str, model: str = "features_mlp") -> Score:
             tables = [read_arrays(run / _table(condition, seed)) for seed in (*self.config.train, self.config.test)]
             return _score(tables[:-1], tables[-1], what, model, self.config.fits)

@@ -314,7 +314,7 @@ def test_template_by_path_is_checked(tmp_path: Path) -> None:
 def test_coordinates_alone_do_not_solve_an_unseen_brain() -> None:
     from meshgnn.source.virtual.calibrate import calibration
 
-    figures = calibration("default", seeds=(1, 2, 3))
+    figures = calibration("default", seeds=tuple(range(1, 9)))  # of fewer, layer V scatters beyond the range
     assert figures["coordinates_knn_macro_f1"] <= 0.5
     assert figures["coordinates_all_others_macro_f1"] <= 0.5
     assert 0.43 <= figures["eta_squared"][3] <= 0.63
