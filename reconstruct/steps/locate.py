@@ -18,7 +18,8 @@ class LocateNodes:
     class Config(config.Config):
         """
         Args:
-            within_mm: a node is observed if a usable section lies this near; None = half the median section spacing.
+            within_mm: a node is observed if a usable section lies this near; None = half the median section spacing
+                and a tenth more, since positions are noted with an error.
         """
 
         within_mm: float | None = None
@@ -51,7 +52,7 @@ class LocateNodes:
             turned[here] = ahead - pixels[here]
             shape[here] = stack.at(int(tissue.index[k])).shape
         spacing = float(np.median(np.diff(tissue.position_mm)))
-        within = self.settings.within_mm if self.settings.within_mm is not None else spacing / 2
+        within = self.settings.within_mm if self.settings.within_mm is not None else 0.55 * spacing
         on_image = ((pixels >= 0) & (pixels <= shape - 1)).all(axis=1)
         observed = (residual <= within + 1e-6) & on_image
         return NodeLocations(

@@ -30,11 +30,13 @@ class RibbonFromVolume:
         Args:
             voxel_mm: the maps are resampled to cubes of this side; None = their own smallest side.
             passage_mm: background behind passages narrower than this is inside (ventricles).
+            ventricle_mm3: smaller pieces of such background are pockets of sulci and stay outside.
             deep_mm: grey matter further than this from the outside is no cortex.
         """
 
         voxel_mm: float | None = None
         passage_mm: float = 4.0
+        ventricle_mm3: float = 2000.0
         deep_mm: float = 14.0
 
         def build(self) -> "RibbonFromVolume":
@@ -67,7 +69,7 @@ class RibbonFromVolume:
         affine = affine.copy()
         affine[:3, 3] -= affine[:3, :3] @ np.full(3, pad)
         pial = (0.5 - tissue).astype(np.float32)
-        hidden = _enclosed(pial > 0, self.settings.passage_mm / 2 / voxel)
+        hidden = _enclosed(pial > 0, self.settings.passage_mm / 2 / voxel, self.settings.ventricle_mm3 / voxel**3)
         depth = to_background((pial < 0) | hidden) * voxel
         level = np.where(pial < 0, grey - white, 0.5).astype(np.float32)
         deep = (depth > self.settings.deep_mm) & (level >= 0)
@@ -139,10 +141,10 @@ def read_probability(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float6
     return (data / np.float32(scale)).astype(np.float32), np.asarray(image.affine, np.float64)
 
 
-def _enclosed(background: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
+def _enclosed(background: NDArray[np.bool_], radius: float, least: float) -> NDArray[np.bool_]:
     """Wide background (a ball of this radius, in voxels, fits in) that such a ball cannot reach from outside.
 
-    Sulci are narrow all along: they stay outside.
+    Sulci are narrow all along: they stay outside. Pieces of less than `least` voxels too.
     """
     room = to_background(background) > radius
     room[[0, -1]], room[:, [0, -1]], room[:, :, [0, -1]] = True, True, True
@@ -150,4 +152,7 @@ def _enclosed(background: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]
     hidden = room & (numbers != numbers[0, 0, 0])
     if not hidden.any():
         return hidden
-    return background & (to_background(~hidden) <= radius + 1.0)
+    pieces, _ = ndimage.label(background & (to_background(~hidden) <= radius + 1.0))
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    return (sizes >= least)[pieces]

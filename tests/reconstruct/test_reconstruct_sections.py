@@ -134,6 +134,14 @@ def test_line_order_of_the_table_does_not_matter(result, straight: Path, tmp_pat
         assert a.mesh.content_hash() == b.mesh.content_hash()
 
 
+def test_any_number_of_threads_gives_the_same(result, straight: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    alone = config(straight, "workers=1", "tissue.workers=1", "align.workers=1").build().run(tmp_path)
+    for a, b in zip(result.midsurfaces, alone.midsurfaces):
+        assert a.mesh.content_hash() == b.mesh.content_hash()
+        np.testing.assert_array_equal(a.pial_mm, b.pial_mm)
+        np.testing.assert_array_equal(a.thickness_mm, b.thickness_mm)
+
+
 def test_shuffled_images_are_refused(straight: Path, tmp_path: Path) -> None:
     copy = tmp_path / "shuffled"
     shutil.copytree(straight, copy)

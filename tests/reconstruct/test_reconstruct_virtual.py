@@ -8,7 +8,8 @@ import pytest
 
 from meshgnn.errors import InputError
 from meshgnn.source.virtual import VirtualBrain
-from reconstruct import Reconstruct, SectionFolder
+from reconstruct import Reconstruct, SectionFolder, to_graph
+from reconstruct.judge import true_labels
 
 pytestmark = pytest.mark.slow
 
@@ -29,6 +30,13 @@ def test_quick_brain_from_its_images_alone(brain: Path, tmp_path: Path) -> None:
     assert figures["floor_mm_mean"] < 0.05
     assert figures["back_mm_mean"] < 0.6
     assert figures["observed_share"] > 0.9
+    assert figures["faults_planted"] == 2
+    assert figures["faults_repaired"] == 2
+    graph = to_graph(result)
+    true = true_labels(graph, brain)
+    assert (true.labels[graph.cortex] >= 0).mean() > 0.9
+    assert (true.labels[~graph.cortex] == -1).all()
+    assert np.median(true.distance_mm[true.node >= 0]) < 1
     assert (tmp_path / "qc" / "sections.png").stat().st_size > 10_000
 
 
