@@ -148,7 +148,8 @@ def grey_levels(image: SectionImage) -> tuple[float, float]:
     chosen = np.unique(np.linspace(0, count - 1, min(count, _PROBES)).astype(int))
     corners = [(int(k) // across * tall, int(k) % across * wide) for k in chosen]
     tiles = [image.window(y, x, min(tall, rows - y), min(wide, columns - x)) for y, x in corners]
-    pixels = np.concatenate([tile[::4, ::4].ravel() for tile in tiles]).astype(np.float64)
+    every = max(1, min(tall, wide) // 32)
+    pixels = np.concatenate([tile[::every, ::every].ravel() for tile in tiles]).astype(np.float64)
     pixels = pixels[np.isfinite(pixels)]
     if not len(pixels) or pixels.min() == pixels.max():
         return (float(pixels[0]) if len(pixels) and pixels[0] > 0 else 1.0), 1.0
