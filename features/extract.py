@@ -9,7 +9,7 @@ writes NAME.safetensors and NAME.json. Finished shards of a killed run are used 
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from pathlib import Path
 from queue import Queue
@@ -207,11 +207,14 @@ class ExtractJob(ExtractConfig):
     Args:
         stack, reconstruction: folders of the brain.
         encoder: folder of encoder.safetensors and encoder.json.
+        size_px, pixel_um: of the patches, if the encoder must have been trained for these; any if None.
     """
 
     stack: Path | None = None
     reconstruction: Path | None = None
     encoder: Path | None = None
+    size_px: int | None = None
+    pixel_um: float | None = None
 
 
 def _extract(job: ExtractJob, out: Path) -> str:
@@ -221,6 +224,9 @@ def _extract(job: ExtractJob, out: Path) -> str:
     assert job.stack is not None and job.reconstruction is not None and job.encoder is not None  # noqa: PT018
     config = ExtractConfig(**{f.name: getattr(job, f.name) for f in fields(ExtractConfig)})
     encoder, stack = load_encoder(job.encoder), read_stack(job.stack, mirrored="turn")
+    wanted: dict[str, Any] = {"size_px": job.size_px, "pixel_um": job.pixel_um}
+    wanted = {name: value for name, value in wanted.items() if value is not None}
+    encoder.refuse_other(replace(encoder.patches, **wanted))
     with Bar("nodes", "node") as bar:
         table = extract(encoder, stack, read_locations(job.reconstruction), config, out, lambda n, of: bar(n, of, {}))
     return f"{int(table.mask.sum())} of {len(table.mask)} nodes, {table.values.shape[1]} features each, in {out}"

@@ -65,6 +65,12 @@ class PatchSampler:
         strange = sorted(set(np.unique(locations.section[locations.observed]).tolist()) - known)
         if strange:
             raise InputError(f"{stack.folder or 'stack'}: nodes lie on section {strange[0]}, which is not in the stack")
+        coarsest = max(section.pixel_um for section in stack)
+        if coarsest > 1.5 * config.pixel_um:
+            raise InputError(
+                f"{stack.folder or 'stack'}: sections of {coarsest:g} um per px are too coarse for patches of "
+                f"{config.pixel_um:g}; set patches.pixel_um={coarsest:g} (and train an encoder for it)"
+            )
 
     def __len__(self) -> int:
         return len(self.locations.section)

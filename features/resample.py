@@ -68,3 +68,18 @@ def _sample(window, row, column, cosine, sine, step, image, fill, out, inside):
                 upper = np.float32(window[r, c]) + u * (np.float32(window[r, c1]) - np.float32(window[r, c]))
                 lower = np.float32(window[r1, c]) + u * (np.float32(window[r1, c1]) - np.float32(window[r1, c]))
                 out[k, i, j] = upper + v * (lower - upper)
+
+
+@njit(cache=True, nogil=True)
+def block_means(pixels, factor, out):
+    """Means of `factor` x `factor` pixels [H, W] into out [ceil(H / factor), ceil(W / factor)]; the rim has fewer."""
+    height, width = pixels.shape
+    for i in range(out.shape[0]):
+        top, bottom = i * factor, min((i + 1) * factor, height)
+        for j in range(out.shape[1]):
+            left, right = j * factor, min((j + 1) * factor, width)
+            total = np.float32(0)
+            for r in range(top, bottom):
+                for c in range(left, right):
+                    total += np.float32(pixels[r, c])
+            out[i, j] = total / np.float32((bottom - top) * (right - left))

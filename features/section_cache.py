@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from features.resample import block_means
 from meshgnn.source.sections import Section, SectionImage, SectionStack, open_section
 
 BLOCK_PX = 2048
@@ -131,22 +132,8 @@ def _averaged(image: SectionImage, factor: int, shape: tuple[int, int], down: in
         many = min(strip, rows - first)
         tall = min(many * factor, height - first * factor)
         pixels = image.window(y + first * factor, x, tall, width)
-        pad = (many * factor - tall, columns * factor - width)
-        pixels = np.pad(pixels, ((0, pad[0]), (0, pad[1])), mode="edge") if any(pad) else pixels
-        out[first : first + many] = block_mean(pixels, factor)
+        block_means(pixels, factor, out[first : first + many])
     return out
-
-
-def block_mean(pixels: NDArray[Any], factor: int) -> NDArray[np.float32]:
-    """[H, W] -> [H / factor, W / factor] means; sides must be multiples of factor."""
-    wide = pixels.astype(np.float32)
-    total = wide[:, 0::factor].copy()
-    for k in range(1, factor):
-        total += wide[:, k::factor]
-    out = total[0::factor].copy()
-    for k in range(1, factor):
-        out += total[k::factor]
-    return out / np.float32(factor**2)
 
 
 def grey_levels(image: SectionImage) -> tuple[float, float]:
@@ -161,7 +148,8 @@ def grey_levels(image: SectionImage) -> tuple[float, float]:
     chosen = np.unique(np.linspace(0, count - 1, min(count, _PROBES)).astype(int))
     corners = [(int(k) // across * tall, int(k) % across * wide) for k in chosen]
     tiles = [image.window(y, x, min(tall, rows - y), min(wide, columns - x)) for y, x in corners]
-    pixels = np.concatenate([tile[::4, ::4].ravel() for tile in tiles]).astype(np.float64)
+    every = max(1, min(tall, wide) // 32)
+    pixels = np.concatenate([tile[::every, ::every].ravel() for tile in tiles]).astype(np.float64)
     pixels = pixels[np.isfinite(pixels)]
     if not len(pixels) or pixels.min() == pixels.max():
         return (float(pixels[0]) if len(pixels) and pixels[0] > 0 else 1.0), 1.0

@@ -195,6 +195,13 @@ def test_wrong_input_is_told_in_one_line(tmp_path, capsys):
     assert "is not named" in told(["--out", str(tmp_path)], extraction.main)
     assert "encoder.json" in told(["--set", f"stack={stack}", "--set", f"reconstruction={reconstruction}", "--set",
                                    f"encoder={tmp_path}", "--out", str(tmp_path)], extraction.main)  # fmt: skip
+    fine = ["--set", f"stack={stack}", "--set", f"reconstruction={reconstruction}", "--out", str(tmp_path / "t")]
+    save_encoder(tmp_path / "e", new_encoder(SMALL.encoder, SMALL.patches), {})
+    mine = [*fine, "--set", f"encoder={tmp_path / 'e'}"]
+    assert "size_px=16, not 32" in told([*mine, "--set", "size_px=32"], extraction.main)
+    sharp = replace(SMALL.patches, pixel_um=20.0)
+    save_encoder(tmp_path / "e", new_encoder(SMALL.encoder, sharp), {})
+    assert "100 um per px are too coarse" in told(mine, extraction.main)
     shutil.rmtree(stack / "annotations")
     assert "annotations.csv" in told(good)
     assert not (tmp_path / "o" / "encoder.json").exists()
