@@ -38,9 +38,10 @@ def _sample(window, row, column, cosine, sine, step, image, fill, out, inside):
     bottom, right = min(image[0] + image[2], height), min(image[1] + image[3], width)
     size = out.shape[1]
     half = np.float32((size - 1) / 2)
+    reach = int(np.ceil(size * step)) + 2
     for k in range(len(row)):
-        # Offsets from a whole pixel near the centre: small numbers, which float32 holds well in any window.
-        base_y, base_x = int(np.floor(row[k])), int(np.floor(column[k]))
+        # Offsets from a whole pixel near the patch: small numbers above 0, which float32 holds well in any window.
+        base_y, base_x = int(np.floor(row[k])) - reach, int(np.floor(column[k])) - reach
         low_y, high_y = np.float32(top - base_y) - np.float32(0.5), np.float32(bottom - base_y) - np.float32(0.5)
         low_x, high_x = np.float32(left - base_x) - np.float32(0.5), np.float32(right - base_x) - np.float32(0.5)
         first_y, last_y = np.float32(top - base_y), np.float32(bottom - 1 - base_y)
@@ -49,6 +50,29 @@ def _sample(window, row, column, cosine, sine, step, image, fill, out, inside):
         up_x, up_y = np.float32(cosine[k] * step), np.float32(sine[k] * step)
         x0 = np.float32(column[k] - base_x) + half * up_x + half * up_y
         y0 = np.float32(row[k] - base_y) + half * up_y - half * up_x
+        wide = half * (abs(up_x) + abs(up_y))
+        middle_x, middle_y = np.float32(column[k] - base_x), np.float32(row[k] - base_y)
+        if (
+            middle_x - wide > first_x + 1
+            and middle_x + wide < last_x - 1
+            and middle_y - wide > first_y + 1
+            and middle_y + wide < last_y - 1
+        ):  # nothing of the patch touches the border
+            inside[k] = True
+            for i in range(size):
+                x_row, y_row = x0 - np.float32(i) * up_x, y0 - np.float32(i) * up_y
+                for j in range(size):
+                    x = x_row - np.float32(j) * up_y
+                    y = y_row + np.float32(j) * up_x
+                    r, c = np.int32(y), np.int32(x)
+                    v, u = y - np.float32(r), x - np.float32(c)
+                    r, c = r + base_y, c + base_x
+                    left_top, right_top = np.float32(window[r, c]), np.float32(window[r, c + 1])
+                    left_low, right_low = np.float32(window[r + 1, c]), np.float32(window[r + 1, c + 1])
+                    upper = left_top + u * (right_top - left_top)
+                    lower = left_low + u * (right_low - left_low)
+                    out[k, i, j] = upper + v * (lower - upper)
+            continue
         for i in range(size):
             x_row, y_row = x0 - np.float32(i) * up_x, y0 - np.float32(i) * up_y
             for j in range(size):
@@ -61,7 +85,7 @@ def _sample(window, row, column, cosine, sine, step, image, fill, out, inside):
                     continue
                 y = min(max(y, first_y), last_y)
                 x = min(max(x, first_x), last_x)
-                r, c = np.int32(np.floor(y)), np.int32(np.floor(x))
+                r, c = np.int32(y), np.int32(x)
                 v, u = y - np.float32(r), x - np.float32(c)
                 r, c = r + base_y, c + base_x
                 r1, c1 = min(r + 1, bottom - 1), min(c + 1, right - 1)

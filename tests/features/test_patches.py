@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from features.locations import annotated_labels, read_locations
+from features.locations import read_locations
 from features.patches import PatchSampler
 from meshgnn.encoder import PatchSource
 from meshgnn.errors import InputError
 from meshgnn.source import sections as section_files
-from meshgnn.source.annotations import read_annotations
+from meshgnn.source.annotations import annotated_labels, read_annotations
 from meshgnn.source.sections import read_stack
 from tests.features.sections import annotated_brain, locations, write_stack
 
