@@ -19,7 +19,7 @@ from meshgnn.errors import InputError, LeakError
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Stage
-from meshgnn.experiment.section_scores import MAIN, Maps, Part, block, mean_map, mean_measures, parts, striped_scores
+from meshgnn.experiment.section_scores import MAIN, Maps, Part, judged, mean_map, mean_measures, parts, striped_scores
 from meshgnn.experiment.summary import section_summary, write_history
 from meshgnn.experiment.training import train_ensemble
 from meshgnn.export.area_map import AreaMap
@@ -39,7 +39,6 @@ from meshgnn.train.cohort import (
     Cohort,
     baseline_inputs,
     inner_edges,
-    nearest_annotation,
     prior_map,
     shared_sections,
     training_task,
@@ -47,6 +46,7 @@ from meshgnn.train.cohort import (
 from meshgnn.train.ensemble import Ensemble
 from meshgnn.train.fit import TrainerConfig
 from meshgnn.train.metrics import mean_scores
+from meshgnn.train.propagate import drawn
 
 BARE, OTHER = "without_coordinates", "other_features"
 
@@ -309,19 +309,16 @@ class SectionMapping:
     def _evaluate(self, run: RunFolder) -> list[str]:
         cohort = self._cohort(run)
         truths = self._truths(run, cohort)
-        drawn = [graph.cortex & (graph.labels >= 0) for graph in cohort.graphs]
-        strict, gaps = parts(truths, drawn, cohort.unseen)
+        given = [drawn(graph) >= 0 for graph in cohort.graphs]
+        strict, gaps = parts(truths, given, cohort.unseen)
         maps = {variant: self._maps(run, cohort, variant) for variant in self.variants}
         stored = read_arrays(run / "tables" / "baselines.safetensors")
         others: dict[str, list[Maps]] = {}
         for key in stored:
             others.setdefault(key.split("/")[0], []).append([stored[key][rows] for rows in cohort.slices()])
-        by_section: dict[str, list[Maps]] = {
-            "nearest_annotation": [[nearest_annotation(graph)[0] for graph in cohort.graphs]]
-        }
-        metrics = self._metrics(run, cohort, strict, gaps, maps, others, by_section)
+        filled, metrics = self._metrics(run, cohort, strict, gaps, maps, others)
         files = []
-        together = mean_map(maps[MAIN])
+        together = mean_map(filled)
         for member, graph, truth, votes in zip(self.members, cohort.graphs, truths, together):
             area_map = AreaMap(graph=truth or graph, probabilities=votes)
             written = write_area_map(run / "predictions", area_map)
@@ -341,10 +338,9 @@ class SectionMapping:
         gaps: Part,
         maps: dict[str, list[Maps]],
         others: dict[str, list[Maps]],
-        by_section: dict[str, list[Maps]],
-    ) -> dict[str, Any]:
+    ) -> tuple[list[Maps], dict[str, Any]]:
+        """Maps with the gaps between annotations filled, [seed][brain], and all that is told of a run."""
         c = self.config
-        main = mean_map(maps[MAIN])
         folds = read_arrays(run / "tables" / "out_of_fold.safetensors")
         names = self._names(cohort.training[0], self.encoders["encoder"].name)
         metrics: dict[str, Any] = {
@@ -370,17 +366,8 @@ class SectionMapping:
                 {m.name: self.maker.measures(self._folder(run, m) / "mesh") for m in self.members}
             ),
         }
-        if strict:
-            metrics |= block(strict, maps, others)
-            metrics["per_area_f1"] = strict.per_area_f1(main)
-            metrics["baselines_per_area_f1"] = {n: strict.per_area_f1(mean_map(m)) for n, m in others.items()}
-            metrics["confusion"] = {
-                "areas": list(cohort.graphs[0].areas.names),
-                "rows_true_columns_predicted": strict.confusion(main),
-            }
-        if gaps:
-            metrics["gap_filling"] = block(gaps, maps, others | by_section)
-        return metrics
+        filled, scores = judged(cohort, strict, gaps, maps, others, [folds[str(seed)] for seed in c.seeds])
+        return filled, metrics | scores
 
     # -- files for other programs ---------------------------------------------------------------------------------
 

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshgnn.graph import MeshGraph
+from meshgnn.train.cohort import Cohort, nearest_annotation
 from meshgnn.train.intervals import paired_interval
 from meshgnn.train.metrics import Scores, expected_calibration_error, macro_f1, mean_scores, score
+from meshgnn.train.propagate import drawn, fill_gaps, propagate
 
 Maps = Sequence[NDArray[np.floating]]  # probabilities [V, K], one per brain
 MAIN = "main"
@@ -140,3 +142,43 @@ def mean_measures(brains: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
                 numbers.setdefault(name, []).append(float(value))
     means = {name: round(float(np.mean(values)), 4) for name, values in numbers.items()}
     return means | {"brains": {name: dict(one) for name, one in brains.items()}}
+
+
+def judged(
+    cohort: Cohort,
+    strict: Part,
+    gaps: Part,
+    maps: dict[str, list[Maps]],
+    others: dict[str, list[Maps]],
+    folds: Sequence[NDArray[np.floating]],
+) -> tuple[list[Maps], dict[str, Any]]:
+    """Main maps with the gaps between annotations filled, [seed][brain], and the scores of both protocols.
+
+    Args:
+        maps: [seed][brain] of the network and its variants; others: of the baselines.
+        folds: [seed] out-of-fold probabilities of the training brains' labelled nodes.
+    """
+    scores: dict[str, Any] = {}
+    if strict:
+        main = mean_map(maps[MAIN])
+        scores = block(strict, maps, others)
+        scores["per_area_f1"] = strict.per_area_f1(main)
+        scores["baselines_per_area_f1"] = {name: strict.per_area_f1(mean_map(m)) for name, m in others.items()}
+        names = list(cohort.graphs[0].areas.names)
+        scores["confusion"] = {"areas": names, "rows_true_columns_predicted": strict.confusion(main)}
+    filled, alpha, by_alpha = fill_gaps(cohort, maps[MAIN], folds)
+    if gaps:
+        # What is done for the network is done for the strongest baseline too.
+        best = max(others, key=lambda name: gaps.mean(others[name])["macro_f1"])
+        beside: dict[str, list[Maps]] = {
+            "nearest_annotation": [[nearest_annotation(graph)[0] for graph in cohort.graphs]],
+            f"{best}_carried": [
+                [propagate(graph, votes, drawn(graph), alpha) for graph, votes in zip(cohort.graphs, m)]
+                for m in others[best]
+            ],
+        }
+        between: dict[str, list[Maps]] = {MAIN: [*filled], "network_alone": maps[MAIN]}
+        between |= {name: m for name, m in maps.items() if name != MAIN}
+        scores["gap_filling"] = block(gaps, between, others | beside)
+        scores["gap_filling"]["annotations_carried"] = {"alpha": alpha, "hidden_sections_macro_f1": by_alpha}
+    return [*filled], scores

@@ -64,16 +64,15 @@ class VirtualCohort:
         brain: VirtualBrain.Config = field(default_factory=lambda: VirtualBrain.Config(preset="quick"))
         workers: int = 2
 
-        def __post_init__(self) -> None:
-            if len(set(self.seeds)) != len(self.seeds) or not set(self.unseen) <= set(self.seeds):
-                raise InputError("cohort.seeds must differ from each other, and cohort.unseen be some of them")
-            if not set(self.seeds) - set(self.unseen):
-                raise InputError("cohort.unseen leaves no brain to train on")
-
         def build(self) -> "VirtualCohort":
             return VirtualCohort(self)
 
     def __init__(self, config: Config) -> None:
+        # Here and not in the config: overrides come one after the other.
+        if len(set(config.seeds)) != len(config.seeds) or not set(config.unseen) <= set(config.seeds):
+            raise InputError("cohort.seeds must differ from each other, and cohort.unseen be some of them")
+        if not set(config.seeds) - set(config.unseen):
+            raise InputError("cohort.unseen leaves no brain to train on")
         self.config = config
 
     def _brain(self, seed: int) -> VirtualBrain.Config:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from meshgnn.data.split import HemisphereSplit, validation_folds
+from meshgnn.data.split import Folds, HemisphereSplit, validation_folds
 from meshgnn.errors import InputError
 from meshgnn.nn import GraphSAGE, NetworkConfig
 from meshgnn.train.baselines import BaselineInputs, baselines
@@ -25,7 +25,7 @@ TRAINER = TrainerConfig(folds=2, epochs=20, validate_every=5, workers=1)
 def small_task() -> TrainingTask:
     graph = brain()
     split = HemisphereSplit.Config().build().apply(graph)
-    folds = validation_folds(graph, split, 2, 3, 4.0, 0)
+    folds = validation_folds(graph, split, 2, Folds(blocks=3, buffer_mm=4.0), 0)
     labelled = split.train & (graph.labels >= 0)
     return TrainingTask(
         features=graph.tables["surface"].values,
