@@ -12,8 +12,8 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
-demo: $(READY)  ## area mapping on a real cortical surface, about five minutes on two cores
-	$(BIN)/python -m meshgnn.experiment surface_demo
+demo: $(READY)  ## virtual brains from sections to area maps, under nine minutes on two cores
+	$(BIN)/python -m meshgnn.experiment
 
 test: $(READY)  ## the tests that every change must pass
 	$(BIN)/python -m pytest -m "not slow"

@@ -15,7 +15,7 @@ from meshgnn.config import Config, override, to_plain
 from meshgnn.errors import InputError
 from meshgnn.experiment.run_folder import RunFolder, read_config
 
-DEFAULT = "surface_demo"
+DEFAULT = "virtual_brain"
 PACKAGE = "experiments"
 
 

@@ -28,7 +28,7 @@ from meshgnn.export.gifti import write_area_map
 from meshgnn.export.on_sections import write_on_sections
 from meshgnn.export.report import write_report
 from meshgnn.export.tables import write_csv
-from meshgnn.graph import MeshGraph
+from meshgnn.graph import Areas, MeshGraph
 from meshgnn.nn import GraphSAGE, NetworkConfig
 from meshgnn.source.annotations import annotated_labels, read_annotations
 from meshgnn.source.cohort import CohortSource, Member, StackFolders, VirtualCohort
@@ -158,6 +158,7 @@ class SectionMapping:
         graph, stack = self.maker.load(stack_folder, out)
         assert graph.locations is not None
         drawn: tuple[int, ...] = ()
+        graph = graph.relabelled(np.full(graph.n_nodes, -1), Areas(names=()))
         if (stack_folder / "annotations").is_dir():
             annotations = read_annotations(stack_folder)
             drawn = annotations.sections

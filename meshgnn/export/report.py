@@ -13,13 +13,13 @@ from meshgnn.store import write_text
 
 _STYLE = """
 :root { --ink: #1d2430; --soft: #667085; --line: #e4e7ec; --us: #0b6e99; --fill: #d5eaf3; }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 62rem; margin: 2.5rem auto;
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 72rem; margin: 2.5rem auto;
   padding: 0 1rem; }
 h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin-top: 2.2rem; }
 p.lead { color: var(--soft); margin-top: .3rem; } .note { background: #fff6e5; padding: .6rem .9rem;
   border-radius: 6px; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid var(--line); }
+th, td { padding: .25rem .55rem; text-align: right; border-bottom: 1px solid var(--line); }
 td { white-space: nowrap; } img { max-width: 100%; }
 th:first-child, td:first-child { text-align: left; } th { color: var(--soft); font-weight: 600; }
 tr.us td { font-weight: 700; color: var(--us); } .bar { display: inline-block; height: .65rem;
@@ -59,7 +59,7 @@ def _ranking(metrics: Mapping[str, Any], model: str) -> str:
             cells.append(f"{gap['difference']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]" if gap else "")
         rows.append(("us" if name == model else "", cells))
     head = ["", "macro-F1", "", "accuracy", "balanced", "border error, mm", "calibration error"]
-    return _table([*head, "network minus this [95 %]"] if gaps else head, rows)
+    return _table([*head, "network minus this, 95 % interval"] if gaps else head, rows)
 
 
 def _verdict(metrics: Mapping[str, Any], model: str) -> str:

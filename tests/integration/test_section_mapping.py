@@ -1,0 +1,242 @@
+"""From stacks to area maps, with made-up meshes and features: stages, protocols, leaks, files."""
+
+import csv
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from meshgnn.config import Config, override
+from meshgnn.data.inputs import NodeInputs
+from meshgnn.errors import InputError, LeakError
+from meshgnn.experiment.runner import run
+from meshgnn.experiment.section_mapping import SectionMapping
+from meshgnn.graph import FeatureTable, NodeLocations
+from meshgnn.source.cohort import StackFolders, VirtualCohort
+from meshgnn.source.sections import read_stack, write_tiff
+from meshgnn.store import write_json
+from meshgnn.train.fit import TrainerConfig
+from tests.synthetic import brain
+
+POSITIONS = np.arange(-28.0, 28.1, 4.0)
+NUMBERS = {"one": 1, "two": 2, "three": 3}
+
+
+def made_up(name, space):
+    """A brain of a seed, its nodes located on the nearest section of its stack."""
+    graph = brain(seed=0, noise=0.4)
+    rng = np.random.default_rng(NUMBERS.get(name, 9))
+    table = graph.tables["surface"]
+    noisy = table.values + 0.3 * rng.normal(size=table.values.shape).astype(np.float32)
+    meshes = tuple(replace(mesh, space=space) for mesh in graph.meshes)
+    graph = graph._replace(brain=name, meshes=meshes, tables={})
+    points = graph.vertices_mm
+    nearest = np.abs(points[:, 1, None] - POSITIONS).argmin(1)
+    residual = np.abs(points[:, 1] - POSITIONS[nearest])
+    locations = NodeLocations(
+        section=nearest, row_px=(69.5 - points[:, 2] * 2), column_px=(139.5 + points[:, 0] * 2),
+        normal_angle_deg=np.zeros(len(points)), obliqueness_deg=np.abs(points[:, 1]) * 3, residual_mm=residual,
+        observed=residual <= 2.2,
+    )  # fmt: skip
+    return graph._replace(locations=locations), noisy
+
+
+def write_folder(folder, name, annotate=3):
+    graph, _ = made_up(name, name)
+    (folder / "annotations").mkdir(parents=True)
+    rows, drawn = [["file", "index", "position_mm", "pixel_um", "thickness_um", "usable"]], [["index", "labels"]]
+    rng = np.random.default_rng(NUMBERS.get(name, 9))
+    row, column = np.mgrid[0:140, 0:280]
+    for index, position in enumerate(POSITIONS):
+        image = rng.integers(150, 200, (140, 280)).astype(np.uint8)
+        write_tiff(folder / f"s{index:02d}.tif", image, 500)
+        rows.append([f"s{index:02d}.tif", index, position, 500, 20, 1])
+        if annotate and index % annotate == 1:
+            near = np.abs(graph.vertices_mm[:, 1] - position) < 3
+            pixels = np.stack([graph.locations.row_px[near], graph.locations.column_px[near]], 1)
+            away = np.hypot(row[..., None] - pixels[:, 0], column[..., None] - pixels[:, 1])
+            keys = np.where(away.min(-1) < 8, graph.labels[near][away.argmin(-1)] + 1, 0)
+            write_tiff(folder / "annotations" / f"s{index:02d}.tif", keys.astype(np.uint8), 500)
+            drawn.append([index, f"s{index:02d}.tif"])
+    for path, table in ((folder / "sections.csv", rows), (folder / "annotations" / "annotations.csv", drawn)):
+        with path.open("w", newline="") as handle:
+            csv.writer(handle).writerows(table)
+    areas = [{"key": k + 1, "name": f"A{k + 1}", "colour": [0.2 * k, 0.5, 1 - 0.2 * k, 1]} for k in range(4)]
+    (folder / "annotations" / "areas.json").write_text(json.dumps(areas))
+    if not annotate:
+        for path in sorted((folder / "annotations").iterdir()):
+            path.unlink()
+        (folder / "annotations").rmdir()
+    return folder
+
+
+class Mesher:
+    """Stands in for the reconstruction; the truth is known."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Config):
+        truth: bool = True
+
+        def build(self):
+            return Mesher(self)
+
+    def __init__(self, config):
+        self.config = config
+
+    def make(self, name, stack, out, tell):
+        write_json(out / "made.json", {"brain": name})
+        tell("mesh", 1, 1)
+        return ["made.json"]
+
+    def load(self, stack, out):
+        name = json.loads((out / "made.json").read_text())["brain"]
+        return made_up(name, name)[0], read_stack(stack, space=name)
+
+    def truth(self, stack, out):
+        graph, _ = self.load(stack, out)
+        return (graph.labels, graph.areas) if self.config.truth else None
+
+    def measures(self, out):
+        return {"distance_mm_mean": 0.5, "euler_L": 2}
+
+
+class Given:
+    """Stands in for an encoder."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Config):
+        noise: float = 0.0
+        name: str = "given"
+
+        def build(self):
+            return Given(self)
+
+    def __init__(self, config):
+        self.config, self.name = config, config.name
+
+    def fit(self, brains, folder, tell):
+        assert all((one.graph.labels >= 0).any() for one in brains)
+        write_json(folder / "learnt.json", [one.graph.brain for one in brains])
+        return ["learnt.json"]
+
+    def make(self, one, folder, tell):
+        assert one.graph.brain in NUMBERS
+        _, values = made_up(one.graph.brain, "x")
+        values = values + self.config.noise * np.random.default_rng(5).normal(size=values.shape)
+        mask = one.graph.locations.observed
+        return FeatureTable(
+            name=self.name, values=np.where(mask[:, None], values, 0), mask=mask,
+            columns=tuple(f"{self.name}{k}" for k in range(values.shape[1])),
+        )  # fmt: skip
+
+
+def config(tmp_path, **more):
+    base = SectionMapping.Config(
+        cohort=StackFolders.Config(train=(tmp_path / "one", tmp_path / "two"), unseen=(tmp_path / "three",)),
+        mesh=Mesher.Config(), encoder=Given.Config(), other=Given.Config(noise=3.0, name="noisy"),
+        inputs=NodeInputs.Config(rounds=(2,), rim=False, check=False), seeds=(0, 1),
+        trainer=TrainerConfig(folds=2, epochs=20, validate_every=5, workers=2),
+    )  # fmt: skip
+    return replace(base, **more)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    place = tmp_path_factory.mktemp("stacks")
+    for name in NUMBERS:
+        write_folder(place / name, name)
+    done = run(config(place), place / "out")
+    return place, done.path, json.loads((done.path / "metrics.json").read_text())
+
+
+def test_both_protocols_are_judged_beside_their_baselines(finished):
+    _, _, metrics = finished
+    assert metrics["brains"] == {"training": ["one", "two"], "unseen": ["three"]}
+    assert set(metrics["leakage"].values()) == {0}
+    assert metrics["test"]["macro_f1"] > 0.6
+    assert metrics["test"]["macro_f1"] > metrics["baselines"]["majority"]["macro_f1"] + 0.3
+    assert set(metrics["variants"]) == {"without_coordinates", "other_features"}
+    gaps = metrics["gap_filling"]
+    assert {"nearest_annotation", "prior_map", "features_mlp"} <= set(gaps["baselines"])
+    assert {"network_alone", "without_coordinates"} <= set(gaps["variants"])
+    assert gaps["annotations_carried"]["alpha"] in [
+        float(a) for a in gaps["annotations_carried"]["hidden_sections_macro_f1"]
+    ]
+    interval = metrics["ours_minus"]["majority"]
+    assert 0 < interval["low"] <= interval["difference"] <= interval["high"]
+    assert metrics["reconstruction"]["brains"]["two"]["euler_L"] == 2
+    assert sum(row["nodes"] for row in metrics["by_obliqueness_deg"]["main"].values()) <= metrics["nodes"]["test"]
+
+
+def test_every_brain_gets_its_files(finished):
+    _, out, _ = finished
+    for name in NUMBERS:
+        label = nibabel.load(out / "predictions" / f"sub-{name}_hemi-L_atlas-predicted_dseg.label.gii")
+        assert {"A1", "A4"} <= set(label.labeltable.get_labels_as_dict().values())
+        assert (out / "export" / name / f"{name}.html").stat().st_size > 1e5
+        assert len(list((out / "export" / name / "sections").glob("*_areas.geojson"))) == len(POSITIONS)
+        assert (out / "export" / name / "graph.graphml").is_file()
+    report = (out / "report.html").read_text()
+    assert "Between annotated sections" in report
+    assert "Oblique cuts" in report
+
+
+def test_a_finished_run_is_kept_and_a_damaged_stage_done_again(finished, capsys):
+    place, out, metrics = finished
+    run(config(place), out, resume=True)
+    assert "unchanged, kept" in capsys.readouterr().out
+    (out / "brains" / "two" / "features.safetensors").write_bytes(b"")
+    run(config(place), out, resume=True)
+    told = capsys.readouterr().out
+    assert "mesh-two: unchanged, kept" in told
+    assert "features-two: unchanged" not in told
+    again = json.loads((out / "metrics.json").read_text())
+    assert again["test"] == metrics["test"]
+
+
+def test_a_section_in_two_stacks_ends_the_run(finished, tmp_path):
+    place, *_ = finished
+    for name in NUMBERS:
+        write_folder(tmp_path / name, name)
+    (tmp_path / "three" / "s03.tif").write_bytes((place / "one" / "s05.tif").read_bytes())
+    with pytest.raises(LeakError, match="unseen stack"):
+        run(config(tmp_path), tmp_path / "out")
+
+
+def test_wrong_cohorts_are_told_before_anything_is_written(tmp_path):
+    write_folder(tmp_path / "one", "one")
+    write_folder(tmp_path / "two", "two", annotate=0)
+    write_folder(tmp_path / "three", "three")
+    one = tmp_path / "one"
+    for wrong, words in (
+        (config(tmp_path), "annotations.csv"),
+        (config(tmp_path, cohort=StackFolders.Config(train=(tmp_path / "nowhere",))), "sections.csv"),
+        (config(tmp_path, cohort=StackFolders.Config()), "cohort.train"),
+        (
+            config(tmp_path, cohort=StackFolders.Config(train=(one, one))),
+            "named by its folder",
+        ),
+        (config(tmp_path, cohort=VirtualCohort.Config(seeds=(1,), unseen=(1,))), "no brain to train on"),
+        (config(tmp_path, cohort=VirtualCohort.Config(seeds=(1, 2), unseen=(3,))), "cohort.unseen"),
+    ):
+        with pytest.raises(InputError, match=words):
+            run(wrong, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+    assert override(
+        config(tmp_path), ["cohort=VirtualCohort", "cohort.seeds=5,6", "cohort.unseen=6"]
+    ).cohort.unseen == (6,)
+
+
+def test_an_unseen_stack_without_annotations_is_mapped_and_not_judged(finished, tmp_path):
+    for name in ("one", "two"):
+        write_folder(tmp_path / name, name)
+    write_folder(tmp_path / "three", "three", annotate=0)
+    done = run(config(tmp_path, mesh=Mesher.Config(truth=False), other=None, bare=False, seeds=(0,)), tmp_path / "out")
+    metrics = json.loads((done.path / "metrics.json").read_text())
+    assert "test" not in metrics
+    assert (done.path / "predictions" / "three.csv").is_file()
+    assert "Nothing to judge by" in (done.path / "report.html").read_text()
+    assert Path(done.path / "export" / "three" / "three.html").is_file()
