@@ -156,9 +156,9 @@ class SectionMapping:
         stack_folder, out = self._stack(run, member), self._folder(run, member) / "mesh"
         written = self.maker.make(member.name, stack_folder, out, Bars(run, f"{member.name} "))
         graph, stack = self.maker.load(stack_folder, out)
+        graph = graph.relabelled(np.full(graph.n_nodes, -1), Areas(names=()))
         assert graph.locations is not None
         drawn: tuple[int, ...] = ()
-        graph = graph.relabelled(np.full(graph.n_nodes, -1), Areas(names=()))
         if (stack_folder / "annotations").is_dir():
             annotations = read_annotations(stack_folder)
             drawn = annotations.sections

@@ -11,7 +11,7 @@ from meshgnn.graph import MeshGraph
 from meshgnn.train.cohort import Cohort, nearest_annotation
 from meshgnn.train.intervals import paired_interval
 from meshgnn.train.metrics import Scores, expected_calibration_error, macro_f1, mean_scores, score
-from meshgnn.train.propagate import drawn, fill_gaps, propagate
+from meshgnn.train.propagate import drawn, fill_gaps, join
 
 Maps = Sequence[NDArray[np.floating]]  # probabilities [V, K], one per brain
 MAIN = "main"
@@ -166,19 +166,19 @@ def judged(
         scores["baselines_per_area_f1"] = {name: strict.per_area_f1(mean_map(m)) for name, m in others.items()}
         names = list(cohort.graphs[0].areas.names)
         scores["confusion"] = {"areas": names, "rows_true_columns_predicted": strict.confusion(main)}
-    filled, alpha, by_alpha = fill_gaps(cohort, maps[MAIN], folds)
+    filled, carried, weight, by_weight = fill_gaps(cohort, maps[MAIN], folds)
     if gaps:
         # What is done for the network is done for the strongest baseline too.
         best = max(others, key=lambda name: gaps.mean(others[name])["macro_f1"])
         beside: dict[str, list[Maps]] = {
-            "nearest_annotation": [[nearest_annotation(graph)[0] for graph in cohort.graphs]],
-            f"{best}_carried": [
-                [propagate(graph, votes, drawn(graph), alpha) for graph, votes in zip(cohort.graphs, m)]
-                for m in others[best]
+            "nearest_annotation": [[nearest_annotation(graph, drawn(graph))[0] for graph in cohort.graphs]],
+            "label_propagation": [carried],
+            f"{best}_and_annotations": [
+                [join(labels, votes, max(weight, 0.5)) for labels, votes in zip(carried, m)] for m in others[best]
             ],
         }
         between: dict[str, list[Maps]] = {MAIN: [*filled], "network_alone": maps[MAIN]}
         between |= {name: m for name, m in maps.items() if name != MAIN}
         scores["gap_filling"] = block(gaps, between, others | beside)
-        scores["gap_filling"]["annotations_carried"] = {"alpha": alpha, "hidden_sections_macro_f1": by_alpha}
+        scores["gap_filling"]["annotations"] = {"weight": weight, "hidden_sections_macro_f1": by_weight}
     return [*filled], scores

@@ -147,23 +147,28 @@ def prior_map(inputs: BaselineInputs) -> NDArray[np.float32]:
     return votes
 
 
-def nearest_annotation(graph: MeshGraph) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def nearest_annotation(
+    graph: MeshGraph, labels: NDArray[np.integer]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The area of the geodesically nearest annotated node: one-hot [V, K], and its distance [V] in mm.
 
     A hemisphere without annotation gets zeros and infinity.
+
+    Args:
+        labels: [V] annotations, -1 = none.
     """
     votes = np.zeros((graph.n_nodes, len(graph.areas)), np.float32)
     away = np.full(graph.n_nodes, np.inf, np.float32)
     for mesh, place in zip(graph.meshes, graph.slices().values()):
-        labels = np.where(graph.cortex[place], graph.labels[place], -1)
-        known = np.flatnonzero(labels >= 0)
+        here = labels[place]
+        known = np.flatnonzero(here >= 0)
         if len(known) == 0:
             continue
         distance, _, source = csgraph.dijkstra(
             geodesic_graph(mesh), directed=False, indices=known, min_only=True, return_predecessors=True
         )
         reached = np.flatnonzero(np.isfinite(distance))
-        votes[place.start + reached, labels[source[reached]]] = 1
+        votes[place.start + reached, here[source[reached]]] = 1
         away[place] = distance
     return votes, away
 

@@ -1,4 +1,4 @@
-"""Annotations carried into the gaps between annotated sections, on top of a network's probabilities."""
+"""Annotations carried into the gaps between annotated sections, and joined with a network's probabilities."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -9,99 +9,103 @@ from scipy import sparse
 
 from meshgnn.graph import MeshGraph
 from meshgnn.mesh.operators import adjacency
-from meshgnn.train.cohort import Cohort, inner_edges
+from meshgnn.train.cohort import Cohort, inner_edges, nearest_annotation
 from meshgnn.train.metrics import macro_f1
 
-ALPHAS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95)
-ROUNDS = 50
+WEIGHTS = (0.0, 0.2, 0.3, 0.5, 1.0, 2.0)
+ROUNDS = 20
+FLOOR = 0.01  # what is left to an area that no annotation near by speaks for
 
 
-def propagate(
-    graph: MeshGraph, votes: NDArray[np.floating], labels: NDArray[np.integer], alpha: float
-) -> NDArray[np.float32]:
-    """Z <- (1 - alpha) G + alpha (mean of Z over neighbours): the smoothing step of Huang et al. 2021, eq. 4.
+def drawn(graph: MeshGraph) -> NDArray[np.int32]:
+    """[V] annotations inside cortex, -1 elsewhere."""
+    return np.where(graph.cortex, graph.labels, -1).astype(np.int32)
+
+
+def carried_labels(graph: MeshGraph, labels: NDArray[np.integer]) -> NDArray[np.float32]:
+    """Label propagation with clamped annotations (Zhu, Ghahramani & Lafferty 2003), [V, K].
+
+    Starts from the area of the geodesically nearest annotation and takes means over neighbours for a few rounds.
+    Rows are 0 in a hemisphere without annotation.
 
     Args:
-        votes: [V, K] probabilities of a network.
-        labels: [V] annotations, -1 = none; G is one-hot where there is one, `votes` elsewhere.
-        alpha: 0 leaves `votes`; near 1 neighbours decide.
-
-    Returns:
-        [V, K] probabilities; rows outside cortex are those of `votes`.
+        labels: [V] annotations, -1 = none.
     """
-    known = labels >= 0
-    start = votes.astype(np.float32)
-    start[known] = np.eye(votes.shape[1], dtype=np.float32)[labels[known]]
-    if alpha == 0:
-        return start
+    found, _ = nearest_annotation(graph, labels)
+    fixed = labels >= 0
     near = adjacency(graph.n_nodes, inner_edges(graph)).astype(np.float32)
     count = np.asarray(near.sum(1)).ravel()
-    mean = sparse.diags_array(np.divide(1, count, out=np.zeros_like(count), where=count > 0)) @ near
-    alone = count == 0
-    found = start.copy()
+    fixed = fixed | (count == 0)
+    mean = sparse.diags_array(1 / np.maximum(count, 1)) @ near
+    start = found[fixed]
     for _ in range(ROUNDS):
-        found = (1 - alpha) * start + alpha * (mean @ found)
-        found[alone] = start[alone]
-    return found / np.maximum(found.sum(1, keepdims=True), 1e-12)
+        found = mean @ found
+        found[fixed] = start
+    return found.astype(np.float32)
 
 
-def choose_alpha(
-    graphs: Sequence[MeshGraph], votes: Sequence[NDArray[np.floating]], out_of_fold: Sequence[NDArray[np.floating]]
+def join(carried: NDArray[np.floating], votes: NDArray[np.floating], weight: float) -> NDArray[np.float32]:
+    """Product of experts: carried annotations times votes to the power `weight`, both [V, K], rows summing to 1.
+
+    Rows without annotation or vote (0 everywhere) stay what the other one says.
+    """
+    joint = np.log(carried + FLOOR) + weight * np.log(votes + 1e-6)
+    joint = np.exp(joint - joint.max(1, keepdims=True))
+    return (joint / joint.sum(1, keepdims=True)).astype(np.float32)
+
+
+def choose_weight(
+    graphs: Sequence[MeshGraph], out_of_fold: Sequence[NDArray[np.floating]]
 ) -> tuple[float, dict[float, float]]:
-    """The alpha that fills the gaps best if every other annotated section is hidden; with macro-F1 of each.
+    """The weight that names hidden annotations best if every other annotated section is hidden; macro-F1 of each.
 
     Hidden nodes enter with the votes of members that did not train on them. No truth takes part.
 
     Args:
         graphs: training brains, labelled by a mapper, with node locations.
-        votes: [V, K] per brain.
         out_of_fold: [N, K] per brain, of its labelled nodes in cortex, in order.
     """
-    scores = {}
-    for alpha in ALPHAS:
-        true, called = [], []
-        for graph, own, fold in zip(graphs, votes, out_of_fold):
-            assert graph.locations is not None
-            known = graph.cortex & (graph.labels >= 0)
-            section = graph.locations.section
-            hidden = known & np.isin(section, np.unique(section[known])[1::2])
-            start = own.astype(np.float32)
-            start[known] = fold
-            filled = propagate(graph, start, np.where(known & ~hidden, graph.labels, -1), alpha)
-            true.append(graph.labels[hidden])
-            called.append(filled[hidden].argmax(1))
-        labels = np.concatenate(true)
-        scores[alpha] = macro_f1(labels, np.concatenate(called), votes[0].shape[1]) if len(labels) else 0.0
-    return max(scores, key=lambda alpha: scores[alpha]), scores
+    true: list[NDArray[np.int32]] = []
+    carried: list[NDArray[np.float32]] = []
+    votes: list[NDArray[np.floating]] = []
+    for graph, fold in zip(graphs, out_of_fold):
+        assert graph.locations is not None
+        labels = drawn(graph)
+        section = graph.locations.section
+        hidden = (labels >= 0) & np.isin(section, np.unique(section[labels >= 0])[1::2])
+        true.append(labels[hidden])
+        carried.append(carried_labels(graph, np.where(hidden, -1, labels))[hidden])
+        votes.append(fold[hidden[labels >= 0]])
+    labels, shown, own = np.concatenate(true), np.concatenate(carried), np.concatenate(votes)
+    scores = {
+        weight: macro_f1(labels, join(shown, own, weight).argmax(1), own.shape[1]) if len(labels) else 0.0
+        for weight in WEIGHTS
+    }
+    return max(scores, key=lambda weight: scores[weight]), scores
 
 
 def fill_gaps(
     cohort: Cohort, by_seed: Sequence[Sequence[NDArray[np.floating]]], folds: Sequence[NDArray[np.floating]]
-) -> tuple[list[list[NDArray[np.float32]]], float, dict[float, float]]:
-    """`propagate` on every training brain with the alpha that `choose_alpha` finds; unseen brains stay as they are.
+) -> tuple[list[list[NDArray[np.float32]]], list[NDArray[np.float32]], float, dict[float, float]]:
+    """Maps of training brains joined with their annotations; unseen brains stay as they are.
 
     Args:
         by_seed: [seed][brain] probabilities [V, K].
         folds: [seed] out-of-fold probabilities [N, K] of the labelled nodes of all training brains end to end.
 
     Returns:
-        maps like `by_seed`, alpha, and macro-F1 on hidden sections by alpha.
+        maps like `by_seed`, carried annotations per brain, the weight, and macro-F1 on hidden sections by weight.
     """
-    counts = [int((graph.cortex & (graph.labels >= 0)).sum()) for graph in cohort.training]
-    starts = np.cumsum([0, *counts])
+    counts = [int((drawn(graph) >= 0).sum()) for graph in cohort.training]
     votes = np.mean(folds, axis=0)
-    mean = [np.mean(one, axis=0) for one, unseen in zip(zip(*by_seed), cohort.unseen) if not unseen]
-    alpha, scores = choose_alpha(cohort.training, mean, [votes[a:b] for a, b in pairwise(starts)])
+    parts = [votes[start:end] for start, end in pairwise(np.cumsum([0, *counts]).tolist())]
+    weight, scores = choose_weight(cohort.training, parts)
+    carried = [carried_labels(graph, drawn(graph)) for graph in cohort.graphs]
     filled = [
         [
-            np.asarray(own, np.float32) if unseen else propagate(graph, own, drawn(graph), alpha)
-            for graph, own, unseen in zip(cohort.graphs, maps, cohort.unseen)
+            np.asarray(own, np.float32) if unseen else join(labels, own, weight)
+            for labels, own, unseen in zip(carried, maps, cohort.unseen)
         ]
         for maps in by_seed
     ]
-    return filled, alpha, scores
-
-
-def drawn(graph: MeshGraph) -> NDArray[np.int32]:
-    """[V] annotations inside cortex, -1 elsewhere."""
-    return np.where(graph.cortex, graph.labels, -1).astype(np.int32)
+    return filled, carried, weight, scores

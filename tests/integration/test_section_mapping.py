@@ -160,7 +160,7 @@ def test_both_protocols_are_judged_beside_their_baselines(finished):
     assert metrics["test"]["macro_f1"] > metrics["baselines"]["majority"]["macro_f1"] + 0.3
     assert set(metrics["variants"]) == {"without_coordinates", "other_features"}
     gaps = metrics["gap_filling"]
-    assert {"nearest_annotation", "prior_map", "features_mlp"} <= set(gaps["baselines"])
+    assert {"nearest_annotation", "label_propagation", "prior_map"} <= set(gaps["baselines"])
     assert {"network_alone", "without_coordinates"} <= set(gaps["variants"])
     assert gaps["annotations_carried"]["alpha"] in [
         float(a) for a in gaps["annotations_carried"]["hidden_sections_macro_f1"]

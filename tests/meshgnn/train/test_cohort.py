@@ -19,6 +19,7 @@ from meshgnn.train.cohort import (
     training_task,
 )
 from meshgnn.train.intervals import paired_interval
+from meshgnn.train.propagate import drawn
 from tests.synthetic import brain
 
 
@@ -70,15 +71,15 @@ def replace_meshes(graph, move):
 
 def test_nearest_annotation_is_geodesic():
     graph, _ = striped(0)
-    votes, away = nearest_annotation(graph)
-    known = graph.labels >= 0
+    labels = drawn(graph)
+    votes, away = nearest_annotation(graph, labels)
+    known = labels >= 0
     assert (votes[known].argmax(1) == graph.labels[known]).all()
     assert (away[known] == 0).all()
     mesh, place = graph.meshes[0], graph.slices()["L"]
     expected = geodesic_distance(geodesic_graph(mesh), np.flatnonzero(known[place]))
     np.testing.assert_allclose(away[place], expected, rtol=1e-5)
-    bare = graph.relabelled(np.where(graph.hemisphere == "L", graph.labels, -1), graph.areas)
-    votes, away = nearest_annotation(bare)
+    votes, away = nearest_annotation(graph, np.where(graph.hemisphere == "L", labels, -1))
     right = graph.hemisphere == "R"
     assert not votes[right].any()
     assert np.isinf(away[right]).all()
