@@ -16,7 +16,8 @@ def virtual_brain() -> SectionMapping.Config:
         encoder=ContrastiveFeatures.Config(),
         other=ProfileFeatures.Config(),
         inputs=NodeInputs.Config(rounds=(2, 5, 15), rim=False, check=False),
-        trainer=TrainerConfig(folds=3, epochs=60),
+        trainer=TrainerConfig(folds=3, epochs=80, learning_rate=1.6e-2, ema=0.9),
+        variant_seeds=1,
     )
 
 

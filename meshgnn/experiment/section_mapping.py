@@ -66,6 +66,8 @@ class SectionMapping:
             bare: also train without coordinates.
             model, trainer, validation: the network and how it is trained.
             seeds: one ensemble each.
+            variant_seeds: how many of them the variants (without coordinates, other features) are trained with;
+                0 = all.
         """
 
         cohort: VirtualCohort.Config | StackFolders.Config = field(default_factory=VirtualCohort.Config)
@@ -78,6 +80,7 @@ class SectionMapping:
         trainer: TrainerConfig = field(default_factory=TrainerConfig)
         validation: Folds = field(default_factory=Folds)
         seeds: tuple[int, ...] = (0, 1, 2)
+        variant_seeds: int = 0
 
         def __post_init__(self) -> None:
             if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
@@ -112,17 +115,17 @@ class SectionMapping:
         c = self.config
         found = []
         for member in self.members:
-            found.append(Stage(name=f"sections-{member.name}", run=self._bind(self._sections, member),
+            found.append(Stage(name=f"sections-{member.name}", run=partial(self._sections, member),
                                depends=member.depends))  # fmt: skip
         for member in self.members:
-            found.append(Stage(name=f"mesh-{member.name}", run=self._bind(self._mesh, member),
+            found.append(Stage(name=f"mesh-{member.name}", run=partial(self._mesh, member),
                                depends=to_plain(c.mesh)))  # fmt: skip
         for name in self.encoders:
             depends = to_plain([getattr(c, name)])
-            found.append(Stage(name=name, run=self._bind(self._fit, name), depends=depends))
+            found.append(Stage(name=name, run=partial(self._fit, name), depends=depends))
         for member in self.members:
-            found.append(Stage(name=f"features-{member.name}", run=self._bind(self._features, member)))
-        training = to_plain([c.model, c.trainer, list(c.seeds), c.validation, c.inputs, c.bare])
+            found.append(Stage(name=f"features-{member.name}", run=partial(self._features, member)))
+        training = to_plain([c.model, c.trainer, list(c.seeds), c.variant_seeds, c.validation, c.inputs, c.bare])
         training[1].pop("workers")  # members do not depend on it
         return [
             *found,
@@ -131,10 +134,6 @@ class SectionMapping:
             Stage(name="evaluate", run=self._evaluate),
             Stage(name="export", run=self._export),
         ]
-
-    @staticmethod
-    def _bind(step: Any, what: Any) -> Any:
-        return lambda run: step(run, what)
 
     # -- from sections to features --------------------------------------------------------------------------------
 
@@ -146,13 +145,13 @@ class SectionMapping:
             return self.cohort.folders[member.name]
         return self._folder(run, member) / "sections"
 
-    def _sections(self, run: RunFolder, member: Member) -> list[str]:
+    def _sections(self, member: Member, run: RunFolder) -> list[str]:
         folder = self._folder(run, member)
         folder.mkdir(parents=True, exist_ok=True)
         _, written = self.cohort.provide(member, folder, Bars(run, f"{member.name} "))
         return [f"brains/{member.name}/{name}" for name in written]
 
-    def _mesh(self, run: RunFolder, member: Member) -> list[str]:
+    def _mesh(self, member: Member, run: RunFolder) -> list[str]:
         stack_folder, out = self._stack(run, member), self._folder(run, member) / "mesh"
         written = self.maker.make(member.name, stack_folder, out, Bars(run, f"{member.name} "))
         graph, stack = self.maker.load(stack_folder, out)
@@ -190,13 +189,13 @@ class SectionMapping:
             graph=load_graph(folder / "graph"), stack=stack, drawn=tuple(read_json(folder / "drawn.json"))
         )
 
-    def _fit(self, run: RunFolder, name: str) -> list[str]:
+    def _fit(self, name: str, run: RunFolder) -> list[str]:
         folder = run / name
         folder.mkdir(exist_ok=True)
         brains = [self._brain(run, member) for member in self.members if not member.unseen]
         return [f"{name}/{file}" for file in self.encoders[name].fit(brains, folder, Bars(run))]
 
-    def _features(self, run: RunFolder, member: Member) -> list[str]:
+    def _features(self, member: Member, run: RunFolder) -> list[str]:
         brain = self._brain(run, member)
         graph = brain.graph
         for name, encoder in self.encoders.items():
@@ -253,12 +252,13 @@ class SectionMapping:
         cohort = self._cohort(run)
         files, history = [], []
         for variant, (table, inputs) in self.variants.items():
+            seeds = c.seeds[: c.variant_seeds or None] if variant != MAIN else c.seeds
             names = self._names(cohort.training[0], table)
             run.say(f"  {variant}: {len(names)} features{' and coordinates' if inputs.coordinates else ''}")
-            task, frame = training_task(cohort, inputs, names, c.trainer.folds, c.validation, c.seeds)
+            task, frame = training_task(cohort, inputs, names, c.trainer.folds, c.validation, seeds)
             place = "" if variant == MAIN else f"variants/{variant}/"
             trained = train_ensemble(
-                run, task, place=place, network=c.model, trainer=c.trainer, seeds=c.seeds, inputs=inputs, names=names,
+                run, task, place=place, network=c.model, trainer=c.trainer, seeds=seeds, inputs=inputs, names=names,
                 areas=cohort.graphs[0].areas, frame=frame, align="similarity",
             )  # fmt: skip
             files += [f"{place}{name}" for name in trained.ensemble.save(run / place)]
@@ -283,7 +283,7 @@ class SectionMapping:
             ensemble.predict(graph, edges=inner_edges(graph), align="mirror" if graph is first else "similarity")
             for graph in cohort.graphs
         ]
-        return [[votes[seed] for votes in by_brain] for seed in self.config.seeds]
+        return [[votes[seed] for votes in by_brain] for seed in ensemble.weights]
 
     def _truths(self, run: RunFolder, cohort: Cohort) -> list[MeshGraph | None]:
         """Every brain with what it is judged by: the truth, or a mapper's labels of an unseen brain."""
