@@ -16,10 +16,11 @@ from meshgnn.data.inputs import NodeInputs
 from meshgnn.data.split import Folds
 from meshgnn.encoder import MeshMaker, SectionBrain, SectionFeatures
 from meshgnn.errors import InputError, LeakError
+from meshgnn.experiment import section_scores
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Stage
-from meshgnn.experiment.section_scores import MAIN, Maps, Part, judged, mean_map, mean_measures, parts, striped_scores
+from meshgnn.experiment.section_scores import BARE, MAIN, OTHER, Maps, Part
 from meshgnn.experiment.summary import section_summary, write_history
 from meshgnn.experiment.training import train_ensemble
 from meshgnn.export.area_map import AreaMap
@@ -47,8 +48,6 @@ from meshgnn.train.ensemble import Ensemble
 from meshgnn.train.fit import TrainerConfig
 from meshgnn.train.metrics import mean_scores
 from meshgnn.train.propagate import drawn
-
-BARE, OTHER = "without_coordinates", "other_features"
 
 
 class SectionMapping:
@@ -302,16 +301,15 @@ class SectionMapping:
         for member in self.members:
             for section in read_stack(self._stack(run, member), mirrored="turn"):
                 images[member.unseen][f"{member.name}/{section.index}"] = file_hash(section.path)
-        counts = {"train_test_edges": 0, "shared_nodes": 0, "shared_patches": shared_sections(*images)}
-        if counts["shared_patches"]:
-            raise LeakError(f"{counts['shared_patches']} section images stand in a training and in an unseen stack")
-        return counts
+        if shared := shared_sections(*images):
+            raise LeakError(f"{shared} section images stand in a training and in an unseen stack")
+        return {"train_test_edges": 0, "shared_nodes": 0, "shared_patches": shared}
 
     def _evaluate(self, run: RunFolder) -> list[str]:
         cohort = self._cohort(run)
         truths = self._truths(run, cohort)
         given = [drawn(graph) >= 0 for graph in cohort.graphs]
-        strict, gaps = parts(truths, given, cohort.unseen)
+        strict, gaps = section_scores.parts(truths, given, cohort.unseen)
         maps = {variant: self._maps(run, cohort, variant) for variant in self.variants}
         stored = read_arrays(run / "tables" / "baselines.safetensors")
         others: dict[str, list[Maps]] = {}
@@ -319,7 +317,7 @@ class SectionMapping:
             others.setdefault(key.split("/")[0], []).append([stored[key][rows] for rows in cohort.slices()])
         filled, metrics = self._metrics(run, cohort, strict, gaps, maps, others)
         files = []
-        together = mean_map(filled)
+        together = section_scores.mean_map(filled)
         for member, graph, truth, votes in zip(self.members, cohort.graphs, truths, together):
             area_map = AreaMap(graph=truth or graph, probabilities=votes)
             written = write_area_map(run / "predictions", area_map)
@@ -342,7 +340,8 @@ class SectionMapping:
     ) -> tuple[list[Maps], dict[str, Any]]:
         """Maps with the gaps between annotations filled, [seed][brain], and all that is told of a run."""
         c = self.config
-        folds = read_arrays(run / "tables" / "out_of_fold.safetensors")
+        stored = read_arrays(run / "tables" / "out_of_fold.safetensors")
+        known, folds = stored["labels"], [stored[str(seed)] for seed in c.seeds]
         names = self._names(cohort.training[0], self.encoders["encoder"].name)
         metrics: dict[str, Any] = {
             "task": f"{', '.join(member.name for member in self.members)}: from sections to areas",
@@ -350,10 +349,10 @@ class SectionMapping:
             "classes": len(cohort.graphs[0].areas),
             "seeds": list(c.seeds),
             "brains": {
-                "training": [member.name for member in self.members if not member.unseen],
-                "unseen": [member.name for member in self.members if member.unseen],
+                name: [member.name for member in self.members if member.unseen is unseen]
+                for name, unseen in (("training", False), ("unseen", True))
             },
-            "nodes": {"train": len(folds["labels"]), "test": strict.nodes, "gap_filling": gaps.nodes},
+            "nodes": {"train": len(known), "test": strict.nodes, "gap_filling": gaps.nodes},
             "features": [f"{len(names)} of {type(self.encoders['encoder']).__name__}"],
             "transductive_features": [],
             "left_out_features": [],
@@ -361,13 +360,13 @@ class SectionMapping:
             "coordinates": c.inputs.coordinates,
             "alignment": "similarity" if c.inputs.coordinates else None,
             "model": to_plain(c.model)["_"],
-            "validation": mean_scores([striped_scores(folds["labels"], folds[str(seed)]) for seed in c.seeds]),
+            "validation": mean_scores([section_scores.striped_scores(known, votes) for votes in folds]),
             "leakage": self._leakage(cohort, run),
-            "reconstruction": mean_measures(
+            "reconstruction": section_scores.mean_measures(
                 {m.name: self.maker.measures(self._folder(run, m) / "mesh") for m in self.members}
             ),
         }
-        filled, scores = judged(cohort, strict, gaps, maps, others, [folds[str(seed)] for seed in c.seeds])
+        filled, scores = section_scores.judged(cohort, strict, gaps, maps, others, folds)
         return filled, metrics | scores
 
     # -- files for other programs ---------------------------------------------------------------------------------

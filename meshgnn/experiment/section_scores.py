@@ -14,7 +14,7 @@ from meshgnn.train.metrics import Scores, expected_calibration_error, macro_f1, 
 from meshgnn.train.propagate import drawn, fill_gaps, join
 
 Maps = Sequence[NDArray[np.floating]]  # probabilities [V, K], one per brain
-MAIN = "main"
+MAIN, BARE, OTHER = "main", "without_coordinates", "other_features"
 OBLIQUE_DEG = (0, 20, 40, 90)
 
 
