@@ -1,5 +1,7 @@
 """From sections to areas, whole: virtual brains, their meshes, contrastive features, a graph network, a report."""
 
+from features.batches import BalancedBatches
+from features.pretrain import PretrainConfig
 from features.section_features import ContrastiveFeatures, ProfileFeatures
 from meshgnn.data.inputs import NodeInputs
 from meshgnn.experiment.section_mapping import SectionMapping
@@ -26,6 +28,6 @@ def sections() -> SectionMapping.Config:
     return SectionMapping.Config(
         cohort=StackFolders.Config(),
         mesh=MeshFromSections.Config(),
-        encoder=ContrastiveFeatures.Config(),
+        encoder=ContrastiveFeatures.Config(pretrain=PretrainConfig(batches=BalancedBatches.Config(rare="skip"))),
         inputs=NodeInputs.Config(rim=False, check=False),
     )
