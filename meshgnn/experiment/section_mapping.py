@@ -313,7 +313,7 @@ class SectionMapping:
         maps = {variant: self._maps(run, cohort, variant) for variant in self.variants}
         stored = read_arrays(run / "tables" / "baselines.safetensors")
         others: dict[str, list[Maps]] = {}
-        for key in stored:
+        for key in sorted(stored):  # the file keeps no order, and sums over seeds depend on it
             others.setdefault(key.split("/")[0], []).append([stored[key][rows] for rows in cohort.slices()])
         filled, metrics = self._metrics(run, cohort, strict, gaps, maps, others)
         files = []
