@@ -1,11 +1,9 @@
 """Reconstruction as an experiment: run folder, metrics.json, meshes for other programs, a QC page."""
 
 from dataclasses import dataclass
-from typing import Any
-
-from tqdm import tqdm
 
 from meshgnn.config import to_plain
+from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Stage
 from meshgnn.export.mesh_files import write_glb, write_ply
@@ -48,18 +46,7 @@ class ReconstructRun:
         return [Stage(name="reconstruct", run=self._run, depends=to_plain(self.config))]
 
     def _run(self, run: RunFolder) -> list[str]:
-        bars: dict[str, Any] = {}
-
-        def progress(step: str, done: int, total: int) -> None:
-            if step not in bars:
-                run.say(f"  {step}")
-                bars[step] = tqdm(total=total, desc=step, disable=None, leave=False)
-            bars[step].total = total
-            bars[step].update(done - bars[step].n)
-            if done >= total:
-                bars[step].close()
-
-        result = Reconstruct(self.config).run(run.path, progress)
+        result = Reconstruct(self.config).run(run.path, Bars(run))
         meshes = [item.mesh for item in result.midsurfaces]
         for mesh in meshes:
             write_ply(run / f"sub-{result.brain}_hemi-{mesh.hemisphere}_midthickness.ply", mesh)

@@ -1,6 +1,5 @@
-"""Progress of work that reports (step, done, all): bars with an ETA on a terminal, plain lines elsewhere."""
+"""Progress of work that reports (step, done, all): a line per step in the log, bars with an ETA on a terminal."""
 
-import sys
 from typing import Any
 
 from tqdm import tqdm
@@ -17,8 +16,7 @@ class Bars:
 
     def __call__(self, step: str, done: int, total: int) -> None:
         if step not in self.bars:
-            if not sys.stderr.isatty():
-                self.run.say(f"  {self.prefix}{step}")
+            self.run.say(f"  {self.prefix}{step}")
             self.bars[step] = tqdm(total=total, desc=f"{self.prefix}{step}", disable=None, leave=False)
         bar = self.bars[step]
         bar.total = total

@@ -156,21 +156,20 @@ class SectionMapping:
         graph, stack = self.maker.load(stack_folder, out)
         graph = graph.relabelled(np.full(graph.n_nodes, -1), Areas(names=()))
         assert graph.locations is not None
-        drawn: tuple[int, ...] = ()
+        numbers: tuple[int, ...] = ()
         if (stack_folder / "annotations").is_dir():
             annotations = read_annotations(stack_folder)
-            drawn = annotations.sections
+            numbers = annotations.sections
             labels = np.where(graph.cortex, annotated_labels(graph.locations, annotations, stack), -1)
             graph = graph.relabelled(labels, annotations.areas)
         elif not member.unseen:
             raise InputError(f"{stack_folder}: no annotations here; a brain to train on needs them")
         folder = self._folder(run, member)
-        save_graph(graph, folder / "graph")
-        write_json(folder / "drawn.json", list(drawn))
+        write_json(folder / "drawn.json", list(numbers))
         truth = self.maker.truth(stack_folder, out)
         if truth is not None and not len(graph.areas):
             graph = graph.relabelled(np.full(graph.n_nodes, -1), truth[1])
-            save_graph(graph, folder / "graph")
+        save_graph(graph, folder / "graph")
         files = ["graph.safetensors", "graph.json", "drawn.json"]
         if truth is not None:
             number = {name: k for k, name in enumerate(graph.areas.names)}
@@ -261,13 +260,13 @@ class SectionMapping:
                 areas=cohort.graphs[0].areas, frame=frame, align="similarity",
             )  # fmt: skip
             files += [f"{place}{name}" for name in trained.ensemble.save(run / place)]
-            known = np.concatenate([graph.labels[graph.cortex & (graph.labels >= 0)] for graph in cohort.training])
             if variant == MAIN:
                 history = trained.history
                 judged = task.labels >= 0
                 write_arrays(
                     run / "tables" / "out_of_fold.safetensors",
-                    {str(seed): votes[judged] for seed, votes in trained.out_of_fold.items()} | {"labels": known},
+                    {str(seed): votes[judged] for seed, votes in trained.out_of_fold.items()}
+                    | {"labels": task.labels[judged]},
                 )
         write_history(run / "metrics.csv", history)
         return [*files, "tables/out_of_fold.safetensors", "metrics.csv"]
@@ -295,7 +294,7 @@ class SectionMapping:
                 found.append(graph if member.unseen and (graph.labels >= 0).any() else None)
         return found
 
-    def _leakage(self, cohort: Cohort, run: RunFolder) -> dict[str, int]:
+    def _leakage(self, run: RunFolder) -> dict[str, int]:
         """Edges cannot join brains; what can happen is one image in two stacks."""
         images: list[dict[str, str]] = [{}, {}]
         for member in self.members:
@@ -361,7 +360,7 @@ class SectionMapping:
             "alignment": "similarity" if c.inputs.coordinates else None,
             "model": to_plain(c.model)["_"],
             "validation": mean_scores([section_scores.striped_scores(known, votes) for votes in folds]),
-            "leakage": self._leakage(cohort, run),
+            "leakage": self._leakage(run),
             "reconstruction": section_scores.mean_measures(
                 {m.name: self.maker.measures(self._folder(run, m) / "mesh") for m in self.members}
             ),
