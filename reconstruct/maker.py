@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from meshgnn.graph import Areas, MeshGraph
+from meshgnn.encoder import Truth
+from meshgnn.graph import MeshGraph
 from meshgnn.source.sections import SectionStack
 from meshgnn.store import read_json
 from reconstruct.aligned import FILE, read_aligned
@@ -42,11 +42,12 @@ class MeshFromSections:
     def load(self, stack: Path, out: Path) -> tuple[MeshGraph, SectionStack]:
         return read_graph(out), read_aligned(out, stack)
 
-    def truth(self, stack: Path, out: Path) -> tuple[NDArray[np.int32], Areas] | None:
+    def truth(self, stack: Path, out: Path) -> Truth | None:
         if not self.config.judge or not (stack / "truth" / "brain.json").is_file():
             return None
         found = true_labels(read_graph(out), stack)
-        return found.labels, found.areas
+        nothing, none = np.zeros(len(found.labels), bool), np.zeros(len(found.areas))
+        return Truth(labels=found.labels, areas=found.areas, unmatched=nothing, missed=none)
 
     def measures(self, out: Path) -> Mapping[str, Any]:
         return dict(read_json(out / REPORT)["reconstruction"])

@@ -168,13 +168,13 @@ class SectionMapping:
         write_json(folder / "drawn.json", list(numbers))
         truth = self.maker.truth(stack_folder, out)
         if truth is not None and not len(graph.areas):
-            graph = graph.relabelled(np.full(graph.n_nodes, -1), truth[1])
+            graph = graph.relabelled(np.full(graph.n_nodes, -1), truth.areas)
         save_graph(graph, folder / "graph")
         files = ["graph.safetensors", "graph.json", "drawn.json"]
         if truth is not None:
             number = {name: k for k, name in enumerate(graph.areas.names)}
-            table = np.array([*(number.get(name, -1) for name in truth[1].names), -1], np.int32)
-            write_arrays(folder / "truth.safetensors", {"labels": table[truth[0]]})
+            table = np.array([*(number.get(name, -1) for name in truth.areas.names), -1], np.int32)
+            write_arrays(folder / "truth.safetensors", {"labels": table[truth.labels]})
             files.append("truth.safetensors")
         share = float((graph.labels >= 0).mean())
         run.say(f"  {member.name}: {graph.n_nodes} nodes, {share:.0%} on annotated sections")
