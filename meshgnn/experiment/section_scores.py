@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from meshgnn.graph import MeshGraph
 from meshgnn.train.cohort import Cohort, nearest_annotation
 from meshgnn.train.intervals import paired_interval
-from meshgnn.train.metrics import Scores, expected_calibration_error, macro_f1, mean_scores, score
+from meshgnn.train.metrics import Scores, macro_f1, mean_scores, score
 from meshgnn.train.propagate import drawn, fill_gaps, join
 
 Maps = Sequence[NDArray[np.floating]]  # probabilities [V, K], one per brain
@@ -107,15 +107,6 @@ def parts(
     strict = chosen(True, lambda graph, _: graph.cortex & (graph.labels >= 0))
     gaps = chosen(False, lambda graph, given: graph.cortex & (graph.labels >= 0) & ~given)
     return strict, gaps
-
-
-def striped_scores(labels: NDArray[np.integer], votes: NDArray[np.floating]) -> dict[str, Any]:
-    """Scores of validation nodes, which lie in stripes: no border can be drawn between them."""
-    return {
-        "macro_f1": macro_f1(labels, votes.argmax(1), votes.shape[1]),
-        "accuracy": float((labels == votes.argmax(1)).mean()),
-        "ece": expected_calibration_error(labels, votes),
-    }
 
 
 def block(part: Part, maps: dict[str, list[Maps]], others: dict[str, list[Maps]]) -> dict[str, Any]:
