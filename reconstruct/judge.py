@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from meshgnn.errors import InputError
 from meshgnn.graph import NodeLocations
 from meshgnn.mesh import metric
 from meshgnn.mesh.record import SurfaceMesh
