@@ -18,6 +18,7 @@ stack space is RAS in mm:
 """
 
 import csv
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -37,6 +38,7 @@ __all__ = [
     "Section",
     "SectionImage",
     "SectionStack",
+    "files_of",
     "nominal_transform",
     "open_section",
     "read_stack",
@@ -244,11 +246,7 @@ def read_stack(
         raise InputError(f"{folder}: no such folder")
     if not table.is_file():
         raise InputError(f"{folder}: no {TABLE} here; a stack needs one with columns {','.join(NEEDED)}")
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{table}: cannot be read as text ({error}); save it as CSV in UTF-8") from None
-    reader = csv.DictReader(text.splitlines())
+    reader = csv.DictReader(_text(table).splitlines())
     try:
         columns = [str(name).strip() for name in reader.fieldnames or ()]
         reader.fieldnames = columns
@@ -270,6 +268,27 @@ def read_stack(
             "mark, or read with mirrored='turn'"
         )
     return SectionStack(sections=sections, space=space or folder.resolve().name, folder=folder)
+
+
+def files_of(table: Path) -> dict[str, Path]:
+    """A table and every file that a cell of it names, wherever that lies, by its path relative to the table's folder.
+
+    What a stack depends on: a run may keep what it made of it as long as these are unchanged.
+    """
+    found = {table.name: table}
+    for row in csv.reader(_text(table).splitlines()):
+        for cell in filter(None, map(str.strip, row)):
+            path = table.parent / cell
+            if len(cell) < 1024 and path.is_file():
+                found[os.path.relpath(path, table.parent)] = path
+    return found
+
+
+def _text(table: Path) -> str:
+    try:
+        return table.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{table}: cannot be read as text ({error}); save it as CSV in UTF-8") from None
 
 
 def _section(folder: Path, table: Path, line: int, row: dict[str, Any]) -> Section:

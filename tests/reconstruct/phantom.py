@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from meshgnn.source.sections import TABLE, write_tiff
 from reconstruct import Reconstruct, SectionFolder
 
 Floats = NDArray[np.float64]
+R = TypeVar("R", bound=Reconstruct.Config)
 
 
 def body(x: Floats, y: Floats, z: Floats, inward_mm: float) -> Floats:
@@ -72,8 +74,8 @@ def read_rows(folder: Path) -> list[list[object]]:
         return list(csv.reader(handle))[1:]  # type: ignore[arg-type]
 
 
-def config(folder: Path, *assignments: str) -> Reconstruct.Config:
+def config(folder: Path, *assignments: str, kind: type[R] = Reconstruct.Config) -> R:  # type: ignore[assignment]
     """A coarse, quick reconstruction of a stack folder."""
-    base = Reconstruct.Config(source=SectionFolder.Config(path=folder), pictures=False)
+    base = kind(source=SectionFolder.Config(path=folder), pictures=False)
     fast = ["stack.voxel_mm=1.0", "midsurface.edge_mm=2.5", "align.rigid_rounds=8", "align.affine_rounds=0"]
     return override(base, [*fast, *assignments])
