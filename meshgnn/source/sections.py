@@ -226,7 +226,7 @@ class SectionStack:
 
 
 def read_stack(
-    folder: Path, *, space: str = "", minimum: int = 2, mirrored: Literal["refuse", "turn"] = "refuse"
+    folder: Path, *, space: str = "", minimum: int = 2, mirrored: Literal["refuse", "turn"] = "turn"
 ) -> SectionStack:
     """Read a stack folder: `sections.csv` and the header of every image (no pixels).
 
@@ -234,11 +234,11 @@ def read_stack(
         folder: with `sections.csv` and images.
         space: name of the stack's coordinate space; the folder's name if empty.
         minimum: fewer sections than this are an error (a volume needs two; a single image can be read with 1).
-        mirrored: what to do with sections marked as mirrored: refuse, or turn their columns round when read.
+        mirrored: what to do with sections marked as mirrored: turn their columns round when read, or refuse them.
 
     Raises:
         InputError: no folder or table, a missing or repeated column, a value that is not a number, an image that is
-            missing, truncated or no TIFF, repeated indices, positions that do not increase, mirrored sections.
+            missing, truncated or no TIFF, repeated indices, positions that do not increase.
     """
     folder = Path(folder)
     table = folder / TABLE
@@ -265,7 +265,7 @@ def read_stack(
     if turned and mirrored == "refuse":
         raise InputError(
             f"{table}: sections {', '.join(map(str, turned))} are marked as mirrored; flip these images and clear the "
-            "mark, or read with mirrored='turn'"
+            "mark"
         )
     return SectionStack(sections=sections, space=space or folder.resolve().name, folder=folder)
 

@@ -1,14 +1,15 @@
 """Section stacks with a known truth, made from level functions in space: two folded bodies beside a fissure."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from meshgnn.config import override
-from meshgnn.source.sections import TABLE, write_tiff
+from meshgnn.source.sections import TABLE, SectionImage, write_tiff
 from reconstruct import Reconstruct, SectionFolder
 
 Floats = NDArray[np.float64]
@@ -62,11 +63,19 @@ def write_stack(
     return poses
 
 
-def write_table(folder: Path, rows: list[list[object]]) -> None:
+def write_table(folder: Path, rows: list[list[object]], *more: str) -> None:
+    """`more` names further columns."""
     with (folder / TABLE).open("w", newline="") as handle:
         writer = csv.writer(handle)
-        writer.writerow(["file", "index", "position_mm", "pixel_um", "thickness_um", "usable"])
+        writer.writerow(["file", "index", "position_mm", "pixel_um", "thickness_um", "usable", *more])
         writer.writerows(rows)
+
+
+def change(path: Path, how: Callable[[NDArray[np.uint8]], NDArray[Any]], pixel_um: float = 200.0) -> None:
+    """Write an image of a stack again as `how` makes it."""
+    with SectionImage(path) as image:
+        grey = image.read()
+    write_tiff(path, np.ascontiguousarray(np.clip(how(grey), 0, 255).astype(np.uint8)), pixel_um)
 
 
 def read_rows(folder: Path) -> list[list[object]]:

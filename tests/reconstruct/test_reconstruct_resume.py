@@ -3,21 +3,16 @@
 import shutil
 from pathlib import Path
 
-import numpy as np
-
 from meshgnn.experiment.runner import run
 from meshgnn.source.cohort import StackFolders
-from meshgnn.source.sections import SectionImage, write_tiff
 from meshgnn.store import read_json
 from reconstruct.experiment import ReconstructRun
-from tests.reconstruct.phantom import config, read_rows, write_table
+from tests.reconstruct.phantom import change, config, read_rows, write_table
 
 
 def brighten(path: Path) -> None:
     """Another image of the same name and shape."""
-    with SectionImage(path) as image:
-        grey = image.read()
-    write_tiff(path, np.clip(grey.astype(int) - 2, 0, 255).astype(np.uint8), 200)
+    change(path, lambda grey: grey.astype(int) - 2)
 
 
 def test_resuming_after_an_image_changed_makes_the_mesh_again(straight: Path, tmp_path: Path) -> None:
