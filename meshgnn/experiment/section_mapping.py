@@ -111,28 +111,37 @@ class SectionMapping:
         self.cohort.check()
 
     def stages(self) -> list[Stage]:
+        """Every stage names what it reads: a brain more, or a changed one, redoes nothing that does not read it."""
         c = self.config
+        every, training = list(self.members), [member for member in self.members if not member.unseen]
+
+        def of(kind: str, members: list[Member]) -> tuple[str, ...]:
+            return tuple(f"{kind}-{member.name}" for member in members)
+
         found = []
-        for member in self.members:
+        for member in every:
             found.append(Stage(name=f"sections-{member.name}", run=partial(self._sections, member),
-                               depends=member.depends))  # fmt: skip
-        for member in self.members:
-            found.append(Stage(name=f"mesh-{member.name}", run=partial(self._mesh, member),
-                               depends=to_plain(c.mesh)))  # fmt: skip
+                               depends=member.depends, after=()))  # fmt: skip
+        for member in every:
+            found.append(Stage(name=f"mesh-{member.name}", run=partial(self._mesh, member), depends=to_plain(c.mesh),
+                               after=of("sections", [member])))  # fmt: skip
         for name in self.encoders:
             depends = to_plain([getattr(c, name)])
-            found.append(Stage(name=name, run=partial(self._fit, name), depends=depends))
-        for member in self.members:
-            found.append(Stage(name=f"features-{member.name}", run=partial(self._features, member)))
-        training = to_plain([c.model, c.trainer, list(c.seeds), c.variant_seeds, c.validation, c.inputs, c.bare])
-        training[1].pop("workers")  # members do not depend on it
+            found.append(Stage(name=name, run=partial(self._fit, name), depends=depends, after=of("mesh", training)))
+        for member in every:
+            found.append(Stage(name=f"features-{member.name}", run=partial(self._features, member),
+                               after=(*self.encoders, *of("mesh", [member]))))  # fmt: skip
+        learning = to_plain([c.model, c.trainer, list(c.seeds), c.variant_seeds, c.validation, c.inputs, c.bare])
+        learning[1].pop("workers")  # members do not depend on it
+        unseen = [member.unseen for member in every]
         return [
             *found,
-            Stage(name="baselines", run=self._baselines, depends=[list(c.seeds), to_plain(c.inputs)]),
-            Stage(name="train", run=self._train, depends=training),
-            Stage(name="evaluate", run=self._evaluate),
-            Stage(name="export", run=self._export),
-        ]
+            Stage(name="baselines", run=self._baselines, depends=[list(c.seeds), to_plain(c.inputs), unseen],
+                  after=of("features", every)),
+            Stage(name="train", run=self._train, depends=learning, after=of("features", training)),
+            Stage(name="evaluate", run=self._evaluate, after=("baselines", "train")),
+            Stage(name="export", run=self._export, after=("evaluate",)),
+        ]  # fmt: skip
 
     # -- from sections to features --------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """Several brains as stacks of sections: virtual ones that are drawn first, or folders that are there already."""
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from typing import Any, Protocol
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
 from meshgnn.errors import InputError
-from meshgnn.source.annotations import read_annotations
+from meshgnn.source.annotations import FOLDER, read_annotations
 from meshgnn.source.sections import TABLE, read_stack
 from meshgnn.source.virtual import VirtualBrain
 from meshgnn.store import file_hash
@@ -121,11 +122,16 @@ class StackFolders:
             raise InputError("no stack to train on; add --set cohort.train=DIR (several: DIR,DIR)")
         self.config = config
         self.folders: dict[str, Path] = {}
+        shortest: dict[str, Path] = {}  # file names of some formats keep letters and digits only, whatever their case
         for path in (*config.train, *config.unseen):
             name = "".join(c if c.isalnum() else "-" for c in path.resolve().name).strip("-") or "brain"
-            if name in self.folders:
-                raise InputError(f"{path}: two stack folders are called {name}; a brain is named by its folder")
-            self.folders[name] = path
+            short = "".join(c for c in name if c.isalnum()).casefold()
+            if short in shortest:
+                raise InputError(
+                    f"{path}: is called like {shortest[short]} (letters and digits count); a brain is named by its "
+                    "folder: rename one"
+                )
+            shortest[short] = self.folders[name] = path
 
     def members(self) -> tuple[Member, ...]:
         unseen = set(self.config.unseen)
@@ -145,8 +151,18 @@ class StackFolders:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    """Content of every file of the stack by name. Raises InputError when there is no table."""
+    """Content of every file of the stack by name: all in the folder but hidden ones, and those that tables name.
+
+    Raises:
+        InputError: there is no table, or it is wrong.
+    """
     if not (folder / TABLE).is_file():
         raise InputError(f"{folder}: no {TABLE} here; a stack is a folder with images and that table")
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and "truth" not in path.parts]
-    return {str(path.relative_to(folder)): file_hash(path) for path in files}
+    places = {
+        path for path in folder.rglob("*") if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    }
+    places |= {section.path for section in read_stack(folder, mirrored="turn")}
+    if (folder / FOLDER).is_dir():
+        places |= set(read_annotations(folder).images.values())
+    named = {os.path.relpath(path, folder): path for path in places if path.is_file()}
+    return {name: file_hash(named[name]) for name in sorted(named)}
