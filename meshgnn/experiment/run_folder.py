@@ -107,9 +107,11 @@ class RunFolder:
         """True if this stage ended with the same key and its outputs are unchanged."""
         record = self._read_record(stage)
         outputs = record.get("outputs")
+        if record.get("key") != key or not isinstance(outputs, dict):
+            return False
         try:
-            return record.get("key") == key and all(file_hash(self.path / n) == h for n, h in dict(outputs).items())
-        except (OSError, TypeError, ValueError):
+            return all(file_hash(self.path / name) == digest for name, digest in outputs.items())
+        except OSError:
             return False
 
     def close_stage(self, stage: str, key: str, outputs: list[str], seconds: float, provenance: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from meshgnn.config import Config as BaseConfig
-from meshgnn.config import to_plain
+from meshgnn.config import at, to_plain
 from meshgnn.data.inputs import NodeInputs
 from meshgnn.data.split import Folds
 from meshgnn.encoder import MeshMaker, SectionBrain, SectionFeatures
@@ -123,11 +123,13 @@ class SectionMapping:
             found.append(Stage(name=f"sections-{member.name}", run=partial(self._sections, member),
                                depends=member.depends, after=()))  # fmt: skip
         for member in every:
-            found.append(Stage(name=f"mesh-{member.name}", run=partial(self._mesh, member), depends=to_plain(c.mesh),
-                               after=of("sections", [member])))  # fmt: skip
+            found.append(Stage(name=f"mesh-{member.name}", run=at("mesh")(partial(self._mesh, member)),
+                               depends=to_plain(c.mesh), after=of("sections", [member])))  # fmt: skip
         for name in self.encoders:
             depends = to_plain([getattr(c, name)])
-            found.append(Stage(name=name, run=partial(self._fit, name), depends=depends, after=of("mesh", training)))
+            found.append(
+                Stage(name=name, run=at(name)(partial(self._fit, name)), depends=depends, after=of("mesh", training))
+            )
         for member in every:
             found.append(Stage(name=f"features-{member.name}", run=partial(self._features, member),
                                after=(*self.encoders, *of("mesh", [member]))))  # fmt: skip

@@ -1,6 +1,5 @@
 """Several brains as stacks of sections: virtual ones that are drawn first, or folders that are there already."""
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -8,9 +7,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from meshgnn.config import Config as BaseConfig
-from meshgnn.config import to_plain
+from meshgnn.config import at, to_plain
 from meshgnn.errors import InputError
-from meshgnn.source.annotations import FOLDER, read_annotations
+from meshgnn.source.annotations import read_annotations
 from meshgnn.source.sections import TABLE, read_stack
 from meshgnn.source.virtual import VirtualBrain
 from meshgnn.store import file_hash
@@ -69,9 +68,12 @@ class VirtualCohort:
             return VirtualCohort(self)
 
     def __init__(self, config: Config) -> None:
-        # Here and not in the config: overrides come one after the other.
-        if len(set(config.seeds)) != len(config.seeds) or not set(config.unseen) <= set(config.seeds):
-            raise InputError("cohort.seeds must differ from each other, and cohort.unseen be some of them")
+        if (
+            min(config.seeds, default=0) < 0
+            or len(set(config.seeds)) != len(config.seeds)
+            or not set(config.unseen) <= set(config.seeds)
+        ):
+            raise InputError("cohort.seeds must be different numbers from 0, and cohort.unseen be some of them")
         if not set(config.seeds) - set(config.unseen):
             raise InputError("cohort.unseen leaves no brain to train on")
         self.config = config
@@ -86,17 +88,20 @@ class VirtualCohort:
         )
 
     def check(self) -> None:
-        for seed in self.config.seeds:
-            self._brain(seed).resolve()
+        with at("cohort.brain"):
+            for seed in self.config.seeds:
+                self._brain(seed).resolve()
 
     def provide(self, member: Member, folder: Path, tell: Tell) -> tuple[Path, list[str]]:
         place = folder / "sections"
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
         seed = int(member.depends["seed"])
-        written = self._brain(seed).build().write_into(
+        with at("cohort.brain"):
+            brain = self._brain(seed).build()
+        written = brain.write_into(
             place, lambda done, total: tell("sections", done, total), workers=self.config.workers
-        )  # fmt: skip
+        )
         return place, [f"sections/{name}" for name in written]
 
 
@@ -151,18 +156,8 @@ class StackFolders:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    """Content of every file of the stack by name: all in the folder but hidden ones, and those that tables name.
-
-    Raises:
-        InputError: there is no table, or it is wrong.
-    """
+    """Content of every file of the stack by name. Raises InputError when there is no table."""
     if not (folder / TABLE).is_file():
         raise InputError(f"{folder}: no {TABLE} here; a stack is a folder with images and that table")
-    places = {
-        path for path in folder.rglob("*") if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    }
-    places |= {section.path for section in read_stack(folder, mirrored="turn")}
-    if (folder / FOLDER).is_dir():
-        places |= set(read_annotations(folder).images.values())
-    named = {os.path.relpath(path, folder): path for path in places if path.is_file()}
-    return {name: file_hash(named[name]) for name in sorted(named)}
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and "truth" not in path.parts]
+    return {str(path.relative_to(folder)): file_hash(path) for path in files}
