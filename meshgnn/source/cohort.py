@@ -3,14 +3,16 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at, to_plain
 from meshgnn.errors import InputError
+from meshgnn.source.annotations import FOLDER as ANNOTATIONS
 from meshgnn.source.annotations import read_annotations
-from meshgnn.source.sections import TABLE, read_stack
+from meshgnn.source.sections import TABLE, files_of, read_stack
 from meshgnn.source.virtual import VirtualBrain
 from meshgnn.store import file_hash
 
@@ -138,11 +140,15 @@ class StackFolders:
                 )
             shortest[short] = self.folders[name] = path
 
-    def members(self) -> tuple[Member, ...]:
+    @cached_property
+    def _members(self) -> tuple[Member, ...]:
         unseen = set(self.config.unseen)
         return tuple(
             Member(name=name, unseen=path in unseen, depends=_hashes(path)) for name, path in self.folders.items()
         )
+
+    def members(self) -> tuple[Member, ...]:
+        return self._members
 
     def check(self) -> None:
         for member in self.members():
@@ -156,8 +162,16 @@ class StackFolders:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    """Content of every file of the stack by name. Raises InputError when there is no table."""
+    """Content of every file that the stack and its annotations consist of, by path relative to the folder.
+
+    Raises InputError when there is no table.
+    """
     if not (folder / TABLE).is_file():
         raise InputError(f"{folder}: no {TABLE} here; a stack is a folder with images and that table")
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and "truth" not in path.parts]
-    return {str(path.relative_to(folder)): file_hash(path) for path in files}
+    files = files_of(folder / TABLE)
+    drawn = folder / ANNOTATIONS
+    if (drawn / "annotations.csv").is_file():
+        files |= {f"{ANNOTATIONS}/{name}": path for name, path in files_of(drawn / "annotations.csv").items()}
+    if (drawn / "areas.json").is_file():
+        files[f"{ANNOTATIONS}/areas.json"] = drawn / "areas.json"
+    return {name: file_hash(path) for name, path in sorted(files.items())}
