@@ -10,6 +10,7 @@ from features.patch_sets import PatchSet
 from features.pretrain import PretrainConfig, pretrain
 from features.profiles import DepthProfiles
 from meshgnn.config import Config as BaseConfig
+from meshgnn.config import at
 from meshgnn.encoder import SectionBrain
 from meshgnn.graph import FeatureTable
 
@@ -48,7 +49,8 @@ class ContrastiveFeatures:
                     names=brain.graph.areas.names,
                 )
             )
-        pretrain(self.config.pretrain, sources, folder, lambda done, total, _: tell("pretraining", done, total))
+        with at("pretrain"):
+            pretrain(self.config.pretrain, sources, folder, lambda done, total, _: tell("pretraining", done, total))
         return [WEIGHTS, ABOUT]
 
     def make(self, brain: SectionBrain, folder: Path, tell: Tell) -> FeatureTable:

@@ -19,7 +19,7 @@ from meshgnn.data.model_inputs import ModelInputs
 from meshgnn.data.single_brain import single_brain_inputs
 from meshgnn.data.split import BlockSplit, Folds, HemisphereSplit, Split, validation_folds
 from meshgnn.encoder import TableMaker
-from meshgnn.errors import InputError
+from meshgnn.errors import InputError, SettingError
 from meshgnn.experiment.preparation import Prepared, prepare
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Stage
@@ -104,7 +104,7 @@ class AreaMapping:
         def __post_init__(self) -> None:
             known = bool(self.seeds) and len(set(self.seeds)) == len(self.seeds)
             if not known or min(self.seeds) < 0 or max(self.seeds) >= 2**31:
-                raise InputError("seeds must be one or more different numbers from 0 to 2147483647")
+                raise SettingError("<seeds> must be one or more different numbers from 0 to 2147483647")
 
         def build(self) -> "AreaMapping":
             return AreaMapping(self)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
 from meshgnn.data.model_inputs import plain_inputs
-from meshgnn.errors import InputError
+from meshgnn.errors import SettingError
 from meshgnn.experiment.control_samples import sample_brain
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Stage
@@ -108,13 +108,15 @@ class Controls:
         def __post_init__(self) -> None:
             wrong = [name for name in self.names if name not in get_args(Control)]
             if wrong or not self.names:
-                raise InputError(f"controls: {wrong or 'none'} named; there is {', '.join(get_args(Control))}")
+                raise SettingError(
+                    f"<names>: {', '.join(wrong) or 'none'} named; there is {', '.join(get_args(Control))}"
+                )
             if not self.train or self.test in self.train:
-                raise InputError("controls: train needs seeds, and test one that is not among them")
+                raise SettingError("<train> needs seeds, and <test> one that is not among them")
             if self.fits < 1 or not self.within_mm > 0:
-                raise InputError("controls: fits must be at least 1 and within_mm above 0")
+                raise SettingError("<fits> must be at least 1 and <within_mm> above 0")
             if len(set(self.population)) < 2:
-                raise InputError("controls: population needs at least two seeds")
+                raise SettingError("<population> needs at least two seeds")
 
         def build(self) -> "Controls":
             return Controls(self)
@@ -128,9 +130,7 @@ class Controls:
     def check(self) -> None:
         """Raises InputError if images are needed and no maker of profiles is given."""
         if self._conditions() and self.config.profiles is None:
-            raise InputError(
-                "controls: profiles must name a maker, e.g. DepthProfiles.Config(); see experiments/controls"
-            )
+            raise SettingError("<profiles> must name a maker of depth profiles; see experiments/controls")
 
     def seeds(self) -> list[int]:
         return sorted({*self.config.train, self.config.test, *self.config.population})

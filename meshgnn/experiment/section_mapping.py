@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from meshgnn.config import Config as BaseConfig
-from meshgnn.config import to_plain
+from meshgnn.config import at, to_plain
 from meshgnn.data.inputs import CoordinateFrame, NodeInputs
 from meshgnn.data.model_inputs import ModelInputs
 from meshgnn.encoder import MeshMaker, SectionFeatures
@@ -34,7 +34,7 @@ from meshgnn.export.tables import write_csv
 from meshgnn.graph import MeshGraph
 from meshgnn.nn import GraphSAGE, NetworkConfig
 from meshgnn.source.annotations import annotation_points, read_annotations
-from meshgnn.source.cohort import CohortSource, StackFolders, VirtualCohort
+from meshgnn.source.cohort import CohortSource, Member, StackFolders, VirtualCohort
 from meshgnn.source.sections import AXES
 from meshgnn.store import read_arrays, read_json, write_arrays, write_json
 from meshgnn.train.baselines import fixed_recipes
@@ -148,31 +148,39 @@ class SectionMapping:
             self.brains.check_images([self.cohort.folders[member.name] for member in self.members])
 
     def stages(self) -> list[Stage]:
+        """Every stage names what it reads: a brain more, or a changed one, redoes nothing that does not read it."""
         c = self.config
+        every, training = list(self.members), [member for member in self.members if not member.unseen]
+
+        def of(kind: str, members: list[Member]) -> tuple[str, ...]:
+            return tuple(f"{kind}-{member.name}" for member in members)
+
         found = []
-        for member in self.members:
+        for member in every:
             found.append(Stage(name=f"sections-{member.name}", run=partial(self.brains.draw, member),
-                               depends=member.depends))  # fmt: skip
-        for member in self.members:
-            found.append(Stage(name=f"mesh-{member.name}", run=partial(self.brains.mesh, member),
-                               depends=[to_plain(c.mesh), c.hide]))  # fmt: skip
+                               depends=member.depends, after=()))  # fmt: skip
+        for member in every:
+            found.append(Stage(name=f"mesh-{member.name}", run=at("mesh")(partial(self.brains.mesh, member)),
+                               depends=[to_plain(c.mesh), c.hide], after=of("sections", [member])))  # fmt: skip
         for name in self.encoders:
             depends = to_plain([getattr(c, name), c.trainer.folds])
-            found.append(Stage(name=name, run=partial(self.brains.fit, name), depends=depends))
-        for member in self.members:
-            found.append(Stage(name=f"features-{member.name}", run=partial(self.brains.features, member)))
-        training = to_plain(
-            [c.model, c.trainer, list(c.seeds), c.variant_seeds, c.inputs, c.bare, c.controls, c.control_seeds]
-        )
+            fit = at(name)(partial(self.brains.fit, name))
+            found.append(Stage(name=name, run=fit, depends=depends, after=of("mesh", training)))
+        for member in every:
+            found.append(Stage(name=f"features-{member.name}", run=partial(self.brains.features, member),
+                               after=(*self.encoders, *of("mesh", [member]))))  # fmt: skip
         plan = [c.trainer.folds, c.buffer_mm, list(c.seeds), to_plain(c.inputs)]
-        training[1].pop("workers")  # members do not depend on it
+        learning = to_plain([c.model, c.trainer, *plan, c.variant_seeds, c.bare, c.controls, c.control_seeds])
+        learning[1].pop("workers")  # members do not depend on it
+        unseen = [member.unseen for member in every]
         return [
             *found,
-            Stage(name="baselines", run=self._baselines, depends=plan),
-            Stage(name="train", run=self._train, depends=training),
-            Stage(name="evaluate", run=self._evaluate, depends=[str(run) for run in c.compare]),
-            Stage(name="export", run=self._export),
-        ]
+            Stage(name="baselines", run=self._baselines, depends=[*plan, unseen], after=of("features", every)),
+            Stage(name="train", run=self._train, depends=learning, after=of("features", training)),
+            Stage(name="evaluate", run=self._evaluate, depends=[str(run) for run in c.compare],
+                  after=("baselines", "train")),
+            Stage(name="export", run=self._export, after=("evaluate",)),
+        ]  # fmt: skip
 
     # -- learning -------------------------------------------------------------------------------------------------
 

@@ -84,7 +84,7 @@ def _fine_print(metrics: Mapping[str, Any]) -> str:
     if left_out:
         told.append(
             f"Left out of macro-F1: {left_out['unmatched_nodes']:.0f} nodes in cortex without a counterpart in the "
-            f"truth, and true cortex of {left_out['missed_nodes']:.0f} nodes that the map does not cover; both count as "
+            f"truth, and true cortex of {left_out['missed_nodes']:.0f} nodes that the map does not cover; both are "
             "errors under 'all cortex'."
         )
     for name, why in metrics.get("not_run", {}).items():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from meshgnn.config import Config as BaseConfig
-from meshgnn.config import to_plain
+from meshgnn.config import at, to_plain
 from meshgnn.errors import InputError
 from meshgnn.source.annotations import FOLDER as ANNOTATIONS
 from meshgnn.source.annotations import read_annotations
@@ -70,9 +70,12 @@ class VirtualCohort:
             return VirtualCohort(self)
 
     def __init__(self, config: Config) -> None:
-        # Here and not in the config: overrides come one after the other.
-        if len(set(config.seeds)) != len(config.seeds) or not set(config.unseen) <= set(config.seeds):
-            raise InputError("cohort.seeds must differ from each other, and cohort.unseen be some of them")
+        if (
+            min(config.seeds, default=0) < 0
+            or len(set(config.seeds)) != len(config.seeds)
+            or not set(config.unseen) <= set(config.seeds)
+        ):
+            raise InputError("cohort.seeds must be different numbers from 0, and cohort.unseen be some of them")
         if not set(config.seeds) - set(config.unseen):
             raise InputError("cohort.unseen leaves no brain to train on")
         self.config = config
@@ -87,17 +90,20 @@ class VirtualCohort:
         )
 
     def check(self) -> None:
-        for seed in self.config.seeds:
-            self._brain(seed).resolve()
+        with at("cohort.brain"):
+            for seed in self.config.seeds:
+                self._brain(seed).resolve()
 
     def provide(self, member: Member, folder: Path, tell: Tell) -> tuple[Path, list[str]]:
         place = folder / "sections"
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
         seed = int(member.depends["seed"])
-        written = self._brain(seed).build().write_into(
+        with at("cohort.brain"):
+            brain = self._brain(seed).build()
+        written = brain.write_into(
             place, lambda done, total: tell("sections", done, total), workers=self.config.workers
-        )  # fmt: skip
+        )
         return place, [f"sections/{name}" for name in written]
 
 
@@ -123,11 +129,16 @@ class StackFolders:
             raise InputError("no stack to train on; add --set cohort.train=DIR (several: DIR,DIR)")
         self.config = config
         self.folders: dict[str, Path] = {}
+        shortest: dict[str, Path] = {}  # file names of some formats keep letters and digits only, whatever their case
         for path in (*config.train, *config.unseen):
             name = "".join(c if c.isalnum() else "-" for c in path.resolve().name).strip("-") or "brain"
-            if name in self.folders:
-                raise InputError(f"{path}: two stack folders are called {name}; a brain is named by its folder")
-            self.folders[name] = path
+            short = "".join(c for c in name if c.isalnum()).casefold()
+            if short in shortest:
+                raise InputError(
+                    f"{path}: is called like {shortest[short]} (letters and digits count); a brain is named by its "
+                    "folder: rename one"
+                )
+            shortest[short] = self.folders[name] = path
 
     @cached_property
     def _members(self) -> tuple[Member, ...]:

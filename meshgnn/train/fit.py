@@ -20,7 +20,7 @@ import torch
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
-from meshgnn.errors import InputError
+from meshgnn.errors import InputError, SettingError
 from meshgnn.nn import CoordinateEncoder, NetworkConfig, NodeModel
 from meshgnn.train.augment import Augment
 from meshgnn.train.checkpoint import SafetensorsIO, load_tree, save_tree
@@ -60,8 +60,8 @@ class TrainerConfig(BaseConfig):
 
     def __post_init__(self) -> None:
         if self.folds < 2 or self.epochs < 0 or self.validate_every < 1 or self.patience < 1:
-            raise InputError(
-                "trainer.folds must be at least 2, validate_every and patience at least 1, epochs not negative"
+            raise SettingError(
+                "<folds> must be at least 2, <validate_every> and <patience> at least 1, <epochs> not negative"
             )
         if (
             not 0 <= self.ema < 1
@@ -70,9 +70,12 @@ class TrainerConfig(BaseConfig):
             or self.workers < 0
             or self.clip < 0
         ):
-            raise InputError("trainer: ema must lie in [0, 1), learning_rate be positive, the rest not negative")
+            raise SettingError(
+                "<ema> must lie in [0, 1), <learning_rate> be positive; <weight_decay>, <workers> and <clip> not "
+                "negative"
+            )
         if self.device not in ("auto", "cpu", "cuda"):
-            raise InputError(f"trainer.device={self.device!r} is not one of auto, cpu, cuda")
+            raise SettingError(f"<device>={self.device!r} is not one of auto, cpu, cuda")
 
     def for_classes(self, n_classes: int) -> "TrainerConfig":
         """The same with a number of epochs."""
