@@ -14,7 +14,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,10 @@ def pretrain(
 def _train(
     config: PretrainConfig, patches: TrainingPatches, out: Path, key: str, progress: Progress | None
 ) -> PatchEncoder:
-    batches = config.batches.build(patches.labels, patches.groups, patches.names, config.seed)
+    # A class with a single patch is the user's to mend; one that only lost patches to what is held out is left out.
+    config.batches.build(patches.labels_of_all, patches.groups, patches.names, config.seed)
+    drawn = replace(config.batches, rare="skip")
+    batches = drawn.build(patches.labels, patches.groups, patches.names, config.seed)
     total = config.epochs * config.epoch_steps
     torch.manual_seed(config.seed)
     encoder = new_encoder(config.encoder, config.patches)
