@@ -11,6 +11,7 @@ import csv
 import io
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -158,7 +159,12 @@ def _train(
             enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
             plugins=[SafetensorsIO()], callbacks=[keeper],
         )  # fmt: skip
-        trainer.fit(module, train_dataloaders=steps, ckpt_path=str(last) if _readable(last) else None)
+        interrupt = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit(module, train_dataloaders=steps, ckpt_path=str(last) if _readable(last) else None)
+        except SystemExit:  # Lightning's answer to Ctrl-C, after which it ignores a second one
+            signal.signal(signal.SIGINT, interrupt)
+            raise KeyboardInterrupt from None
     if not all(torch.isfinite(value).all() for value in encoder.state_dict().values()):
         raise InputError("pretraining diverged; lower learning_rate")
     if trainer.is_global_zero:

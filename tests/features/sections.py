@@ -84,6 +84,6 @@ def write_locations(folder: Path, where: NodeLocations) -> Path:
     first = np.arange(len(points) - 2)
     faces = np.stack([first, first + 1, first + 2], axis=1)
     for name, up_mm in (("midthickness", 0.0), ("pial", 1.0), ("white", -1.0)):
-        mesh = SurfaceMesh(vertices_mm=points + [0, 0, up_mm], faces=faces, hemisphere="L", space="x")
+        mesh = SurfaceMesh(vertices_mm=points + np.array([0, 0, up_mm]), faces=faces, hemisphere="L", space="x")
         write_surface(folder / f"sub-x_hemi-L_{name}.surf.gii", mesh)
     return folder
