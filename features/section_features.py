@@ -91,8 +91,9 @@ class ContrastiveFeatures:
                 raise InputError(f"encoder of the sections outside fold {fold}: {error}") from None
         nodes = common_nodes(brains, self.config.common)
         matrices, offsets = self._maps(encoders, sources, nodes)
-        about = {"nodes": sum(map(len, nodes))}
-        return save_space(folder, encoders, matrices, offsets, about)
+        for name in (WEIGHTS, ABOUT):  # of a single encoder, from before
+            (folder / name).unlink(missing_ok=True)
+        return save_space(folder, encoders, matrices, offsets, {"nodes": sum(map(len, nodes))})
 
     def _maps(
         self, encoders: dict[int, PatchEncoder], sources: Sequence[PatchSet], nodes: Sequence[NDArray[np.int64]]

@@ -31,6 +31,10 @@ def fold_folder(folder: Path, fold: int) -> Path:
 class SharedSpace(nn.Module):
     """The mean of the features of several networks, each brought into one space by an affine map.
 
+    The mean varies less than the features of one network (sd 0.95 of it on virtual brains), on which a classifier may
+    have been trained; it tells areas of an unseen brain apart as well with its spread restored as without (0.702 and
+    0.700), and better than the first network alone (0.682), so it stays as it is.
+
     Args:
         networks: K networks, [B, S, S] -> [B, C].
         matrices, offsets: [K, C, C] and [K, C]; features f of network k become f @ matrices[k] + offsets[k].
@@ -90,18 +94,29 @@ def fitted(encoders: dict[int, PatchEncoder], matrices: NDArray[Any], offsets: N
 def affine_map(
     features: NDArray[np.floating], target: NDArray[np.floating]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Matrix [C, C] and offset [C] with features @ matrix + offset ~ target, by ridge regression.
+    """Matrix [C, C] and offset [C] with features @ matrix + offset ~ target: a rotation between whitened spaces.
+
+    Both are whitened (ZCA, Kessy et al. 2018), turned onto each other (orthogonal Procrustes, Schoenemann 1966), and
+    given the target's covariance. Ridge regression comes nearer to the target, but shrinks what it cannot predict, so
+    that rows of two encoders would differ in spread, and a plain rotation leaves spaces apart that differ in more than
+    a rotation. Two virtual brains, two folds, a linear discriminant on the rows and their averages, macro-F1 from
+    fold to fold: 0.700, ridge 0.689, plain rotation 0.648, no map at all 0.337.
 
     Args:
         features, target: [N, C] of the same patches in two spaces.
     """
-    x, y = features.astype(np.float64), target.astype(np.float64)
-    x0, y0 = x.mean(0), y.mean(0)
-    x, y = x - x0, y - y0
-    gram = x.T @ x
-    ridge = 1e-3 * np.trace(gram) / len(gram)
-    matrix = np.linalg.solve(gram + ridge * np.eye(len(gram)), x.T @ y)
-    return matrix, y0 - x0 @ matrix
+    x, y = features - features.mean(0, dtype=np.float64), target - target.mean(0, dtype=np.float64)
+    (white, _), (other, back) = _whitening(x), _whitening(y)
+    left, _, right = np.linalg.svd(white @ (x.T @ y) @ other)
+    matrix = white @ (left @ right) @ back
+    return matrix, target.mean(0, dtype=np.float64) - features.mean(0, dtype=np.float64) @ matrix
+
+
+def _whitening(rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Symmetric matrices [C, C] that take the covariance of centred rows away, and that bring it back."""
+    values, vectors = np.linalg.eigh(rows.T @ rows / len(rows))
+    values = np.maximum(values, 1e-3 * values.mean() + 1e-12)  # directions in which hardly anything varies
+    return vectors * values**-0.5 @ vectors.T, vectors * values**0.5 @ vectors.T
 
 
 def save_space(folder: Path, encoders: dict[int, PatchEncoder], matrices: NDArray[Any], offsets: NDArray[Any],

@@ -73,7 +73,9 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[SectionBrain, Path
 def test_each_fold_is_encoded_by_the_encoder_that_has_not_seen_it(fitted, tmp_path: Path):
     mine, folder, files, told = fitted
     assert isinstance(TINY.build(), SectionFeatures)
-    assert sorted(files) == sorted(str(path.relative_to(folder)) for path in folder.rglob("*.*") if "metrics" not in path.name)  # fmt: skip
+    assert sorted(files) == sorted(
+        str(path.relative_to(folder)) for path in folder.rglob("*.*") if path.suffix != ".csv"
+    )
     assert told == [(3, 12), (6, 12), (9, 12), (12, 12)]  # two encoders share the steps of one
     table = TINY.build().make(mine, folder, quiet)
     encoders = load_fitted(folder)
@@ -168,8 +170,19 @@ def test_spaces_are_brought_together_on_patches_that_no_encoder_has_seen(fitted)
     everywhere = replace(mine, drawn=(0, 1, 2, 3, 4, 5))
     (nodes,) = common_nodes([everywhere], 10**6)
     assert len(nodes) == mine.graph.locations.observed.sum()
+
+
+def test_the_map_finds_a_turned_and_stretched_space():
     rng = np.random.default_rng(0)
-    features = rng.normal(size=(500, 8)) @ rng.normal(size=(8, 8)) + 3
+    spread = rng.normal(size=(8, 8))
+    features = rng.normal(size=(500, 8)) + 3
     turn = np.linalg.qr(rng.normal(size=(8, 8)))[0]
     matrix, offset = affine_map(features, 2 * features @ turn + 1)
-    np.testing.assert_allclose(features @ matrix + offset, 2 * features @ turn + 1, atol=0.05 * features.std())
+    np.testing.assert_allclose(features @ matrix + offset, 2 * features @ turn + 1, atol=1e-2)
+    noisy = features @ spread + rng.normal(size=features.shape)
+    matrix, offset = affine_map(noisy, features)
+    mapped = noisy @ matrix + offset
+    np.testing.assert_allclose(np.cov(mapped.T), np.cov(features.T), atol=1e-2)
+    np.testing.assert_allclose(mapped.mean(0), features.mean(0), atol=1e-6)
+    assert np.corrcoef(mapped.ravel(), features.ravel())[0, 1] > 0.7
+    assert np.isfinite(affine_map(features * [1, 0, 1, 1, 1, 1, 1, 1], features)[0]).all()
