@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from meshgnn.errors import InputError
 from meshgnn.source.sections import AXES, SectionStack, read_stack
-from meshgnn.store import write_json
+from meshgnn.store import file_hash, write_json
 from reconstruct.records import Alignment, Midsurface, TissueStack
 
 FILE = "sections.json"
@@ -60,11 +60,22 @@ def with_bridges(
 
 
 def write_aligned(out: Path, stack: SectionStack) -> None:
-    """`sections.json` in `out`: folder of the images, space, and a 3 x 3 matrix per section."""
+    """`sections.json` in `out`: folder of the images, space, and per section a 3 x 3 matrix and a hash of its image.
+
+    By the hash, whatever reads the reconstruction can tell whether a stack is the one that it was made from.
+    """
     record = {
         "folder": str((stack.folder or Path()).resolve()),
         "space": stack.space,
-        "sections": [{"index": one.index, "to_space": one.to_space.tolist()} for one in stack],
+        "sections": [
+            {
+                "index": one.index,
+                "to_space": one.to_space.tolist(),
+                "pixel_um": one.pixel_um,
+                "image": file_hash(one.path),
+            }
+            for one in stack
+        ],
     }
     write_json(out / FILE, record)
 
