@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
 from meshgnn.errors import InputError
-from meshgnn.source.annotations import read_annotations
+from meshgnn.source.annotations import FOLDER, check_same_areas, read_annotations
 from meshgnn.source.sections import TABLE, read_stack
 from meshgnn.source.virtual import VirtualBrain
 from meshgnn.store import file_hash
@@ -134,11 +134,15 @@ class StackFolders:
         )
 
     def check(self) -> None:
-        for member in self.members():
-            path = self.folders[member.name]
+        """Opens every table, the header of every image, and every annotation."""
+        annotated = {}
+        for path in self.folders.values():
             read_stack(path)
-            if not member.unseen:
-                read_annotations(path)
+            if path in self.config.train or (path / FOLDER).is_dir():
+                annotated[path] = read_annotations(path)
+        check_same_areas(list(annotated))
+        for annotations in annotated.values():
+            annotations.check()
 
     def provide(self, member: Member, folder: Path, tell: Tell) -> tuple[Path, list[str]]:
         return self.folders[member.name], []
