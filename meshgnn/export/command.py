@@ -1,7 +1,9 @@
 """The command line of `python -m meshgnn.export`: a stored area map in the formats of other programs."""
 
 import argparse
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,10 +13,10 @@ from meshgnn.export.gifti import write_area_map
 from meshgnn.export.mesh_files import write_area_glb, write_area_plys
 from meshgnn.export.neuroglancer import write_neuroglancer
 from meshgnn.export.page import write_page
-from meshgnn.export.stored import read_area_maps
+from meshgnn.export.stored import read_area_maps, read_sections
 from meshgnn.export.tables import write_csv, write_graphml
-from meshgnn.source.annotations import FOLDER, read_annotations
-from meshgnn.source.sections import SectionStack, read_stack
+from meshgnn.source.aligned import aligned_folder
+from meshgnn.source.sections import SectionStack
 
 FORMATS = ("gifti", "glb", "ply", "graphml", "csv", "html", "neuroglancer")
 PROFILES = "profiles"
@@ -36,17 +38,13 @@ def parser() -> argparse.ArgumentParser:
     make.add_argument("--out", type=Path, help="folder to write to (default: RUN/export)")
     make.add_argument("--brain", default="", help="of a run of several brains, this one only")
     make.add_argument(
-        "--stack", type=Path, help="html: the brain's sections (a folder with sections.csv), not in the run"
+        "--stack",
+        type=Path,
+        help="html: where the brain's sections lie now (a folder with sections.csv), if not where they were",
     )
     make.add_argument("--title", default="", help="html: title of the page")
     make.add_argument("--budget-mb", type=float, default=14.0, help="html: largest size of the page (default 14)")
     return make
-
-
-def read_sections(folder: Path, area_map: AreaMap) -> tuple[SectionStack, tuple[int, ...]]:
-    """The stack of a brain and the numbers of its annotated sections (none without annotations)."""
-    stack = read_stack(folder, space=area_map.graph.space, mirrored="turn")
-    return stack, read_annotations(folder).sections if (folder / FOLDER).is_dir() else ()
 
 
 def export(
@@ -105,11 +103,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = options.out or options.run / "export"
     many = (options.run / "brains").is_dir()
     for name, stored in maps.items():
-        stack, annotated = None, stored.annotated
-        place = options.stack or stored.stack
-        if place and "html" in formats:
-            stack, drawn = read_sections(place, stored.area_map)
-            annotated = annotated or drawn
+        stack, annotated = read_sections(stored, options.stack) if "html" in formats else (None, ())
+        if stored.aligned and not stack and "html" in formats:
+            gone = aligned_folder(stored.aligned)
+            print(f"note: {name}: the sections are not in {gone} any more; name them with --stack", file=sys.stderr)
         folder = out / name if many else out
         written = export(
             stored.area_map, folder, formats, stack=stack, annotated=annotated if stack else (),
@@ -122,6 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def entry(arguments: Sequence[str] | None = None) -> int:
     """`main` with the exit codes of the design: 0 done, 2 wrong input (one line), 1 a fault of ours (traceback)."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that half files vanish
     try:
         return main(arguments)
     except InputError as error:
