@@ -152,20 +152,22 @@ def _fill(image: NDArray[np.int32], polygon: Polygon, value: int) -> None:
 
 
 def to_geojson(
-    areas: Mapping[int, Sequence[Polygon]], names: Sequence[str], colours: NDArray[np.floating]
+    areas: Mapping[int, Sequence[Polygon]],
+    names: Sequence[str] | Mapping[int, str],
+    colours: NDArray[np.floating] | Mapping[int, Sequence[float]],
 ) -> dict[str, Any]:
     """A FeatureCollection as QuPath imports it: one annotation per area, its class named and coloured.
 
     Args:
         areas: polygons by class number.
-        names, colours: of the classes; [K, 4] RGBA in [0, 1].
+        names, colours: by class number; RGBA in [0, 1].
     """
     features = []
     for number, polygons in sorted(areas.items()):
         shapes = [[np.round(ring, 3).tolist() for ring in polygon] for polygon in polygons]
         single = len(shapes) == 1
         geometry = {"type": "Polygon" if single else "MultiPolygon", "coordinates": shapes[0] if single else shapes}
-        colour = np.round(np.asarray(colours)[number, :3] * 255).astype(int).tolist()
+        colour = np.round(np.asarray(colours[number])[:3] * 255).astype(int).tolist()
         about = {"objectType": "annotation", "classification": {"name": names[number], "color": colour}}
         features.append({"type": "Feature", "geometry": geometry, "properties": about})
     return {"type": "FeatureCollection", "features": features}
