@@ -53,7 +53,8 @@ def export(
 ) -> list[Path]:  # fmt: skip
     """Write an area map into the folder `out`; returns the files.
 
-    A feature table named `profiles` is shown in the page as depth profiles.
+    A feature table named `profiles` is shown in the page as depth profiles. `annotated` may number sections that the
+    stack does not hold (an alignment leaves out what is not usable): the page does not mark them.
 
     Raises:
         InputError: an unknown format, or what the writers raise.
@@ -67,6 +68,7 @@ def export(
         return [path]
 
     profiles = area_map.graph.tables.get(PROFILES)
+    annotated = [section.index for section in stack or () if section.index in set(annotated)]
     writers: dict[str, Callable[[], list[Path]]] = {
         "gifti": lambda: write_area_map(out / "gifti", area_map),
         "glb": lambda: one(out / f"{brain}_predicted.glb", lambda path: write_area_glb(path, area_map)),
@@ -109,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"note: {name}: the sections are not in {gone} any more; name them with --stack", file=sys.stderr)
         folder = out / name if many else out
         written = export(
-            stored.area_map, folder, formats, stack=stack, annotated=annotated if stack else (),
+            stored.area_map, folder, formats, stack=stack, annotated=annotated,
             title=options.title, budget_mb=options.budget_mb,
         )  # fmt: skip
         for part in sorted({path.relative_to(folder).parts[0] for path in written}):

@@ -115,8 +115,7 @@ def read_sections(stored: StoredMap, folder: Path | None) -> tuple[SectionStack 
         check_holds(stack, graph)
     if stored.annotated or stack.folder is None or not (stack.folder / FOLDER).is_dir():
         return stack, stored.annotated
-    held = {section.index for section in stack}
-    return stack, tuple(index for index in read_annotations(stack.folder).sections if index in held)
+    return stack, read_annotations(stack.folder).sections
 
 
 def check_holds(stack: SectionStack, graph: MeshGraph) -> None:

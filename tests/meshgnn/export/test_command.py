@@ -105,13 +105,13 @@ def aligned_run(folder):
     made = samples.area_map(1)
     sections = samples.stack(folder / "brains" / "one" / "sections")
     poses = [one.to_space @ np.array([[-1, 0, 349], [0, -1, 199], [0, 0, 1.0]]) + [[0, 0, 5]] * 3 for one in sections]
-    aligned = replace(
-        sections, sections=tuple(replace(one, to_space=pose) for one, pose in zip(sections, poses)), space="test"
-    )
+    usable = [one.usable for one in sections]  # all but 16, which is annotated nevertheless
+    turned = tuple(replace(one, to_space=pose) for one, pose, kept in zip(sections, poses, usable) if kept)
+    aligned = replace(sections, sections=turned)
     place = folder / "brains" / "one"
     save_graph(made.graph, place / "features")
     write_aligned(place / "mesh", aligned)
-    write_json(place / "drawn.json", [11])
+    write_json(place / "drawn.json", [11, 16])
     write_arrays(folder / "tables" / "probabilities.safetensors", {"one": made.probabilities})
     return aligned
 
@@ -120,10 +120,12 @@ def test_the_sections_are_those_of_the_run_as_it_aligned_them(tmp_path, capsys):
     run = tmp_path / "run"
     aligned = aligned_run(run)
     stack, annotated = read_sections(read_area_maps(run)["one"], None)
-    assert annotated == (11,)
+    assert annotated == (11, 16)
     for one, wanted in zip(stack, aligned):
         np.testing.assert_allclose(one.to_space, wanted.to_space)
     assert entry([str(run), "--format", "html"]) == 0
+    meta, _ = read_page_arrays((run / "export" / "one" / "Ball.html").read_text(encoding="utf-8"))
+    assert [one["index"] for one in meta["stack"]["sections"] if one["annotated"]] == [11]
     stack_folder = run / "brains" / "one" / "sections"
     moved = run.rename(tmp_path / "moved")  # the run was moved, and the stack renamed within a copy
     copy = tmp_path / "copy"
