@@ -10,8 +10,7 @@ from typing import Any, Protocol
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at, to_plain
 from meshgnn.errors import InputError
-from meshgnn.source.annotations import FOLDER as ANNOTATIONS
-from meshgnn.source.annotations import read_annotations
+from meshgnn.source.annotations import FOLDER, check_same_areas, read_annotations
 from meshgnn.source.sections import TABLE, files_of, read_stack
 from meshgnn.source.virtual import VirtualBrain
 from meshgnn.store import file_hash
@@ -151,11 +150,15 @@ class StackFolders:
         return self._members
 
     def check(self) -> None:
-        for member in self.members():
-            path = self.folders[member.name]
+        """Opens every table, the header of every image, and every annotation."""
+        annotated = {}
+        for path in self.folders.values():
             read_stack(path)
-            if not member.unseen:
-                read_annotations(path)
+            if path in self.config.train or (path / FOLDER).is_dir():
+                annotated[path] = read_annotations(path)
+        check_same_areas(list(annotated))
+        for annotations in annotated.values():
+            annotations.check()
 
     def provide(self, member: Member, folder: Path, tell: Tell) -> tuple[Path, list[str]]:
         return self.folders[member.name], []
@@ -169,9 +172,9 @@ def _hashes(folder: Path) -> dict[str, str]:
     if not (folder / TABLE).is_file():
         raise InputError(f"{folder}: no {TABLE} here; a stack is a folder with images and that table")
     files = files_of(folder / TABLE)
-    drawn = folder / ANNOTATIONS
+    drawn = folder / FOLDER
     if (drawn / "annotations.csv").is_file():
-        files |= {f"{ANNOTATIONS}/{name}": path for name, path in files_of(drawn / "annotations.csv").items()}
+        files |= {f"{FOLDER}/{name}": path for name, path in files_of(drawn / "annotations.csv").items()}
     if (drawn / "areas.json").is_file():
-        files[f"{ANNOTATIONS}/areas.json"] = drawn / "areas.json"
+        files[f"{FOLDER}/areas.json"] = drawn / "areas.json"
     return {name: file_hash(path) for name, path in sorted(files.items())}
