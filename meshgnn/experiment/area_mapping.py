@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
-from meshgnn.data.derived import RIM_PREFIX
+from meshgnn.data.derived import RIM_PREFIX, computed_features
 from meshgnn.data.inputs import TRANSDUCTIVE, Alignment, CoordinateFrame, NodeInputs
 from meshgnn.data.split import BlockSplit, Folds, HemisphereSplit, Split, validation_folds
 from meshgnn.encoder import TableMaker
@@ -242,7 +242,7 @@ class AreaMapping:
         ).restricted_to(split.train)  # no edge leaves it, so members need not see the rest
         trained = train_ensemble(
             run, task, place="", network=c.model, trainer=c.trainer, seeds=c.seeds, inputs=c.features, names=names,
-            areas=graph.areas, frame=frame, align=align,
+            areas=graph.areas, frame=frame, align=align, computed=computed_features(graph, names),
         )  # fmt: skip
         out_of_fold: dict[str, NDArray[Any]] = {}
         for seed, probabilities in trained.out_of_fold.items():
@@ -275,6 +275,7 @@ class AreaMapping:
             "seeds": list(c.seeds),
             "nodes": {"train": int(labelled.sum()), "test": tested[0].nodes},
             "features": list(names),
+            "computed_features": list(computed_features(graph, names)),
             "transductive_features": [name for name in names if name in TRANSDUCTIVE],
             "left_out_features": read_json(run / "tables" / "left_out.json"),
             "rim": any(name.startswith(RIM_PREFIX) for name in names),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from meshgnn.data.derived import inconsistent_features, rim_table
+from meshgnn.data.derived import inconsistent_features, rim_table, with_computed
 from meshgnn.data.inputs import TRANSDUCTIVE, NodeInputs
 from meshgnn.data.split import Split, check_no_leak
 from meshgnn.encoder import TableMaker
@@ -47,7 +47,8 @@ def prepare(
     if not len(graph.areas):
         raise InputError(f"{graph.brain}: no atlas chosen or found; choose one with --set source.atlas=NAME")
     if maker is not None:
-        graph = graph.with_table(maker.make(graph))
+        graph, told = with_computed(graph, maker)
+        warnings += told
     rim = rim_table(graph) if features.rim else None
     if rim is not None:
         graph = graph.with_table(rim)
@@ -71,11 +72,11 @@ def prepare(
     names = tuple(name for name in names if name not in left_out)
     if not names and not features.coordinates:
         raise InputError(f"{graph.brain}: no feature left and features.coordinates=false; nothing to learn from")
-    told = [name for name in names if name in TRANSDUCTIVE]
-    if told:
+    embedded = [name for name in names if name in TRANSDUCTIVE]
+    if embedded:
         warnings.append(
-            f"{', '.join(told)} were embedded over both hemispheres together (transductive); "
-            f"to leave them out: --set features.exclude=[{','.join(told)}]"
+            f"{', '.join(embedded)} were embedded over both hemispheres together (transductive); "
+            f"to leave them out: --set features.exclude=[{','.join(embedded)}]"
         )
     return Prepared(
         graph=graph.without_features(left_out),

@@ -1,6 +1,7 @@
 """Training an ensemble inside a run folder: progress, members on disk, calibration on out-of-fold predictions."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,12 +50,13 @@ def train_ensemble(
     areas: Areas,
     frame: CoordinateFrame,
     align: Alignment,
+    computed: Mapping[str, Any] | None = None,
 ) -> Trained:
     """Train all members of `task`, whose folds stand seed after seed, and calibrate their mean.
 
     Args:
         place: prefix of the files in the run folder ("" or "variants/NAME/").
-        inputs, names, areas, frame, align: how another brain is fed to the ensemble; see `Ensemble`.
+        inputs, names, areas, frame, align, computed: how another brain is fed to the ensemble; see `Ensemble`.
 
     Raises:
         InputError: training diverged.
@@ -95,7 +97,7 @@ def train_ensemble(
     ensemble = Ensemble(
         network=network, coordinates=trainer.coordinates, inputs=inputs, names=names, areas=areas,
         prior=prior.astype(np.float32), frame=frame, align=align, weights=weights, calibration={},
-        n_features=task.features.shape[1],
+        n_features=task.features.shape[1], computed=computed or {},
     )  # fmt: skip
     adjacency = Adjacency(len(task.labels), task.edges)
     out_of_fold: dict[int, NDArray[np.float32]] = {}

@@ -4,8 +4,8 @@ On disk: model.safetensors (weights and arrays) and model.json (the rest). Nothi
 come from an allow-list.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from meshgnn.config import from_plain, to_plain
-from meshgnn.data.derived import RIM_PREFIX, rim_table
+from meshgnn.data.derived import RIM_PREFIX, complete_features, rim_table
 from meshgnn.data.inputs import Alignment, CoordinateFrame, NodeInputs
 from meshgnn.encoder import TableMaker
 from meshgnn.errors import InputError
@@ -83,6 +83,7 @@ class Ensemble:
         weights: seed -> one state dict per fold.
         calibration: seed -> calibration.
         n_features: input channels D.
+        computed: features that were computed, not read from files, with the identity of what computed them.
     """
 
     network: NetworkConfig
@@ -96,6 +97,7 @@ class Ensemble:
     weights: dict[int, list[dict[str, torch.Tensor]]]
     calibration: dict[int, Calibration]
     n_features: int
+    computed: Mapping[str, Any] = field(default_factory=dict)
 
     def member_log_p(
         self,
@@ -157,26 +159,27 @@ class Ensemble:
             found[seed] = self.calibration[seed].apply(np.mean(votes, axis=0), self.prior)
         return found
 
+    def completed(
+        self, graph: MeshGraph, makers: Sequence[TableMaker] = (), compute: Collection[str] = ()
+    ) -> tuple[MeshGraph, list[str]]:
+        """`graph` with every feature that the model needs, and warnings; see `complete_features`."""
+        if self.uses_rim and (rim := rim_table(graph, always=True)) is not None:
+            graph = graph.with_table(rim)
+        return complete_features(graph, self.names, self.computed, makers, compute)
+
     def map(self, graph: MeshGraph, align: Alignment | None = None, makers: Sequence[TableMaker] = ()) -> AreaMap:
         """The area map of another brain, mean over seeds.
 
         Args:
             graph: a brain with the features the model was trained on; its labels, if any, are not looked at.
-            makers: asked for features that the brain lacks (`features.geometry.Geometry.Config().build()`).
+            makers: asked for features that were computed in training (`features.geometry.Geometry.Config().build()`).
             align: how its coordinates come into the training brain's frame. By default what the model itself does in
                 the same space, and a similarity (rotation, shift, scale) from any other.
 
         Raises:
             InputError: a feature is missing, or the alignment asked for cannot join the two spaces.
         """
-        if self.uses_rim and (rim := rim_table(graph, always=True)) is not None:
-            graph = graph.with_table(rim)
-        for maker in makers:
-            there = {column for table in graph.tables.values() for column in table.columns}
-            missing = [name for name in self.names if name not in there]
-            if missing:
-                made = maker.make(graph)
-                graph = graph.with_table(made.select([column for column in made.columns if column in missing]))
+        graph, _ = self.completed(graph, makers)
         inside = graph.cortex[graph.edges].all(0)
         by_seed = self.predict(graph, edges=graph.edges[:, inside], align=align or self.alignment_for(graph))
         index = {name: k for k, name in enumerate(self.areas.names)}
@@ -215,6 +218,7 @@ class Ensemble:
                 "coordinates": to_plain(self.coordinates),
                 "inputs": to_plain(self.inputs),
                 "features": self.names,
+                "computed": self.computed,
                 "n_features": self.n_features,
                 "areas": {"names": self.areas.names, "keys": self.areas.keys},
                 "align": self.align,
@@ -278,6 +282,7 @@ class Ensemble:
                     for seed, c in about["calibration"].items()
                 },
                 n_features=int(about["n_features"]),
+                computed=dict(about.get("computed", {})),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, InputError):
