@@ -45,6 +45,11 @@ def prepare(
     """
     graph, warnings = reading.graph, list(reading.warnings)
     if not len(graph.areas):
+        if reading.atlas:
+            raise InputError(
+                f"{graph.brain}: atlas {reading.atlas} labels no vertex of cortex with an area (names like unknown or "
+                "medial wall are none)"
+            )
         raise InputError(f"{graph.brain}: no atlas chosen or found; choose one with --set source.atlas=NAME")
     if maker is not None:
         graph, told = with_computed(graph, maker)

@@ -8,7 +8,6 @@ from xml.parsers import expat
 
 import nibabel as nib
 import numpy as np
-from nibabel.nifti1 import data_type_codes
 from numpy.typing import NDArray
 
 from meshgnn.errors import InputError
@@ -20,6 +19,12 @@ _ENCODINGS = ("ASCII", "Base64Binary", "GZipBase64Binary")
 # deflate makes at most 1032 bytes out of one, base64 takes four bytes for three.
 _PACKING = {"ASCII": 8, "Base64Binary": 1, "GZipBase64Binary": 1032}
 _BLOCK = 1 << 20
+# The standard knows the first three; tools write the others too.
+_ITEM_BYTES = {
+    "NIFTI_TYPE_UINT8": 1, "NIFTI_TYPE_INT32": 4, "NIFTI_TYPE_FLOAT32": 4, "NIFTI_TYPE_FLOAT64": 8,
+    "NIFTI_TYPE_INT8": 1, "NIFTI_TYPE_INT16": 2, "NIFTI_TYPE_UINT16": 2, "NIFTI_TYPE_UINT32": 4,
+    "NIFTI_TYPE_INT64": 8, "NIFTI_TYPE_UINT64": 8,
+}  # fmt: skip
 
 
 class _Guard:
@@ -59,13 +64,9 @@ class _Guard:
             self.text = []
 
     def _item_bytes(self, kind: str) -> int:
-        try:
-            dtype = data_type_codes.dtype[kind]
-        except KeyError:
-            dtype = None
-        if dtype is None or np.dtype(dtype).kind not in "iuf":
-            self.refuse(f"its data type {kind!r} is not one of NIFTI_TYPE_UINT8, NIFTI_TYPE_INT32, NIFTI_TYPE_FLOAT32")
-        return int(np.dtype(dtype).itemsize)
+        if kind not in _ITEM_BYTES:
+            self.refuse(f"its data type {kind!r} is not one of {', '.join(_ITEM_BYTES)}")
+        return _ITEM_BYTES[kind]
 
     def data(self, text: str) -> None:
         if self.text is not None:
