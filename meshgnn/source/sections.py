@@ -17,7 +17,6 @@ stack space is RAS in mm:
     horizontal   right   (+x)      posterior (-y)  superior (+z)
 """
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -29,6 +28,7 @@ import numpy.typing as npt
 
 from meshgnn.errors import InputError
 from meshgnn.mesh.record import frozen
+from meshgnn.source.text_table import read_text_table
 from meshgnn.source.tiff import SectionImage, write_tiff
 
 __all__ = [
@@ -244,25 +244,12 @@ def read_stack(
         raise InputError(f"{folder}: no such folder")
     if not table.is_file():
         raise InputError(f"{folder}: no {TABLE} here; a stack needs one with columns {','.join(NEEDED)}")
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{table}: cannot be read as text ({error}); save it as CSV in UTF-8") from None
-    reader = csv.DictReader(text.splitlines())
-    try:
-        columns = [str(name).strip() for name in reader.fieldnames or ()]
-        reader.fieldnames = columns
-        rows = [row for row in reader if any((value or "") for value in row.values() if not isinstance(value, list))]
-    except csv.Error as error:
-        raise InputError(f"{table}: not a table ({error}); save it as CSV in UTF-8") from None
-    missing = [name for name in NEEDED if name not in columns]
-    if missing:
-        raise InputError(f"{table}: column {missing[0]!r} is missing; needed are {','.join(NEEDED)}")
+    _, rows = read_text_table(table, NEEDED)
     if not rows:
         raise InputError(f"{table}: no sections; add one line per image")
     if len(rows) < minimum:
         raise InputError(f"{table}: {len(rows)} section, at least {minimum} are needed to build a volume")
-    sections = tuple(_section(folder, table, line, row) for line, row in enumerate(rows, start=2))
+    sections = tuple(_section(folder, table, line, row) for line, row in rows)
     turned = [section.index for section in sections if section.mirrored]
     if turned and mirrored == "refuse":
         raise InputError(
@@ -276,7 +263,7 @@ def _section(folder: Path, table: Path, line: int, row: dict[str, Any]) -> Secti
     def number(name: str, kind: type) -> Any:
         text = str(row.get(name) or "").strip()
         try:
-            return kind(text)
+            return kind(text.replace(",", ".") if kind is float else text)  # spreadsheets write -42,5
         except ValueError:
             raise InputError(f"{table}, line {line}: {name} is {text!r}, not a number") from None
 
