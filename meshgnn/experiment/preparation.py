@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from meshgnn.data.derived import inconsistent_features, rim_table, with_computed
+from meshgnn.data.derived import RIM_PREFIX, inconsistent_features, rim_table, with_computed
 from meshgnn.data.inputs import TRANSDUCTIVE, NodeInputs
-from meshgnn.data.split import Split, check_no_leak
+from meshgnn.data.split import Split, check_no_leak, shared_rows
 from meshgnn.encoder import TableMaker
 from meshgnn.errors import InputError
 from meshgnn.graph import MeshGraph
@@ -23,7 +23,8 @@ class Prepared:
         split: its parts.
         names: the features in use, in order.
         left_out: features that the check took out.
-        leakage: leak counts of the split.
+        leakage: leak counts of the split, and how many test nodes have a training node's features to the last digit
+            (None without features).
         warnings: one line each.
     """
 
@@ -31,7 +32,7 @@ class Prepared:
     split: Split
     names: tuple[str, ...]
     left_out: tuple[str, ...]
-    leakage: dict[str, int]
+    leakage: dict[str, int | None]
     warnings: tuple[str, ...]
 
 
@@ -58,7 +59,7 @@ def prepare(
     if rim is not None:
         graph = graph.with_table(rim)
     split = apply(graph)
-    leakage = check_no_leak(split)
+    leakage: dict[str, int | None] = {**check_no_leak(split), "shared_patches": None}
     warnings += _check_labels(graph, split)
 
     inputs = features.build()
@@ -66,6 +67,14 @@ def prepare(
     left_out: list[str] = []
     if names:
         raw = inputs.raw(graph, split.edges, names)
+        measured = [k for k, name in enumerate(names) if not name.startswith(RIM_PREFIX)]
+        shared = shared_rows(raw.values[:, measured], split.train & raw.known, split.test & raw.known)
+        leakage["shared_patches"] = shared
+        if shared:
+            warnings.append(
+                f"{shared} of {int(split.test.sum())} test nodes carry exactly the features of a training node: is one "
+                "part a copy of the other? Scores then say nothing about new data"
+            )
         compared = [k for k, name in enumerate(names) if rim is None or name not in rim.columns]
         odd = inconsistent_features(raw.values[:, compared], split.train & raw.known, split.test & raw.known)
         for column, gap in odd.items() if features.check else ():

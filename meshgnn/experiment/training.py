@@ -1,8 +1,8 @@
 """Training an ensemble inside a run folder: progress, members on disk, calibration on out-of-fold predictions."""
 
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,14 @@ from tqdm import tqdm
 
 from meshgnn.config import to_plain
 from meshgnn.data.inputs import Alignment, CoordinateFrame, NodeInputs
+from meshgnn.data.model_inputs import ModelInputs
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.graph import Areas
-from meshgnn.nn import Adjacency, NetworkConfig
+from meshgnn.nn import MLP, Adjacency, NetworkConfig
 from meshgnn.store import content_hash, file_hash
+from meshgnn.train.calibration import Calibration
 from meshgnn.train.checkpoint import load_tree
-from meshgnn.train.ensemble import Calibration, Ensemble
+from meshgnn.train.ensemble import Ensemble
 from meshgnn.train.fit import TrainerConfig, fit_ensemble, member_name
 from meshgnn.train.task import TrainingTask
 
@@ -27,8 +29,8 @@ class Trained:
 
     Args:
         ensemble: calibrated.
-        out_of_fold: seed -> probabilities [V, K] of the task's nodes, each by the member that did not train on it;
-            1/K where no fold validates.
+        out_of_fold: seed -> probabilities [N, K] of the labelled training nodes in order, each by the member that did
+            not train on it; 1/K where no fold validates.
         history: every validation of every member.
     """
 
@@ -39,7 +41,7 @@ class Trained:
 
 def train_ensemble(
     run: RunFolder,
-    task: TrainingTask,
+    seen: ModelInputs,
     *,
     place: str,
     network: NetworkConfig,
@@ -52,7 +54,7 @@ def train_ensemble(
     align: Alignment,
     computed: Mapping[str, Any] | None = None,
 ) -> Trained:
-    """Train all members of `task`, whose folds stand seed after seed, and calibrate their mean.
+    """Train all members on the training part of `seen`, whose folds stand seed after seed, and calibrate them.
 
     Args:
         place: prefix of the files in the run folder ("" or "variants/NAME/").
@@ -62,6 +64,7 @@ def train_ensemble(
         InputError: training diverged.
     """
     trainer = trainer.for_classes(len(areas))
+    task = TrainingTask.of(seen)
     task_path = run / f"{place}tables/task.safetensors"
     checkpoints = run / f"{place}checkpoints"
     task.save(task_path)
@@ -93,11 +96,10 @@ def train_ensemble(
             weights.setdefault(seed, []).append(member["weights"])
             history += [{"seed": seed, "fold": fold, **entry} for entry in member["history"]]
     known = task.labels >= 0
-    prior = np.bincount(task.labels[known], minlength=len(areas)) / known.sum()
     ensemble = Ensemble(
         network=network, coordinates=trainer.coordinates, inputs=inputs, names=names, areas=areas,
-        prior=prior.astype(np.float32), frame=frame, align=align, weights=weights, calibration={},
-        n_features=task.features.shape[1], computed=computed or {},
+        prior=seen.prior, frame=frame, align=align, weights=weights, calibration={},
+        n_features=task.features.shape[1],
     )  # fmt: skip
     adjacency = Adjacency(len(task.labels), task.edges)
     out_of_fold: dict[int, NDArray[np.float32]] = {}
@@ -107,6 +109,47 @@ def train_ensemble(
             judged = task.validation[number * trainer.folds + fold]
             votes = ensemble.member_log_p(member_weights, task.features, task.coordinates, adjacency)
             log_p[judged] = votes[judged]
-        ensemble.calibration[seed] = Calibration.fit(log_p[known], task.labels[known], prior)
-        out_of_fold[seed] = ensemble.calibration[seed].apply(log_p, prior)
+        ensemble.calibration[seed] = Calibration.fit(log_p[known], task.labels[known], seen.prior)
+        out_of_fold[seed] = ensemble.calibration[seed].apply(log_p[known], seen.prior)
     return Trained(ensemble=ensemble, out_of_fold=out_of_fold, history=history)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlNetwork:
+    """A network that stands among the baselines: the same inputs, folds and training, but not the mesh.
+
+    Args:
+        config: of the network.
+        sees: its inputs, in words.
+        shuffled: whether it runs on a random graph with the mesh's numbers of neighbours.
+    """
+
+    config: NetworkConfig
+    sees: str
+    shuffled: bool = False
+
+    def inputs(self, seen: ModelInputs) -> ModelInputs:
+        return seen.with_edges_shuffled(seed=0) if self.shuffled else seen
+
+
+def control_networks(model: NetworkConfig) -> dict[str, ControlNetwork]:
+    """The controls of a network by name; none for one without neighbours."""
+    if isinstance(model, MLP.Config):
+        return {}
+    same = {field.name: getattr(model, field.name) for field in fields(MLP.Config)}
+    return {
+        "same_inputs_mlp": ControlNetwork(config=MLP.Config(**same), sees="the network's inputs, no neighbours"),
+        "shuffled_edges": ControlNetwork(config=model, sees="the network's inputs, random neighbours", shuffled=True),
+    }
+
+
+def row(
+    scores: dict[str, Any], *, sees: str, fits: int, seeds: int, chosen: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """One row of the tables: mean scores, what the method sees, and how many fits one score averages over."""
+    return scores | {"sees": sees, "fits": fits, "seeds": seeds} | ({"chosen": chosen} if chosen else {})
+
+
+def first_seeds(seeds: Sequence[int], count: int) -> tuple[int, ...]:
+    """The first `count` seeds; all of them for 0."""
+    return tuple(seeds[: count or None])

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from meshgnn.errors import InputError
 from meshgnn.graph import Areas, NodeLocations
-from meshgnn.source.sections import SectionImage, SectionStack
+from meshgnn.source.sections import Section, SectionImage, SectionStack
 
 FOLDER = "annotations"
 
@@ -103,6 +103,53 @@ def read_annotations(stack: Path) -> Annotations:
     return Annotations(images=images, areas=areas, unmapped=unmapped)
 
 
+def on_section(annotations: Annotations, section: Section) -> npt.NDArray[np.int32]:
+    """Classes [rows, columns] on the pixels of an annotated section, turned round as `open_section` turns its image.
+
+    Raises:
+        InputError: a label image that does not fit its section.
+    """
+    image = annotations.read(section.index)
+    if image.shape != section.shape:
+        raise InputError(
+            f"{annotations.images[section.index]}: {image.shape[0]} x {image.shape[1]} px, but the section has "
+            f"{section.shape[0]} x {section.shape[1]}; draw labels on the section's own pixels"
+        )
+    return image[:, ::-1] if section.mirrored else image
+
+
+def annotation_points(
+    annotations: Annotations, stack: SectionStack, *, every_mm: float = 0.5
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """What was drawn, as points in the space of the stack: labelled pixels on a grid of every usable annotated section.
+
+    Args:
+        stack: aligned sections (each section's `to_space` places its pixels).
+        every_mm: width of the grid, measured on the section.
+
+    Returns:
+        points_mm [N, 3], classes [N] and section numbers [N], sections in ascending order; N may be 0.
+
+    Raises:
+        InputError: a label image that does not fit its section, or `every_mm` not above 0.
+    """
+    if not every_mm > 0:
+        raise InputError(f"every_mm must be above 0, got {every_mm}")
+    points, classes, numbers = [np.zeros((0, 3))], [np.zeros(0, np.int32)], [np.zeros(0, np.int32)]
+    for section in stack:
+        if section.index not in annotations.images or not section.usable:
+            continue
+        step = max(1, round(every_mm * 1000 / section.pixel_um))
+        image = on_section(annotations, section)
+        first = [min(step, size) // 2 for size in image.shape]
+        row, column = np.nonzero(image[first[0] :: step, first[1] :: step] >= 0)
+        row, column = row * step + first[0], column * step + first[1]
+        points.append(section.pixel_to_mm(row, column))
+        classes.append(image[row, column])
+        numbers.append(np.full(len(row), section.index, np.int32))
+    return np.concatenate(points), np.concatenate(classes), np.concatenate(numbers)
+
+
 def annotated_labels(
     locations: NodeLocations, annotations: Annotations, stack: SectionStack, *, vote_mm: float = 0.5
 ) -> npt.NDArray[np.int32]:
@@ -120,13 +167,8 @@ def annotated_labels(
         here = np.flatnonzero(locations.observed & (locations.section == index))
         if index not in known or not len(here):
             continue
-        section, image = stack.at(index), annotations.read(index)
-        if image.shape != section.shape:
-            raise InputError(
-                f"{annotations.images[index]}: {image.shape[0]} x {image.shape[1]} px, but the section has "
-                f"{section.shape[0]} x {section.shape[1]}; draw labels on the section's own pixels"
-            )
-        image = image[:, ::-1] if section.mirrored else image
+        section = stack.at(index)
+        image = on_section(annotations, section)
         reach = max(0, round(vote_mm * 1000 / section.pixel_um / 2))
         offsets = np.stack(np.meshgrid(*[np.arange(-reach, reach + 1)] * 2), -1).reshape(-1, 2)
         rows = np.rint(locations.row_px[here])[:, None].astype(int) + offsets[:, 0]

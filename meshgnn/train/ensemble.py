@@ -23,49 +23,9 @@ from meshgnn.export.area_map import AreaMap
 from meshgnn.graph import Areas, MeshGraph
 from meshgnn.nn import Adjacency, CoordinateEncoder, NetworkConfig, NodeModel
 from meshgnn.store import read_arrays, read_json, write_arrays, write_json
-from meshgnn.train.metrics import macro_f1
+from meshgnn.train.calibration import Calibration, pooled
 
 FORMAT = 1
-SHIFTS = (-0.25, 0.0, 0.25, 0.5, 0.75)
-TEMPERATURES = tuple(np.geomspace(0.4, 2.5, 23).round(4).tolist())
-
-
-@dataclass(frozen=True, kw_only=True)
-class Calibration:
-    """log p' = (log p + prior_shift * log prior) / temperature, normalised.
-
-    Both numbers are chosen on out-of-fold predictions of the training part: the shift by macro-F1, the temperature by
-    log loss (Guo et al. 2017).
-    """
-
-    prior_shift: float = 0.0
-    temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not np.isfinite([self.prior_shift, self.temperature]).all() or self.temperature <= 0:
-            raise InputError("a calibration needs a finite prior shift and a positive temperature")
-
-    def apply(self, log_p: NDArray[np.floating], prior: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Log probabilities [V, K] and class frequencies [K] -> probabilities [V, K]."""
-        shifted = (log_p + self.prior_shift * np.log(np.maximum(prior, 1e-6))) / self.temperature
-        shifted = shifted - shifted.max(1, keepdims=True)
-        p = np.exp(shifted)
-        return (p / p.sum(1, keepdims=True)).astype(np.float32)
-
-    @staticmethod
-    def fit(log_p: NDArray[np.floating], labels: NDArray[np.integer], prior: NDArray[np.floating]) -> "Calibration":
-        """Choose on validation predictions [N, K] with labels [N]."""
-        n_classes = log_p.shape[1]
-        shift = max(
-            SHIFTS,
-            key=lambda b: macro_f1(labels, Calibration(prior_shift=b).apply(log_p, prior).argmax(1), n_classes),
-        )
-
-        def log_loss(temperature: float) -> float:
-            p = Calibration(prior_shift=shift, temperature=temperature).apply(log_p, prior)
-            return float(-np.log(np.maximum(p[np.arange(len(labels)), labels], 1e-9)).mean())
-
-        return Calibration(prior_shift=shift, temperature=min(TEMPERATURES, key=log_loss))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -151,13 +111,21 @@ class Ensemble:
             fixed: nodes whose coordinates are in the frame already (the training part itself).
         """
         edges = graph.edges if edges is None else edges
-        features, coordinates = self.arrays(graph, edges, align or self.align, fixed)
-        adjacency = Adjacency(graph.n_nodes, edges)
-        found = {}
-        for seed, members in self.weights.items():
-            votes = [self.member_log_p(weights, features, coordinates, adjacency) for weights in members]
-            found[seed] = self.calibration[seed].apply(np.mean(votes, axis=0), self.prior)
-        return found
+        return self.predict_arrays(*self.arrays(graph, edges, align or self.align, fixed), edges)
+
+    def predict_arrays(
+        self, features: NDArray[np.float32], coordinates: NDArray[np.float32], edges: NDArray[np.int32]
+    ) -> dict[int, NDArray[np.float32]]:
+        """`predict` on inputs that are made already (`ModelInputs`): [V, D], [V, 3] or [V, 0], [2, E]."""
+        adjacency = Adjacency(len(features), edges)
+        return {
+            seed: pooled(
+                (self.member_log_p(weights, features, coordinates, adjacency) for weights in members),
+                self.calibration[seed],
+                self.prior,
+            )
+            for seed, members in self.weights.items()
+        }
 
     def completed(
         self, graph: MeshGraph, makers: Sequence[TableMaker] = (), compute: Collection[str] = ()

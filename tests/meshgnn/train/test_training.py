@@ -11,8 +11,9 @@ from meshgnn.data.split import Folds, HemisphereSplit, validation_folds
 from meshgnn.errors import InputError
 from meshgnn.nn import GraphSAGE, NetworkConfig
 from meshgnn.train.baselines import BaselineInputs, baselines
+from meshgnn.train.calibration import Calibration
 from meshgnn.train.checkpoint import load_tree, save_tree
-from meshgnn.train.ensemble import Calibration, Ensemble
+from meshgnn.train.ensemble import Ensemble
 from meshgnn.train.fit import TrainerConfig, fit_ensemble, member_done, member_name, train_member
 from meshgnn.train.metrics import macro_f1
 from meshgnn.train.task import TrainingTask
