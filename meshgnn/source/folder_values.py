@@ -110,7 +110,7 @@ class FolderValues:
         tables: dict[str, FeatureTable] = {}
         for group in groups.values():
             stacked = np.stack([columns[name] for name in group], axis=1)
-            complete: NDArray[np.bool_] = np.isfinite(stacked).all(axis=1)
+            complete = np.logical_and.reduce(np.isfinite(stacked), axis=1)
             inside = int((~complete & cortex).sum())
             if inside:
                 listed = ", ".join(group)

@@ -24,6 +24,7 @@ from meshgnn.graph import Areas, MeshGraph
 from meshgnn.nn import Adjacency, CoordinateEncoder, NetworkConfig, NodeModel
 from meshgnn.store import read_arrays, read_json, write_arrays, write_json
 from meshgnn.train.calibration import Calibration, pooled
+from meshgnn.train.model_check import check_frame, check_members, check_sizes
 
 FORMAT = 1
 
@@ -217,15 +218,17 @@ class Ensemble:
         arrays = read_arrays(folder / "model.safetensors")
         try:
             if about["kind"] != "Ensemble" or about["format"] != FORMAT:
-                raise InputError(f"{folder / 'model.json'}: format {about['format']} is not known to this version")
+                raise InputError(f"format {about['format']} is not known to this version")
             weights: dict[int, list[dict[str, torch.Tensor]]] = {}
             for seed, folds in about["folds"].items():
+                if not 0 < int(folds) <= len(arrays):
+                    raise InputError(f"seed {seed} has {folds} folds")
                 starts = [f"{seed}/{fold}/" for fold in range(int(folds))]
                 weights[int(seed)] = [
                     {k.removeprefix(start): torch.from_numpy(v) for k, v in arrays.items() if k.startswith(start)}
                     for start in starts
                 ]
-            return Ensemble(
+            made = Ensemble(
                 network=from_plain(NetworkConfig, about["network"], "model.json: network"),
                 coordinates=from_plain(CoordinateEncoder.Config, about["coordinates"], "model.json: coordinates"),
                 inputs=from_plain(NodeInputs.Config, about["inputs"], "model.json: inputs"),
@@ -250,9 +253,18 @@ class Ensemble:
                     for seed, c in about["calibration"].items()
                 },
                 n_features=int(about["n_features"]),
-                computed=dict(about.get("computed", {})),
+                computed={str(name): dict(identity) for name, identity in about.get("computed", {}).items()},
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{folder / 'model.json'}: does not describe a model of ours ({error})") from None
+            made._check()
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
+            told = str(error) if isinstance(error, InputError) else f"does not describe a model of ours ({error})"
+            raise InputError(f"{folder / 'model.json'}: {told.removeprefix('model.json: ')}") from None
+        return made
+
+    def _check(self) -> None:
+        """Raises InputError when the parts do not make a model."""
+        check_sizes(self.network, self.coordinates, self.inputs, self.n_features)
+        check_members(self.network, self.coordinates, self.n_features, len(self.areas), self.weights)
+        check_frame(self.frame, self.prior, len(self.areas))
+        if set(self.calibration) != set(self.weights):
+            raise InputError("not every seed has a calibration")
