@@ -12,7 +12,7 @@ from meshgnn.train.ensemble import Ensemble
 from tests.synthetic import brain
 
 TINY = ("trainer.epochs=2", "trainer.folds=2", "trainer.validate_every=1", "validation.blocks=3", "seeds=0",
-        "features.rounds=2,5", "validation.buffer_mm=3", "trainer.workers=1")  # fmt: skip
+        "features.rounds=2,5", "validation.buffer_mm=3", "trainer.workers=1", "controls=false")  # fmt: skip
 
 
 def command(*words, sets=()):
