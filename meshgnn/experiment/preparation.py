@@ -114,6 +114,11 @@ def _check_labels(graph: MeshGraph, split: Split) -> list[str]:
         raise InputError(f"{graph.brain}: the training part carries a single area ({only}); nothing to tell apart")
     if len(in_test) == 0:
         raise InputError(f"{graph.brain}: the test part ({split.name}) carries no label; nothing to judge")
+    if not set(in_train.tolist()) & set(in_test.tolist()):
+        raise InputError(
+            f"{graph.brain}: no area of the test part ({graph.areas.names[in_test[0]]}, ...) occurs in the training part "
+            f"({graph.areas.names[in_train[0]]}, ...); areas are matched by name"
+        )
     unseen = [graph.areas.names[k] for k in np.setdiff1d(in_test, in_train)]
     if not unseen:
         return []

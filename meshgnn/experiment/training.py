@@ -99,7 +99,7 @@ def train_ensemble(
     ensemble = Ensemble(
         network=network, coordinates=trainer.coordinates, inputs=inputs, names=names, areas=areas,
         prior=seen.prior, frame=frame, align=align, weights=weights, calibration={},
-        n_features=task.features.shape[1],
+        n_features=task.features.shape[1], computed=computed or {},
     )  # fmt: skip
     adjacency = Adjacency(len(task.labels), task.edges)
     out_of_fold: dict[int, NDArray[np.float32]] = {}

@@ -89,6 +89,10 @@ class Validate:
                 f"{int((graph.cortex[place] & (labels < 0)).sum())} in cortex without a label, smallest area "
                 f"{smallest[1]} ({smallest[0]})"
             )
+        if len(graph.meshes) == 2:
+            sides = [set(np.unique(graph.labels[part][graph.labels[part] >= 0])) for part in graph.slices().values()]
+            if all(sides) and not sides[0] & sides[1]:
+                problems.append(f"atlas {atlas}: L and R share no area name; areas are matched by name")
         if len(graph.areas) < 2:
             problems.append(
                 f"atlas {atlas}: {len(graph.areas)} area with labelled vertices; training needs two or more"

@@ -114,7 +114,7 @@ class FolderValues:
             inside = int((~complete & cortex).sum())
             if inside:
                 listed = ", ".join(group)
-                told = f"{listed}: {inside} vertices in cortex have NaN; their rows are masked"
+                told = f"{listed}: {inside} vertices in cortex have no value (NaN or infinite); their rows are masked"
                 if 2 * inside > cortex.sum():
                     share = inside / int(cortex.sum())
                     told += f" ({share:.0%} of cortex; leave out with --set features.exclude=[{','.join(group)}])"

@@ -1,5 +1,6 @@
 """FreeSurfer surfaces, per-vertex values and annotations. Parsing is nibabel's."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,7 +25,9 @@ def _read(reader: Callable[..., Any], path: Path, what: str, declared: Callable[
             with path.open("rb") as handle:
                 size = declared(handle)
                 check_declared(path, size, path.stat().st_size - handle.tell())
-        return reader(str(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of empty files; told below in our words
+            return reader(str(path))
     except InputError:
         raise
     except OSError as error:

@@ -131,6 +131,8 @@ def read_gifti(path: Path) -> nib.GiftiImage:
         image = nib.GiftiImage.from_bytes(content)
     except Exception as error:  # nibabel raises many kinds on damaged files
         raise InputError(f"{path}: not a readable GIfTI file ({type(error).__name__}: {error})") from None
+    if not isinstance(image, nib.GiftiImage):  # XML of another kind
+        raise InputError(f"{path}: not a GIfTI file; copy or download it again")
     if not image.darrays:
         raise InputError(f"{path}: holds no data array")
     if any(array.data is None for array in image.darrays):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from meshgnn.errors import InputError
 from meshgnn.graph import MeshGraph
 from meshgnn.mesh.metric import vertex_areas, vertex_normals
 from meshgnn.mesh.record import SurfaceMesh
@@ -9,8 +10,21 @@ from meshgnn.mesh.record import SurfaceMesh
 # Longest side of a hemisphere's bounding box. Human ones have 140 to 190 mm, a macaque's about 65, a mouse's 12.
 USUAL_MM = (50.0, 300.0)
 METRES_MM = 1.0
+FARTHEST_MM = 1e6
 FEWEST_VERTICES = 500
+LOOSE_SHARE = 0.05
 CORTEX_SHARE = 0.5
+
+
+def check_possible(mesh: SurfaceMesh) -> None:
+    """Raises InputError for a mesh that nothing can be learnt on: no triangle, no extent, coordinates out of reach."""
+    if not mesh.n_faces:
+        raise InputError("holds no triangle; a surface needs its faces")
+    far = float(np.abs(mesh.vertices_mm).max())
+    if far > FARTHEST_MM:
+        raise InputError(f"a vertex lies {far:.3g} mm from the origin; coordinates must be mm")
+    if extent_mm(mesh) == 0:
+        raise InputError("all vertices lie at one place; the coordinates are missing")
 
 
 def implausible(graph: MeshGraph) -> list[str]:
@@ -34,6 +48,12 @@ def _sizes(graph: MeshGraph) -> list[str]:
             )
         elif not USUAL_MM[0] <= size <= USUAL_MM[1]:
             told.append(f"hemisphere {mesh.hemisphere} is {size:.3g} mm long, a human one 140 to 190 mm: are these mm?")
+        sides = np.ptp(mesh.vertices_mm.astype(np.float64), axis=0)
+        if sides.min() < 0.01 * sides.max():
+            told.append(f"hemisphere {mesh.hemisphere} is flat: a flat map in place of the folded surface?")
+        loose = mesh.n_vertices - len(np.unique(mesh.faces))
+        if loose > LOOSE_SHARE * mesh.n_vertices:
+            told.append(f"hemisphere {mesh.hemisphere}: {loose} of {mesh.n_vertices} vertices belong to no triangle")
         if mesh.n_vertices < FEWEST_VERTICES:
             told.append(f"hemisphere {mesh.hemisphere} has only {mesh.n_vertices} vertices: too coarse to tell areas")
     if len(graph.meshes) == 2:

@@ -66,10 +66,14 @@ def scan(folder: Path) -> list[SurfaceFile]:
         raise InputError(f"{folder}: is a file; name the folder that holds the surfaces")
     try:
         places = [folder, *(folder / sub for sub in ("surf", "label", "anat") if (folder / sub).is_dir())]
-        paths = sorted(path for place in places for path in place.iterdir() if path.is_file())
+        paths = sorted(path for place in places for path in place.iterdir() if path.is_file() or path.is_symlink())
     except OSError as error:
         raise InputError(f"{folder}: cannot be listed ({error.strerror})") from None
-    return _shared([file for path in paths for file in _understand(path)])
+    files = [file for path in paths if not path.is_dir() for file in _understand(path)]
+    for file in files:
+        if not file.path.exists():
+            raise InputError(f"{file.path}: is a link to a file that is not there; fetch it, or remove the link")
+    return _shared(files)
 
 
 def _shared(files: list[SurfaceFile]) -> list[SurfaceFile]:

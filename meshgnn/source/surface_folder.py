@@ -19,7 +19,7 @@ from meshgnn.mesh.record import HEMISPHERES, Hemisphere, SurfaceMesh
 from meshgnn.source import cifti, freesurfer, gifti
 from meshgnn.source.area_names import join_tables
 from meshgnn.source.folder_values import FolderValues, check_length
-from meshgnn.source.plausible import implausible
+from meshgnn.source.plausible import check_possible, implausible
 from meshgnn.source.socket import LabelTable, Reading
 from meshgnn.source.surface_files import SurfaceFile, registration_rank, scan
 
@@ -219,7 +219,9 @@ class SurfaceFolder:
                 f"hemisphere {hemisphere}: only the {basis[0]} surface is there; used in place of midthickness"
             )
         try:
-            return SurfaceMesh(vertices_mm=middle, faces=faces, hemisphere=hemisphere, space=space), found
+            mesh = SurfaceMesh(vertices_mm=middle, faces=faces, hemisphere=hemisphere, space=space)
+            check_possible(mesh)
+            return mesh, found
         except InputError as error:
             raise InputError(f"{first}: {error}") from None
 

@@ -21,7 +21,7 @@ def command(*words, sets=()):
 
 def thick_folder(place):
     """The synthetic brain with a measured thickness that its surfaces do not give."""
-    graph = brain()
+    graph = brain(subdivisions=2)
     write_surface_folder(place, graph, "Planted")
     for mesh, part in zip(graph.meshes, graph.slices().values()):
         values = 2 + graph.labels[part, None] * 0.3
@@ -34,7 +34,7 @@ def runs(tmp_path_factory):
     """A run with a thickness file beside computed features ("both"), and one on computed features ("computed")."""
     place = tmp_path_factory.mktemp("runs")
     thick_folder(place / "thick")
-    write_surface_folder(place / "plain", brain(), "Planted")
+    write_surface_folder(place / "plain", brain(subdivisions=2), "Planted")
     for name, folder in (("both", "thick"), ("computed", "plain")):
         sets = (*TINY, f"source.folder={place / folder}")
         assert entry(command("surface:with_geometry", "--out", str(place / name), sets=sets)) == 0
@@ -65,7 +65,7 @@ def test_a_feature_from_a_file_is_never_computed_unasked(runs, tmp_path, capsys)
 
 
 def test_what_cannot_be_computed_is_told(runs, tmp_path, capsys):
-    write_surface_folder(tmp_path / "less", brain(), "Planted")
+    write_surface_folder(tmp_path / "less", brain(subdivisions=2), "Planted")
     for path in (tmp_path / "less").glob("*desc-b*"):
         path.unlink()
     sets = (f"run={runs / 'computed'}", f"source.folder={tmp_path / 'less'}")
