@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import from_plain, to_plain
-from meshgnn.data.derived import RIM_PREFIX
+from meshgnn.data.derived import RIM_PREFIX, computed_features
 from meshgnn.data.inputs import TRANSDUCTIVE, Alignment, CoordinateFrame, NodeInputs
 from meshgnn.data.model_inputs import ModelInputs
 from meshgnn.data.single_brain import single_brain_inputs
@@ -270,6 +270,7 @@ class AreaMapping:
                 seen=network.inputs(seen).with_folds(len(seeds) * c.trainer.folds),
                 place=f"controls/{name}/" if name else "", network=network.config, trainer=c.trainer, seeds=seeds,
                 inputs=c.features, names=self._prepared.names, areas=graph.areas, frame=frame, align=align,
+                computed=computed_features(graph, self._prepared.names),
             )  # fmt: skip
         trained = train_ensembles(run, wanted)
         files = [
@@ -321,6 +322,7 @@ class AreaMapping:
             "seeds": list(c.seeds),
             "nodes": {"train": int(seen.known.sum()), "test": tested[0].nodes, "left_out": left_out.plain()},
             "features": list(names),
+            "computed_features": list(computed_features(graph, names)),
             "transductive_features": [name for name in names if name in TRANSDUCTIVE],
             "left_out_features": read_json(run / "tables" / "left_out.json"),
             "rim": any(name.startswith(RIM_PREFIX) for name in names),

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ class Wanted:
     Args:
         seen: what its members see; the folds stand seed after seed.
         place: prefix of its files in the run folder ("" or "variants/NAME/").
-        inputs, names, areas, frame, align: how another brain is fed to it; see `Ensemble`.
+        inputs, names, areas, frame, align, computed: how another brain is fed to it; see `Ensemble`.
     """
 
     seen: ModelInputs
@@ -59,6 +59,7 @@ class Wanted:
     areas: Areas
     frame: CoordinateFrame
     align: Alignment
+    computed: Mapping[str, Any] = field(default_factory=dict)
 
 
 def train_ensembles(run: RunFolder, wanted: Mapping[str, Wanted]) -> dict[str, Trained]:
@@ -113,7 +114,7 @@ def _gathered(run: RunFolder, one: Wanted) -> Trained:
     ensemble = Ensemble(
         network=one.network, coordinates=one.trainer.coordinates, inputs=one.inputs, names=one.names, areas=one.areas,
         prior=one.seen.prior, frame=one.frame, align=one.align, weights=weights, calibration={},
-        n_features=task.features.shape[1],
+        n_features=task.features.shape[1], computed=one.computed,
     )  # fmt: skip
     adjacency, known = Adjacency(len(task.labels), task.edges), task.labels >= 0
     out_of_fold: dict[int, NDArray[np.float32]] = {}

@@ -174,7 +174,7 @@ def _hashes(folder: Path) -> dict[str, str]:
     files = files_of(folder / TABLE)
     drawn = folder / FOLDER
     if (drawn / "annotations.csv").is_file():
-        files |= {f"{FOLDER}/{name}": path for name, path in files_of(drawn / "annotations.csv").items()}
+        files |= {f"{FOLDER}/{name}": path for name, path in files_of(drawn / "annotations.csv", ("index",)).items()}
     if (drawn / "areas.json").is_file():
         files[f"{FOLDER}/areas.json"] = drawn / "areas.json"
     return {name: file_hash(path) for name, path in sorted(files.items())}
