@@ -122,7 +122,7 @@ class StackFolders:
         self.config = config
         self.folders: dict[str, Path] = {}
         for path in (*config.train, *config.unseen):
-            name = "".join(c if c.isalnum() else "-" for c in path.resolve().name).strip("-") or "brain"
+            name = brain_name(path)
             if name in self.folders:
                 raise InputError(f"{path}: two stack folders are called {name}; a brain is named by its folder")
             self.folders[name] = path
@@ -130,7 +130,7 @@ class StackFolders:
     def members(self) -> tuple[Member, ...]:
         unseen = set(self.config.unseen)
         return tuple(
-            Member(name=name, unseen=path in unseen, depends=_hashes(path)) for name, path in self.folders.items()
+            Member(name=name, unseen=path in unseen, depends=stack_hashes(path)) for name, path in self.folders.items()
         )
 
     def check(self) -> None:
@@ -144,7 +144,12 @@ class StackFolders:
         return self.folders[member.name], []
 
 
-def _hashes(folder: Path) -> dict[str, str]:
+def brain_name(stack: Path) -> str:
+    """What a brain is called after its stack folder: letters, digits, dashes."""
+    return "".join(c if c.isalnum() else "-" for c in stack.resolve().name).strip("-") or "brain"
+
+
+def stack_hashes(folder: Path) -> dict[str, str]:
     """Content of every file of the stack by name. Raises InputError when there is no table."""
     if not (folder / TABLE).is_file():
         raise InputError(f"{folder}: no {TABLE} here; a stack is a folder with images and that table")
