@@ -6,6 +6,7 @@ as the files it reads are there.
 
 import argparse
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -58,7 +59,7 @@ def install(folder: Path, work: Path) -> None:
     for name in PACKAGES:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
     venv.create(folder, with_pip=False)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-qq"]
     subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", str(wheels), str(source)], check=True)
     (wheel,) = wheels.glob("meshgnn-*.whl")
     into = [*pip, "--python", str(folder / "bin" / "python"), "install", "--no-compile"]
@@ -136,7 +137,9 @@ def main() -> int:
         failed = run_all(_chosen(documented(), options.only), folder, work, places)
     for line in failed:
         print(f"failed: {line}")
-    print(f"{time.perf_counter() - begun:6.1f} s in all, {len(failed)} failed")
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    took = f"{time.perf_counter() - begun:.0f} s in all, {used.ru_utime + used.ru_stime:.0f} s of processor time"
+    print(f"{took}; {len(failed)} failed")
     return 1 if failed else 0
 
 

@@ -22,10 +22,11 @@ _STACK = ("source.preset=quick", "source.hemispheres=L", "source.pixel_um=300", 
 _MESH = ("stack.voxel_mm=1.2", "midsurface.edge_mm=4", "judge=false")
 _BRAINS = (
     *(f"mesh.{setting}" for setting in (*_MESH, "hemispheres.sides=L")), "encoder.pretrain.epochs=1",
-    "encoder.pretrain.epoch_steps=2", "encoder.pretrain.batches.patches=2", "seeds=0", "trainer.folds=2",
+    "encoder.pretrain.epoch_steps=2", "encoder.pretrain.batches.patches=2", "encoder.pretrain.patches.pixel_um=300",
+    "encoder.pretrain.batches.rare=skip", "encoder.pretrain.held_out=0", "seeds=0", "trainer.folds=2",
     "trainer.epochs=2", "variant_seeds=1", "encoder.extract.batch=256",
 )  # fmt: skip
-_PRETRAIN = ("epochs=1", "epoch_steps=2", "batches.patches=2", "batches.rare=skip")
+_PRETRAIN = ("epochs=1", "epoch_steps=2", "batches.patches=2", "batches.rare=skip", "patches.pixel_um=300")
 
 # Settings that make a command small; one that is not named here runs as it stands in the document.
 SMALL: dict[str, tuple[str, ...]] = {

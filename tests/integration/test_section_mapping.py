@@ -11,6 +11,7 @@ import pytest
 
 from meshgnn.config import Config, override
 from meshgnn.data.inputs import NodeInputs
+from meshgnn.encoder import Truth
 from meshgnn.errors import InputError, LeakError
 from meshgnn.experiment.runner import run
 from meshgnn.experiment.section_mapping import SectionMapping
@@ -97,7 +98,9 @@ class Mesher:
 
     def truth(self, stack, out):
         graph, _ = self.load(stack, out)
-        return (graph.labels, graph.areas) if self.config.truth else None
+        nothing, none = np.zeros(graph.n_nodes, bool), np.zeros(len(graph.areas))
+        truth = Truth(labels=graph.labels, areas=graph.areas, unmatched=nothing, missed=none)
+        return truth if self.config.truth else None
 
     def measures(self, out):
         return {"distance_mm_mean": 0.5, "euler_L": 2}
