@@ -130,7 +130,7 @@ class StackFolders:
         self.folders: dict[str, Path] = {}
         shortest: dict[str, Path] = {}  # file names of some formats keep letters and digits only, whatever their case
         for path in (*config.train, *config.unseen):
-            name = "".join(c if c.isalnum() else "-" for c in path.resolve().name).strip("-") or "brain"
+            name = brain_name(path)
             short = "".join(c for c in name if c.isalnum()).casefold()
             if short in shortest:
                 raise InputError(
@@ -143,7 +143,7 @@ class StackFolders:
     def _members(self) -> tuple[Member, ...]:
         unseen = set(self.config.unseen)
         return tuple(
-            Member(name=name, unseen=path in unseen, depends=_hashes(path)) for name, path in self.folders.items()
+            Member(name=name, unseen=path in unseen, depends=stack_hashes(path)) for name, path in self.folders.items()
         )
 
     def members(self) -> tuple[Member, ...]:
@@ -164,7 +164,12 @@ class StackFolders:
         return self.folders[member.name], []
 
 
-def _hashes(folder: Path) -> dict[str, str]:
+def brain_name(stack: Path) -> str:
+    """What a brain is called after its stack folder: letters, digits, dashes."""
+    return "".join(c if c.isalnum() else "-" for c in stack.resolve().name).strip("-") or "brain"
+
+
+def stack_hashes(folder: Path) -> dict[str, str]:
     """Content of every file that the stack and its annotations consist of, by path relative to the folder.
 
     Raises InputError when there is no table.
