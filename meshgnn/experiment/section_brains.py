@@ -11,15 +11,15 @@ from meshgnn.encoder import MeshMaker, SectionBrain, SectionFeatures, Tell
 from meshgnn.errors import InputError, LeakError
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
-from meshgnn.experiment.section_scores import Judge
-from meshgnn.graph import Areas, MeshGraph
-from meshgnn.source.annotations import annotated_labels, read_annotations
+from meshgnn.experiment.section_brain import judge_of, load_brain, make_features, make_mesh
+from meshgnn.experiment.section_scores import HIDDEN, Judge
+from meshgnn.graph import MeshGraph
+from meshgnn.source.annotations import FOLDER as ANNOTATIONS
 from meshgnn.source.cohort import CohortSource, Member, StackFolders
 from meshgnn.source.same_images import shared_images
 from meshgnn.source.sections import SectionStack, read_stack
-from meshgnn.store import load_graph, read_arrays, read_json, save_graph, write_arrays, write_json
+from meshgnn.store import load_graph, read_json, save_graph, write_arrays, write_json
 from meshgnn.train.cohort import Cohort
-from meshgnn.train.metrics import LeftOut
 from meshgnn.train.propagate import drawn
 
 
@@ -42,6 +42,19 @@ def hidden_sections(graph: MeshGraph, every: int) -> tuple[int, ...]:
             found.append(number)
             del left[number]
     return tuple(found)
+
+
+def hide_sections(folder: Path, every: int) -> tuple[int, ...]:
+    """Take the labels of `hidden_sections` out of a brain's graph; they are kept beside it, to judge by."""
+    graph = load_graph(folder / "graph")
+    assert graph.locations is not None
+    hidden = hidden_sections(graph, every)
+    labels = np.where(np.isin(graph.locations.section, hidden), graph.labels, -1).astype(np.int32)
+    write_arrays(folder / "hidden.safetensors", {"labels": labels})
+    save_graph(graph.relabelled(np.where(labels >= 0, -1, graph.labels), graph.areas), folder / "graph")
+    numbers = [number for number in read_json(folder / "drawn.json") if number not in hidden]
+    write_json(folder / "drawn.json", numbers)
+    return hidden
 
 
 class SectionBrains:
@@ -92,57 +105,24 @@ class SectionBrains:
         return [f"brains/{member.name}/{name}" for name in written]
 
     def mesh(self, member: Member, run: RunFolder) -> list[str]:
-        stack_folder, out = self.stack_folder(run, member), self.folder(run, member) / "mesh"
-        written = self.maker.make(member.name, stack_folder, out, Bars(run, f"{member.name} "))
-        graph, stack = self.maker.load(stack_folder, out)
-        graph = graph.relabelled(np.full(graph.n_nodes, -1), Areas(names=()))
-        assert graph.locations is not None
-        numbers: tuple[int, ...] = ()
-        if (stack_folder / "annotations").is_dir():
-            annotations = read_annotations(stack_folder)
-            numbers = annotations.sections
-            labels = np.where(graph.cortex, annotated_labels(graph.locations, annotations, stack), -1)
-            graph = graph.relabelled(labels, annotations.areas)
-        elif not member.unseen:
-            raise InputError(f"{stack_folder}: no annotations here; a brain to train on needs them")
-        folder = self.folder(run, member)
-        truth = self.maker.truth(stack_folder, out)
-        files = ["graph.safetensors", "graph.json", "drawn.json"]
-        if truth is not None and not len(graph.areas):
-            graph = graph.relabelled(np.full(graph.n_nodes, -1), truth.areas)
-        if truth is not None:
-            number = {name: k for k, name in enumerate(graph.areas.names)}
-            table = np.array([*(number.get(name, -1) for name in truth.areas.names), -1], np.int32)
-            missed = np.zeros(len(graph.areas))
-            np.add.at(missed, table[:-1][table[:-1] >= 0], truth.missed[table[:-1] >= 0])
-            write_arrays(
-                folder / "truth.safetensors",
-                {"labels": table[truth.labels], "unmatched": truth.unmatched, "missed": missed},
-            )
-            files.append("truth.safetensors")
-        elif not member.unseen and self.hide:
-            assert graph.locations is not None
-            hidden = hidden_sections(graph, self.hide)
-            labels = np.where(np.isin(graph.locations.section, hidden), graph.labels, -1)
-            write_arrays(folder / "hidden.safetensors", {"labels": labels.astype(np.int32)})
+        stack, folder = self.stack_folder(run, member), self.folder(run, member)
+        if not member.unseen and not (stack / ANNOTATIONS).is_dir():
+            raise InputError(f"{stack}: no annotations here; a brain to train on needs them")
+        files = make_mesh(self.maker, member.name, stack, folder, None, Bars(run, f"{member.name} "))
+        if not member.unseen and self.hide and "truth.safetensors" not in files:
+            hidden = hide_sections(folder, self.hide)
             files.append("hidden.safetensors")
-            graph = graph.relabelled(np.where(labels >= 0, -1, graph.labels), graph.areas)
-            numbers = tuple(k for k in numbers if k not in hidden)
             told = ", ".join(map(str, hidden)) or "none: too few"
             run.say(f"  {member.name}: annotated sections hidden from training, to judge by: {told}")
-        write_json(folder / "drawn.json", list(numbers))
-        save_graph(graph, folder / "graph")
+        graph = load_graph(folder / "graph")
         share = float((graph.labels >= 0).mean())
         run.say(f"  {member.name}: {graph.n_nodes} nodes, {share:.0%} on annotated sections")
-        return [f"brains/{member.name}/{name}" for name in [*files, *(f"mesh/{name}" for name in written)]]
+        return [f"brains/{member.name}/{name}" for name in files]
 
     def brain(self, run: RunFolder, member: Member) -> SectionBrain:
         folder = self.folder(run, member)
-        _, stack = self.maker.load(self.stack_folder(run, member), folder / "mesh")
-        graph = load_graph(folder / "graph")
-        return SectionBrain(
-            graph=graph, stack=stack, drawn=tuple(read_json(folder / "drawn.json")), fold=self.folds(graph, member)
-        )
+        fold = self.folds(load_graph(folder / "graph"), member)
+        return load_brain(self.maker, self.stack_folder(run, member), folder, fold)
 
     def folds(self, graph: MeshGraph, member: Member) -> NDArray[np.int32]:
         """[V] the one fold plan of the run; -1 in a brain that nothing is trained on."""
@@ -160,47 +140,23 @@ class SectionBrains:
         return [f"{name}/{file}" for file in self.encoders[name].fit(brains, folder, Bars(run))]
 
     def features(self, member: Member, run: RunFolder) -> list[str]:
-        brain = self.brain(run, member)
-        graph = brain.graph
-        for name, encoder in self.encoders.items():
-            table = encoder.make(brain, run / name, Bars(run, f"{member.name} {name} "))
-            seen = table.mask & graph.cortex
-            if not seen.any():
-                raise InputError(f"{member.name}: no node got features from {name}; are its sections readable?")
-            graph = graph.with_table(table)
-            run.say(f"  {member.name} {name}: {seen.sum() / graph.cortex.sum():.0%} of cortex nodes have features")
-        place = self.folder(run, member) / "features"
-        save_graph(graph, place)
-        return [f"brains/{member.name}/features.safetensors", f"brains/{member.name}/features.json"]
+        encoders = {name: (encoder, run / name) for name, encoder in self.encoders.items()}
+        bars = Bars(run, f"{member.name} ")
+        files = make_features(self.brain(run, member), encoders, self.folder(run, member), bars, run.say)
+        return [f"brains/{member.name}/{name}" for name in files]
 
     def judges(self, run: RunFolder, cohort: Cohort) -> list[Judge | None]:
         """What each brain is judged by: the truth, a mapper's labels of an unseen brain, or hidden sections."""
-        found: list[Judge | None] = []
-        for member, graph in zip(self.members, cohort.graphs):
-            folder = self.folder(run, member)
-            if (folder / "truth.safetensors").is_file():
-                truth = read_arrays(folder / "truth.safetensors")
-                left_out = LeftOut(unmatched=truth["unmatched"], missed=truth["missed"])
-                judge = Judge(graph=graph.relabelled(truth["labels"], graph.areas), left_out=left_out, by="the truth")
-                found.append(judge)
-            elif member.unseen:
-                judge = Judge(graph=graph, left_out=None, by="a mapper's annotations")
-                found.append(judge if (graph.labels >= 0).any() else None)
-            elif (folder / "hidden.safetensors").is_file():
-                labels = read_arrays(folder / "hidden.safetensors")["labels"]
-                judge = Judge(
-                    graph=graph.relabelled(labels, graph.areas), left_out=None, by="hidden annotated sections"
-                )
-                found.append(judge if (labels >= 0).any() else None)
-            else:
-                found.append(None)
-        return found
+        return [
+            judge_of(self.folder(run, member), graph, trained_on=not member.unseen)
+            for member, graph in zip(self.members, cohort.graphs)
+        ]
 
     def shown(self, run: RunFolder, cohort: Cohort) -> list[MeshGraph]:
         """Every brain with the labels that its files show: the truth, or all that a mapper drew, hidden or not."""
         found = []
         for graph, judge in zip(cohort.graphs, self.judges(run, cohort)):
-            if judge is not None and judge.by == "hidden annotated sections":
+            if judge is not None and judge.by == HIDDEN:
                 labels = np.where(judge.graph.labels >= 0, judge.graph.labels, graph.labels)
                 found.append(graph.relabelled(labels, graph.areas))
             else:

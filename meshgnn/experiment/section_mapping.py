@@ -21,14 +21,13 @@ from meshgnn.experiment import section_scores
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Stage
+from meshgnn.experiment.section_brain import export_brain
 from meshgnn.experiment.section_brains import SectionBrains
-from meshgnn.experiment.section_scores import BARE, MAIN, OTHER, Method, Part
+from meshgnn.experiment.section_scores import BARE, HIDDEN, MAIN, OTHER, Method, Part
 from meshgnn.experiment.summary import section_summary, write_history
 from meshgnn.experiment.training import ControlNetwork, Wanted, control_networks, first_seeds, train_ensembles
 from meshgnn.export.area_map import AreaMap
-from meshgnn.export.command import export
 from meshgnn.export.gifti import write_area_map
-from meshgnn.export.on_sections import write_on_sections
 from meshgnn.export.report import write_report
 from meshgnn.export.tables import write_csv
 from meshgnn.graph import MeshGraph
@@ -334,9 +333,7 @@ class SectionMapping:
         maps, metrics = self._metrics(run, cohort, strict, gaps, methods)
         shown = self.brains.shown(run, cohort)
         together = section_scores.mean_map(maps)
-        if (
-            gaps and gaps.by == "hidden annotated sections"
-        ):  # judged without them; the map itself uses all that was drawn
+        if gaps and gaps.by == HIDDEN:  # judged without them; the map itself uses all that was drawn
             weight = metrics["gap_filling"]["annotations"]["weight"]
             alone = section_scores.mean_map(methods[MAIN].maps)
             together = [
@@ -401,10 +398,7 @@ class SectionMapping:
         for member, graph in zip(self.members, self.brains.shown(run, cohort)):
             brain = self.brains.brain(run, member)
             area_map = AreaMap(graph=graph, probabilities=probabilities[member.name])
-            out = run / "export" / member.name
-            bars = Bars(run, f"{member.name} ")
-            written = export(area_map, out, ("graphml", "html"), stack=brain.stack, annotated=brain.drawn)
-            written += write_on_sections(out / "sections", area_map, brain.stack, tell=partial(bars, "sections"))
+            written = export_brain(area_map, brain, run / "export" / member.name, Bars(run, f"{member.name} "))
             files += [str(path.relative_to(run.path)) for path in written]
             if shown is None or member.unseen:
                 page = next(path for path in written if path.suffix == ".html")

@@ -17,6 +17,7 @@ from meshgnn.train.metrics import LeftOut, Scores, macro_f1, mean_scores, score
 from meshgnn.train.propagate import carried_labels, drawn, join_with_annotations
 
 MAIN, BARE, OTHER = "main", "without_coordinates", "other_features"
+HIDDEN = "hidden annotated sections"
 OBLIQUE_DEG = (0, 20, 40, 90)
 OBLIQUE_ROWS = ("features_mlp", "features_smoothed", "lda", "prior_lda", "same_inputs_trees", "same_inputs_mlp")
 
