@@ -217,7 +217,7 @@ class AreaMapping:
         same = SameInputs(seen, range(c.trainer.folds), c.seeds[0])
         for name, fit in tqdm(list(same.rows()), desc="baselines on the same inputs", disable=None, leave=False):
             fitted = fit()
-            judge(name, [fitted.probabilities], fitted.sees, fitted.fits, fitted.chosen)
+            judge(name, [fitted.probabilities], fitted.sees, 1, fitted.chosen)
         write_arrays(run / "tables" / "baselines.safetensors", kept)
         write_json(run / "tables" / "baselines.json", found)
         return ["tables/baselines.safetensors", "tables/baselines.json", ALIGNMENT]
