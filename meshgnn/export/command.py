@@ -121,10 +121,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def entry(arguments: Sequence[str] | None = None) -> int:
     """`main` with the exit codes of the design: 0 done, 2 wrong input (one line), 1 a fault of ours (traceback)."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that half files vanish
+    previous = None
+    if threading.current_thread() is threading.main_thread():  # so that half files vanish when we are ended
+        previous = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         return main(arguments)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    finally:
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)
