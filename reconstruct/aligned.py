@@ -15,10 +15,7 @@ __all__ = ["FILE", "aligned_stack", "read_aligned", "with_bridges", "write_align
 
 
 def aligned_stack(stack: SectionStack, tissue: TissueStack, alignment: Alignment) -> SectionStack:
-    """The sections in use, `to_space` as aligned: `mm_to_pixel` then agrees with `NodeLocations`.
-
-    Only the linear part of the alignment fits into a section's transform; a smooth warp (none by default) does not.
-    """
+    """The sections in use, `to_space` as aligned: `mm_to_pixel` then agrees with `NodeLocations`."""
     column, row, along = AXES[stack.plane]
     sections = []
     for k, index in enumerate(tissue.index):

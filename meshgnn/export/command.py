@@ -1,12 +1,11 @@
 """The command line of `python -m meshgnn.export`: a stored area map in the formats of other programs."""
 
 import argparse
-import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from meshgnn.command import guarded
 from meshgnn.errors import InputError
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
@@ -120,15 +119,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def entry(arguments: Sequence[str] | None = None) -> int:
-    """`main` with the exit codes of the design: 0 done, 2 wrong input (one line), 1 a fault of ours (traceback)."""
-    previous = None
-    if threading.current_thread() is threading.main_thread():  # so that half files vanish when we are ended
-        previous = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    try:
-        return main(arguments)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    finally:
-        if previous is not None:
-            signal.signal(signal.SIGTERM, previous)
+    """`main` with the exit codes of `meshgnn.command`."""
+    return guarded(lambda: main(arguments))

@@ -15,12 +15,21 @@ FILE = "sections.json"
 
 
 def write_aligned(out: Path, stack: SectionStack) -> None:
-    """`sections.json` in `out`: folder of the images, space, and per section its image's hash and a 3 x 3 matrix."""
+    """`sections.json` in `out`: folder of the images, space, and per section a 3 x 3 matrix and a hash of its image.
+
+    By the hash, whatever reads the reconstruction can tell whether a stack is the one that it was made from.
+    """
     record = {
         "folder": str((stack.folder or Path()).resolve()),
         "space": stack.space,
         "sections": [
-            {"index": one.index, "image": file_hash(one.path), "to_space": one.to_space.tolist()} for one in stack
+            {
+                "index": one.index,
+                "to_space": one.to_space.tolist(),
+                "pixel_um": one.pixel_um,
+                "image": file_hash(one.path),
+            }
+            for one in stack
         ],
     }
     write_json(out / FILE, record)
