@@ -85,7 +85,7 @@ class PredictSections:
     def check(self) -> None:
         read_stack(self.config.stack, space=self.brain, mirrored="turn")
         if (self.config.stack / ANNOTATIONS).is_dir():
-            read_annotations(self.config.stack)
+            read_annotations(self.config.stack).check()
 
     def stages(self) -> list[Stage]:
         areas = [*self.ensemble.areas.names]
