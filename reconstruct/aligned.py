@@ -14,6 +14,7 @@ from meshgnn.errors import InputError
 from meshgnn.source.sections import AXES, SectionStack, read_stack
 from meshgnn.store import write_json
 from reconstruct.records import Alignment, Midsurface, TissueStack
+from reconstruct.state import DAMAGED
 
 FILE = "sections.json"
 
@@ -88,7 +89,7 @@ def read_aligned(out: Path, folder: Path | None = None) -> SectionStack:
             int(one["index"]): np.array(one["to_space"], np.float64) for one in record["sections"]
         }
         place, space = Path(record["folder"]), str(record["space"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except DAMAGED as error:
         raise InputError(f"{path}: damaged ({error}); run the reconstruction again with --resume") from None
     stack = read_stack(folder or place, space=space)
     missing = sorted(set(matrices) - {section.index for section in stack})

@@ -22,6 +22,9 @@ from meshgnn.mesh.record import SurfaceMesh
 R = TypeVar("R")
 VERSION = 6  # raised when a step's result changes its meaning
 
+# What reading a record of ours may raise if somebody edited or cut it.
+DAMAGED = (OSError, EOFError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
 
 class Store:
     """Step results under one folder.
@@ -55,7 +58,7 @@ class Store:
         if _key(place) == key:
             try:
                 return load(place, kind), key, True
-            except (OSError, ValueError, KeyError, TypeError):
+            except DAMAGED:
                 pass  # damaged: made again
         result = compute()
         save(place, result, key)
@@ -65,7 +68,7 @@ class Store:
 def _key(place: Path) -> str | None:
     try:
         return str(json.loads((place / "key.json").read_text())["key"])
-    except (OSError, ValueError, KeyError):
+    except DAMAGED:
         return None
 
 
@@ -82,7 +85,7 @@ def save(place: Path, record: Any, key: str) -> None:
 
 
 def load(place: Path, kind: type[R]) -> R:
-    """Read a record of class `kind`; raises OSError, ValueError, KeyError or TypeError if it is damaged."""
+    """Read a record of class `kind`; raises one of `DAMAGED` if it is damaged."""
     return _record(json.loads((place / "record.json").read_text()), place, kind)
 
 

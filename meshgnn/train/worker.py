@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
+from meshgnn.command import guarded
 from meshgnn.config import from_plain
-from meshgnn.errors import InputError
 from meshgnn.nn import NetworkConfig
 from meshgnn.train.fit import TrainerConfig, member_name, train_member
 from meshgnn.train.task import TrainingTask
@@ -34,17 +34,13 @@ def main() -> int:
     network = from_plain(NetworkConfig, order["network"])
     config = from_plain(TrainerConfig, order["trainer"])
     task = TrainingTask.load(Path(order["task"]))
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            for job in order["jobs"]:
-                folder = Path(order["folder"]) / member_name(job["seed"], job["fold"])
-                train_member(task, network, config, **job, folder=folder, key=order["key"], tell=tell)
-                tell({"member": folder.name, "done": True})
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    with contextlib.redirect_stdout(sys.stderr):
+        for job in order["jobs"]:
+            folder = Path(order["folder"]) / member_name(job["seed"], job["fold"])
+            train_member(task, network, config, **job, folder=folder, key=order["key"], tell=tell)
+            tell({"member": folder.name, "done": True})
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))
