@@ -3,6 +3,7 @@
 import errno
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -125,6 +126,16 @@ def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path, monkeypatch
         write_json(tmp_path / "a.json", {"n": 2})
     with pytest.raises(InputError, match=r"b\.safetensors: cannot be written"):
         write_arrays(tmp_path / "b.safetensors", {"x": np.zeros(3)})
+
+    def library():
+        with written_aside(tmp_path / "c.graphml"):
+            raise RuntimeError("Write failed")
+
+    with pytest.raises(RuntimeError):
+        library()
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(InputError, match=r"c\.graphml: cannot be written \(No space"):
+        library()
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
     assert read_json(tmp_path / "a.json") == {"n": 1}
 
