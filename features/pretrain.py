@@ -11,10 +11,11 @@ import csv
 import io
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +128,11 @@ def pretrain(
 def _train(
     config: PretrainConfig, patches: TrainingPatches, out: Path, key: str, progress: Progress | None
 ) -> PatchEncoder:
+    # A class with a single patch is the user's to mend; one that only lost patches to what is held out is left out.
     with at("batches"):
-        batches = config.batches.build(patches.labels, patches.groups, patches.names, config.seed)
+        config.batches.build(patches.labels_of_all, patches.groups, patches.names, config.seed)
+        drawn = replace(config.batches, rare="skip")
+        batches = drawn.build(patches.labels, patches.groups, patches.names, config.seed)
     total = config.epochs * config.epoch_steps
     torch.manual_seed(config.seed)
     with at("encoder"):
@@ -161,7 +165,12 @@ def _train(
             enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
             plugins=[SafetensorsIO()], callbacks=[keeper],
         )  # fmt: skip
-        trainer.fit(module, train_dataloaders=steps, ckpt_path=str(last) if _readable(last) else None)
+        interrupt = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit(module, train_dataloaders=steps, ckpt_path=str(last) if _readable(last) else None)
+        except SystemExit:  # Lightning's answer to Ctrl-C, after which it ignores a second one
+            signal.signal(signal.SIGINT, interrupt)
+            raise KeyboardInterrupt from None
     if not all(torch.isfinite(value).all() for value in encoder.state_dict().values()):
         raise SettingError("pretraining diverged; lower <learning_rate>")
     if trainer.is_global_zero:

@@ -27,6 +27,8 @@ from meshgnn.graph import Areas, FeatureTable, MeshGraph, NodeLocations
 from meshgnn.mesh.record import SurfaceMesh
 
 FORMAT = 1
+# What reading a file of ours may raise if somebody cut or edited it.
+DAMAGED = (OSError, EOFError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 _HERE = sha256(platform.node().encode()).hexdigest()[:8]  # this machine, in names of a bounded length
@@ -136,7 +138,7 @@ def read_json(path: Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(f"{path}: not valid JSON; it may be half written or not a file of ours") from None
 
 

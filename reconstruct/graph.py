@@ -8,8 +8,9 @@ import numpy as np
 
 from meshgnn.errors import InputError
 from meshgnn.graph import FeatureTable, MeshGraph, NodeLocations
+from meshgnn.store import DAMAGED
 from reconstruct.records import Midsurface, Reconstruction
-from reconstruct.state import DAMAGED, load
+from reconstruct.state import load
 
 REPORT = "reconstruction.json"
 

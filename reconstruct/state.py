@@ -18,12 +18,10 @@ import numpy as np
 from meshgnn.config import Config, to_plain
 from meshgnn.errors import InputError
 from meshgnn.mesh.record import SurfaceMesh
+from meshgnn.store import DAMAGED
 
 R = TypeVar("R")
 VERSION = 6  # raised when a step's result changes its meaning
-
-# What reading a record of ours may raise if somebody edited or cut it.
-DAMAGED = (OSError, EOFError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 class Store:

@@ -205,6 +205,22 @@ class CoordinateFrame:
         return ((coordinates_mm - self.centre_mm) / self.unit_mm).astype(np.float32)
 
 
+REGISTERED = "sphere_reg"
+
+
+def registered_points(graph: MeshGraph, hemisphere: str) -> NDArray[np.float32]:
+    """[V, 3] unit vectors on the registered sphere of a brain that brings one, [V, 0] otherwise.
+
+    Args:
+        hemisphere: whose orientation is kept; the other is mirrored (x -> -x).
+    """
+    if REGISTERED not in graph.surfaces:
+        return np.zeros((graph.n_nodes, 0), np.float32)
+    points = graph.surfaces[REGISTERED].astype(np.float64)
+    points = np.where((graph.hemisphere == hemisphere)[:, None], points, points * [-1, 1, 1])
+    return (points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-9)).astype(np.float32)
+
+
 def _scaled(values: NDArray[np.floating], how: str) -> NDArray[np.float32]:
     """Columns standardised over their rows; a constant column becomes 0."""
     if how == "rank":

@@ -4,6 +4,7 @@ Labels of the test part are never seen in training; no edge of the graph that a 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,6 +28,8 @@ class Split:
 
     Args:
         train, test: [V] bool, disjoint. Nodes in neither are a buffer, outside cortex, or not asked about.
+        asked: [V] bool, `test` with the nodes outside cortex that lie in it: labels there leave the score, and are
+            counted.
         edges: [2, E] edges inside cortex and inside one part: what models and smoothing may use.
         protocol: "strict".
         name: one line for the report.
@@ -34,6 +37,7 @@ class Split:
 
     train: NDArray[np.bool_]
     test: NDArray[np.bool_]
+    asked: NDArray[np.bool_]
     edges: NDArray[np.int32]
     protocol: str
     name: str
@@ -53,14 +57,21 @@ class Fold:
 
 
 def leak_counts(split: Split) -> dict[str, int]:
-    """Edges between training and test nodes, and nodes in both; the strict protocol demands 0.
-
-    `shared_patches` is 0 where features come one per node from a table.
-    """
+    """Edges between training and test nodes, and nodes in both; the strict protocol demands 0."""
     receiver, sender = split.edges
     touching = (split.train[receiver] & split.test[sender]) | (split.test[receiver] & split.train[sender])
-    shared = int((split.train & split.test).sum())
-    return {"train_test_edges": int(touching.sum()) // 2, "shared_nodes": shared, "shared_patches": 0}
+    return {"train_test_edges": int(touching.sum()) // 2, "shared_nodes": int((split.train & split.test).sum())}
+
+
+def shared_rows(values: NDArray[np.floating], train: NDArray[np.bool_], test: NDArray[np.bool_]) -> int:
+    """How many test nodes carry exactly the feature row [V, C] of some training node.
+
+    Measured features of different places differ in some digit; a hemisphere that was copied from the other does not.
+    """
+    if not values.shape[1] or not train.any():
+        return 0
+    rows = np.ascontiguousarray(values, np.float32).view(np.dtype((np.void, 4 * values.shape[1]))).ravel()
+    return int(np.isin(rows[test], rows[train]).sum())
 
 
 def check_no_leak(split: Split) -> dict[str, int]:
@@ -113,6 +124,7 @@ class HemisphereSplit:
         return Split(
             train=graph.cortex & (part == 1),
             test=graph.cortex & (part == 2),
+            asked=part == 2,
             edges=_cut(graph, part),
             protocol="strict",
             name=f"hemisphere {self.config.train} -> hemisphere {self.config.test}",
@@ -170,6 +182,7 @@ class BlockSplit:
         return Split(
             train=train,
             test=graph.cortex & inside,
+            asked=inside,
             edges=_cut(graph, part),
             protocol="strict",
             name=f"{self.config.axis} blocks: test {list(self.config.test)} of {self.config.blocks}, "
@@ -276,3 +289,39 @@ def validation_folds(graph: MeshGraph, split: Split, count: int, how: Folds, see
             near[place] = geodesic_distance(lengths, np.flatnonzero(validation[place])) <= buffer_mm
         folds.append(Fold(validation=validation, train=split.train & ~validation & ~near))
     return folds
+
+
+def section_folds(graph: MeshGraph, drawn: Sequence[int], count: int, shift: int = 0) -> NDArray[np.int32]:
+    """The fold [V] of every node of a brain made from sections: the one plan that encoders and networks share.
+
+    Annotated sections are cut into runs of neighbours, three runs to a fold where there are enough sections, and dealt
+    to the folds in turn. Sections between join the run of the nearest annotated section, nodes on no section that of
+    the nearest node on one.
+
+    Args:
+        graph: with node locations.
+        drawn: numbers of its annotated sections.
+        count: folds F.
+        shift: fold of the first run; another one for every brain, so that no fold hides the same places everywhere.
+
+    Raises:
+        InputError: fewer annotated sections than folds.
+    """
+    assert graph.locations is not None
+    numbers = np.unique(np.asarray(drawn, np.int64))
+    if len(numbers) < count:
+        raise InputError(
+            f"{graph.brain}: {len(numbers)} annotated sections cannot be cut into {count} folds; lower trainer.folds "
+            "or annotate more sections"
+        )
+    runs = min(len(numbers), 3 * count)
+    run = np.arange(len(numbers)) * runs // len(numbers)
+    section = graph.locations.section
+    on = section >= 0
+    nearest = np.abs(section[on][:, None] - numbers[None, :]).argmin(1)
+    fold = np.full(graph.n_nodes, -1, np.int32)
+    fold[on] = (run[nearest] + shift) % count
+    if not on.all():
+        points = graph.vertices_mm
+        fold[~on] = fold[on][cKDTree(points[on]).query(points[~on])[1]]
+    return fold

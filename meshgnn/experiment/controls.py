@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
+from meshgnn.data.model_inputs import plain_inputs
 from meshgnn.errors import SettingError
 from meshgnn.experiment.control_samples import sample_brain
 from meshgnn.experiment.run_folder import RunFolder
@@ -30,7 +31,7 @@ from meshgnn.source.virtual import VirtualBrain
 from meshgnn.source.virtual.areas import isocortical_areas
 from meshgnn.source.virtual.calibrate import calibration
 from meshgnn.store import read_arrays, read_json, write_arrays, write_json
-from meshgnn.train.baselines import BaselineInputs, baselines
+from meshgnn.train.baselines import fixed_recipes
 from meshgnn.train.metrics import confusion_matrix, macro_f1, per_class_f1
 
 Control = Literal["permuted", "uniform", "masked", "stain", "coordinates", "calibration"]
@@ -253,17 +254,10 @@ class Score:
 def _score(train: list[Arrays], test: Arrays, what: str, model: str, fits: int) -> Score:
     both = {name: np.concatenate([*(table[name] for table in train), test[name]]) for name in (what, "labels")}
     known = np.arange(len(both["labels"])) < len(both["labels"]) - len(test["labels"])
-    inputs = BaselineInputs(
-        coordinates_mm=both[what],
-        features=both[what],
-        smoothed=both[what],
-        labels=both["labels"],
-        train=known,
-        n_classes=len(isocortical_areas()),
-    )
+    inputs = plain_inputs(both[what], both["labels"], known, len(isocortical_areas()))
     per_area, chances = [], []
     for seed in range(fits if model == "features_mlp" else 1):
-        found = baselines(inputs)[model](seed)[~known].argmax(1)
+        found = fixed_recipes(inputs)[model].run(seed)[~known].argmax(1)
         per_area.append(per_class_f1(confusion_matrix(test["labels"], found, inputs.n_classes)))
         rng = np.random.default_rng(seed)
         chances += [macro_f1(test["labels"], rng.permutation(found), inputs.n_classes) for _ in range(10)]

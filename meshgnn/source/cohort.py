@@ -10,8 +10,7 @@ from typing import Any, Protocol
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at, to_plain
 from meshgnn.errors import InputError
-from meshgnn.source.annotations import FOLDER as ANNOTATIONS
-from meshgnn.source.annotations import read_annotations
+from meshgnn.source.annotations import FOLDER, check_same_areas, read_annotations
 from meshgnn.source.sections import TABLE, files_of, read_stack
 from meshgnn.source.virtual import VirtualBrain
 from meshgnn.store import file_hash
@@ -131,7 +130,7 @@ class StackFolders:
         self.folders: dict[str, Path] = {}
         shortest: dict[str, Path] = {}  # file names of some formats keep letters and digits only, whatever their case
         for path in (*config.train, *config.unseen):
-            name = "".join(c if c.isalnum() else "-" for c in path.resolve().name).strip("-") or "brain"
+            name = brain_name(path)
             short = "".join(c for c in name if c.isalnum()).casefold()
             if short in shortest:
                 raise InputError(
@@ -144,24 +143,33 @@ class StackFolders:
     def _members(self) -> tuple[Member, ...]:
         unseen = set(self.config.unseen)
         return tuple(
-            Member(name=name, unseen=path in unseen, depends=_hashes(path)) for name, path in self.folders.items()
+            Member(name=name, unseen=path in unseen, depends=stack_hashes(path)) for name, path in self.folders.items()
         )
 
     def members(self) -> tuple[Member, ...]:
         return self._members
 
     def check(self) -> None:
-        for member in self.members():
-            path = self.folders[member.name]
+        """Opens every table, the header of every image, and every annotation."""
+        annotated = {}
+        for path in self.folders.values():
             read_stack(path)
-            if not member.unseen:
-                read_annotations(path)
+            if path in self.config.train or (path / FOLDER).is_dir():
+                annotated[path] = read_annotations(path)
+        check_same_areas(list(annotated))
+        for annotations in annotated.values():
+            annotations.check()
 
     def provide(self, member: Member, folder: Path, tell: Tell) -> tuple[Path, list[str]]:
         return self.folders[member.name], []
 
 
-def _hashes(folder: Path) -> dict[str, str]:
+def brain_name(stack: Path) -> str:
+    """What a brain is called after its stack folder: letters, digits, dashes."""
+    return "".join(c if c.isalnum() else "-" for c in stack.resolve().name).strip("-") or "brain"
+
+
+def stack_hashes(folder: Path) -> dict[str, str]:
     """Content of every file that the stack and its annotations consist of, by path relative to the folder.
 
     Raises InputError when there is no table.
@@ -169,9 +177,9 @@ def _hashes(folder: Path) -> dict[str, str]:
     if not (folder / TABLE).is_file():
         raise InputError(f"{folder}: no {TABLE} here; a stack is a folder with images and that table")
     files = files_of(folder / TABLE)
-    drawn = folder / ANNOTATIONS
+    drawn = folder / FOLDER
     if (drawn / "annotations.csv").is_file():
-        files |= {f"{ANNOTATIONS}/{name}": path for name, path in files_of(drawn / "annotations.csv").items()}
+        files |= {f"{FOLDER}/{name}": path for name, path in files_of(drawn / "annotations.csv", ("index",)).items()}
     if (drawn / "areas.json").is_file():
-        files[f"{ANNOTATIONS}/areas.json"] = drawn / "areas.json"
+        files[f"{FOLDER}/areas.json"] = drawn / "areas.json"
     return {name: file_hash(path) for name, path in sorted(files.items())}

@@ -17,9 +17,8 @@ stack space is RAS in mm:
     horizontal   right   (+x)      posterior (-y)  superior (+z)
 """
 
-import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -30,6 +29,7 @@ import numpy.typing as npt
 
 from meshgnn.errors import InputError
 from meshgnn.mesh.record import frozen
+from meshgnn.source.text_table import read_text_table
 from meshgnn.source.tiff import SectionImage, write_tiff
 
 __all__ = [
@@ -246,21 +246,12 @@ def read_stack(
         raise InputError(f"{folder}: no such folder")
     if not table.is_file():
         raise InputError(f"{folder}: no {TABLE} here; a stack needs one with columns {','.join(NEEDED)}")
-    reader = csv.DictReader(_text(table).splitlines())
-    try:
-        columns = [str(name).strip() for name in reader.fieldnames or ()]
-        reader.fieldnames = columns
-        rows = [row for row in reader if any((value or "") for value in row.values() if not isinstance(value, list))]
-    except csv.Error as error:
-        raise InputError(f"{table}: not a table ({error}); save it as CSV in UTF-8") from None
-    missing = [name for name in NEEDED if name not in columns]
-    if missing:
-        raise InputError(f"{table}: column {missing[0]!r} is missing; needed are {','.join(NEEDED)}")
+    _, rows = read_text_table(table, NEEDED)
     if not rows:
         raise InputError(f"{table}: no sections; add one line per image")
     if len(rows) < minimum:
         raise InputError(f"{table}: {len(rows)} section, at least {minimum} are needed to build a volume")
-    sections = tuple(_section(folder, table, line, row) for line, row in enumerate(rows, start=2))
+    sections = tuple(_section(folder, table, line, row) for line, row in rows)
     turned = [section.index for section in sections if section.mirrored]
     if turned and mirrored == "refuse":
         raise InputError(
@@ -270,32 +261,28 @@ def read_stack(
     return SectionStack(sections=sections, space=space or folder.resolve().name, folder=folder)
 
 
-def files_of(table: Path) -> dict[str, Path]:
+def files_of(table: Path, needed: Sequence[str] = NEEDED) -> dict[str, Path]:
     """A table and every file that a cell of it names, wherever that lies, by its path relative to the table's folder.
 
     What a stack depends on: a run may keep what it made of it as long as these are unchanged.
+
+    Args:
+        needed: columns that the table has, by which its delimiter is told.
     """
     found = {table.name: table}
-    for row in csv.reader(_text(table).splitlines()):
-        for cell in filter(None, map(str.strip, row)):
+    for _, row in read_text_table(table, needed)[1]:
+        for cell in filter(None, row.values()):
             path = table.parent / cell
             if len(cell) < 1024 and path.is_file():
                 found[os.path.relpath(path, table.parent)] = path
     return found
 
 
-def _text(table: Path) -> str:
-    try:
-        return table.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{table}: cannot be read as text ({error}); save it as CSV in UTF-8") from None
-
-
 def _section(folder: Path, table: Path, line: int, row: dict[str, Any]) -> Section:
     def number(name: str, kind: type) -> Any:
         text = str(row.get(name) or "").strip()
         try:
-            return kind(text)
+            return kind(text.replace(",", ".") if kind is float else text)  # spreadsheets write -42,5
         except ValueError:
             raise InputError(f"{table}, line {line}: {name} is {text!r}, not a number") from None
 

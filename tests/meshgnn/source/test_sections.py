@@ -172,3 +172,18 @@ def test_mixed_planes_are_refused() -> None:
     two = Section(path=Path("b"), index=1, position_mm=1, pixel_um=1, thickness_um=1, shape=(2, 2), plane="sagittal")
     with pytest.raises(InputError, match="different planes"):
         SectionStack(sections=(one, two), space="x")
+
+
+@pytest.mark.parametrize(
+    ("separator", "encoding", "comma"), [(";", "utf-8", True), ("\t", "utf-16", True), (";", "utf-8-sig", False)]
+)
+def test_tables_as_spreadsheets_save_them(stack: Path, separator: str, encoding: str, comma: bool) -> None:
+    """Semicolons with decimal commas (Excel in most of Europe), tabs in UTF-16 (Excel's Unicode text)."""
+    expected = read_stack(stack)
+    with (stack / "sections.csv").open(newline="") as handle:
+        rows = list(csv.reader(handle))
+    if comma:
+        rows[1:] = [[cell if cell.endswith(".tif") else cell.replace(".", ",") for cell in row] for row in rows[1:]]
+    text = "\r\n".join(separator.join(row) for row in rows)
+    (stack / "sections.csv").write_bytes(text.encode(encoding))
+    assert [s.position_mm for s in read_stack(stack)] == [s.position_mm for s in expected]
