@@ -13,7 +13,7 @@ from meshgnn.config import Config, override
 from meshgnn.data.inputs import NodeInputs
 from meshgnn.encoder import Truth
 from meshgnn.errors import InputError, LeakError
-from meshgnn.experiment.runner import run
+from meshgnn.experiment.runner import run, stage_keys
 from meshgnn.experiment.section_mapping import SectionMapping
 from meshgnn.graph import FeatureTable, NodeLocations
 from meshgnn.source.cohort import StackFolders, VirtualCohort
@@ -217,6 +217,33 @@ def test_a_finished_run_is_kept_and_a_damaged_stage_done_again(finished, capsys)
     assert "features-two: unchanged" not in told
     again = json.loads((out / "metrics.json").read_text())
     assert again["test"] == metrics["test"]
+
+
+def test_a_brain_more_redoes_only_what_reads_it(tmp_path):
+    for name in (*NUMBERS, "four"):
+        write_folder(tmp_path / name, name)
+
+    def keys(train=("one", "two"), unseen=("three",), **more):
+        cohort = StackFolders.Config(
+            train=tuple(tmp_path / name for name in train), unseen=tuple(tmp_path / name for name in unseen)
+        )
+        experiment = config(tmp_path, cohort=cohort, **more).build()
+        return stage_keys(experiment.stages(), experiment.inputs())
+
+    def redone(new):
+        return {name for name, key in new.items() if before.get(name) != key}
+
+    before = keys()
+    own = {"sections-four", "mesh-four", "features-four"}
+    assert redone(keys(unseen=("three", "four"))) == {*own, "baselines", "evaluate", "export"}
+    assert redone(keys(train=("one", "two", "four"))) == set(keys(train=("one", "two", "four"))) - {
+        "sections-one", "sections-two", "sections-three", "mesh-one", "mesh-two", "mesh-three",
+    }  # fmt: skip
+    assert {"mesh-two", "encoder", "train"} <= redone(keys(train=("one",), unseen=("two", "three")))
+    (tmp_path / "three" / ".DS_Store").write_bytes(b"x")
+    assert redone(keys()) == set()
+    (tmp_path / "three" / "s01.tif").write_bytes((tmp_path / "three" / "s02.tif").read_bytes())
+    assert redone(keys()) == {"sections-three", "mesh-three", "features-three", "baselines", "evaluate", "export"}
 
 
 def test_a_section_in_two_stacks_ends_the_run(finished, tmp_path):
