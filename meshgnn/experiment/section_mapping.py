@@ -193,7 +193,9 @@ class SectionMapping:
 
     def _names(self, graph: MeshGraph, table: str) -> tuple[str, ...]:
         others = [name for other, t in graph.tables.items() if other != table for name in t.columns]
-        return tuple(name for name in self.config.inputs.build().names(graph) if name not in others)
+        with at("inputs"):
+            names = self.config.inputs.build().names(graph)
+        return tuple(name for name in names if name not in others)
 
     @cached_property
     def variants(self) -> dict[str, tuple[str, NodeInputs.Config]]:
