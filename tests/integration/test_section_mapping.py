@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -277,6 +278,39 @@ def test_wrong_cohorts_are_told_before_anything_is_written(tmp_path):
     assert override(
         config(tmp_path), ["cohort=VirtualCohort", "cohort.seeds=5,6", "cohort.unseen=6"]
     ).cohort.unseen == (6,)
+
+
+def test_wrong_stacks_are_told_before_anything_is_written(tmp_path):
+    for name in NUMBERS:
+        write_folder(tmp_path / "right" / name, name)
+
+    def wrong(name, change, words):
+        place = shutil.copytree(tmp_path / "right", tmp_path / name)
+        change(place / "two")
+        with pytest.raises(InputError, match=words) as caught:
+            run(config(place), place / "out")
+        assert "two" in str(caught.value)
+        assert not (place / "out").exists()
+
+    def labels(stack, image):
+        write_tiff(stack / "annotations" / "s04.tif", image, 500)
+
+    def areas(stack):
+        path = stack / "annotations" / "areas.json"
+        path.write_text(path.read_text().replace('"A2"', '"B2"'))
+
+    def leak(stack):
+        (stack / "s03.tif").write_bytes((stack.parent / "three" / "s05.tif").read_bytes())
+
+    def cut(stack):
+        (stack / "s03.tif").write_bytes((stack / "s03.tif").read_bytes()[:-500])
+
+    wrong("key", lambda stack: labels(stack, np.full((140, 280), 77, np.uint8)), "key 77 is not in areas.json")
+    wrong("size", lambda stack: labels(stack, np.ones((14, 28), np.uint8)), "14 x 28")
+    wrong("kind", lambda stack: labels(stack, np.ones((140, 280), np.float32)), "whole numbers")
+    wrong("areas", areas, "the same areas.json")
+    wrong("leak", leak, "unseen stack")
+    wrong("cut", cut, "s03.tif")
 
 
 def test_an_unseen_stack_without_annotations_is_mapped_and_not_judged(finished, tmp_path):
