@@ -53,7 +53,7 @@ class ContrastiveFeatures:
 
         def __post_init__(self) -> None:
             if self.effort <= 0 or self.common < 1:
-                raise InputError("encoder: effort must be above 0, common at least 1")
+                raise SettingError("<effort> must be above 0, <common> at least 1")
 
         def build(self) -> "ContrastiveFeatures":
             return ContrastiveFeatures(self)
@@ -133,7 +133,9 @@ class ContrastiveFeatures:
                 tell("nodes", before + count, total)
 
             encoder = encoders.of(int(one))
-            parts.append((nodes, extract(encoder, brain.stack, take(where, nodes), self.config.extract, progress=told)))
+            with at("pretrain.patches"):
+                table = extract(encoder, brain.stack, take(where, nodes), self.config.extract, progress=told)
+            parts.append((nodes, table))
             done += len(nodes)
         first = parts[0][1]
         values = np.zeros((len(where.observed), first.values.shape[1]), np.float32)

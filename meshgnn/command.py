@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import signal
 import sys
 import threading
@@ -17,6 +18,9 @@ _NAMES = (
     "ENOTDIR", "EPERM", "EROFS", "ESTALE",
 )  # fmt: skip
 _FILES = frozenset(getattr(errno, name) for name in _NAMES if hasattr(errno, name))
+
+
+_CUT = re.compile(r"requested and \d+ written")  # how numpy tells of a full disk
 
 
 def guarded(work: Callable[[], int], *, stopped: str = "stopped") -> int:
@@ -41,6 +45,8 @@ def guarded(work: Callable[[], int], *, stopped: str = "stopped") -> int:
         print(stopped, file=sys.stderr)
         return 130
     except OSError as error:
+        if error.errno is None and _CUT.search(str(error)):
+            error.errno, error.strerror = errno.ENOSPC, os.strerror(errno.ENOSPC)
         if error.errno not in _FILES:
             raise
         return _refused(told(error))

@@ -3,10 +3,12 @@
 A record on disk is a pair NAME.safetensors (arrays) and NAME.json (the rest, with the format version).
 """
 
+import errno
 import json
 import os
 import platform
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -25,6 +27,8 @@ from meshgnn.graph import Areas, FeatureTable, MeshGraph, NodeLocations
 from meshgnn.mesh.record import SurfaceMesh
 
 FORMAT = 1
+# What reading a file of ours may raise if somebody cut or edited it.
+DAMAGED = (OSError, EOFError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 _HERE = sha256(platform.node().encode()).hexdigest()[:8]  # this machine, in names of a bounded length
@@ -63,6 +67,10 @@ def written_aside(path: Path) -> Iterator[Path]:
         if error.filename not in (None, str(aside), aside):
             raise  # another file's trouble
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
+    except Exception:
+        if shutil.disk_usage(path.parent).free < 1 << 16:  # some libraries have an error of their own for it
+            raise InputError(f"{path}: cannot be written ({os.strerror(errno.ENOSPC)})") from None
+        raise
     finally:
         aside.unlink(missing_ok=True)
         _open.discard(aside)

@@ -97,9 +97,9 @@ class ModelInputs:
         piece = csgraph.connected_components(joined, directed=False)[1][once[0]]
         order = np.argsort(piece, kind="stable")
         found = []
-        igraph.set_random_number_generator(random.Random(seed))
         try:
             for part in np.split(order, np.flatnonzero(np.diff(piece[order])) + 1) if len(order) else ():
+                igraph.set_random_number_generator(random.Random(seed))  # a piece does not depend on the others
                 nodes, local = np.unique(once[:, part], return_inverse=True)
                 graph = igraph.Graph(n=len(nodes), edges=local.reshape(2, -1).T.tolist())
                 graph.rewire(10 * len(part))

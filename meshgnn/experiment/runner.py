@@ -124,8 +124,13 @@ def run_experiment(experiment: Experiment, config: dict[str, Any], run: RunFolde
         run.say(title)
         begun = {**here, "started": now()}
         provenance(running=stage.name)
-        with stopwatch() as watch:
-            outputs = stage.run(run)
+        try:
+            with stopwatch() as watch:
+                outputs = stage.run(run)
+        except OSError as error:
+            if error.filename is None:  # a failed write does not tell its file
+                error.filename = str(run.path)
+            raise
         run.close_stage(stage.name, key, outputs, watch["seconds"], begun)
         provenance()
         run.say(f"{title}: {watch['seconds']:.1f} s")

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from meshgnn.config import at
 from meshgnn.encoder import MeshMaker, SectionBrain, SectionFeatures, Tell
 from meshgnn.errors import InputError
 from meshgnn.experiment.section_scores import HIDDEN, Judge
@@ -112,7 +113,8 @@ def make_features(
     """
     graph = brain.graph
     for name, (encoder, fitted) in encoders.items():
-        table = encoder.make(brain, fitted, lambda step, done, all_, name=name: tell(f"{name} {step}", done, all_))  # type: ignore[misc]
+        with at(name):
+            table = encoder.make(brain, fitted, lambda step, done, all_, name=name: tell(f"{name} {step}", done, all_))  # type: ignore[misc]
         seen = table.mask & graph.cortex
         if not seen.any():
             raise InputError(f"{graph.brain}: no node got features from {name}; are its sections readable?")

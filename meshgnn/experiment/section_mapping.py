@@ -35,7 +35,7 @@ from meshgnn.nn import GraphSAGE, NetworkConfig
 from meshgnn.source.annotations import annotation_points, read_annotations
 from meshgnn.source.cohort import CohortSource, Member, StackFolders, VirtualCohort
 from meshgnn.source.sections import AXES
-from meshgnn.store import read_arrays, read_json, write_arrays, write_json
+from meshgnn.store import file_hash, read_arrays, read_json, write_arrays, write_json
 from meshgnn.train.baselines import fixed_recipes
 from meshgnn.train.cohort import Cohort, cohort_inputs
 from meshgnn.train.contours import contour_interpolation
@@ -160,7 +160,8 @@ class SectionMapping:
                                depends=member.depends, after=()))  # fmt: skip
         for member in every:
             found.append(Stage(name=f"mesh-{member.name}", run=at("mesh")(partial(self.brains.mesh, member)),
-                               depends=[to_plain(c.mesh), c.hide], after=of("sections", [member])))  # fmt: skip
+                               depends=[to_plain(c.mesh), 0 if member.unseen else c.hide],
+                               after=of("sections", [member])))  # fmt: skip
         for name in self.encoders:
             depends = to_plain([getattr(c, name), c.trainer.folds])
             fit = at(name)(partial(self.brains.fit, name))
@@ -172,12 +173,13 @@ class SectionMapping:
         learning = to_plain([c.model, c.trainer, *plan, c.variant_seeds, c.bare, c.controls, c.control_seeds])
         learning[1].pop("workers")  # members do not depend on it
         unseen = [member.unseen for member in every]
+        told = [run / "metrics.json" for run in c.compare]
+        compared = [[str(path), file_hash(path)] for path in told if path.is_file()]
         return [
             *found,
             Stage(name="baselines", run=self._baselines, depends=[*plan, unseen], after=of("features", every)),
             Stage(name="train", run=self._train, depends=learning, after=of("features", training)),
-            Stage(name="evaluate", run=self._evaluate, depends=[str(run) for run in c.compare],
-                  after=("baselines", "train")),
+            Stage(name="evaluate", run=self._evaluate, depends=compared, after=("baselines", "train")),
             Stage(name="export", run=self._export, after=("evaluate",)),
         ]  # fmt: skip
 
@@ -191,7 +193,9 @@ class SectionMapping:
 
     def _names(self, graph: MeshGraph, table: str) -> tuple[str, ...]:
         others = [name for other, t in graph.tables.items() if other != table for name in t.columns]
-        return tuple(name for name in self.config.inputs.build().names(graph) if name not in others)
+        with at("inputs"):
+            names = self.config.inputs.build().names(graph)
+        return tuple(name for name in names if name not in others)
 
     @cached_property
     def variants(self) -> dict[str, tuple[str, NodeInputs.Config]]:

@@ -38,7 +38,7 @@ class VirtualSections:
         template = self.config.source.template
         if template is None or not template.is_dir():
             return {}
-        return {str(path): file_hash(path) for path in sorted(template.iterdir()) if path.is_file()}
+        return {str(path): file_hash(path) for path in sorted(template.glob("[!.]*")) if path.is_file()}
 
     def seeds(self) -> list[int]:
         return [self.config.source.seed]

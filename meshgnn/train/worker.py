@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
+from meshgnn.command import guarded
 from meshgnn.config import from_plain
-from meshgnn.errors import InputError
 from meshgnn.nn import NetworkConfig
 from meshgnn.train.fit import TrainerConfig, train_member
 from meshgnn.train.task import TrainingTask
@@ -32,22 +32,18 @@ def main() -> int:
         lines.flush()
 
     loaded: tuple[str, TrainingTask] | None = None
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            for job in order:
-                if loaded is None or loaded[0] != job["task"]:
-                    loaded = job["task"], TrainingTask.load(Path(job["task"]))
-                train_member(
-                    loaded[1], from_plain(NetworkConfig, job["network"]), from_plain(TrainerConfig, job["trainer"]),
-                    member=job["member"], seed=job["seed"], fold=job["fold"], folder=Path(job["folder"]),
-                    key=job["key"], tell=tell, name=job["name"],
-                )  # fmt: skip
-                tell({"member": job["name"], "done": True})
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    with contextlib.redirect_stdout(sys.stderr):
+        for job in order:
+            if loaded is None or loaded[0] != job["task"]:
+                loaded = job["task"], TrainingTask.load(Path(job["task"]))
+            train_member(
+                loaded[1], from_plain(NetworkConfig, job["network"]), from_plain(TrainerConfig, job["trainer"]),
+                member=job["member"], seed=job["seed"], fold=job["fold"], folder=Path(job["folder"]),
+                key=job["key"], tell=tell, name=job["name"],
+            )  # fmt: skip
+            tell({"member": job["name"], "done": True})
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from meshgnn.config import Config, override
 from meshgnn.data.inputs import NodeInputs
 from meshgnn.encoder import Truth
 from meshgnn.errors import InputError, LeakError
-from meshgnn.experiment.runner import run
+from meshgnn.experiment.runner import run, stage_keys
 from meshgnn.experiment.section_mapping import SectionMapping
 from meshgnn.graph import FeatureTable, NodeLocations
 from meshgnn.source.cohort import StackFolders, VirtualCohort
@@ -219,6 +220,33 @@ def test_a_finished_run_is_kept_and_a_damaged_stage_done_again(finished, capsys)
     assert again["test"] == metrics["test"]
 
 
+def test_a_brain_more_redoes_only_what_reads_it(tmp_path):
+    for name in (*NUMBERS, "four"):
+        write_folder(tmp_path / name, name)
+
+    def keys(train=("one", "two"), unseen=("three",), **more):
+        cohort = StackFolders.Config(
+            train=tuple(tmp_path / name for name in train), unseen=tuple(tmp_path / name for name in unseen)
+        )
+        experiment = config(tmp_path, cohort=cohort, **more).build()
+        return stage_keys(experiment.stages(), experiment.inputs())
+
+    def redone(new):
+        return {name for name, key in new.items() if before.get(name) != key}
+
+    before = keys()
+    own = {"sections-four", "mesh-four", "features-four"}
+    assert redone(keys(unseen=("three", "four"))) == {*own, "baselines", "evaluate", "export"}
+    assert redone(keys(train=("one", "two", "four"))) == set(keys(train=("one", "two", "four"))) - {
+        "sections-one", "sections-two", "sections-three", "mesh-one", "mesh-two", "mesh-three",
+    }  # fmt: skip
+    assert {"mesh-two", "encoder", "train"} <= redone(keys(train=("one",), unseen=("two", "three")))
+    (tmp_path / "three" / ".DS_Store").write_bytes(b"x")
+    assert redone(keys()) == set()
+    (tmp_path / "three" / "s01.tif").write_bytes((tmp_path / "three" / "s02.tif").read_bytes())
+    assert redone(keys()) == {"sections-three", "mesh-three", "features-three", "baselines", "evaluate", "export"}
+
+
 def test_a_section_in_two_stacks_ends_the_run(finished, tmp_path):
     place, *_ = finished
     for name in NUMBERS:
@@ -250,6 +278,39 @@ def test_wrong_cohorts_are_told_before_anything_is_written(tmp_path):
     assert override(
         config(tmp_path), ["cohort=VirtualCohort", "cohort.seeds=5,6", "cohort.unseen=6"]
     ).cohort.unseen == (6,)
+
+
+def test_wrong_stacks_are_told_before_anything_is_written(tmp_path):
+    for name in NUMBERS:
+        write_folder(tmp_path / "right" / name, name)
+
+    def wrong(name, change, words):
+        place = shutil.copytree(tmp_path / "right", tmp_path / name)
+        change(place / "two")
+        with pytest.raises(InputError, match=words) as caught:
+            run(config(place), place / "out")
+        assert "two" in str(caught.value)
+        assert not (place / "out").exists()
+
+    def labels(stack, image):
+        write_tiff(stack / "annotations" / "s04.tif", image, 500)
+
+    def areas(stack):
+        path = stack / "annotations" / "areas.json"
+        path.write_text(path.read_text().replace('"A2"', '"B2"'))
+
+    def leak(stack):
+        (stack / "s03.tif").write_bytes((stack.parent / "three" / "s05.tif").read_bytes())
+
+    def cut(stack):
+        (stack / "s03.tif").write_bytes((stack / "s03.tif").read_bytes()[:-500])
+
+    wrong("key", lambda stack: labels(stack, np.full((140, 280), 77, np.uint8)), "key 77 is not in areas.json")
+    wrong("size", lambda stack: labels(stack, np.ones((14, 28), np.uint8)), "14 x 28")
+    wrong("kind", lambda stack: labels(stack, np.ones((140, 280), np.float32)), "whole numbers")
+    wrong("areas", areas, "the same areas.json")
+    wrong("leak", leak, "unseen stack")
+    wrong("cut", cut, "s03.tif")
 
 
 def test_an_unseen_stack_without_annotations_is_mapped_and_not_judged(finished, tmp_path):

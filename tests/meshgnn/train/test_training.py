@@ -238,6 +238,15 @@ def test_shuffled_edges_keep_degrees_and_parts_and_no_neighbourhood():
     np.testing.assert_array_equal(mixed.edges, inputs.with_edges_shuffled(0).edges)
 
 
+def test_shuffled_edges_of_one_piece_do_not_depend_on_the_others():
+    """Or a brain more would change what earlier ones were trained on."""
+    both = seen(brain().labels)
+    right = ~both.part
+    alone = replace(both, edges=both.edges[:, right[both.edges[0]]]).with_edges_shuffled(0).edges
+    mixed = both.with_edges_shuffled(0).edges
+    assert sorted(alone.T.tolist()) == sorted(mixed[:, right[mixed[0]]].T.tolist())
+
+
 def test_inputs_refuse_leaks():
     inputs = seen(brain().labels)
     with pytest.raises(InputError, match="leave the training part"):
