@@ -7,8 +7,8 @@ writes encoder.safetensors, encoder.json and metrics.csv (loss and a nearest-nei
 A killed run goes on from its last checkpoint. Same seed and same numbers of threads and ranks: same weights.
 
 Another number of ranks adds up the same gradients in another order. In single precision that differs in the seventh
-digit, which training amplifies: losses of one and two ranks differ by a few percent after some tens of steps, as those of
-two seeds would, and neither is the better one. With `precision=double` they agree to nine digits, at twice the time.
+digit, which training amplifies: losses of one and two ranks differ by a few percent after some tens of steps, and
+neither is the better one. With `precision=double`, which is slower, they agree to nine digits.
 """
 
 import csv
