@@ -27,7 +27,7 @@ from features.model_files import PatchEncoder
 from features.shared_space import load_fitted
 from meshgnn.config import Config as BaseConfig
 from meshgnn.encoder import PatchSource
-from meshgnn.errors import InputError
+from meshgnn.errors import InputError, SettingError
 from meshgnn.graph import FeatureTable, NodeLocations
 from meshgnn.source.sections import SectionStack, read_stack
 from meshgnn.store import content_hash, load_table, read_arrays, save_table, write_arrays
@@ -52,11 +52,11 @@ class ExtractConfig(BaseConfig):
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
-            raise InputError(f"extract.name={self.name!r} must be a plain word")
+            raise SettingError(f"<name>={self.name!r} must be a plain word")
         if self.batch < 1 or self.shard < self.batch or self.threads < 1:
-            raise InputError("extract: batch and threads must be at least 1, shard at least batch")
+            raise SettingError("<batch> and <threads> must be at least 1, <shard> at least <batch>")
         if self.device not in ("auto", "cpu", "cuda"):
-            raise InputError(f"device={self.device!r} is not one of auto, cpu, cuda")
+            raise SettingError(f"<device>={self.device!r} is not one of auto, cpu, cuda")
 
 
 def extract(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from features.encoders.section_cnn import SectionCNN, weights_hash
 from features.patches import PatchSampler
-from meshgnn.config import from_plain, to_plain
+from meshgnn.config import at, from_plain, to_plain
 from meshgnn.errors import InputError
 from meshgnn.store import read_json, refuse_pickle, write_json, written_aside
 
@@ -84,8 +84,8 @@ def load_encoder(folder: Path) -> PatchEncoder:
     if not isinstance(about, dict) or about.get("record") != "PatchEncoder" or about.get("format") != FORMAT:
         raise InputError(f"{Path(folder) / ABOUT}: not an encoder of format {FORMAT}")
     try:
-        config = from_plain(EncoderConfig, about["encoder"], "encoder")
-        patches = from_plain(PatchSampler.Config, about["patches"], "patches")
+        config = from_plain(EncoderConfig, about["encoder"], f"{Path(folder) / ABOUT}: encoder")
+        patches = from_plain(PatchSampler.Config, about["patches"], f"{Path(folder) / ABOUT}: patches")
     except KeyError as error:
         raise InputError(f"{Path(folder) / ABOUT}: {error} is missing") from None
     try:
@@ -94,7 +94,8 @@ def load_encoder(folder: Path) -> PatchEncoder:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     refuse_pickle(path, content)
     random = torch.get_rng_state()
-    encoder = new_encoder(config, patches)
+    with at(f"{Path(folder) / ABOUT}: encoder"):
+        encoder = new_encoder(config, patches)
     torch.set_rng_state(random)
     try:
         encoder.network.load_state_dict(load(content))

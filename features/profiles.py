@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from features.locations import along_surface_mm, towards_pial
 from meshgnn.config import Config as BaseConfig
-from meshgnn.errors import InputError
+from meshgnn.errors import InputError, SettingError
 from meshgnn.graph import FeatureTable, MeshGraph, NodeLocations
 from meshgnn.source.sections import Section, SectionStack, open_section
 
@@ -64,13 +64,13 @@ class DepthProfiles:
 
         def __post_init__(self) -> None:
             if self.depths < 2 or self.lines < 1:
-                raise InputError("depth profiles: at least 2 depths and 1 line are needed")
+                raise SettingError("<depths> must be at least 2 and <lines> at least 1")
             if not self.apart_um >= 0:
-                raise InputError(f"depth profiles: apart_um must not be negative, got {self.apart_um}")
+                raise SettingError(f"<apart_um> must not be negative, got {self.apart_um}")
             if not 0 < self.max_obliqueness_deg < 85:
-                raise InputError("depth profiles: max_obliqueness_deg must lie between 0 and 85")
+                raise SettingError("<max_obliqueness_deg> must lie between 0 and 85")
             if not 0 <= self.glass < 1 or not 0 < self.known <= 1:
-                raise InputError("depth profiles: glass must lie in [0, 1) and known in (0, 1]")
+                raise SettingError("<glass> must lie in [0, 1) and <known> in (0, 1]")
 
         def build(self) -> "DepthProfiles":
             return DepthProfiles(self)

@@ -17,8 +17,9 @@ from features.pretrain import PretrainConfig, pretrain
 from features.profiles import DepthProfiles
 from features.shared_space import MAPS, SPACE, affine_map, fold_folder, load_fitted, save_space
 from meshgnn.config import Config as BaseConfig
+from meshgnn.config import at
 from meshgnn.encoder import SectionBrain
-from meshgnn.errors import InputError
+from meshgnn.errors import InputError, SettingError
 from meshgnn.graph import FeatureTable
 
 Tell = Callable[[str, int, int], None]
@@ -72,7 +73,8 @@ class ContrastiveFeatures:
         drawn = np.concatenate([brain.fold[source.labels >= 0] for brain, source in zip(brains, sources)])
         folds = [int(fold) for fold in np.unique(drawn) if fold >= 0]
         if len(folds) < 2:
-            pretrain(self.config.pretrain, sources, folder, lambda done, of, _: tell("pretraining", done, of))
+            with at("pretrain"):
+                pretrain(self.config.pretrain, sources, folder, lambda done, of, _: tell("pretraining", done, of))
             for name in (SPACE, MAPS):
                 (folder / name).unlink(missing_ok=True)
             return [WEIGHTS, ABOUT]
@@ -86,7 +88,10 @@ class ContrastiveFeatures:
                 tell("pretraining", place * total + done, len(folds) * total)
 
             try:
-                encoders[fold] = pretrain(recipe, held, fold_folder(folder, fold), told)
+                with at("pretrain"):
+                    encoders[fold] = pretrain(recipe, held, fold_folder(folder, fold), told)
+            except SettingError:
+                raise
             except InputError as error:
                 raise InputError(f"encoder of the sections outside fold {fold}: {error}") from None
         nodes = common_nodes(brains, self.config.common)

@@ -8,6 +8,7 @@ import numpy as np
 
 from meshgnn.errors import InputError
 from meshgnn.graph import FeatureTable, MeshGraph, NodeLocations
+from meshgnn.store import DAMAGED
 from reconstruct.records import Midsurface, Reconstruction
 from reconstruct.state import load
 
@@ -74,7 +75,7 @@ def read_reconstruction(out: Path) -> Reconstruction:
         if places and len(places) != len(surfaces):
             raise ValueError("locations of one hemisphere are missing")
         return Reconstruction(midsurfaces=surfaces, locations=places, report=report, brain=str(report["brain"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except DAMAGED as error:
         raise InputError(
             f"{out}: the steps are damaged ({error}); run the reconstruction again with --resume"
         ) from None

@@ -18,9 +18,10 @@ import numpy as np
 from meshgnn.config import Config, to_plain
 from meshgnn.errors import InputError
 from meshgnn.mesh.record import SurfaceMesh
+from meshgnn.store import DAMAGED
 
 R = TypeVar("R")
-VERSION = 5  # raised when a step's result changes its meaning
+VERSION = 6  # raised when a step's result changes its meaning
 
 
 class Store:
@@ -55,7 +56,7 @@ class Store:
         if _key(place) == key:
             try:
                 return load(place, kind), key, True
-            except (OSError, ValueError, KeyError, TypeError):
+            except DAMAGED:
                 pass  # damaged: made again
         result = compute()
         save(place, result, key)
@@ -65,7 +66,7 @@ class Store:
 def _key(place: Path) -> str | None:
     try:
         return str(json.loads((place / "key.json").read_text())["key"])
-    except (OSError, ValueError, KeyError):
+    except DAMAGED:
         return None
 
 
@@ -82,7 +83,7 @@ def save(place: Path, record: Any, key: str) -> None:
 
 
 def load(place: Path, kind: type[R]) -> R:
-    """Read a record of class `kind`; raises OSError, ValueError, KeyError or TypeError if it is damaged."""
+    """Read a record of class `kind`; raises one of `DAMAGED` if it is damaged."""
     return _record(json.loads((place / "record.json").read_text()), place, kind)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from tqdm import tqdm
 
 from meshgnn.config import Config as BaseConfig
-from meshgnn.config import to_plain
+from meshgnn.config import at, to_plain
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Stage
 from meshgnn.source.annotations import read_annotations
@@ -38,7 +38,7 @@ class VirtualSections:
         template = self.config.source.template
         if template is None or not template.is_dir():
             return {}
-        return {str(path): file_hash(path) for path in sorted(template.iterdir()) if path.is_file()}
+        return {str(path): file_hash(path) for path in sorted(template.glob("[!.]*")) if path.is_file()}
 
     def seeds(self) -> list[int]:
         return [self.config.source.seed]
@@ -49,7 +49,8 @@ class VirtualSections:
     def _sections(self, run: RunFolder) -> list[str]:
         source = self.config.source
         run.say(f"  drawing brain {source.seed} ({source.preset})")
-        brain = source.build()
+        with at("source"):
+            brain = source.build()
         lost = sum(cut.fate == "missing" for cut in brain.cuts)
         run.say(
             f"  {len(brain.cuts) - lost} sections of {brain.shape[0]} x {brain.shape[1]} px "

@@ -1,6 +1,9 @@
 """Files of our own: round trips, refusals, nothing half-written."""
 
+import errno
 import pickle
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -107,3 +110,41 @@ def test_arrays_keep_their_type(tmp_path):
     write_arrays(tmp_path / "a.safetensors", arrays)
     back = read_arrays(tmp_path / "a.safetensors")
     assert all(back[name].dtype == array.dtype and (back[name] == array).all() for name, array in arrays.items())
+
+
+def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path, monkeypatch):
+    write_json(tmp_path / "a.json", {"n": 1})
+
+    def full(path, *_, **__):
+        with path.open("wb") as handle:
+            handle.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(InputError, match=r"a\.json: cannot be written \(No space left on device\)"):
+        write_json(tmp_path / "a.json", {"n": 2})
+    with pytest.raises(InputError, match=r"b\.safetensors: cannot be written"):
+        write_arrays(tmp_path / "b.safetensors", {"x": np.zeros(3)})
+
+    def library():
+        with written_aside(tmp_path / "c.graphml"):
+            raise RuntimeError("Write failed")
+
+    with pytest.raises(RuntimeError):
+        library()
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(InputError, match=r"c\.graphml: cannot be written \(No space"):
+        library()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    assert read_json(tmp_path / "a.json") == {"n": 1}
+
+
+def test_trouble_with_another_file_while_writing_is_told_of_that_file(tmp_path):
+    def copy():
+        with written_aside(tmp_path / "a.txt") as aside:
+            aside.write_bytes((tmp_path / "source.bin").read_bytes())
+
+    with pytest.raises(FileNotFoundError, match=r"source\.bin"):
+        copy()
+    assert not list(tmp_path.iterdir())
