@@ -53,7 +53,7 @@ class ContrastiveFeatures:
 
         def __post_init__(self) -> None:
             if self.effort <= 0 or self.common < 1:
-                raise InputError("encoder: effort must be above 0, common at least 1")
+                raise SettingError("<effort> must be above 0, <common> at least 1")
 
         def build(self) -> "ContrastiveFeatures":
             return ContrastiveFeatures(self)
