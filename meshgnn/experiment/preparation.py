@@ -11,6 +11,7 @@ from meshgnn.data.split import Split, check_no_leak, shared_rows
 from meshgnn.encoder import TableMaker
 from meshgnn.errors import InputError
 from meshgnn.graph import MeshGraph
+from meshgnn.source.plausible import check_size
 from meshgnn.source.socket import Reading
 
 
@@ -45,6 +46,7 @@ def prepare(
         InputError: whatever is wrong with the brain, its labels, or the choice of features.
     """
     graph, warnings = reading.graph, list(reading.warnings)
+    check_size(graph)
     if not len(graph.areas):
         if reading.atlas:
             raise InputError(
@@ -116,8 +118,8 @@ def _check_labels(graph: MeshGraph, split: Split) -> list[str]:
         raise InputError(f"{graph.brain}: the test part ({split.name}) carries no label; nothing to judge")
     if not set(in_train.tolist()) & set(in_test.tolist()):
         raise InputError(
-            f"{graph.brain}: no area of the test part ({graph.areas.names[in_test[0]]}, ...) occurs in the training part "
-            f"({graph.areas.names[in_train[0]]}, ...); areas are matched by name"
+            f"{graph.brain}: no area of the test part ({graph.areas.names[in_test[0]]}, ...) occurs in the training "
+            f"part ({graph.areas.names[in_train[0]]}, ...); areas are matched by name"
         )
     unseen = [graph.areas.names[k] for k in np.setdiff1d(in_test, in_train)]
     if not unseen:

@@ -27,6 +27,13 @@ def check_possible(mesh: SurfaceMesh) -> None:
         raise InputError("all vertices lie at one place; the coordinates are missing")
 
 
+def check_size(graph: MeshGraph) -> None:
+    """Raises InputError for a brain so small that no distance in mm means anything on it."""
+    size = min(extent_mm(mesh) for mesh in graph.meshes)
+    if size < METRES_MM:
+        raise InputError(f"{graph.brain}: a hemisphere is {size:.3g} mm long: coordinates in metres? They must be mm")
+
+
 def implausible(graph: MeshGraph) -> list[str]:
     """What looks wrong with a brain that can be read; one line each, none if nothing does."""
     return [*_sizes(graph), *_sides(graph), *_turned(graph), *_masks(graph), *_features(graph)]
@@ -41,7 +48,7 @@ def _sizes(graph: MeshGraph) -> list[str]:
     told = []
     for mesh in graph.meshes:
         size = extent_mm(mesh)
-        if size < METRES_MM:
+        if size < METRES_MM:  # training refuses these: `check_size`
             told.append(
                 f"hemisphere {mesh.hemisphere} is {size:.3g} mm long: coordinates in metres? They must be mm; every "
                 "distance in the results is wrong by the same factor"

@@ -133,7 +133,7 @@ class Ensemble:
     ) -> tuple[MeshGraph, list[str]]:
         """`graph` with every feature that the model needs, and warnings; see `complete_features`."""
         if self.uses_rim and (rim := rim_table(graph, always=True)) is not None:
-            graph = graph.with_table(rim)
+            graph = graph.without_features(rim.columns).with_table(rim)  # a file of that name is not the rim
         return complete_features(graph, self.names, self.computed, makers, compute)
 
     def map(self, graph: MeshGraph, align: Alignment | None = None, makers: Sequence[TableMaker] = ()) -> AreaMap:

@@ -103,4 +103,4 @@ def test_features_that_tell_nothing(folder, capsys):
         write_scalars(folder / f"sub-Ball_hemi-{side}_desc-b.shape.gii", mesh, column, ["b"])
     text = told(folder, capsys)
     assert "feature 'a' has one value everywhere in hemisphere L" in text
-    assert "of cortex; leave out with --set features.exclude=[b]" in text
+    assert "feature 'b' has no value in 98% of the cortex of hemisphere R; left out" in text
