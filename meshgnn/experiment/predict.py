@@ -89,7 +89,8 @@ class Predict:
         """Raises InputError when coordinates of quite another scale would go in as they are."""
         here = graph.cortex & (graph.hemisphere == graph.meshes[0].hemisphere)
         cloud = self.ensemble.frame.cloud_mm
-        ratio = float(np.linalg.norm(graph.vertices_mm[here].std(0)) / max(1e-9, np.linalg.norm(cloud.std(0))))
+        spread = [float(np.linalg.norm(points.std(0))) for points in (graph.vertices_mm[here], cloud)]
+        ratio = spread[0] / max(spread[1], 1e-9)
         if self.ensemble.inputs.coordinates and used != "similarity" and not 1 / 3 < ratio < 3:
             raise InputError(
                 f"{graph.brain}: its coordinates spread {ratio:.3g} times as far as those of the training brain: are "

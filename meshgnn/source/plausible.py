@@ -23,8 +23,9 @@ def check_possible(mesh: SurfaceMesh) -> None:
     far = float(np.abs(mesh.vertices_mm).max())
     if far > FARTHEST_MM:
         raise InputError(f"a vertex lies {far:.3g} mm from the origin; coordinates must be mm")
-    if extent_mm(mesh) == 0:
-        raise InputError("all vertices lie at one place; the coordinates are missing")
+    sides = np.sort(np.ptp(mesh.vertices_mm.astype(np.float64), axis=0))
+    if sides[1] <= 1e-6 * sides[2]:
+        raise InputError("all vertices lie at one place or on a line; the coordinates are damaged")
 
 
 def check_size(graph: MeshGraph) -> None:

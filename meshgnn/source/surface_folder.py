@@ -191,18 +191,24 @@ class SurfaceFolder:
             )
         first = here[basis[0]].path
         found: dict[str, NDArray[np.float32]] = {}
-        faces: NDArray[np.int32] = np.zeros((0, 3), np.int32)
+        mesh: SurfaceMesh | None = None
         for name in [*basis, *(name for name in here if name not in basis)]:
             path = here[name].path
             points, triangles = (gifti if here[name].format == "gifti" else freesurfer).read_surface(path)
-            if not found:
-                faces = triangles
-            reason = self._other_mesh(points, triangles, next(iter(found.values()), points), faces)
+            if mesh is None:
+                try:
+                    mesh = SurfaceMesh(vertices_mm=points, faces=triangles, hemisphere=hemisphere, space=space)
+                    check_possible(mesh)
+                except InputError as error:
+                    raise InputError(f"{path}: {error}") from None
+            reason = self._other_mesh(points, triangles, mesh)
             if reason and name in BASIS:
                 raise InputError(f"{path}: {reason} those of {first}; they are different meshes")
             if not reason and name == "sphere_reg" and np.abs(np.linalg.norm(points, axis=1) - RADIUS_MM).max() > 5:
                 reason = f"it is no sphere of radius {RADIUS_MM} mm about the origin, unlike"
-            if reason or (name not in BASIS and not np.isfinite(points).all()):
+            if name in BASIS and not np.isfinite(points).all():
+                raise InputError(f"{path}: a vertex is not finite")
+            if reason or not np.isfinite(points).all():
                 if name != "flat":  # flat maps are cut open: never the same triangles
                     told = f"{reason} those of {first.name}" if reason else "a vertex is not finite"
                     self._warnings.append(f"{path.name}: left out, {told}")
@@ -218,12 +224,8 @@ class SurfaceFolder:
             self._warnings.append(
                 f"hemisphere {hemisphere}: only the {basis[0]} surface is there; used in place of midthickness"
             )
-        try:
-            mesh = SurfaceMesh(vertices_mm=middle, faces=faces, hemisphere=hemisphere, space=space)
-            check_possible(mesh)
-            return mesh, found
-        except InputError as error:
-            raise InputError(f"{first}: {error}") from None
+        assert mesh is not None
+        return mesh.with_vertices(middle), found
 
     def _one_sphere(self, files: list[SurfaceFile]) -> list[SurfaceFile]:
         """`files` with one registered sphere at most, the one that joins left and right best."""
@@ -235,13 +237,11 @@ class SurfaceFolder:
         return [file for file in files if file.name != "sphere_reg" or file is spheres[0]]
 
     @staticmethod
-    def _other_mesh(
-        points: NDArray[np.float32], triangles: NDArray[np.int32], first: NDArray[np.float32], faces: NDArray[np.int32]
-    ) -> str:
-        """Why these are not the vertices and triangles of another mesh; "" if they are."""
-        if len(points) != len(first):
+    def _other_mesh(points: NDArray[np.float32], triangles: NDArray[np.int32], mesh: SurfaceMesh) -> str:
+        """Why these are not the vertices and triangles of `mesh`; "" if they are."""
+        if len(points) != mesh.n_vertices:
             return f"its {len(points)} vertices are not"
-        if triangles.shape != faces.shape or (triangles != faces).any():
+        if triangles.shape != mesh.faces.shape or (triangles != mesh.faces).any():
             return "its triangles are not"
         return ""
 
