@@ -24,7 +24,7 @@ from meshgnn.graph import Areas, MeshGraph
 from meshgnn.nn import Adjacency, CoordinateEncoder, NetworkConfig, NodeModel
 from meshgnn.store import read_arrays, read_json, write_arrays, write_json
 from meshgnn.train.calibration import Calibration, pooled
-from meshgnn.train.model_check import check_frame, check_members, check_sizes
+from meshgnn.train.model_check import check_frame, check_members
 
 FORMAT = 1
 
@@ -263,7 +263,6 @@ class Ensemble:
 
     def _check(self) -> None:
         """Raises InputError when the parts do not make a model."""
-        check_sizes(self.network, self.coordinates, self.inputs, self.n_features)
         check_members(self.network, self.coordinates, self.n_features, len(self.areas), self.weights)
         check_frame(self.frame, self.prior, len(self.areas))
         if set(self.calibration) != set(self.weights):

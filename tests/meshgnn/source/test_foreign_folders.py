@@ -7,7 +7,7 @@ import pytest
 from features.geometry import Geometry
 from meshgnn.data.derived import with_computed
 from meshgnn.errors import InputError
-from meshgnn.export.gifti import write_labels, write_scalars, write_surface
+from meshgnn.export.gifti import write_labels, write_scalars, write_surface, write_surface_folder
 from meshgnn.graph import Areas
 from meshgnn.source.surface_folder import SurfaceFolder
 from tests.synthetic import brain, sphere
@@ -164,7 +164,10 @@ def test_the_best_registered_sphere_is_read(folder):
     assert reading.graph.space == "Ball"  # the sphere's own space is not the brain's
     assert any("several registered spheres; sub-Ball_hemi-L_space-fsLR" in warning for warning in reading.warnings)
     left = graph.meshes[0].vertices_mm
-    np.testing.assert_allclose(reading.graph.surfaces["sphere_reg"][:642], on_a_sphere(left, -1), atol=1e-3)
+    registered = reading.graph.surfaces["sphere_reg"]
+    np.testing.assert_allclose(registered[:642], on_a_sphere(left, -1), atol=1e-3)
+    write_surface_folder(folder / "again", reading.graph, "Planted")
+    np.testing.assert_array_equal(read(folder / "again").graph.surfaces["sphere_reg"], registered)
 
 
 @pytest.mark.parametrize("broken", ["missing", "no sphere", "other mesh"])
