@@ -21,11 +21,12 @@ test: $(READY)  ## the tests that every change must pass
 test-all: $(READY)  ## the same with the slow ones
 	$(BIN)/python -m pytest
 
-lint: $(READY)  ## style, types, import directions
+lint: $(READY)  ## style, types, import directions, declared dependencies
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry meshgnn features reconstruct experiments
 
 bench: $(READY)  ## figures of docs/benchmarks.md
 	for file in benchmarks/*.py; do $(BIN)/python $$file --json runs/$$(basename $$file .py).json || exit 1; done

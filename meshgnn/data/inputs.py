@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.data.derived import RIM_PREFIX, scaled_rounds
-from meshgnn.errors import InputError
+from meshgnn.errors import InputError, SettingError
 from meshgnn.graph import MeshGraph
 from meshgnn.mesh.align import IDENTITY, MIRROR, Similarity, align_points
 from meshgnn.mesh.operators import one_ring_average
@@ -71,9 +71,9 @@ class NodeInputs:
 
         def __post_init__(self) -> None:
             if any(later <= earlier for earlier, later in zip((0, *self.rounds), self.rounds)):
-                raise InputError(f"features.rounds must ascend from 1, got {list(self.rounds)[:9]}")
+                raise SettingError(f"<rounds> must ascend from 1, got {list(self.rounds)[:9]}")
             if len(self.rounds) > 64 or max(self.rounds, default=0) > 100_000:
-                raise InputError(f"features.rounds: at most 64 scales of 100000 rounds, got {list(self.rounds)[-1:]}")
+                raise SettingError("<rounds> may name at most 64 scales of 100000 rounds")
 
         def build(self) -> "NodeInputs":
             return NodeInputs(self)
@@ -86,10 +86,11 @@ class NodeInputs:
         there = [name for table in graph.tables.values() for name in table.columns]
         double = [name for name in there if there.count(name) > 1]
         if double:
-            raise InputError(f"two tables hold a feature {double[0]!r}; exclude one of them")
+            raise SettingError(f"two tables hold a feature {double[0]!r}; name one of them in <exclude>")
         for name in (*self.config.exclude, *self.config.only):
             if name not in there:
-                raise InputError(f"there is no feature {name!r}; there is {', '.join(there) or 'none'}")
+                key = "exclude" if name in self.config.exclude else "only"
+                raise SettingError(f"<{key}>: there is no feature {name!r}; there is {', '.join(there) or 'none'}")
         wanted = self.config.only or there
         return tuple(name for name in there if name in wanted and name not in self.config.exclude)
 

@@ -108,3 +108,21 @@ class ModelInputs:
             igraph.set_random_number_generator(random)
         mixed = np.concatenate(found, axis=1) if found else once
         return replace(self, edges=np.concatenate([mixed, mixed[::-1]], axis=1).astype(np.int32))
+
+
+def plain_inputs(
+    values: NDArray[np.floating], labels: NDArray[np.integer], known: NDArray[np.bool_], n_classes: int
+) -> ModelInputs:
+    """One table [V, C] as everything that a fixed recipe may ask for, on nodes without neighbours or folds.
+
+    Args:
+        known: [V] bool, nodes whose labels may be seen.
+    """
+    values = np.asarray(values, np.float32)
+    nothing, folds = np.zeros((len(values), 0), np.float32), np.zeros((0, len(values)), bool)
+    return ModelInputs(
+        features=values, coordinates=nothing, unit_mm=1.0, edges=np.zeros((2, 0), np.int32),
+        brain=np.zeros(len(values), np.int32), part=known, labels=np.where(known, labels, -1).astype(np.int32),
+        n_classes=n_classes, train=folds, validation=folds, raw=values, smoothed=values, mirrored_mm=values,
+        registered=nothing,
+    )  # fmt: skip

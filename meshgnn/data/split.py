@@ -15,7 +15,7 @@ from scipy.sparse import csgraph
 from scipy.spatial import cKDTree
 
 from meshgnn.config import Config as BaseConfig
-from meshgnn.errors import InputError, LeakError
+from meshgnn.errors import InputError, LeakError, SettingError
 from meshgnn.graph import MeshGraph
 from meshgnn.mesh.metric import vertex_areas
 from meshgnn.mesh.operators import geodesic_distance, geodesic_graph
@@ -101,12 +101,14 @@ class HemisphereSplit:
         train: Hemisphere = "L"
         test: Hemisphere = "R"
 
+        def __post_init__(self) -> None:
+            if self.train == self.test:
+                raise SettingError(f"<train> and <test> are both {self.train}; they must differ")
+
         def build(self) -> "HemisphereSplit":
             return HemisphereSplit(self)
 
     def __init__(self, config: Config) -> None:
-        if config.train == config.test:
-            raise InputError(f"split.train and split.test are both {config.train}; they must differ")
         self.config = config
 
     def apply(self, graph: MeshGraph) -> Split:
@@ -147,14 +149,16 @@ class BlockSplit:
         test: tuple[int, ...] = (2,)
         buffer_mm: float = 10.0
 
+        def __post_init__(self) -> None:
+            if self.blocks < 2 or not self.test or not all(0 <= k < self.blocks for k in self.test):
+                raise SettingError(f"<test> must name some of the {self.blocks} <blocks>, 0 to {self.blocks - 1}")
+            if self.buffer_mm < 0:
+                raise SettingError("<buffer_mm> must not be negative")
+
         def build(self) -> "BlockSplit":
             return BlockSplit(self)
 
     def __init__(self, config: Config) -> None:
-        if config.blocks < 2 or not config.test or not all(0 <= k < config.blocks for k in config.test):
-            raise InputError(f"split.test must name some of the {config.blocks} blocks, 0 to {config.blocks - 1}")
-        if config.buffer_mm < 0:
-            raise InputError("split.buffer_mm must not be negative")
         self.config = config
 
     def apply(self, graph: MeshGraph) -> Split:
@@ -245,7 +249,7 @@ class Folds(BaseConfig):
 
     def __post_init__(self) -> None:
         if (self.buffer_mm or 0) < 0 or self.blocks < 0:
-            raise InputError("validation.buffer_mm and validation.blocks must not be negative")
+            raise SettingError("<buffer_mm> and <blocks> must not be negative")
 
     def blocks_for(self, n_areas: int, count: int) -> int:
         """Blocks per fold for `n_areas` areas in the training part and `count` folds."""

@@ -19,12 +19,12 @@ from meshgnn.data.model_inputs import ModelInputs
 from meshgnn.data.single_brain import single_brain_inputs
 from meshgnn.data.split import BlockSplit, Folds, HemisphereSplit, Split, validation_folds
 from meshgnn.encoder import TableMaker
-from meshgnn.errors import InputError
+from meshgnn.errors import InputError, SettingError
 from meshgnn.experiment.preparation import Prepared, prepare
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Stage
 from meshgnn.experiment.summary import summary_text, write_history
-from meshgnn.experiment.training import ControlNetwork, control_networks, first_seeds, row, train_ensemble
+from meshgnn.experiment.training import ControlNetwork, Wanted, control_networks, first_seeds, row, train_ensembles
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
 from meshgnn.export.page import page_html
@@ -46,7 +46,7 @@ from meshgnn.store import (
 from meshgnn.train.baselines import fixed_recipes
 from meshgnn.train.ensemble import Ensemble
 from meshgnn.train.fit import TrainerConfig
-from meshgnn.train.intervals import paired_interval
+from meshgnn.train.intervals import judged_blocks, paired_interval
 from meshgnn.train.metrics import LeftOut, macro_f1, mean_scores, score, striped_scores
 from meshgnn.train.same_inputs import NO_REGISTRATION, SameInputs
 
@@ -104,7 +104,7 @@ class AreaMapping:
         def __post_init__(self) -> None:
             known = bool(self.seeds) and len(set(self.seeds)) == len(self.seeds)
             if not known or min(self.seeds) < 0 or max(self.seeds) >= 2**31:
-                raise InputError("seeds must be one or more different numbers from 0 to 2147483647")
+                raise SettingError("<seeds> must be one or more different numbers from 0 to 2147483647")
 
         def build(self) -> "AreaMapping":
             return AreaMapping(self)
@@ -266,24 +266,26 @@ class AreaMapping:
         c = self.config
         align = self._alignment(run)
         seen, graph, _, frame = self._seen(run, align)
-        files: list[str] = []
-        jobs = {"": ControlNetwork(config=c.model, sees=""), **self._networks}
-        for name, network in jobs.items():
-            place = f"controls/{name}/" if name else ""
+        wanted = {}
+        for name, network in {"": ControlNetwork(config=c.model, sees=""), **self._networks}.items():
             seeds = first_seeds(c.seeds, c.control_seeds) if name else c.seeds
-            trained = train_ensemble(
-                run, network.inputs(seen).with_folds(len(seeds) * c.trainer.folds), place=place,
-                network=network.config, trainer=c.trainer, seeds=seeds, inputs=c.features,
-                names=self._prepared.names, areas=graph.areas, frame=frame, align=align,
+            wanted[name] = Wanted(
+                seen=network.inputs(seen).with_folds(len(seeds) * c.trainer.folds),
+                place=f"controls/{name}/" if name else "", network=network.config, trainer=c.trainer, seeds=seeds,
+                inputs=c.features, names=self._prepared.names, areas=graph.areas, frame=frame, align=align,
                 computed=computed_features(graph, self._prepared.names),
             )  # fmt: skip
-            files += [f"{place}{file}" for file in trained.ensemble.save(run / place)]
-            if not name:
-                write_arrays(
-                    run / "tables" / "out_of_fold.safetensors",
-                    {str(seed): votes for seed, votes in trained.out_of_fold.items()},
-                )
-                write_history(run / "metrics.csv", trained.history)
+        trained = train_ensembles(run, wanted)
+        files = [
+            f"{one.place}{file}"
+            for name, one in wanted.items()
+            for file in trained[name].ensemble.save(run / one.place)
+        ]
+        write_arrays(
+            run / "tables" / "out_of_fold.safetensors",
+            {str(seed): votes for seed, votes in trained[""].out_of_fold.items()},
+        )
+        write_history(run / "metrics.csv", trained[""].history)
         return [*files, "tables/out_of_fold.safetensors", "metrics.csv"]
 
     def _evaluate(self, run: RunFolder) -> list[str]:
@@ -313,7 +315,7 @@ class AreaMapping:
                 mean_scores([s.plain() for s in scores]), sees=network.sees, fits=c.trainer.folds, seeds=len(scores)
             )
             judged[name] = told | {"per_area_f1": list(scores[0].per_area_f1)}
-        main = [[by_seed[seed]] for seed in c.seeds]
+        main, places = [[by_seed[seed]] for seed in c.seeds], judged_blocks([graph], [split.test])
         per_area = np.mean([s.per_area_f1 for s in tested], axis=0)  # NaN: not in the test part, for every seed
         names = self._prepared.names
         metrics = {
@@ -340,7 +342,11 @@ class AreaMapping:
             "not_run": {} if "registered_prior" in judged else {"registered_prior": NO_REGISTRATION},
             "ours_minus": {
                 name: paired_interval(
-                    [graph], [split.test], main[: len(votes)] if name in self._networks else main, [[v] for v in votes]
+                    [graph],
+                    [split.test],
+                    main[: len(votes)] if name in self._networks else main,
+                    [[own] for own in votes],
+                    places=places,
                 ).plain()
                 for name, votes in others.items()
             },

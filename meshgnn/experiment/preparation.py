@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from meshgnn.config import at
 from meshgnn.data.derived import RIM_PREFIX, inconsistent_features, rim_table, with_computed
 from meshgnn.data.inputs import TRANSDUCTIVE, NodeInputs
 from meshgnn.data.split import Split, check_no_leak, shared_rows
@@ -73,7 +74,8 @@ def prepare(
     warnings += _check_labels(graph, split)
 
     inputs = features.build()
-    names = inputs.names(graph)
+    with at("features"):
+        names = inputs.names(graph)
     left_out: list[str] = []
     if names:
         raw = inputs.raw(graph, split.edges, names)

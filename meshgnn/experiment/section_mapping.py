@@ -12,64 +12,41 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from meshgnn.config import Config as BaseConfig
-from meshgnn.config import to_plain
+from meshgnn.config import at, to_plain
 from meshgnn.data.inputs import CoordinateFrame, NodeInputs
 from meshgnn.data.model_inputs import ModelInputs
-from meshgnn.data.split import section_folds
-from meshgnn.encoder import MeshMaker, SectionBrain, SectionFeatures, Tell
-from meshgnn.errors import InputError, LeakError
+from meshgnn.encoder import MeshMaker, SectionFeatures
+from meshgnn.errors import InputError
 from meshgnn.experiment import section_scores
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Stage
-from meshgnn.experiment.section_scores import BARE, MAIN, OTHER, Judge, Method, Part
+from meshgnn.experiment.section_brain import export_brain
+from meshgnn.experiment.section_brains import SectionBrains
+from meshgnn.experiment.section_scores import BARE, HIDDEN, MAIN, OTHER, Method, Part
 from meshgnn.experiment.summary import section_summary, write_history
-from meshgnn.experiment.training import ControlNetwork, control_networks, first_seeds, train_ensemble
+from meshgnn.experiment.training import ControlNetwork, Wanted, control_networks, first_seeds, train_ensembles
 from meshgnn.export.area_map import AreaMap
-from meshgnn.export.command import export
 from meshgnn.export.gifti import write_area_map
-from meshgnn.export.on_sections import write_on_sections
 from meshgnn.export.report import write_report
 from meshgnn.export.tables import write_csv
-from meshgnn.graph import Areas, MeshGraph
+from meshgnn.graph import MeshGraph
 from meshgnn.nn import GraphSAGE, NetworkConfig
-from meshgnn.source.annotations import annotated_labels, annotation_points, read_annotations
+from meshgnn.source.annotations import annotation_points, read_annotations
 from meshgnn.source.cohort import CohortSource, Member, StackFolders, VirtualCohort
-from meshgnn.source.same_images import shared_images
-from meshgnn.source.sections import AXES, SectionStack, read_stack
-from meshgnn.store import load_graph, read_arrays, read_json, save_graph, write_arrays, write_json
+from meshgnn.source.sections import AXES
+from meshgnn.store import read_arrays, read_json, write_arrays, write_json
 from meshgnn.train.baselines import fixed_recipes
 from meshgnn.train.cohort import Cohort, cohort_inputs
 from meshgnn.train.contours import contour_interpolation
 from meshgnn.train.ensemble import Ensemble
 from meshgnn.train.fit import TrainerConfig
 from meshgnn.train.intervals import Maps
-from meshgnn.train.metrics import LeftOut, mean_scores, striped_scores
+from meshgnn.train.metrics import mean_scores, striped_scores
 from meshgnn.train.propagate import carried_labels, drawn, join
 from meshgnn.train.same_inputs import NO_REGISTRATION, SameInputs
 
 SEES = {MAIN: "encoder's features", BARE: "encoder's features", OTHER: "other features"}
-
-
-def hidden_sections(graph: MeshGraph, every: int) -> tuple[int, ...]:
-    """Annotated sections to hide from training: about every n-th, never the first or last, nor two in a row.
-
-    Both annotated neighbours of a hidden section stay, as those of a real gap do; the gap is then twice as wide. A
-    section that carries an area which would be left on fewer than two sections is not hidden.
-    """
-    assert graph.locations is not None
-    labels, section = drawn(graph), graph.locations.section
-    numbers = np.unique(section[labels >= 0])
-    left = {int(n): set(np.unique(labels[(section == n) & (labels >= 0)]).tolist()) for n in numbers}
-    found = []
-    for number in map(int, numbers[every // 2 : -1 : every]):
-        if number == numbers[0]:
-            continue
-        others = [areas for n, areas in left.items() if n != number]
-        if all(sum(area in areas for areas in others) >= 2 for area in left[number]):
-            found.append(number)
-            del left[number]
-    return tuple(found)
 
 
 def control_scores(run: Path) -> dict[str, Any]:
@@ -148,6 +125,9 @@ class SectionMapping:
         self.encoders: dict[str, SectionFeatures] = {"encoder": config.encoder.build()}
         if config.other is not None:
             self.encoders["other"] = config.other.build()
+        self.brains = SectionBrains(
+            self.cohort, self.maker, self.encoders, folds=config.trainer.folds, hide=config.hide
+        )
 
     # -- the experiment socket ------------------------------------------------------------------------------------
 
@@ -164,154 +144,44 @@ class SectionMapping:
         for run in self.config.compare:
             control_scores(run)
         if isinstance(self.cohort, StackFolders):
-            self._check_images([self.cohort.folders[member.name] for member in self.members])
-
-    def _check_images(self, folders: Sequence[Path], tell: Tell | None = None) -> int:
-        """How many section images stand in a training and in an unseen stack, by their pixels; LeakError if any."""
-        stacks: list[dict[str, SectionStack]] = [{}, {}]
-        for member, folder in zip(self.members, folders):
-            stacks[member.unseen][member.name] = read_stack(folder, mirrored="turn")
-        shared = shared_images(*stacks, tell)
-        if shared:
-            one, other = shared[0]
-            raise LeakError(
-                f"{len(shared)} section images stand in a training and in an unseen stack ({one} shows the same as "
-                f"{other}); leave one of them out"
-            )
-        return len(shared)
+            self.brains.check_images([self.cohort.folders[member.name] for member in self.members])
 
     def stages(self) -> list[Stage]:
+        """Every stage names what it reads: a brain more, or a changed one, redoes nothing that does not read it."""
         c = self.config
+        every, training = list(self.members), [member for member in self.members if not member.unseen]
+
+        def of(kind: str, members: list[Member]) -> tuple[str, ...]:
+            return tuple(f"{kind}-{member.name}" for member in members)
+
         found = []
-        for member in self.members:
-            found.append(Stage(name=f"sections-{member.name}", run=partial(self._sections, member),
-                               depends=member.depends))  # fmt: skip
-        for member in self.members:
-            found.append(Stage(name=f"mesh-{member.name}", run=partial(self._mesh, member),
-                               depends=[to_plain(c.mesh), c.hide]))  # fmt: skip
+        for member in every:
+            found.append(Stage(name=f"sections-{member.name}", run=partial(self.brains.draw, member),
+                               depends=member.depends, after=()))  # fmt: skip
+        for member in every:
+            found.append(Stage(name=f"mesh-{member.name}", run=at("mesh")(partial(self.brains.mesh, member)),
+                               depends=[to_plain(c.mesh), c.hide], after=of("sections", [member])))  # fmt: skip
         for name in self.encoders:
             depends = to_plain([getattr(c, name), c.trainer.folds])
-            found.append(Stage(name=name, run=partial(self._fit, name), depends=depends))
-        for member in self.members:
-            found.append(Stage(name=f"features-{member.name}", run=partial(self._features, member)))
-        training = to_plain(
-            [c.model, c.trainer, list(c.seeds), c.variant_seeds, c.inputs, c.bare, c.controls, c.control_seeds]
-        )
+            fit = at(name)(partial(self.brains.fit, name))
+            found.append(Stage(name=name, run=fit, depends=depends, after=of("mesh", training)))
+        for member in every:
+            found.append(Stage(name=f"features-{member.name}", run=partial(self.brains.features, member),
+                               after=(*self.encoders, *of("mesh", [member]))))  # fmt: skip
         plan = [c.trainer.folds, c.buffer_mm, list(c.seeds), to_plain(c.inputs)]
-        training[1].pop("workers")  # members do not depend on it
+        learning = to_plain([c.model, c.trainer, *plan, c.variant_seeds, c.bare, c.controls, c.control_seeds])
+        learning[1].pop("workers")  # members do not depend on it
+        unseen = [member.unseen for member in every]
         return [
             *found,
-            Stage(name="baselines", run=self._baselines, depends=plan),
-            Stage(name="train", run=self._train, depends=training),
-            Stage(name="evaluate", run=self._evaluate, depends=[str(run) for run in c.compare]),
-            Stage(name="export", run=self._export),
-        ]
-
-    # -- from sections to features --------------------------------------------------------------------------------
-
-    def _folder(self, run: RunFolder, member: Member) -> Path:
-        return run / "brains" / member.name
-
-    def _stack(self, run: RunFolder, member: Member) -> Path:
-        if isinstance(self.cohort, StackFolders):
-            return self.cohort.folders[member.name]
-        return self._folder(run, member) / "sections"
-
-    def _sections(self, member: Member, run: RunFolder) -> list[str]:
-        folder = self._folder(run, member)
-        folder.mkdir(parents=True, exist_ok=True)
-        _, written = self.cohort.provide(member, folder, Bars(run, f"{member.name} "))
-        return [f"brains/{member.name}/{name}" for name in written]
-
-    def _mesh(self, member: Member, run: RunFolder) -> list[str]:
-        stack_folder, out = self._stack(run, member), self._folder(run, member) / "mesh"
-        written = self.maker.make(member.name, stack_folder, out, Bars(run, f"{member.name} "))
-        graph, stack = self.maker.load(stack_folder, out)
-        graph = graph.relabelled(np.full(graph.n_nodes, -1), Areas(names=()))
-        assert graph.locations is not None
-        numbers: tuple[int, ...] = ()
-        if (stack_folder / "annotations").is_dir():
-            annotations = read_annotations(stack_folder)
-            numbers = annotations.sections
-            labels = np.where(graph.cortex, annotated_labels(graph.locations, annotations, stack), -1)
-            graph = graph.relabelled(labels, annotations.areas)
-        elif not member.unseen:
-            raise InputError(f"{stack_folder}: no annotations here; a brain to train on needs them")
-        folder = self._folder(run, member)
-        truth = self.maker.truth(stack_folder, out)
-        files = ["graph.safetensors", "graph.json", "drawn.json"]
-        if truth is not None and not len(graph.areas):
-            graph = graph.relabelled(np.full(graph.n_nodes, -1), truth.areas)
-        if truth is not None:
-            number = {name: k for k, name in enumerate(graph.areas.names)}
-            table = np.array([*(number.get(name, -1) for name in truth.areas.names), -1], np.int32)
-            missed = np.zeros(len(graph.areas))
-            np.add.at(missed, table[:-1][table[:-1] >= 0], truth.missed[table[:-1] >= 0])
-            write_arrays(
-                folder / "truth.safetensors",
-                {"labels": table[truth.labels], "unmatched": truth.unmatched, "missed": missed},
-            )
-            files.append("truth.safetensors")
-        elif not member.unseen and self.config.hide:
-            hidden = hidden_sections(graph, self.config.hide)
-            labels = np.where(np.isin(graph.locations.section, hidden), graph.labels, -1)
-            write_arrays(folder / "hidden.safetensors", {"labels": labels.astype(np.int32)})
-            files.append("hidden.safetensors")
-            graph = graph.relabelled(np.where(labels >= 0, -1, graph.labels), graph.areas)
-            numbers = tuple(k for k in numbers if k not in hidden)
-            told = ", ".join(map(str, hidden)) or "none: too few"
-            run.say(f"  {member.name}: annotated sections hidden from training, to judge by: {told}")
-        write_json(folder / "drawn.json", list(numbers))
-        save_graph(graph, folder / "graph")
-        share = float((graph.labels >= 0).mean())
-        run.say(f"  {member.name}: {graph.n_nodes} nodes, {share:.0%} on annotated sections")
-        return [f"brains/{member.name}/{name}" for name in [*files, *(f"mesh/{name}" for name in written)]]
-
-    def _brain(self, run: RunFolder, member: Member) -> SectionBrain:
-        folder = self._folder(run, member)
-        _, stack = self.maker.load(self._stack(run, member), folder / "mesh")
-        graph = load_graph(folder / "graph")
-        return SectionBrain(
-            graph=graph, stack=stack, drawn=tuple(read_json(folder / "drawn.json")), fold=self._folds(graph, member)
-        )
-
-    def _folds(self, graph: MeshGraph, member: Member) -> NDArray[np.int32]:
-        """[V] the one fold plan of the run; -1 in a brain that nothing is trained on."""
-        if member.unseen:
-            return np.full(graph.n_nodes, -1, np.int32)
-        assert graph.locations is not None
-        training = [m.name for m in self.members if not m.unseen]
-        drawn_on = np.unique(graph.locations.section[drawn(graph) >= 0])
-        return section_folds(graph, drawn_on.tolist(), self.config.trainer.folds, training.index(member.name))
-
-    def _fit(self, name: str, run: RunFolder) -> list[str]:
-        folder = run / name
-        folder.mkdir(exist_ok=True)
-        brains = [self._brain(run, member) for member in self.members if not member.unseen]
-        return [f"{name}/{file}" for file in self.encoders[name].fit(brains, folder, Bars(run))]
-
-    def _features(self, member: Member, run: RunFolder) -> list[str]:
-        brain = self._brain(run, member)
-        graph = brain.graph
-        for name, encoder in self.encoders.items():
-            table = encoder.make(brain, run / name, Bars(run, f"{member.name} {name} "))
-            seen = table.mask & graph.cortex
-            if not seen.any():
-                raise InputError(f"{member.name}: no node got features from {name}; are its sections readable?")
-            graph = graph.with_table(table)
-            run.say(f"  {member.name} {name}: {seen.sum() / graph.cortex.sum():.0%} of cortex nodes have features")
-        place = self._folder(run, member) / "features"
-        save_graph(graph, place)
-        return [f"brains/{member.name}/features.safetensors", f"brains/{member.name}/features.json"]
+            Stage(name="baselines", run=self._baselines, depends=[*plan, unseen], after=of("features", every)),
+            Stage(name="train", run=self._train, depends=learning, after=of("features", training)),
+            Stage(name="evaluate", run=self._evaluate, depends=[str(run) for run in c.compare],
+                  after=("baselines", "train")),
+            Stage(name="export", run=self._export, after=("evaluate",)),
+        ]  # fmt: skip
 
     # -- learning -------------------------------------------------------------------------------------------------
-
-    def _cohort(self, run: RunFolder) -> Cohort:
-        graphs = tuple(load_graph(self._folder(run, member) / "features") for member in self.members)
-        areas = next(graph.areas for graph, m in zip(graphs, self.members) if not m.unseen)
-        graphs = tuple(graph if len(graph.areas) else graph.relabelled(graph.labels, areas) for graph in graphs)
-        folds = tuple(self._folds(graph, member) for graph, member in zip(graphs, self.members))
-        return Cohort(graphs=graphs, unseen=tuple(member.unseen for member in self.members), folds=folds)
 
     def _seen(self, cohort: Cohort, variant: str, seeds: Sequence[int]) -> tuple[ModelInputs, CoordinateFrame]:
         """What every model of a variant sees."""
@@ -337,7 +207,7 @@ class SectionMapping:
 
     def _baselines(self, run: RunFolder) -> list[str]:
         c = self.config
-        seen, _ = self._seen(self._cohort(run), MAIN, c.seeds[:1])
+        seen, _ = self._seen(self.brains.load(run), MAIN, c.seeds[:1])
         kept: dict[str, NDArray[Any]] = {}
         told: dict[str, Any] = {}
         recipes = fixed_recipes(seen)
@@ -371,25 +241,27 @@ class SectionMapping:
 
     def _train(self, run: RunFolder) -> list[str]:
         c = self.config
-        cohort = self._cohort(run)
-        files, folds = [], {}
-        history: list[dict[str, Any]] = []
+        cohort = self.brains.load(run)
+        wanted = {}
+        known = {variant: self._seen(cohort, variant, c.seeds) for variant in self.variants}
         for name, (variant, network, place, seeds) in self._networks.items():
             table, inputs = self.variants[variant]
-            seen, frame = self._seen(cohort, variant, seeds)
+            seen, frame = known[variant]
+            seen = seen.with_folds(len(seeds) * c.trainer.folds)
             names = self._names(cohort.training[0], table)
             run.say(f"  {name}: {len(names)} features{' and coordinates' if inputs.coordinates else ''}")
-            trained = train_ensemble(
-                run, network.inputs(seen), place=place, network=network.config, trainer=c.trainer, seeds=seeds,
+            wanted[name] = Wanted(
+                seen=network.inputs(seen), place=place, network=network.config, trainer=c.trainer, seeds=seeds,
                 inputs=inputs, names=names, areas=cohort.graphs[0].areas, frame=frame, align="similarity",
             )  # fmt: skip
-            files += [f"{place}{file}" for file in trained.ensemble.save(run / place)]
-            folds |= {f"{name}/{seed}": votes for seed, votes in trained.out_of_fold.items()}
-            if name == MAIN:
-                history = trained.history
-                folds["labels"] = seen.labels[seen.known]
+        trained = train_ensembles(run, wanted)
+        files: list[str] = []
+        folds: dict[str, NDArray[Any]] = {"labels": wanted[MAIN].seen.labels[wanted[MAIN].seen.known]}
+        for name, one in trained.items():
+            files += [f"{wanted[name].place}{file}" for file in one.ensemble.save(run / wanted[name].place)]
+            folds |= {f"{name}/{seed}": votes for seed, votes in one.out_of_fold.items()}
         write_arrays(run / "tables" / "out_of_fold.safetensors", folds)
-        write_history(run / "metrics.csv", history)
+        write_history(run / "metrics.csv", trained[MAIN].history)
         return [*files, "tables/out_of_fold.safetensors", "metrics.csv"]
 
     # -- judging --------------------------------------------------------------------------------------------------
@@ -429,8 +301,8 @@ class SectionMapping:
             if member.unseen:
                 found.append(np.zeros((graph.n_nodes, len(graph.areas)), np.float32))
                 continue
-            brain = self._brain(run, member)
-            annotations = read_annotations(self._stack(run, member))
+            brain = self.brains.brain(run, member)
+            annotations = read_annotations(self.brains.stack_folder(run, member))
             points, classes, sections = annotation_points(annotations, brain.stack)
             shown = np.isin(sections, brain.drawn)
             axis = AXES[brain.stack.plane][2]
@@ -441,46 +313,12 @@ class SectionMapping:
             )
         return found
 
-    def _judges(self, run: RunFolder, cohort: Cohort) -> list[Judge | None]:
-        """What each brain is judged by: the truth, a mapper's labels of an unseen brain, or hidden sections."""
-        found: list[Judge | None] = []
-        for member, graph in zip(self.members, cohort.graphs):
-            folder = self._folder(run, member)
-            if (folder / "truth.safetensors").is_file():
-                truth = read_arrays(folder / "truth.safetensors")
-                left_out = LeftOut(unmatched=truth["unmatched"], missed=truth["missed"])
-                judge = Judge(graph=graph.relabelled(truth["labels"], graph.areas), left_out=left_out, by="the truth")
-                found.append(judge)
-            elif member.unseen:
-                judge = Judge(graph=graph, left_out=None, by="a mapper's annotations")
-                found.append(judge if (graph.labels >= 0).any() else None)
-            elif (folder / "hidden.safetensors").is_file():
-                labels = read_arrays(folder / "hidden.safetensors")["labels"]
-                judge = Judge(
-                    graph=graph.relabelled(labels, graph.areas), left_out=None, by="hidden annotated sections"
-                )
-                found.append(judge if (labels >= 0).any() else None)
-            else:
-                found.append(None)
-        return found
-
-    def _shown(self, run: RunFolder, cohort: Cohort) -> list[MeshGraph]:
-        """Every brain with the labels that its files show: the truth, or all that a mapper drew, hidden or not."""
-        found = []
-        for member, graph, judge in zip(self.members, cohort.graphs, self._judges(run, cohort)):
-            if judge is not None and judge.by == "hidden annotated sections":
-                labels = np.where(judge.graph.labels >= 0, judge.graph.labels, graph.labels)
-                found.append(graph.relabelled(labels, graph.areas))
-            else:
-                found.append(judge.graph if judge is not None else graph)
-        return found
-
     def _leakage(self, run: RunFolder, cohort: Cohort) -> dict[str, int]:
         """Measured on what was trained on: edges and nodes of training that belong to unseen brains, shared images."""
         seen, _ = self._seen(cohort, MAIN, self.config.seeds[:1])
         unseen = np.array(cohort.unseen)[seen.brain]
         used = seen.train.any(0) | seen.validation.any(0) | seen.known
-        shared = self._check_images([self._stack(run, member) for member in self.members], Bars(run))
+        shared = self.brains.check_images([self.brains.stack_folder(run, member) for member in self.members], Bars(run))
         return {
             "train_test_edges": int((unseen[seen.edges[0]] != unseen[seen.edges[1]]).sum()) // 2,
             "shared_nodes": int((used & unseen).sum()),
@@ -488,16 +326,14 @@ class SectionMapping:
         }
 
     def _evaluate(self, run: RunFolder) -> list[str]:
-        cohort = self._cohort(run)
+        cohort = self.brains.load(run)
         given = [drawn(graph) >= 0 for graph in cohort.graphs]
-        strict, gaps = section_scores.parts(self._judges(run, cohort), given, cohort.unseen)
+        strict, gaps = section_scores.parts(self.brains.judges(run, cohort), given, cohort.unseen)
         methods = self._methods(run, cohort)
         maps, metrics = self._metrics(run, cohort, strict, gaps, methods)
-        shown = self._shown(run, cohort)
+        shown = self.brains.shown(run, cohort)
         together = section_scores.mean_map(maps)
-        if (
-            gaps and gaps.by == "hidden annotated sections"
-        ):  # judged without them; the map itself uses all that was drawn
+        if gaps and gaps.by == HIDDEN:  # judged without them; the map itself uses all that was drawn
             weight = metrics["gap_filling"]["annotations"]["weight"]
             alone = section_scores.mean_map(methods[MAIN].maps)
             together = [
@@ -521,7 +357,7 @@ class SectionMapping:
     ) -> tuple[list[Maps], dict[str, Any]]:
         """Maps with the gaps between annotations filled, [seed][brain], and all that is told of a run."""
         c = self.config
-        known = read_arrays(run / "tables" / "out_of_fold.safetensors")["labels"]
+        known = read_arrays(run / "tables" / "out_of_fold.safetensors")["labels"].astype(np.int32)
         folds = methods[MAIN].folds or ()
         names = self._names(cohort.training[0], self.encoders["encoder"].name)
         metrics: dict[str, Any] = {
@@ -546,7 +382,7 @@ class SectionMapping:
             "controls": {str(path): control_scores(path) for path in c.compare},
             "leakage": self._leakage(run, cohort),
             "reconstruction": section_scores.mean_measures(
-                {m.name: self.maker.measures(self._folder(run, m) / "mesh") for m in self.members}
+                {m.name: self.maker.measures(self.brains.folder(run, m) / "mesh") for m in self.members}
             ),
         }
         filled, scores = section_scores.judged(cohort, strict, gaps, methods, self._contours(run, cohort))
@@ -555,17 +391,14 @@ class SectionMapping:
     # -- files for other programs ---------------------------------------------------------------------------------
 
     def _export(self, run: RunFolder) -> list[str]:
-        cohort = self._cohort(run)
+        cohort = self.brains.load(run)
         probabilities = read_arrays(run / "tables" / "probabilities.safetensors")
         files = []
         shown: tuple[AreaMap, str] | None = None
-        for member, graph in zip(self.members, self._shown(run, cohort)):
-            brain = self._brain(run, member)
+        for member, graph in zip(self.members, self.brains.shown(run, cohort)):
+            brain = self.brains.brain(run, member)
             area_map = AreaMap(graph=graph, probabilities=probabilities[member.name])
-            out = run / "export" / member.name
-            bars = Bars(run, f"{member.name} ")
-            written = export(area_map, out, ("graphml", "html"), stack=brain.stack, annotated=brain.drawn)
-            written += write_on_sections(out / "sections", area_map, brain.stack, tell=partial(bars, "sections"))
+            written = export_brain(area_map, brain, run / "export" / member.name, Bars(run, f"{member.name} "))
             files += [str(path.relative_to(run.path)) for path in written]
             if shown is None or member.unseen:
                 page = next(path for path in written if path.suffix == ".html")

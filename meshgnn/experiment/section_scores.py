@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -11,11 +12,12 @@ from numpy.typing import NDArray
 from meshgnn.experiment.training import row
 from meshgnn.graph import MeshGraph
 from meshgnn.train.cohort import Cohort, nearest_annotation
-from meshgnn.train.intervals import Maps, paired_interval
+from meshgnn.train.intervals import Maps, judged_blocks, paired_interval
 from meshgnn.train.metrics import LeftOut, Scores, macro_f1, mean_scores, score
 from meshgnn.train.propagate import carried_labels, drawn, join_with_annotations
 
 MAIN, BARE, OTHER = "main", "without_coordinates", "other_features"
+HIDDEN = "hidden annotated sections"
 OBLIQUE_DEG = (0, 20, 40, 90)
 OBLIQUE_ROWS = ("features_mlp", "features_smoothed", "lda", "prior_lda", "same_inputs_trees", "same_inputs_mlp")
 
@@ -52,6 +54,11 @@ class Part:
     @property
     def nodes(self) -> int:
         return int(sum(nodes.sum() for nodes in self.judged))
+
+    @cached_property
+    def places(self) -> list[NDArray[np.int32]]:
+        """The blocks that intervals draw from, once for all comparisons."""
+        return judged_blocks(self.graphs, self.judged)
 
     @property
     def by(self) -> str:
@@ -113,7 +120,9 @@ class Part:
         """Paired intervals of macro-F1, mean over our seeds minus mean over theirs."""
         own = [self.own(maps) for maps in ours]
         return {
-            name: paired_interval(self.graphs, self.judged, own, [self.own(maps) for maps in by_seed]).plain()
+            name: paired_interval(
+                self.graphs, self.judged, own, [self.own(maps) for maps in by_seed], places=self.places
+            ).plain()
             for name, by_seed in others.items()
         }
 
@@ -184,7 +193,7 @@ def block(part: Part, methods: Mapping[str, Method]) -> dict[str, Any]:
 
     main = methods[MAIN]
     oblique = {name: m for name, m in methods.items() if m.kind == "network" or name in OBLIQUE_ROWS}
-    gaps = {}
+    gaps: dict[str, Any] = {}
     for name, method in methods.items():
         if name != MAIN:
             same = main.maps[: len(method.maps)] if method.trained else main.maps

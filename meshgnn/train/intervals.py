@@ -16,7 +16,7 @@ from meshgnn.graph import MeshGraph
 from meshgnn.train.metrics import confusion_matrix
 
 Maps = Sequence[NDArray[np.floating]]  # probabilities [V, K], one per brain
-FEWEST_BRAINS = 3
+FEWEST_BRAINS, BLOCKS = 3, 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ def paired_interval(
     ours: Sequence[Maps],
     theirs: Sequence[Maps],
     *,
-    blocks: int = 40,
+    places: Sequence[NDArray[np.int32]] | None = None,
     draws: int = 2000,
 ) -> Interval:
     """macro-F1 of `ours` minus that of `theirs`: mean over brains of (mean over our seeds - mean over their seeds).
@@ -58,11 +58,12 @@ def paired_interval(
         graphs: labels are the truth.
         judged: [V] bool per brain; only nodes with a label count.
         ours, theirs: [seed][brain] probabilities.
-        blocks: per brain.
+        places: `judged_blocks`, if they are known already.
     """
+    places = judged_blocks(graphs, judged) if places is None else places
     counts = [
-        _block_counts(graph, nodes & (graph.labels >= 0), [m[k] for m in ours], [m[k] for m in theirs], blocks)
-        for k, (graph, nodes) in enumerate(zip(graphs, judged))
+        _block_counts(graph, place, [m[k] for m in ours], [m[k] for m in theirs])
+        for k, (graph, place) in enumerate(zip(graphs, places))
     ]
     each = np.array([_gap(table.sum(0)[None], len(ours))[0] for table in counts])
     difference = float(each.mean())
@@ -76,16 +77,24 @@ def paired_interval(
         [_gap(np.tensordot(rng.exponential(size=(draws, len(table))), table, 1), len(ours)) for table in counts], axis=0
     )
     low, high = np.percentile(drawn, [2.5, 97.5])
-    places = sum(len(table) for table in counts)
-    return Interval(difference=difference, low=float(low), high=float(high), over="blocks", replicates=places)
+    replicates = sum(len(table) for table in counts)
+    return Interval(difference=difference, low=float(low), high=float(high), over="blocks", replicates=replicates)
 
 
-def _block_counts(
-    graph: MeshGraph, nodes: NDArray[np.bool_], ours: Maps, theirs: Maps, blocks: int
-) -> NDArray[np.float64]:
+def judged_blocks(
+    graphs: Sequence[MeshGraph], judged: Sequence[NDArray[np.bool_]], blocks: int = BLOCKS
+) -> list[NDArray[np.int32]]:
+    """Number [V] of the contiguous block that each judged labelled node of a brain lies in, -1 elsewhere."""
+    found = []
+    for graph, nodes in zip(graphs, judged):
+        labelled = nodes & (graph.labels >= 0)
+        found.append(contiguous_blocks(graph, labelled, min(blocks, int(labelled.sum())), seed=0))
+    return found
+
+
+def _block_counts(graph: MeshGraph, place: NDArray[np.int32], ours: Maps, theirs: Maps) -> NDArray[np.float64]:
     """[blocks, S + S', 3, K] of every map, ours first: hits, true nodes and called nodes of each class."""
     n_classes = len(graph.areas)
-    place = contiguous_blocks(graph, nodes, min(blocks, int(nodes.sum())), seed=0)
     called = [votes.argmax(1) for votes in (*ours, *theirs)]
     counts = np.zeros((int(place.max()) + 1, len(called), 3, n_classes))
     for k in range(len(counts)):

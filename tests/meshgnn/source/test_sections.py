@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 from meshgnn.errors import InputError
-from meshgnn.source.sections import Section, SectionImage, SectionStack, read_stack, write_tiff
+from meshgnn.source.sections import Section, SectionImage, SectionStack, open_section, read_stack, write_tiff
 
 HEADER = ["file", "index", "position_mm", "pixel_um", "thickness_um", "usable"]
 
@@ -137,7 +137,6 @@ def broken(stack: Path, kind: str) -> None:
         ("not a number", "line 3.*'two'"),
         ("pixel size", "pixel_um must be above 0"),
         ("column", "pixel_um"),
-        ("mirrored", "sections 2 are marked as mirrored"),
         ("truncated", "1.tif"),
         ("no tiff", "1.tif"),
         ("no table", "no sections.csv"),
@@ -158,10 +157,14 @@ def test_truncated_data_with_whole_header(tmp_path: Path) -> None:
         SectionImage(tmp_path / "a.tif")
 
 
-def test_mirrored_sections_can_be_turned(stack: Path) -> None:
+def test_mirrored_sections_are_turned(stack: Path) -> None:
     broken(stack, "mirrored")
-    read = read_stack(stack, mirrored="turn")
+    read = read_stack(stack)
     assert [section.mirrored for section in read] == [False, False, True]
+    with open_section(read.at(2)) as turned, SectionImage(stack / "2.tif") as stored:
+        assert np.array_equal(turned.read(), stored.read()[:, ::-1])
+    with pytest.raises(InputError, match="sections 2 are marked as mirrored"):
+        read_stack(stack, mirrored="refuse")
 
 
 def test_mixed_planes_are_refused() -> None:

@@ -1,0 +1,144 @@
+"""One brain made from sections, in the folder of its own that a run keeps for it.
+
+mesh/                   what the mesh maker keeps
+graph.*                 the brain, labelled by a mapper's annotations
+features.*              the same with feature tables
+drawn.json              numbers of the annotated sections
+truth.safetensors       where the truth is known: `labels` [V], `unmatched` [V], `missed` [K] (`meshgnn.encoder.Truth`)
+hidden.safetensors      `labels` [V] of annotated sections that are kept from training, to judge by
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meshgnn.encoder import MeshMaker, SectionBrain, SectionFeatures, Tell
+from meshgnn.errors import InputError
+from meshgnn.experiment.section_scores import HIDDEN, Judge
+from meshgnn.export.area_map import AreaMap
+from meshgnn.export.command import export
+from meshgnn.export.on_sections import write_on_sections
+from meshgnn.graph import Areas, MeshGraph
+from meshgnn.source.annotations import FOLDER as ANNOTATIONS
+from meshgnn.source.annotations import annotated_labels, read_annotations
+from meshgnn.store import load_graph, read_arrays, read_json, save_graph, write_arrays, write_json
+from meshgnn.train.metrics import LeftOut
+
+
+def renumbered(labels: NDArray[np.integer], own: Areas, areas: Areas) -> NDArray[np.int32]:
+    """Labels of the classes `own` as those of `areas`, by name; -1 for a class that is not among them."""
+    number = {name: k for k, name in enumerate(areas.names)}
+    table = np.array([*(number.get(name, -1) for name in own.names), -1], np.int32)
+    return table[labels]
+
+
+def make_mesh(maker: MeshMaker, name: str, stack: Path, folder: Path, areas: Areas | None, tell: Tell) -> list[str]:
+    """Reconstruct the stack; keep mesh, annotations and truth.
+
+    Args:
+        areas: the classes; None: those of the stack's annotations, or else of its truth.
+
+    Returns:
+        The files that the brain consists of, relative to `folder`.
+
+    Raises:
+        InputError: the stack holds no brain in order, or annotations that do not fit its images.
+    """
+    written = maker.make(name, stack, folder / "mesh", tell)
+    graph, sections = maker.load(stack, folder / "mesh")
+    assert graph.locations is not None
+    annotations = read_annotations(stack) if (stack / ANNOTATIONS).is_dir() else None
+    truth = maker.truth(stack, folder / "mesh")
+    if areas is None:
+        areas = annotations.areas if annotations else truth.areas if truth else Areas(names=())
+    labels = np.full(graph.n_nodes, -1, np.int32)
+    drawn: tuple[int, ...] = ()
+    if annotations is not None:
+        found = annotated_labels(graph.locations, annotations, sections)
+        labels = np.where(graph.cortex, renumbered(found, annotations.areas, areas), -1)
+        drawn = annotations.sections
+    save_graph(graph.relabelled(labels, areas), folder / "graph")
+    write_json(folder / "drawn.json", list(drawn))
+    files = ["graph.safetensors", "graph.json", "drawn.json"]
+    if truth is not None:
+        own = renumbered(np.arange(len(truth.areas)), truth.areas, areas)
+        missed = np.zeros(len(areas))
+        np.add.at(missed, own[own >= 0], truth.missed[own >= 0])
+        write_arrays(
+            folder / "truth.safetensors",
+            {
+                "labels": renumbered(truth.labels, truth.areas, areas),
+                "unmatched": truth.unmatched,
+                "missed": missed,
+            },
+        )
+        files.append("truth.safetensors")
+    return [*files, *(f"mesh/{file}" for file in written)]
+
+
+def load_brain(maker: MeshMaker, stack: Path, folder: Path, fold: NDArray[np.int32] | None = None) -> SectionBrain:
+    """What `make_mesh` kept, as whatever computes features sees it.
+
+    Args:
+        fold: [V] the run's fold plan; in no fold if absent.
+    """
+    _, sections = maker.load(stack, folder / "mesh")
+    graph = load_graph(folder / "graph")
+    return SectionBrain(
+        graph=graph,
+        stack=sections,
+        drawn=tuple(read_json(folder / "drawn.json")),
+        fold=np.full(graph.n_nodes, -1, np.int32) if fold is None else fold,
+    )
+
+
+def make_features(
+    brain: SectionBrain,
+    encoders: Mapping[str, tuple[SectionFeatures, Path]],
+    folder: Path,
+    tell: Tell,
+    say: Callable[[str], None],
+) -> list[str]:
+    """Compute and keep feature tables; returns the files, relative to `folder`.
+
+    Args:
+        encoders: name -> encoder, and the folder that it was fitted in.
+
+    Raises:
+        InputError: no node in cortex got features.
+    """
+    graph = brain.graph
+    for name, (encoder, fitted) in encoders.items():
+        table = encoder.make(brain, fitted, lambda step, done, all_, name=name: tell(f"{name} {step}", done, all_))  # type: ignore[misc]
+        seen = table.mask & graph.cortex
+        if not seen.any():
+            raise InputError(f"{graph.brain}: no node got features from {name}; are its sections readable?")
+        graph = graph.with_table(table)
+        say(f"  {graph.brain} {name}: {seen.sum() / graph.cortex.sum():.0%} of cortex nodes have features")
+    save_graph(graph, folder / "features")
+    return ["features.safetensors", "features.json"]
+
+
+def judge_of(folder: Path, graph: MeshGraph, *, trained_on: bool = False) -> Judge | None:
+    """What judges a map: the truth, else a mapper's annotations; hidden sections where training saw the rest."""
+    if (folder / "truth.safetensors").is_file():
+        truth = read_arrays(folder / "truth.safetensors")
+        left_out = LeftOut(unmatched=truth["unmatched"], missed=truth["missed"])
+        return Judge(graph=graph.relabelled(truth["labels"], graph.areas), left_out=left_out, by="the truth")
+    labels, by = graph.labels, "a mapper's annotations"
+    if trained_on:
+        path = folder / "hidden.safetensors"
+        labels = read_arrays(path)["labels"] if path.is_file() else np.full(graph.n_nodes, -1)
+        by = HIDDEN
+    if not (labels >= 0).any():
+        return None
+    return Judge(graph=graph.relabelled(labels, graph.areas), left_out=None, by=by)
+
+
+def export_brain(area_map: AreaMap, brain: SectionBrain, out: Path, tell: Tell) -> list[Path]:
+    """GraphML, the page with the sections, and the map on the sections, into `out`; returns the files."""
+    written = export(area_map, out, ("graphml", "html"), stack=brain.stack, annotated=brain.drawn)
+    return written + write_on_sections(out / "sections", area_map, brain.stack, tell=partial(tell, "sections"))

@@ -1,0 +1,140 @@
+"""A finished run of area mapping from sections, as something to map new stacks with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from meshgnn.config import Config, from_plain
+from meshgnn.errors import InputError
+from meshgnn.experiment.cli import resolve, shipped
+from meshgnn.experiment.run_folder import read_config
+from meshgnn.experiment.section_mapping import SectionMapping
+from meshgnn.source.cohort import StackFolders, VirtualCohort
+from meshgnn.store import file_hash, read_json
+
+NEEDED = ("encoder", "train")  # stages whose outputs make the model
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedRun:
+    """
+    Args:
+        folder: of the run.
+        mesh, encoder: configs of its mesh maker and of its features.
+        files: hash by name (relative to the folder) of everything that a prediction reads.
+        trained_on: hashes of the files of its training stacks -> "brain, file".
+    """
+
+    folder: Path
+    mesh: Config
+    encoder: Config
+    files: dict[str, str]
+    trained_on: dict[str, str]
+
+
+def read_trained_run(folder: Path, mesh: Config | None = None, encoder: Config | None = None) -> TrainedRun:
+    """
+    Args:
+        folder: of a finished run of `SectionMapping`.
+        mesh, encoder: instead of those that the run's own config.json describes. A run that was started from Python
+            names no experiment whose classes could be trusted: it needs both.
+
+    Raises:
+        InputError: no run, another kind of run, a run that is not finished, or files that are missing or changed.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; name a finished run with --set run=RUN")
+    stored = read_config(folder)
+    plain = stored.get("config")
+    kind = plain.get("_") if isinstance(plain, dict) else None
+    if not isinstance(plain, dict) or kind != "SectionMapping":
+        surfaces = "; to map a surface folder use the experiment `predict`" if kind == "AreaMapping" else ""
+        raise InputError(
+            f"{folder}: is a run of {stored.get('experiment') or kind}; needed is one of virtual_brain or "
+            f"virtual_brain:sections, which learn from sections{surfaces}"
+        )
+    if mesh is None or encoder is None:
+        base = _experiment(folder, stored)
+        mesh = mesh or _part(folder, base, plain, "mesh")
+        encoder = encoder or _part(folder, base, plain, "encoder")
+    files = {"config.json": file_hash(folder / "config.json")}
+    for stage in NEEDED:
+        files |= _outputs(folder, stage)
+    return TrainedRun(folder=folder, mesh=mesh, encoder=encoder, files=files, trained_on=_trained_on(folder, plain))
+
+
+def _experiment(folder: Path, stored: dict[str, Any]) -> SectionMapping.Config:
+    """The run's experiment with its overrides. A file may name one of our own experiments, nothing else."""
+    name = stored.get("experiment")
+    if name is None:
+        raise InputError(
+            f"{folder}: was started from Python, so its config.json names no experiment; predict from Python too: "
+            "PredictSections.Config(run=..., stack=..., mesh=..., encoder=...) with the configs of the run"
+        )
+    if not isinstance(name, str) or name not in shipped():
+        raise InputError(
+            f"{folder}: was not made by a shipped experiment; predict from Python: PredictSections.Config(run=..., "
+            "stack=..., mesh=..., encoder=...)"
+        )
+    try:
+        base = resolve(name, [str(one) for one in stored["overrides"]])
+    except InputError as error:
+        raise InputError(f"{folder / 'config.json'}: cannot be read by this version: {error}") from None
+    if not isinstance(base, SectionMapping.Config):
+        raise InputError(f"{folder / 'config.json'}: {name} is not the experiment of its settings")
+    return base
+
+
+def _part(folder: Path, base: SectionMapping.Config, plain: dict[str, Any], name: str) -> Config:
+    """As the run recorded it: defaults may have changed since. The class is the experiment's, never the file's."""
+    try:
+        part = from_plain(type(getattr(base, name)), plain.get(name), name)
+    except InputError as error:
+        raise InputError(f"{folder / 'config.json'}: cannot be read by this version: {error}") from None
+    assert isinstance(part, Config)
+    return part
+
+
+def _recorded(folder: Path, stage: str) -> dict[str, str]:
+    """Hash by name of the files that a finished stage wrote."""
+    try:
+        outputs = read_json(folder / "stages" / f"{stage}.json")["outputs"]
+        return {str(name): str(digest) for name, digest in outputs.items()}
+    except (InputError, KeyError, TypeError, AttributeError):
+        raise InputError(
+            f"{folder}: stage {stage!r} of this run is not finished; go on with it: "
+            f"python -m meshgnn.experiment --out {folder} --resume"
+        ) from None
+
+
+def _outputs(folder: Path, stage: str) -> dict[str, str]:
+    """The same, with every file looked at."""
+    outputs = _recorded(folder, stage)
+    for name, digest in outputs.items():
+        path = folder / name
+        if not path.is_file() or file_hash(path) != digest:
+            told = "is missing" if not path.is_file() else "is not the file that the run wrote"
+            raise InputError(f"{path}: {told}; mend it with python -m meshgnn.experiment --out {folder} --resume")
+    return outputs
+
+
+def _trained_on(folder: Path, plain: dict[str, Any]) -> dict[str, str]:
+    """Hashes of the files of training stacks, as the run recorded them."""
+    cohort = from_plain(VirtualCohort.Config | StackFolders.Config, plain.get("cohort"), "config.json: cohort").build()
+    if isinstance(cohort, StackFolders):
+        unseen = set(cohort.config.unseen)
+        names = [name for name, path in cohort.folders.items() if path not in unseen]
+        inputs = read_json(folder / "provenance.json").get("inputs", {})
+        found = {str(key): str(digest) for key, digest in inputs.items()}
+    else:
+        names = [member.name for member in cohort.members() if not member.unseen]
+        found = {}
+        for name in names:
+            for file, digest in _recorded(folder, f"sections-{name}").items():
+                found[file.replace(f"brains/{name}/sections/", f"{name}/", 1)] = digest
+    return {
+        digest: ", ".join(key.split("/", 1))
+        for key, digest in found.items()
+        if "/" in key and key.split("/", 1)[0] in names
+    }

@@ -1,0 +1,108 @@
+"""The commands that README and user guide tell people to type, with small input put in.
+
+A documented command is any `python -m ...` or `torchrun ...`, in a block of code or between backticks. Words in
+capitals stand for files and folders of the reader; `PLACES` says which of them the test lays out itself, all others
+must be written by another documented command.
+"""
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = ("README.md", "docs/user-guide.md")
+PLACES = ("DIR", "OTHER", "STACK1", "STACK2", "STACK3", "GREY.nii.gz", "WHITE.nii.gz")  # made by `tests.install.inputs`
+VALUES = {"NAME": "Planted"}  # what else stands in capitals
+_PLACEHOLDER = re.compile(r"(?<![A-Za-z0-9_./-])([A-Z][A-Z0-9]+(?:\.[a-z.]+)?)(?![A-Za-z0-9_/-])")
+_COMMAND = re.compile(r"(?:\.venv/bin/)?((?:python -m (?:meshgnn|features|tests)|torchrun [^\n`]*-m )[^\n`]*)")
+
+_STACK = ("source.preset=quick", "source.hemispheres=L", "source.pixel_um=300", "source.spacing_mm=5",
+          "source.annotate_every=2")  # fmt: skip
+_MESH = ("stack.voxel_mm=1.2", "midsurface.edge_mm=4", "judge=false")
+_BRAINS = (
+    *(f"mesh.{setting}" for setting in (*_MESH, "hemispheres.sides=L")), "encoder.pretrain.epochs=1",
+    "encoder.pretrain.epoch_steps=2", "encoder.pretrain.batches.patches=2", "encoder.pretrain.patches.pixel_um=300",
+    "encoder.pretrain.batches.rare=skip", "encoder.pretrain.held_out=0", "seeds=0", "trainer.folds=2",
+    "trainer.epochs=2", "variant_seeds=1", "encoder.extract.batch=256",
+)  # fmt: skip
+_PRETRAIN = ("epochs=1", "epoch_steps=2", "batches.patches=2", "batches.rare=skip", "patches.pixel_um=300")
+
+# Settings that make a command small; one that is not named here runs as it stands in the document.
+SMALL: dict[str, tuple[str, ...]] = {
+    "surface": ("seeds=0", "trainer.epochs=5", "trainer.folds=2", "validation.blocks=2", "validation.buffer_mm=2"),
+    "virtual_sections": _STACK,
+    "reconstruct": (*_MESH, "hemispheres.sides=L"),
+    "reconstruct:mni152": (*_MESH, "volume.voxel_mm=2"),
+    "virtual_brain": (*_BRAINS, *(f"cohort.{one.replace('source', 'brain')}" for one in _STACK), "cohort.seeds=1,2",
+                      "cohort.unseen=2"),
+    "virtual_brain:sections": _BRAINS,
+    "features.pretrain": _PRETRAIN,
+}  # fmt: skip
+# The experiments that need an optional package, which an empty environment lacks: told in one line.
+REFUSED = {"surface_demo": "pip install"}
+# Needs the tests, hence a checkout.
+ELSEWHERE = ("tests.integration.kill_and_resume",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """One documented command.
+
+    Args:
+        text: as documented.
+        name: of the experiment, or the module.
+        words: to run, placeholders and all.
+        out: placeholder of the folder that it makes, "" if none is named.
+    """
+
+    text: str
+    name: str
+    words: tuple[str, ...]
+    out: str
+
+    @property
+    def needs(self) -> set[str]:
+        """Placeholders that must exist before it can run."""
+        return {name for word in self.words for name in _PLACEHOLDER.findall(word)} - {*VALUES, self.out}
+
+
+def documented(documents: tuple[str, ...] = DOCUMENTS) -> list[Command]:
+    """Every documented command once, in the documents' order."""
+    found: dict[tuple[str, ...], Command] = {}
+    for document in documents:
+        text = (ROOT / document).read_text(encoding="utf-8")
+        text = re.sub(r"\\\n\s*", " ", text)
+        for match in _COMMAND.findall(text):
+            words = tuple(shlex.split(match, comments=True))
+            found.setdefault(words, _command(match.strip(), words))
+    return [one for one in found.values() if one.name not in ELSEWHERE]
+
+
+def _command(text: str, words: tuple[str, ...]) -> Command:
+    module = words[words.index("-m") + 1]
+    rest = words[words.index("-m") + 2 :]
+    name = module
+    if module == "meshgnn.experiment":
+        name = rest[0] if rest and not rest[0].startswith("-") else ""
+    out = rest[rest.index("--out") + 1] if "--out" in rest and "--resume" not in rest else ""
+    return Command(text=text, name=name, words=words, out=out)
+
+
+def filled(command: Command, places: dict[str, Path], out: Path) -> list[str]:
+    """The words to run: placeholders filled in, small settings added, an output folder named."""
+
+    def fill(match: re.Match[str]) -> str:
+        name = match.group(1)
+        return VALUES.get(name) or str(out if name == command.out else places[name])
+
+    words = [_PLACEHOLDER.sub(fill, word) for word in command.words]
+    if "--resume" in command.words or command.name == "meshgnn.export":
+        return words
+    given = {words[k + 1].split("=")[0] for k, word in enumerate(words) if word == "--set"}
+    for setting in SMALL.get(command.name, ()):
+        if setting.split("=")[0] not in given:
+            words += ["--set", setting]
+    if not command.out and command.name != "validate":
+        words += ["--out", str(out)]
+    return words

@@ -1,0 +1,35 @@
+"""Small input for every documented command: surface folders, virtual stacks of one hemisphere, probability maps."""
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+
+from meshgnn.config import override
+from meshgnn.experiment.virtual_sections import VirtualSections
+from meshgnn.export.gifti import write_surface_folder
+from tests.install.commands import SMALL
+from tests.reconstruct.phantom import body
+from tests.synthetic import brain
+
+
+def make_inputs(folder: Path) -> dict[str, Path]:
+    """Write what `PLACES` names; returns placeholder -> path."""
+    places = {}
+    for name, seed in (("DIR", 1), ("OTHER", 2)):
+        places[name] = folder / f"surfaces-{seed}"
+        write_surface_folder(places[name], brain(2, noise=0.3, seed=seed), "Planted")
+    for number in (1, 2, 3):
+        name = f"STACK{number}"
+        places[name] = folder / f"stack-{number}"
+        config = override(VirtualSections.Config(), [*SMALL["virtual_sections"], f"source.seed={number}"])
+        config.source.build().write(places[name])
+    axis = np.arange(-46.0, 46.1, 2.0)
+    x, y, z = np.meshgrid(axis, axis, axis, indexing="ij")
+    outer, inner = body(x, y, z, 0.0), body(x, y, z, 3.0)
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = axis[0]
+    for name, tissue in (("GREY.nii.gz", (outer < 0) & (inner >= 0)), ("WHITE.nii.gz", inner < 0)):
+        places[name] = folder / name.lower()
+        nibabel.save(nibabel.Nifti1Image(tissue.astype(np.float32), affine), places[name])
+    return places
