@@ -5,7 +5,7 @@ docs/user-guide.md.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +79,12 @@ class SurfaceFolder:
     def _choose(self, files: list[SurfaceFile], entity: str, wanted: str) -> list[SurfaceFile]:
         """The files of one brain or space: the one wanted, or the only one that has surfaces."""
         folder = self.config.folder
+        surfaces = [file for file in files if file.kind == "surface"]
+        if entity == "space" and not wanted and surfaces and not any(file.space for file in surfaces):
+            # Surfaces in a space of their own: what was sampled to another one may or may not fit their vertices.
+            return [replace(file, guessed=True) if file.space else file for file in files]
         named = sorted({getattr(file, entity) for file in files} - {""})
-        there = sorted({getattr(file, entity) for file in files if file.kind == "surface"} - {""}) or named
+        there = sorted({getattr(file, entity) for file in surfaces} - {""}) or named
         if wanted and wanted not in there:
             raise InputError(f"{folder}: no {entity} {wanted!r}; there is {', '.join(there) or 'none named'}")
         if not wanted and len(there) > 1:
@@ -120,7 +124,6 @@ class SurfaceFolder:
         files = self.files()
         brain = self._brain_name(files)
         space = next((file.space for file in files if file.kind == "surface" and file.space), "")
-        space = space or next((file.space for file in files if file.space), "")
         # "native" is every brain's own space, not one that brains share.
         space = f"{brain}native" if space == "native" else space or brain
         surfaces: dict[str, list[NDArray[np.float32]]] = {}
@@ -273,6 +276,11 @@ class SurfaceFolder:
                         if file.format == "gifti"
                         else freesurfer.read_annotation(file.path)
                     )
+                if found is not None and file.guessed and len(found[0]) != mesh.n_vertices:
+                    self._warnings.append(
+                        f"{file.path.name}: {len(found[0])} labels, so it is of another mesh; left out"
+                    )
+                    found = None
                 if found is None:
                     continue
                 self._used.append(file.path)

@@ -150,6 +150,27 @@ def test_an_hcp_mask_and_gifti_labels(hcp):
         np.testing.assert_array_equal(reading.graph.labels, graph.labels)
 
 
+def test_an_fmriprep_subject(tmp_path):
+    """Surfaces in the subject's own space beside what was sampled to templates."""
+    graph, other = brain(), sphere(2)
+    rng = np.random.default_rng(0)
+    for mesh, place in zip(graph.meshes, graph.slices().values()):
+        stem = f"sub-01_hemi-{mesh.hemisphere}"
+        write_surface(tmp_path / f"{stem}_pial.surf.gii", mesh.with_vertices(graph.surfaces["pial"][place]))
+        write_surface(tmp_path / f"{stem}_white.surf.gii", mesh.with_vertices(graph.surfaces["white"][place]))
+        sphere_mm = on_a_sphere(mesh.vertices_mm, 1)
+        write_surface(tmp_path / f"{stem}_desc-reg_sphere.surf.gii", mesh.with_vertices(sphere_mm))
+        write_scalars(tmp_path / f"{stem}_thickness.shape.gii", mesh, rng.normal(size=(642, 1)), ["thickness"])
+        for space in ("fsaverage4", "fsaverage3"):
+            values = rng.normal(size=(other.n_vertices, 2))
+            write_scalars(tmp_path / f"{stem}_space-{space}_bold.func.gii", other, values, ["a", "b"])
+    reading = read(tmp_path)
+    assert (reading.graph.brain, reading.graph.space) == ("01", "01")
+    assert reading.graph.tables["surface"].columns == ("thickness",)
+    assert set(reading.graph.surfaces) == {"pial", "white", "sphere_reg"}
+    assert sum("of another mesh; left out" in warning for warning in reading.warnings) == 4
+
+
 # -- registered spheres ------------------------------------------------------------------------------------------------
 
 
