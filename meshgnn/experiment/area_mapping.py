@@ -146,7 +146,10 @@ class AreaMapping:
         """Everything that can be wrong with the brain or the settings; raises InputError."""
         graph, split = self._prepared.graph, self._prepared.split
         c = self.config
-        folds = validation_folds(graph, split, c.trainer.folds, c.validation, c.seeds[0])
+        c.trainer.resolved_device()  # told now, not after the baselines
+        folds = [
+            fold for seed in c.seeds for fold in validation_folds(graph, split, c.trainer.folds, c.validation, seed)
+        ]
         labelled = graph.labels >= 0
         if not all((fold.train & labelled).any() and (fold.validation & labelled).any() for fold in folds):
             raise InputError(
