@@ -1,10 +1,12 @@
 """Apply a trained run to another brain."""
 
 from features.geometry import Geometry
+from meshgnn.config import choices
 from meshgnn.experiment.predict import Predict
 from meshgnn.experiment.predict_sections import PredictSections
 
 
+@choices({"geometry": (Geometry.Config(), None)})
 def predict() -> Predict.Config:
     """Map another brain with a trained run (--set run=RUN --set source.folder=DIR)."""
     return Predict.Config(geometry=Geometry.Config())

@@ -3,15 +3,24 @@
 from dataclasses import replace
 
 from features.geometry import Geometry
-from meshgnn.experiment.area_mapping import AreaMapping
+from meshgnn.config import choices
+from meshgnn.experiment.area_mapping import AreaMapping, NoTables
+from meshgnn.source.hcp import HcpUtils
 from meshgnn.source.surface_folder import SurfaceFolder
 
+MAY = {
+    "source": (SurfaceFolder.Config(), HcpUtils.Config()),
+    "geometry": (NoTables(), Geometry.Config()),
+}
 
+
+@choices(MAY)
 def surface() -> AreaMapping.Config:
     """Train on one hemisphere of a surface folder, test on the other (--set source.folder=DIR)."""
     return AreaMapping.Config(source=SurfaceFolder.Config())
 
 
+@choices(MAY)
 def with_geometry() -> AreaMapping.Config:
     """The same with thickness, curvature and area ratio computed from pial and white surfaces."""
     return replace(surface(), geometry=Geometry.Config())

@@ -3,6 +3,7 @@
 from features.batches import BalancedBatches
 from features.pretrain import PretrainConfig
 from features.section_features import ContrastiveFeatures, ProfileFeatures
+from meshgnn.config import choices
 from meshgnn.data.inputs import NodeInputs
 from meshgnn.experiment.section_mapping import SectionMapping
 from meshgnn.source.cohort import StackFolders
@@ -10,24 +11,29 @@ from meshgnn.train.fit import TrainerConfig
 from reconstruct.maker import MeshFromSections
 from reconstruct.steps.midsurface import ExtractMidsurface
 
+ENCODERS = (ContrastiveFeatures.Config(), ProfileFeatures.Config())
+ON_STACKS = ContrastiveFeatures.Config(pretrain=PretrainConfig(batches=BalancedBatches.Config(rare="skip")))
 
+
+@choices({"encoder": ENCODERS, "other": (*ENCODERS, None)})
 def virtual_brain() -> SectionMapping.Config:
     """Sections of virtual brains -> meshes -> contrastive features -> areas, judged on a brain never seen."""
     return SectionMapping.Config(
         mesh=MeshFromSections.Config(pictures=False, midsurface=ExtractMidsurface.Config(edge_mm=2.8)),
-        encoder=ContrastiveFeatures.Config(),
-        other=ProfileFeatures.Config(),
+        encoder=ENCODERS[0],
+        other=ENCODERS[1],
         inputs=NodeInputs.Config(rounds=(2, 5, 15), rim=False, check=False),
         trainer=TrainerConfig(folds=3, epochs=80, learning_rate=1.6e-2, ema=0.9),
         variant_seeds=1,
     )
 
 
+@choices({"encoder": (ON_STACKS, *ENCODERS[1:]), "other": (ON_STACKS, *ENCODERS[1:], None)})
 def sections() -> SectionMapping.Config:
     """The same on your own stacks (--set cohort.train=DIR,DIR --set cohort.unseen=DIR)."""
     return SectionMapping.Config(
         cohort=StackFolders.Config(),
         mesh=MeshFromSections.Config(),
-        encoder=ContrastiveFeatures.Config(pretrain=PretrainConfig(batches=BalancedBatches.Config(rare="skip"))),
+        encoder=ON_STACKS,
         inputs=NodeInputs.Config(rim=False, check=False),
     )

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from meshgnn.config import Config as BaseConfig
-from meshgnn.errors import InputError
+from meshgnn.errors import SettingError
 
 
 class PatchAugment:
@@ -44,7 +44,10 @@ class PatchAugment:
         def __post_init__(self) -> None:
             values = (self.rotation_deg, self.scale, self.shift, self.stain, self.gamma, self.gradient, self.blur)
             if min(values) < 0 or self.scale >= 1 or self.blur > 1:
-                raise InputError("augment: values must not be negative, scale be below 1, blur at most 1")
+                raise SettingError(
+                    "<rotation_deg>, <scale>, <shift>, <stain>, <gamma>, <gradient> and <blur> must not be negative, "
+                    "<scale> be below 1, <blur> at most 1"
+                )
 
         def build(self) -> "PatchAugment":
             return PatchAugment(self)

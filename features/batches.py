@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshgnn.config import Config as BaseConfig
-from meshgnn.errors import InputError
+from meshgnn.errors import InputError, SettingError
 
 
 class BalancedBatches:
@@ -27,9 +27,9 @@ class BalancedBatches:
 
         def __post_init__(self) -> None:
             if self.classes < 2 or self.patches < 2:
-                raise InputError("batches: at least 2 classes and 2 patches of each are needed")
+                raise SettingError("<classes> and <patches> (of each class) must be at least 2")
             if self.rare not in ("refuse", "skip"):
-                raise InputError(f"batches.rare={self.rare!r} is not one of refuse, skip")
+                raise SettingError(f"<rare>={self.rare!r} is not one of refuse, skip")
 
         def build(
             self, labels: NDArray[np.integer], groups: NDArray[np.integer], names: tuple[str, ...], seed: int
@@ -57,9 +57,9 @@ class BalancedBatches:
         present, counts = np.unique(labels[labels >= 0], return_counts=True)
         single = present[counts < 2]
         if len(single) and config.rare == "refuse":
-            raise InputError(
+            raise SettingError(
                 f"area {names[int(single[0])]} has a single patch; annotate it on another section, or leave such areas "
-                "out with batches.rare=skip"
+                "out with <rare>=skip"
             )
         self.classes = present[counts >= 2]
         if len(self.classes) < 2:

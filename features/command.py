@@ -3,15 +3,16 @@
 import argparse
 import json
 import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from meshgnn.command import guarded
 from meshgnn.config import Config, override, to_plain
 from meshgnn.errors import InputError
+from meshgnn.keys import listed
 
 C = TypeVar("C", bound=Config)
 
@@ -44,7 +45,7 @@ class Bar:
 
 
 def run(name: str, job: C, work: Callable[[C, Path], str], arguments: Sequence[str] | None = None) -> int:
-    """Parse, work, tell. Exit codes: 0 done, 2 wrong input (one line), 130 stopped; a fault of ours is a traceback.
+    """Parse, work, tell. Exit codes are those of `meshgnn.command`.
 
     Args:
         name: of the module.
@@ -52,28 +53,28 @@ def run(name: str, job: C, work: Callable[[C, Path], str], arguments: Sequence[s
         work: (config, output folder) -> last line to print.
         arguments: of the command line; those of the process if None.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m {name}")
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {name}", epilog=listed(job), formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path, help="folder for the result; a killed run goes on there")
     parser.add_argument("--print-config", action="store_true", help="print the resolved config and stop")
     options = parser.parse_args(arguments)
-    try:
-        job = override(job, options.sets)
+
+    def go() -> int:
+        config = override(job, options.sets)
         if options.print_config:
-            print(json.dumps(to_plain(job), indent=2))
+            print(json.dumps(to_plain(config), indent=2))
             return 0
         if options.out is None:
             raise InputError("no folder for the result; use --out DIR")
-        told = work(job, options.out)
+        told = work(config, options.out)
         if rank_and_world()[0] == 0:
             print(told, flush=True)
         return 0
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        return 130
+
+    try:
+        return guarded(go, stopped="stopped; the same command goes on")
     finally:
         from torch import distributed
 

@@ -8,7 +8,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
 from meshgnn.config import Config as BaseConfig
-from meshgnn.errors import InputError
+from meshgnn.errors import SettingError
 
 
 class SupervisedContrastive(nn.Module):
@@ -33,7 +33,7 @@ class SupervisedContrastive(nn.Module):
 
         def __post_init__(self) -> None:
             if not self.temperature > 0 or self.projection < 1 or self.classify < 0:
-                raise InputError("objective: temperature must be above 0, projection at least 1, classify not negative")
+                raise SettingError("<temperature> must be above 0, <projection> at least 1, <classify> not negative")
 
         def build(self, in_channels: int, n_classes: int) -> "SupervisedContrastive":
             return SupervisedContrastive(self, in_channels, n_classes)

@@ -10,7 +10,6 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from hashlib import sha256
 from pathlib import Path
 from queue import Queue
 from threading import Thread
@@ -22,14 +21,16 @@ from numpy.typing import NDArray
 from torch import distributed
 
 from features.command import Bar, rank_and_world, run
-from features.locations import COLUMNS, read_locations
-from features.model_files import PatchEncoder, load_encoder
+from features.content import nodes_key, refuse_other_stack
+from features.locations import read_centres
+from features.model_files import PatchEncoder
+from features.shared_space import load_fitted
 from meshgnn.config import Config as BaseConfig
 from meshgnn.encoder import PatchSource
-from meshgnn.errors import InputError
+from meshgnn.errors import InputError, SettingError
 from meshgnn.graph import FeatureTable, NodeLocations
 from meshgnn.source.sections import SectionStack, read_stack
-from meshgnn.store import load_table, read_arrays, save_table, write_arrays
+from meshgnn.store import content_hash, load_table, read_arrays, save_table, write_arrays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +52,11 @@ class ExtractConfig(BaseConfig):
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
-            raise InputError(f"extract.name={self.name!r} must be a plain word")
+            raise SettingError(f"<name>={self.name!r} must be a plain word")
         if self.batch < 1 or self.shard < self.batch or self.threads < 1:
-            raise InputError("extract: batch and threads must be at least 1, shard at least batch")
+            raise SettingError("<batch> and <threads> must be at least 1, <shard> at least <batch>")
         if self.device not in ("auto", "cpu", "cuda"):
-            raise InputError(f"device={self.device!r} is not one of auto, cpu, cuda")
+            raise SettingError(f"<device>={self.device!r} is not one of auto, cpu, cuda")
 
 
 def extract(
@@ -174,14 +175,7 @@ def _barrier() -> None:
 
 
 def _key(identity: dict[str, Any], stack: SectionStack, locations: NodeLocations, config: ExtractConfig) -> str:
-    digest = sha256(repr(identity).encode())
-    for section in stack:
-        about = (section.path.name, section.path.stat().st_size, section.pixel_um, section.mirrored)
-        digest.update(repr(about).encode())
-    for name in COLUMNS:
-        digest.update(getattr(locations, name).tobytes())
-    digest.update(f"{config.name} {config.batch} {config.shard}".encode())
-    return digest.hexdigest()[:16]
+    return content_hash(repr(identity), nodes_key(stack, locations), config.name, config.batch, config.shard)
 
 
 def _shard(path: Path, nodes: NDArray[np.int64]) -> NDArray[np.float32] | None:
@@ -206,7 +200,7 @@ class ExtractJob(ExtractConfig):
     """
     Args:
         stack, reconstruction: folders of the brain.
-        encoder: folder of encoder.safetensors and encoder.json.
+        encoder: folder that pretraining wrote (of cross-fitted encoders: the mean of all of them).
         size_px, pixel_um: of the patches, if the encoder must have been trained for these; any if None.
     """
 
@@ -223,12 +217,15 @@ def _extract(job: ExtractJob, out: Path) -> str:
             raise InputError(f"{name} is not named; use --set {name}=DIR")
     assert job.stack is not None and job.reconstruction is not None and job.encoder is not None  # noqa: PT018
     config = ExtractConfig(**{f.name: getattr(job, f.name) for f in fields(ExtractConfig)})
-    encoder, stack = load_encoder(job.encoder), read_stack(job.stack, mirrored="turn")
+    stack = read_stack(job.stack, mirrored="turn")
+    refuse_other_stack(job.reconstruction, stack)
+    encoder = load_fitted(job.encoder).whole
     wanted: dict[str, Any] = {"size_px": job.size_px, "pixel_um": job.pixel_um}
     wanted = {name: value for name, value in wanted.items() if value is not None}
     encoder.refuse_other(replace(encoder.patches, **wanted))
     with Bar("nodes", "node") as bar:
-        table = extract(encoder, stack, read_locations(job.reconstruction), config, out, lambda n, of: bar(n, of, {}))
+        where = read_centres(job.reconstruction, stack)
+        table = extract(encoder, stack, where, config, out, lambda count, of: bar(count, of, {}))
     return f"{int(table.mask.sum())} of {len(table.mask)} nodes, {table.values.shape[1]} features each, in {out}"
 
 

@@ -54,7 +54,10 @@ class Geometry:
 
     def _need(self, graph: MeshGraph, measure: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         if "pial" not in graph.surfaces or "white" not in graph.surfaces:
-            raise InputError(f"{graph.brain}: {measure} needs pial and white surfaces of both hemispheres")
+            raise InputError(
+                f"{graph.brain}: {measure} needs pial and white surfaces of both hemispheres; add them, or "
+                "compute less: --set geometry.measures=curvature"
+            )
         return graph.surfaces["pial"], graph.surfaces["white"]
 
     def _thickness(self, graph: MeshGraph) -> NDArray[np.floating]:

@@ -1,7 +1,7 @@
 """Labelled patches of several brains as one list, with sections held out. numpy only."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.locations import COLUMNS, read_locations
+from features.content import nodes_key, refuse_other_stack
+from features.locations import read_centres
 from features.patches import PatchSampler
 from meshgnn.errors import InputError
 from meshgnn.graph import NodeLocations
@@ -28,6 +29,7 @@ class PatchSet:
         locations: [V] centres (nodes of the mesh, or any other points).
         labels: [V] class numbers, -1 = not used.
         names: of the classes.
+        held: [V] bool, patches that are never trained on; none by default.
     """
 
     brain: str
@@ -35,25 +37,31 @@ class PatchSet:
     locations: NodeLocations
     labels: NDArray[np.int32]
     names: tuple[str, ...]
+    held: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
 
     def __post_init__(self) -> None:
         labels = np.asarray(self.labels)
+        held = np.zeros(labels.shape, bool) if np.size(self.held) == 0 else np.asarray(self.held)
+        if held.shape != labels.shape:
+            raise InputError(f"{self.brain}: {len(held)} marks of what is held out for {len(labels)} labels")
         if labels.shape != self.locations.section.shape:
             raise InputError(f"{self.brain}: {len(labels)} labels for {len(self.locations.section)} patch centres")
         if len(labels) and (labels.min() < -1 or labels.max() >= len(self.names)):
             raise InputError(f"{self.brain}: labels run to {labels.max()}, but there are {len(self.names)} areas")
         object.__setattr__(self, "labels", frozen(np.where(self.locations.observed, labels, -1), np.int32))
+        object.__setattr__(self, "held", frozen(held, bool))
 
 
 def annotated_patches(stack_folder: Path, reconstruction: Path, *, vote_mm: float = 0.5) -> PatchSet:
     """Nodes of a reconstructed brain that lie on annotated sections, with the areas drawn there.
 
     Raises:
-        InputError: no stack, no reconstruction, no annotations.
+        InputError: no stack, no reconstruction, a reconstruction of another stack, no annotations.
     """
     stack = read_stack(stack_folder, mirrored="turn")
+    refuse_other_stack(reconstruction, stack)
     annotations = read_annotations(stack_folder)
-    locations = read_locations(reconstruction)
+    locations = read_centres(reconstruction, stack)
     labels = annotated_labels(locations, annotations, stack, vote_mm=vote_mm)
     return PatchSet(
         brain=stack.space, stack=stack, locations=locations, labels=labels, names=annotations.areas.names
@@ -66,7 +74,9 @@ class TrainingPatches:
     Args:
         sources: with one list of areas.
         patches: how to read them.
-        held_out: every n-th labelled section of each brain is held out; 0 = none.
+        held_out: every n-th labelled section of each brain is held out; 0 = none. Sources that name what is held
+            (`PatchSet.held`) decide it instead: every section with such a patch is held out whole, since patches of
+            one section overlap.
         memory_mb: patches are read once and kept if they fit into this.
 
     Raises:
@@ -98,7 +108,10 @@ class TrainingPatches:
         pairs = np.stack([np.repeat(np.arange(len(sources)), [len(s) for s in sections]), np.concatenate(sections)])
         _, self.groups = np.unique(pairs, axis=1, return_inverse=True)
         self.groups = self.groups.ravel()
-        self.held = self._hold_out(pairs, held_out)
+        named = np.concatenate([source.held[nodes] for source, nodes in zip(sources, self._nodes)])
+        self.held = (
+            np.flatnonzero(np.isin(self.groups, self.groups[named])) if named.any() else self._hold_out(pairs, held_out)
+        )
         self.training = np.setdiff1d(np.arange(len(self.groups)), self.held)
         self.labels = self.labels_of_all.copy()
         self.labels[self.held] = -1
@@ -147,16 +160,11 @@ class TrainingPatches:
         return np.asarray(items)[np.linspace(0, len(items) - 1, most).astype(int)]
 
     def key(self) -> str:
-        """Hash of all that decides the patches and labels (image files by name and size)."""
+        """Hash of all that decides the patches and labels."""
         digest = sha256()
         for source in self.sources:
-            digest.update(repr((source.brain, source.names)).encode())
-            for section in source.stack:
-                about = (section.path.name, section.path.stat().st_size, section.pixel_um, section.mirrored)
-                digest.update(repr(about).encode())
-            for name in COLUMNS:
-                digest.update(getattr(source.locations, name).tobytes())
-            digest.update(source.labels.tobytes())
+            digest.update(repr((source.brain, source.names, nodes_key(source.stack, source.locations))).encode())
+            digest.update(source.labels.tobytes() + source.held.tobytes())
         return digest.hexdigest()[:16]
 
     def about(self) -> dict[str, Any]:

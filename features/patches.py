@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from features.resample import sample_patches
 from features.section_cache import SectionCache
 from meshgnn.config import Config as BaseConfig
-from meshgnn.errors import InputError
+from meshgnn.errors import InputError, SettingError
 from meshgnn.graph import NodeLocations
 from meshgnn.source.sections import SectionStack
 
@@ -43,9 +43,9 @@ class PatchSampler:
 
         def __post_init__(self) -> None:
             if self.size_px < 4:
-                raise InputError(f"patches.size_px must be at least 4, got {self.size_px}")
+                raise SettingError(f"<size_px> must be at least 4, got {self.size_px}")
             if not self.pixel_um > 0 or not self.cache_mb > 0:
-                raise InputError("patches: pixel_um and cache_mb must be above 0")
+                raise SettingError("<pixel_um> and <cache_mb> must be above 0")
 
         def build(self, stack: SectionStack, locations: NodeLocations) -> "PatchSampler":
             return PatchSampler(self, stack, locations)
@@ -67,9 +67,9 @@ class PatchSampler:
             raise InputError(f"{stack.folder or 'stack'}: nodes lie on section {strange[0]}, which is not in the stack")
         coarsest = max(section.pixel_um for section in stack)
         if coarsest > 1.5 * config.pixel_um:
-            raise InputError(
+            raise SettingError(
                 f"{stack.folder or 'stack'}: sections of {coarsest:g} um per px are too coarse for patches of "
-                f"{config.pixel_um:g}; set patches.pixel_um={coarsest:g} (and train an encoder for it)"
+                f"{config.pixel_um:g}; set <pixel_um>={coarsest:g} (and train an encoder for it)"
             )
 
     def __len__(self) -> int:

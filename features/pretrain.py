@@ -11,10 +11,11 @@ import csv
 import io
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,8 @@ from features.patch_sets import PatchSet, TrainingPatches, annotated_patches
 from features.patches import PatchSampler
 from features.training import PretrainModule, Probe, Steps
 from meshgnn.config import Config as BaseConfig
-from meshgnn.config import to_plain
-from meshgnn.errors import InputError
+from meshgnn.config import at, to_plain
+from meshgnn.errors import InputError, SettingError
 from meshgnn.store import content_hash, read_json, write_text
 from meshgnn.train.checkpoint import SafetensorsIO, load_tree
 
@@ -79,13 +80,16 @@ class PretrainConfig(BaseConfig):
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.epoch_steps < 1 or self.threads < 1 or self.probe_patches < 1:
-            raise InputError("pretraining: epochs, epoch_steps, threads and probe_patches must be at least 1")
+            raise SettingError("<epochs>, <epoch_steps>, <threads> and <probe_patches> must be at least 1")
         if self.learning_rate <= 0 or min(self.weight_decay, self.clip, self.held_out, self.memory_mb, self.seed) < 0:
-            raise InputError("pretraining: learning_rate must be above 0, the rest not negative")
+            raise SettingError(
+                "<learning_rate> must be above 0; <weight_decay>, <clip>, <held_out>, <memory_mb> and <seed> not "
+                "negative"
+            )
         if self.device not in ("auto", "cpu", "cuda"):
-            raise InputError(f"device={self.device!r} is not one of auto, cpu, cuda")
+            raise SettingError(f"<device>={self.device!r} is not one of auto, cpu, cuda")
         if self.device == "cuda" and not torch.cuda.is_available():
-            raise InputError("device=cuda, but torch sees no CUDA device; use cpu or auto")
+            raise SettingError("<device>=cuda, but torch sees no CUDA device; use cpu or auto")
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -108,7 +112,8 @@ def pretrain(
             `BalancedBatches`), patches too small for the encoder, loss that is not finite.
     """
     out = Path(out)
-    patches = TrainingPatches(sources, config.patches, held_out=config.held_out, memory_mb=config.memory_mb)
+    with at("patches"):
+        patches = TrainingPatches(sources, config.patches, held_out=config.held_out, memory_mb=config.memory_mb)
     key = content_hash(VERSION, to_plain(config), patches.key())
     if (out / ABOUT).is_file() and _stored_key(out) == key:
         return load_encoder(out)
@@ -123,10 +128,15 @@ def pretrain(
 def _train(
     config: PretrainConfig, patches: TrainingPatches, out: Path, key: str, progress: Progress | None
 ) -> PatchEncoder:
-    batches = config.batches.build(patches.labels, patches.groups, patches.names, config.seed)
+    # A class with a single patch is the user's to mend; one that only lost patches to what is held out is left out.
+    with at("batches"):
+        config.batches.build(patches.labels_of_all, patches.groups, patches.names, config.seed)
+        drawn = replace(config.batches, rare="skip")
+        batches = drawn.build(patches.labels, patches.groups, patches.names, config.seed)
     total = config.epochs * config.epoch_steps
     torch.manual_seed(config.seed)
-    encoder = new_encoder(config.encoder, config.patches)
+    with at("encoder"):
+        encoder = new_encoder(config.encoder, config.patches)
     objective = config.objective.build(encoder.out_channels, len(patches.names))
 
     def tell(row: dict[str, Any]) -> None:
@@ -155,9 +165,14 @@ def _train(
             enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
             plugins=[SafetensorsIO()], callbacks=[keeper],
         )  # fmt: skip
-        trainer.fit(module, train_dataloaders=steps, ckpt_path=str(last) if _readable(last) else None)
+        interrupt = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit(module, train_dataloaders=steps, ckpt_path=str(last) if _readable(last) else None)
+        except SystemExit:  # Lightning's answer to Ctrl-C, after which it ignores a second one
+            signal.signal(signal.SIGINT, interrupt)
+            raise KeyboardInterrupt from None
     if not all(torch.isfinite(value).all() for value in encoder.state_dict().values()):
-        raise InputError("pretraining diverged; lower learning_rate")
+        raise SettingError("pretraining diverged; lower <learning_rate>")
     if trainer.is_global_zero:
         told = {"key": key, "config": to_plain(config), "patches": patches.about(), "history": module.history}
         _write_metrics(out / "metrics.csv", module.history)

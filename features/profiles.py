@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from features.locations import along_surface_mm, towards_pial
 from meshgnn.config import Config as BaseConfig
-from meshgnn.errors import InputError
+from meshgnn.errors import InputError, SettingError
 from meshgnn.graph import FeatureTable, MeshGraph, NodeLocations
-from meshgnn.mesh.metric import vertex_normals
 from meshgnn.source.sections import Section, SectionStack, open_section
 
 Floats = NDArray[np.float64]
@@ -35,8 +35,7 @@ class DepthProfiles:
 
     At every observed node a line is laid through the section along the cortical normal as it runs within the section,
     from pial to white; its length is the node's thickness over the cosine of the obliqueness. The line passes where
-    the section meets the midsurface: a node that lies d beside the plane is followed along the surface into it, by
-    d tan(obliqueness) within the section. Parallel lines beside it are averaged.
+    the section meets the midsurface (`features.locations.along_surface_mm`). Parallel lines beside it are averaged.
 
     Grey values g become optical density log(background / g), in which stain differences are factors; the background
     is the median grey of the image's frame. Each section is then divided by its own median density over all samples in
@@ -65,13 +64,13 @@ class DepthProfiles:
 
         def __post_init__(self) -> None:
             if self.depths < 2 or self.lines < 1:
-                raise InputError("depth profiles: at least 2 depths and 1 line are needed")
+                raise SettingError("<depths> must be at least 2 and <lines> at least 1")
             if not self.apart_um >= 0:
-                raise InputError(f"depth profiles: apart_um must not be negative, got {self.apart_um}")
+                raise SettingError(f"<apart_um> must not be negative, got {self.apart_um}")
             if not 0 < self.max_obliqueness_deg < 85:
-                raise InputError("depth profiles: max_obliqueness_deg must lie between 0 and 85")
+                raise SettingError("<max_obliqueness_deg> must lie between 0 and 85")
             if not 0 <= self.glass < 1 or not 0 < self.known <= 1:
-                raise InputError("depth profiles: glass must lie in [0, 1) and known in (0, 1]")
+                raise SettingError("<glass> must lie in [0, 1) and <known> in (0, 1]")
 
         def build(self) -> "DepthProfiles":
             return DepthProfiles(self)
@@ -101,14 +100,9 @@ class DepthProfiles:
             raise InputError(f"{graph.brain}: depth profiles need node locations on sections")
         if graph.space != stack.space:
             raise InputError(f"{graph.brain}: the mesh lies in space {graph.space!r}, the sections in {stack.space!r}")
-        thickness, normals = _ribbon(graph)
+        thickness = _thickness(graph)
         oblique = np.radians(places.obliqueness_deg.astype(np.float64))
-        along = stack.sections[0].normal
-        here = np.zeros(graph.n_nodes)
-        for index in np.unique(places.section[places.observed]):
-            here[places.section == index] = stack.at(int(index)).position_mm
-        beside = here - graph.vertices_mm.astype(np.float64) @ along
-        shift = -beside * np.tan(oblique) * np.sign(normals @ along)
+        shift = along_surface_mm(graph.vertices_mm, towards_pial(graph), places, stack)
         length = thickness / np.maximum(np.cos(oblique), 0.05)
         wanted = places.observed & graph.cortex & (places.obliqueness_deg <= self.config.max_obliqueness_deg)
         wanted &= (np.abs(shift) <= length) & (thickness > 0)
@@ -179,16 +173,15 @@ class DepthProfiles:
         return row, column
 
 
-def _ribbon(graph: MeshGraph) -> tuple[Floats, Floats]:
-    """Thickness [V] in mm and unit normals [V, 3] towards pial."""
+def _thickness(graph: MeshGraph) -> Floats:
+    """Thickness [V] in mm."""
     if "pial" in graph.surfaces and "white" in graph.surfaces:
         across = graph.surfaces["pial"].astype(np.float64) - graph.surfaces["white"]
-        thickness = np.linalg.norm(across, axis=1)
-        return thickness, across / np.maximum(thickness, 1e-9)[:, None]
+        return np.asarray(np.linalg.norm(across, axis=1))
     for table in graph.tables.values():
         if "thickness" in table.columns:
             thickness = table.values[:, table.columns.index("thickness")].astype(np.float64)
-            return thickness * table.mask, np.concatenate([vertex_normals(mesh) for mesh in graph.meshes])
+            return np.asarray(thickness * table.mask)
     raise InputError(f"{graph.brain}: depth profiles need pial and white surfaces, or a feature 'thickness' in mm")
 
 

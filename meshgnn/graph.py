@@ -133,6 +133,8 @@ class Areas:
         keys = tuple(int(key) for key in self.keys) or tuple(range(1, len(names) + 1))
         if len(keys) != len(names) or len(set(keys)) != len(keys) or min(keys, default=1) <= 0:
             raise InputError("areas need as many distinct positive keys as names")
+        if max(keys, default=1) > np.iinfo(np.int32).max:
+            raise InputError(f"area key {max(keys)} exceeds 2147483647, the largest that label files hold")
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "colours", frozen(np.clip(colours, 0, 1), np.float32))
         object.__setattr__(self, "keys", keys)

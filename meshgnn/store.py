@@ -5,9 +5,12 @@ A record on disk is a pair NAME.safetensors (arrays) and NAME.json (the rest, wi
 
 import json
 import os
+import platform
+import re
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -24,25 +27,77 @@ from meshgnn.mesh.record import SurfaceMesh
 FORMAT = 1
 
 
+_HERE = sha256(platform.node().encode()).hexdigest()[:8]  # this machine, in names of a bounded length
+_ASIDE = re.compile(r"\..*\.aside-(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[a-z0-9_]{8}(\..*)?")
+_open: set[Path] = set()  # what this process is writing at the moment
+_seen: set[Path] = set()  # folders that this process has cleared of what killed ones left
+
+
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """A temporary path in the same folder that becomes `path` when the block ends well, and vanishes otherwise."""
+    """A temporary path in the same folder that becomes `path` when the block ends well, and vanishes otherwise.
+
+    Raises:
+        InputError: the file cannot be written: no such right, a full disk.
+    """
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+        if path.parent not in _seen:
+            _seen.add(path.parent)
+            clear_asides(path.parent, below=False)
+        start = f".{path.name}.aside-{_HERE}-{os.getpid()}-"
+        handle, name = tempfile.mkstemp(prefix=start, suffix=path.suffix, dir=path.parent)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
     os.close(handle)
     aside = Path(name)
+    _open.add(aside)
     try:
         yield aside
         with aside.open("rb") as written:
             os.fsync(written.fileno())
         aside.chmod(0o644)
         os.replace(aside, path)
+    except OSError as error:
+        if error.filename not in (None, str(aside), aside):
+            raise  # another file's trouble
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
     finally:
         aside.unlink(missing_ok=True)
+        _open.discard(aside)
+
+
+def drop_asides() -> None:
+    """Remove what this process is writing at the moment: for the moment before it is ended."""
+    for aside in list(_open):
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+def clear_asides(folder: Path, *, below: bool = True) -> None:
+    """Remove what killed processes left half written in `folder` (and below).
+
+    Files of a process of this machine that is still there stay, and those of other machines for a day.
+    """
+    for path in folder.rglob(".*.aside-*") if below else folder.glob(".*.aside-*"):
+        made = _ASIDE.fullmatch(path.name)
+        with suppress(OSError):
+            if made and (
+                time.time() - path.stat().st_mtime > 86400
+                or (made["machine"] == _HERE and not _alive(int(made["process"])))
+            ):
+                path.unlink()
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # there, but another user's
+    return True
 
 
 def write_text(path: Path, text: str) -> None:
@@ -75,7 +130,7 @@ def read_json(path: Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(f"{path}: not valid JSON; it may be half written or not a file of ours") from None
 
 

@@ -1,28 +1,21 @@
 """The section stack with its sections where the alignment put them."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from meshgnn.errors import InputError
-from meshgnn.source.sections import AXES, SectionStack, read_stack
-from meshgnn.store import write_json
+from meshgnn.source.aligned import FILE, read_aligned, write_aligned
+from meshgnn.source.sections import AXES, SectionStack
 from reconstruct.records import Alignment, Midsurface, TissueStack
 
-FILE = "sections.json"
+__all__ = ["FILE", "aligned_stack", "read_aligned", "with_bridges", "write_aligned"]
 
 
 def aligned_stack(stack: SectionStack, tissue: TissueStack, alignment: Alignment) -> SectionStack:
-    """The sections in use, `to_space` as aligned: `mm_to_pixel` then agrees with `NodeLocations`.
-
-    Only the linear part of the alignment fits into a section's transform; a smooth warp (none by default) does not.
-    """
+    """The sections in use, `to_space` as aligned: `mm_to_pixel` then agrees with `NodeLocations`."""
     column, row, along = AXES[stack.plane]
     sections = []
     for k, index in enumerate(tissue.index):
@@ -60,42 +53,3 @@ def with_bridges(
         replace(item, repairs=(*more, *item.repairs), report={**item.report, "bridges_cut": len(more)})
         for item, more in zip(surfaces, extra)
     ]
-
-
-def write_aligned(out: Path, stack: SectionStack) -> None:
-    """`sections.json` in `out`: folder of the images, space, and a 3 x 3 matrix per section."""
-    record = {
-        "folder": str((stack.folder or Path()).resolve()),
-        "space": stack.space,
-        "sections": [{"index": one.index, "to_space": one.to_space.tolist()} for one in stack],
-    }
-    write_json(out / FILE, record)
-
-
-def read_aligned(out: Path, folder: Path | None = None) -> SectionStack:
-    """The aligned stack of a reconstruction.
-
-    Args:
-        out: the reconstruction's run folder.
-        folder: where the section images lie now, if they were moved.
-
-    Raises:
-        InputError: no reconstruction from sections there, damaged, or the images are gone.
-    """
-    path = Path(out) / FILE
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; give the folder of a reconstruction from sections")
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        matrices: dict[int, NDArray[np.float64]] = {
-            int(one["index"]): np.array(one["to_space"], np.float64) for one in record["sections"]
-        }
-        place, space = Path(record["folder"]), str(record["space"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: damaged ({error}); run the reconstruction again with --resume") from None
-    stack = read_stack(folder or place, space=space)
-    missing = sorted(set(matrices) - {section.index for section in stack})
-    if missing:
-        raise InputError(f"{path}: section {missing[0]} is not in {stack.folder}; it belongs to another stack")
-    kept = tuple(replace(one, to_space=matrices[one.index]) for one in stack if one.index in matrices)
-    return replace(stack, sections=kept)

@@ -7,6 +7,7 @@ from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Stage
 from meshgnn.export.mesh_files import write_glb, write_ply
+from meshgnn.source.sections import TABLE, files_of
 from meshgnn.store import file_hash, read_json, write_json
 from reconstruct.page import write_page
 from reconstruct.pipeline import Reconstruct
@@ -29,11 +30,14 @@ class ReconstructRun:
         if isinstance(source, Mni152.Config):
             source = source.volumes()
         if isinstance(source, VolumePair.Config):
-            paths = [path for path in (source.grey, source.white) if path is not None]
+            files = {str(path): path for path in (source.grey, source.white) if path is not None}
+        elif source.path is None or not (source.path / TABLE).is_file():
+            files = {}
         else:
-            folder = source.path
-            paths = [] if folder is None else [folder / "sections.csv", folder / "truth" / "brain.json"]
-        return {str(path): file_hash(path) for path in paths if path.is_file()}
+            files = {str(source.path / name): path for name, path in files_of(source.path / TABLE).items()}
+            if self.config.judge:
+                files |= {str(path): path for path in sorted((source.path / "truth").glob("*")) if path.is_file()}
+        return {name: file_hash(path) for name, path in files.items() if path.is_file()}
 
     def check(self) -> None:
         """The source is there and can be read; raises InputError."""

@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy import ndimage
 
 Floats = NDArray[np.float64]
 _CUBIC = 0.6  # share of cubic interpolation in the prediction: less bias by curvature, more noise
@@ -36,19 +35,12 @@ class Frames:
         at = self.grid @ matrix[:, :2].T + matrix[:, 2]
         return np.moveaxis((at - self.offset[k]) / self.step, -1, 0)
 
-    def sample(
-        self, matrices: Floats, warp: Floats | None = None, origin: Floats | None = None, spacing: float = 1.0
-    ) -> NDArray[np.float32]:
+    def sample(self, matrices: Floats) -> NDArray[np.float32]:
         """The images [N, 2, h, w] as they lie in the common frame; beyond an image its border value."""
         out = np.empty_like(self.images)
 
         def one(k: int) -> None:
-            if warp is None or origin is None:
-                _resample(self.images[k], matrices[k], self.offset[k], self.step, self.half, out[k])
-                return
-            places = self.places(k, matrices[k]) + displacement(warp[k], self.grid, origin, spacing) / self.step
-            for channel in range(2):
-                out[k, channel] = ndimage.map_coordinates(self.images[k, channel], places, order=1, mode="nearest")
+            _resample(self.images[k], matrices[k], self.offset[k], self.step, self.half, out[k])
 
         with ThreadPoolExecutor(max(1, self.workers)) as pool:
             list(pool.map(one, range(len(self.images))))
@@ -72,12 +64,6 @@ def _resample(image, matrix, offset, step, half, out):
                 low = image[k, i, j] * (1 - fc) + image[k, i, b] * fc
                 high = image[k, a, j] * (1 - fc) + image[k, a, b] * fc
                 out[k, r, c] = low * (1 - fr) + high * fr
-
-
-def displacement(warp: Floats, grid: Floats, origin: Floats, spacing: float) -> Floats:
-    """[2, ...] displacement in mm at points [..., 2] of the common frame, from its coarse grid [2, h, w]."""
-    places = np.moveaxis((grid - origin) / spacing, -1, 0)
-    return np.stack([ndimage.map_coordinates(warp[axis], places, order=1, mode="nearest") for axis in range(2)])
 
 
 def predicted(moved: NDArray[np.float32], position: Floats, k: int, width_mm: float) -> NDArray[np.float32]:

@@ -20,8 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from meshgnn.errors import InputError
-from meshgnn.graph import Areas, MeshGraph, NodeLocations
+from meshgnn.graph import NodeLocations
 from meshgnn.mesh import metric
 from meshgnn.mesh.record import SurfaceMesh
 from reconstruct import laplace, remesh, tetra, voxelise
@@ -91,6 +90,37 @@ class Surface:
             np.ascontiguousarray(points, np.float64), self.vertices, self.faces, self.head, self.following, near
         )  # fmt: skip
         return found, near[:, 0]
+
+    def facing(
+        self,
+        points: Points,
+        normals: Points,
+        own: Points,
+        allowed: NDArray[np.bool_] | None = None,
+        candidates: int = 16,
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Distance [N] in mm to the sheet that faces as the points do, and its nearest vertex [N].
+
+        The opposite bank of a sulcus faces the other way and does not count; inf and -1 where none of the nearest
+        `candidates` vertices faces alike.
+
+        Args:
+            points, normals: [N, 3].
+            own: [V, 3] normals of this surface.
+            allowed: [V] vertices that may be found; all if absent.
+        """
+        near = self.tree.query(points, k=min(candidates, len(self.vertices)))[1].astype(np.int64)
+        near = near.reshape(len(points), -1)
+        alike = (own[near] * normals[:, None]).sum(2) > 0
+        if allowed is not None:
+            alike &= allowed[near]
+        first = near[np.arange(len(near)), alike.argmax(1)]
+        found = voxelise.nearest_on_faces(
+            np.ascontiguousarray(points, np.float64), self.vertices, self.faces, self.head, self.following,
+            np.where(alike, near, first[:, None]),
+        )  # fmt: skip
+        some = alike.any(1)
+        return np.where(some, found, np.inf), np.where(some, first, -1)
 
 
 def rigid_fit(
@@ -225,73 +255,6 @@ def planted(
         "hemisphere": found.mesh.hemisphere, "position_mm": [_round(v) for v in middle], "open": outside,
         "repair": nearest,
     }  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
-class TrueLabels:
-    """The true area of every node of a reconstruction.
-
-    Args:
-        labels: [V] int32, place in `areas`, -1 outside isocortex or where no true node is near.
-        areas: of the virtual brain (keys as in its files: `areas.keys[label]`).
-        node: [V] int64, nearest true node of the same hemisphere, -1 where none is near.
-        distance_mm: [V] float32 to it after the rigid fit; inf where none is near.
-    """
-
-    labels: NDArray[np.int32]
-    areas: Areas
-    node: NDArray[np.int64]
-    distance_mm: NDArray[np.float32]
-
-
-def true_labels(graph: MeshGraph, folder: Path, tolerance_mm: float = 2.0) -> TrueLabels:
-    """What area of a virtual brain the nodes of its reconstruction belong to.
-
-    Both hemispheres are brought onto the truth by one rigid motion; a node takes the area of the nearest node of the
-    true midthickness on its own hemisphere that faces the same way (the opposite bank of a sulcus does not) and lies
-    within the tolerance.
-
-    Args:
-        graph: of the reconstruction (`reconstruct.to_graph`).
-        folder: the brain's stack folder, or its `truth`.
-        tolerance_mm: a node further away from the truth has no label.
-
-    Raises:
-        InputError: no truth there, or of another set of hemispheres.
-    """
-    from meshgnn.source.virtual.truth import read_truth
-
-    truth = read_truth(folder)
-    lost = [mesh.hemisphere for mesh in graph.meshes if mesh.hemisphere not in truth.surfaces]
-    if lost:
-        raise InputError(f"{folder}: the truth holds no hemisphere {lost[0]}")
-    rng = np.random.default_rng(0)
-    target = np.concatenate([
-        truth.surfaces[mesh.hemisphere]["midthickness"].vertices_mm[truth.labels[mesh.hemisphere] >= 0]
-        for mesh in graph.meshes
-    ]).astype(np.float64)  # fmt: skip
-    points = graph.vertices_mm.astype(np.float64)
-    some = points[graph.cortex]
-    rotation, shift = rigid_fit(some[rng.permutation(len(some))[:15000]], target)
-    moved = points @ rotation.T + shift
-    node = np.full(len(points), -1, np.int64)
-    away = np.full(len(points), np.inf, np.float32)
-    labels = np.full(len(points), -1, np.int32)
-    for mesh, part in zip(graph.meshes, graph.slices().values()):
-        true = truth.surfaces[mesh.hemisphere]["midthickness"]
-        distance, near = cKDTree(true.vertices_mm).query(moved[part], k=16)
-        facing = metric.vertex_normals(mesh) @ rotation.T
-        alike = (metric.vertex_normals(true)[near] * facing[:, None]).sum(2) > 0
-        alike &= distance <= tolerance_mm
-        found = alike.any(1)
-        first = alike.argmax(1)
-        rows = np.arange(len(first))
-        node[part] = np.where(found, near[rows, first], -1)
-        away[part] = np.where(found, distance[rows, first], np.inf)
-        labels[part] = np.where(found, truth.labels[mesh.hemisphere][near[rows, first]], -1)
-    return TrueLabels(
-        labels=np.where(graph.cortex, labels, -1).astype(np.int32), areas=truth.areas, node=node, distance_mm=away
-    )
 
 
 def coverage(locations: Sequence[NodeLocations]) -> dict[str, float]:

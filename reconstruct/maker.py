@@ -5,17 +5,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from meshgnn.encoder import Truth
 from meshgnn.graph import MeshGraph
 from meshgnn.source.sections import SectionStack
 from meshgnn.store import read_json
 from reconstruct.aligned import FILE, read_aligned
 from reconstruct.graph import REPORT, read_graph
-from reconstruct.judge import true_labels
 from reconstruct.pipeline import Reconstruct
 from reconstruct.sources import SectionFolder
+from reconstruct.truth import true_labels
 
 
 class MeshFromSections:
@@ -46,8 +44,7 @@ class MeshFromSections:
         if not self.config.judge or not (stack / "truth" / "brain.json").is_file():
             return None
         found = true_labels(read_graph(out), stack)
-        nothing, none = np.zeros(len(found.labels), bool), np.zeros(len(found.areas))
-        return Truth(labels=found.labels, areas=found.areas, unmatched=nothing, missed=none)
+        return Truth(labels=found.labels, areas=found.areas, unmatched=found.unmatched, missed=found.missed)
 
     def measures(self, out: Path) -> Mapping[str, Any]:
         return dict(read_json(out / REPORT)["reconstruction"])

@@ -143,7 +143,8 @@ class _Run:
     def _tissue(self, stack: SectionStack) -> tuple[TissueStack, str]:
         step, folder = self.settings.tissue, stack.folder or Path()
         # By position, so that the order of lines in the table does not matter.
-        table = sorted(repr((s.path.name, s.index, s.position_mm, s.pixel_um, s.thickness_um, s.usable)) for s in stack)
+        table = sorted(repr((s.path.name, s.index, s.position_mm, s.pixel_um, s.thickness_um, s.usable, s.mirrored))
+                       for s in stack)  # fmt: skip
         files = [section.path for section in stack.usable()]
         return self.step("tissue", TissueStack, step, [hash_files(files), TABLE, *table, folder.name],
                          lambda: step.build()(stack, lambda a, b: self.progress("tissue", a, b)))  # fmt: skip

@@ -22,6 +22,8 @@ class TissueStack:
         pixel_mm: side of a pixel.
         origin_mm: [N, 2] position (row, column) in mm of the centre of pixel (0, 0), in the section image's own frame
             (its first pixel's centre is 0, 0).
+        centre_mm: [N, 2] (row, column) in mm of the middle of the section image, in its own frame. Images of different
+            size lie on one grid, the smaller ones in its corner; before alignment their middles lie over each other.
         position_mm: [N] along the cutting axis, ascending.
         thickness_mm: [N].
         index: [N] number of the section in its stack (the row order of the sections file sorted by position).
@@ -34,6 +36,7 @@ class TissueStack:
     white: NDArray[np.float32]
     pixel_mm: float
     origin_mm: NDArray[np.float64]
+    centre_mm: NDArray[np.float64]
     position_mm: NDArray[np.float64]
     thickness_mm: NDArray[np.float64]
     index: NDArray[np.int64]
@@ -47,9 +50,9 @@ class TissueStack:
         count = len(self.outer)
         if self.outer.ndim != 3 or self.white.shape != self.outer.shape:
             raise InputError(f"level images {self.outer.shape} and {self.white.shape} must be [N, H, W] alike")
-        shapes = {"origin_mm": (count, 2)}
+        shapes = {"origin_mm": (count, 2), "centre_mm": (count, 2)}
         kinds: dict[str, Any] = {"index": np.int64}
-        for name in ("origin_mm", "position_mm", "thickness_mm", "index", "image_px_mm", "weight"):
+        for name in ("origin_mm", "centre_mm", "position_mm", "thickness_mm", "index", "image_px_mm", "weight"):
             array = frozen(getattr(self, name), kinds.get(name, np.float64))
             if array.shape != shapes.get(name, (count,)):
                 raise InputError(f"{name} has shape {array.shape} for {count} sections")
@@ -66,41 +69,28 @@ class Alignment:
     Args:
         to_section: [N, 2, 3] float64: (row, column) in mm of the common frame -> (row, column) in mm of the section
             image, `to_section[k] @ [row, column, 1]`.
-        warp_mm: [N, 2, h, w] float32, added to the result: a smooth displacement on a coarse grid over the frame;
-            h = w = 0 if there is none.
-        warp_origin_mm, warp_step_mm: first grid point (row, column) and spacing of that grid in the common frame.
         overlap: [N] float64, Dice overlap of each section's tissue with its neighbours' after alignment.
+        difference: [N, 3] float64, mean difference in mm of the level images of section k and of sections k + 1, k + 2,
+            k + 3, where either shows tissue; nan past the end.
         quality: in [0, 1], of the whole stack: how much better neighbours fit together than sections further apart.
     """
 
     to_section: NDArray[np.float64]
-    warp_mm: NDArray[np.float32]
-    warp_origin_mm: tuple[float, float]
-    warp_step_mm: float
     overlap: NDArray[np.float64]
+    difference: NDArray[np.float64]
     quality: float
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "to_section", frozen(self.to_section, np.float64))
-        object.__setattr__(self, "warp_mm", frozen(self.warp_mm, np.float32))
         object.__setattr__(self, "overlap", frozen(self.overlap, np.float64))
+        object.__setattr__(self, "difference", frozen(self.difference, np.float64))
         if self.to_section.ndim != 3 or self.to_section.shape[1:] != (2, 3):
             raise InputError(f"section transforms must be [N, 2, 3], got {self.to_section.shape}")
 
     def map(self, section: int, points_mm: NDArray[np.floating]) -> NDArray[np.float64]:
         """Points [..., 2] (row, column) in mm of the common frame -> mm in the image of section number `section`."""
         matrix = self.to_section[section]
-        result = points_mm @ matrix[:, :2].T + matrix[:, 2]
-        if self.warp_mm.shape[-1]:
-            from scipy import ndimage
-
-            grid = np.moveaxis(points_mm, -1, 0) - np.reshape(self.warp_origin_mm, (2, *[1] * (points_mm.ndim - 1)))
-            grid = grid / self.warp_step_mm
-            for axis in range(2):
-                result[..., axis] += ndimage.map_coordinates(
-                    self.warp_mm[section, axis], grid, order=1, mode="nearest"
-                )  # fmt: skip
-        return result
+        return np.asarray(points_mm @ matrix[:, :2].T + matrix[:, 2])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)

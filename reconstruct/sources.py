@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meshgnn import config
-from meshgnn.errors import InputError
+from meshgnn.errors import SettingError
 from meshgnn.optional import data_folder
 
 # Cerebellar white matter left and right, its vermis, pons (three), medulla; MNI mm.
@@ -46,7 +46,7 @@ class VolumePair:
 
         def __post_init__(self) -> None:
             if len(self.other_mm) % 3:
-                raise InputError(f"other_mm needs three numbers per place, got {len(self.other_mm)} numbers")
+                raise SettingError(f"<other_mm> needs three numbers per place, got {len(self.other_mm)} numbers")
 
 
 class Mni152:

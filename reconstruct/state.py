@@ -20,7 +20,7 @@ from meshgnn.errors import InputError
 from meshgnn.mesh.record import SurfaceMesh
 
 R = TypeVar("R")
-VERSION = 5  # raised when a step's result changes its meaning
+VERSION = 6  # raised when a step's result changes its meaning
 
 
 class Store:

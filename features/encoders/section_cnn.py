@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
-from meshgnn.errors import InputError
+from meshgnn.errors import InputError, SettingError
 
 
 class SectionCNN(nn.Module):
@@ -41,9 +41,9 @@ class SectionCNN(nn.Module):
 
         def __post_init__(self) -> None:
             if not self.widths or any(width < 8 or width % 8 for width in self.widths):
-                raise InputError(f"encoder.widths must be multiples of 8, got {self.widths}")
+                raise SettingError(f"<widths> must be multiples of 8, got {self.widths}")
             if self.blocks < 1 or self.out_channels < 1 or self.depth_bands < 1 or min(self.stem_stride) < 1:
-                raise InputError("encoder: blocks, out_channels, depth_bands and stem_stride must be at least 1")
+                raise SettingError("<blocks>, <out_channels>, <depth_bands> and <stem_stride> must be at least 1")
 
         def build(self, size_px: int) -> "SectionCNN":
             """An encoder of patches of this side; weights from torch's random state.
@@ -52,9 +52,9 @@ class SectionCNN(nn.Module):
                 InputError: nothing would be left of such patches.
             """
             if size_px // max(self.stem_stride) // 2 ** (len(self.widths) - 1) < 1:
-                raise InputError(
-                    f"encoder: patches of {size_px} px shrink to nothing in {len(self.widths)} stages; use fewer "
-                    "widths, a smaller stem_stride or larger patches"
+                raise SettingError(
+                    f"patches of {size_px} px shrink to nothing in {len(self.widths)} stages; use fewer "
+                    "<widths>, a smaller <stem_stride> or larger patches"
                 )
             return SectionCNN(self, size_px)
 

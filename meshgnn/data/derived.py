@@ -1,9 +1,14 @@
 """Features derived from a brain before anything is learnt, and a check that features mean the same in two parts."""
 
+from collections.abc import Collection, Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from meshgnn.encoder import TableMaker
+from meshgnn.errors import InputError
 from meshgnn.graph import FeatureTable, MeshGraph
 from meshgnn.mesh.operators import one_ring_average
 
@@ -72,3 +77,73 @@ def inconsistent_features(
             break
         found[left.pop(worst)] = float(means[worst])
     return found
+
+
+def computed_features(graph: MeshGraph, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Those of `names` that were computed, not read from a file, with the identity of what computed them."""
+    tables = [table for table in graph.tables.values() if table.encoder]
+    return {name: dict(table.encoder) for name in names for table in tables if name in table.columns}
+
+
+def with_computed(graph: MeshGraph, maker: TableMaker) -> tuple[MeshGraph, list[str]]:
+    """`graph` with the maker's table, and warnings. Where a file brings a feature of the same name, the file counts."""
+    made = maker.make(graph)
+    there = {column for table in graph.tables.values() for column in table.columns}
+    double = [column for column in made.columns if column in there]
+    new = [column for column in made.columns if column not in there]
+    told = [f"{', '.join(double)}: a file brings it, so it is not computed from the surfaces"] if double else []
+    return (graph.with_table(made.select(new)) if new else graph), told
+
+
+def complete_features(
+    graph: MeshGraph,
+    names: Sequence[str],
+    computed: Collection[str],
+    makers: Sequence[TableMaker] = (),
+    compute: Collection[str] = (),
+) -> tuple[MeshGraph, list[str]]:
+    """`graph` with every feature that a model needs, each from where the model had it: a file, or a computation.
+
+    A measured thickness and one computed from surfaces share a name and little else, so that neither stands in for
+    the other unasked.
+
+    Args:
+        names: the features the model was trained on.
+        computed: those of them that were computed then: computed again here, even if a file has that name.
+        makers: asked in order for features to compute.
+        compute: features from files that may be computed here if the brain lacks them.
+
+    Returns:
+        The graph and warnings, one line each.
+
+    Raises:
+        InputError: a feature is missing and may not be, or cannot be, computed.
+    """
+    columns = {column: bool(table.encoder) for table in graph.tables.values() for column in table.columns}
+    again = [name for name in names if name in computed and not columns.get(name)]
+    missing = [name for name in names if name not in computed and name not in columns]
+    refused = [name for name in missing if name not in compute]
+    if refused:
+        name = refused[0]
+        raise InputError(
+            f"{graph.brain} has no feature {name!r}, which the model was trained on from files; add it, or, where the "
+            f"surfaces give it, accept a computed one (a worse map): --set compute={name}"
+        )
+    warnings = [f"feature {name!r} is computed from the surfaces; the model was trained on files" for name in missing]
+    replaced = [name for name in again if name in columns]
+    if replaced:
+        warnings.append(
+            f"{', '.join(replaced)}: the model was trained on computed values, so it is computed here too and the "
+            "file is not used"
+        )
+        graph = graph.without_features(replaced)
+    wanted = [*again, *missing]
+    for maker in makers if wanted else ():
+        made = maker.make(graph)
+        found = [column for column in made.columns if column in wanted]
+        if found:
+            graph = graph.with_table(made.select(found))
+        wanted = [name for name in wanted if name not in found]
+    if wanted:
+        raise InputError(f"{graph.brain} has no feature {wanted[0]!r}, and nothing here computes it; add its file")
+    return graph, warnings

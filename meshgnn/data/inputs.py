@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.data.derived import RIM_PREFIX, scaled_rounds
-from meshgnn.errors import InputError
+from meshgnn.errors import InputError, SettingError
 from meshgnn.graph import MeshGraph
 from meshgnn.mesh.align import IDENTITY, MIRROR, Similarity, align_points
 from meshgnn.mesh.operators import one_ring_average
@@ -71,7 +71,7 @@ class NodeInputs:
 
         def __post_init__(self) -> None:
             if any(later <= earlier for earlier, later in zip((0, *self.rounds), self.rounds)):
-                raise InputError(f"features.rounds must ascend from 1, got {list(self.rounds)}")
+                raise SettingError(f"<rounds> must ascend from 1, got {list(self.rounds)}")
 
         def build(self) -> "NodeInputs":
             return NodeInputs(self)
@@ -84,10 +84,11 @@ class NodeInputs:
         there = [name for table in graph.tables.values() for name in table.columns]
         double = [name for name in there if there.count(name) > 1]
         if double:
-            raise InputError(f"two tables hold a feature {double[0]!r}; exclude one of them")
+            raise SettingError(f"two tables hold a feature {double[0]!r}; name one of them in <exclude>")
         for name in (*self.config.exclude, *self.config.only):
             if name not in there:
-                raise InputError(f"there is no feature {name!r}; there is {', '.join(there) or 'none'}")
+                key = "exclude" if name in self.config.exclude else "only"
+                raise SettingError(f"<{key}>: there is no feature {name!r}; there is {', '.join(there) or 'none'}")
         wanted = self.config.only or there
         return tuple(name for name in there if name in wanted and name not in self.config.exclude)
 
@@ -202,6 +203,22 @@ class CoordinateFrame:
     def scaled(self, coordinates_mm: NDArray[np.floating]) -> NDArray[np.float32]:
         """Coordinates as model inputs: centred, in units of `unit_mm`."""
         return ((coordinates_mm - self.centre_mm) / self.unit_mm).astype(np.float32)
+
+
+REGISTERED = "sphere_reg"
+
+
+def registered_points(graph: MeshGraph, hemisphere: str) -> NDArray[np.float32]:
+    """[V, 3] unit vectors on the registered sphere of a brain that brings one, [V, 0] otherwise.
+
+    Args:
+        hemisphere: whose orientation is kept; the other is mirrored (x -> -x).
+    """
+    if REGISTERED not in graph.surfaces:
+        return np.zeros((graph.n_nodes, 0), np.float32)
+    points = graph.surfaces[REGISTERED].astype(np.float64)
+    points = np.where((graph.hemisphere == hemisphere)[:, None], points, points * [-1, 1, 1])
+    return (points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-9)).astype(np.float32)
 
 
 def _scaled(values: NDArray[np.floating], how: str) -> NDArray[np.float32]:

@@ -4,6 +4,7 @@ Labels of the test part are never seen in training; no edge of the graph that a 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +15,7 @@ from scipy.sparse import csgraph
 from scipy.spatial import cKDTree
 
 from meshgnn.config import Config as BaseConfig
-from meshgnn.errors import InputError, LeakError
+from meshgnn.errors import InputError, LeakError, SettingError
 from meshgnn.graph import MeshGraph
 from meshgnn.mesh.metric import vertex_areas
 from meshgnn.mesh.operators import geodesic_distance, geodesic_graph
@@ -27,6 +28,8 @@ class Split:
 
     Args:
         train, test: [V] bool, disjoint. Nodes in neither are a buffer, outside cortex, or not asked about.
+        asked: [V] bool, `test` with the nodes outside cortex that lie in it: labels there leave the score, and are
+            counted.
         edges: [2, E] edges inside cortex and inside one part: what models and smoothing may use.
         protocol: "strict".
         name: one line for the report.
@@ -34,6 +37,7 @@ class Split:
 
     train: NDArray[np.bool_]
     test: NDArray[np.bool_]
+    asked: NDArray[np.bool_]
     edges: NDArray[np.int32]
     protocol: str
     name: str
@@ -53,14 +57,21 @@ class Fold:
 
 
 def leak_counts(split: Split) -> dict[str, int]:
-    """Edges between training and test nodes, and nodes in both; the strict protocol demands 0.
-
-    `shared_patches` is 0 where features come one per node from a table.
-    """
+    """Edges between training and test nodes, and nodes in both; the strict protocol demands 0."""
     receiver, sender = split.edges
     touching = (split.train[receiver] & split.test[sender]) | (split.test[receiver] & split.train[sender])
-    shared = int((split.train & split.test).sum())
-    return {"train_test_edges": int(touching.sum()) // 2, "shared_nodes": shared, "shared_patches": 0}
+    return {"train_test_edges": int(touching.sum()) // 2, "shared_nodes": int((split.train & split.test).sum())}
+
+
+def shared_rows(values: NDArray[np.floating], train: NDArray[np.bool_], test: NDArray[np.bool_]) -> int:
+    """How many test nodes carry exactly the feature row [V, C] of some training node.
+
+    Measured features of different places differ in some digit; a hemisphere that was copied from the other does not.
+    """
+    if not values.shape[1] or not train.any():
+        return 0
+    rows = np.ascontiguousarray(values, np.float32).view(np.dtype((np.void, 4 * values.shape[1]))).ravel()
+    return int(np.isin(rows[test], rows[train]).sum())
 
 
 def check_no_leak(split: Split) -> dict[str, int]:
@@ -90,12 +101,14 @@ class HemisphereSplit:
         train: Hemisphere = "L"
         test: Hemisphere = "R"
 
+        def __post_init__(self) -> None:
+            if self.train == self.test:
+                raise SettingError(f"<train> and <test> are both {self.train}; they must differ")
+
         def build(self) -> "HemisphereSplit":
             return HemisphereSplit(self)
 
     def __init__(self, config: Config) -> None:
-        if config.train == config.test:
-            raise InputError(f"split.train and split.test are both {config.train}; they must differ")
         self.config = config
 
     def apply(self, graph: MeshGraph) -> Split:
@@ -111,6 +124,7 @@ class HemisphereSplit:
         return Split(
             train=graph.cortex & (part == 1),
             test=graph.cortex & (part == 2),
+            asked=part == 2,
             edges=_cut(graph, part),
             protocol="strict",
             name=f"hemisphere {self.config.train} -> hemisphere {self.config.test}",
@@ -135,14 +149,16 @@ class BlockSplit:
         test: tuple[int, ...] = (2,)
         buffer_mm: float = 10.0
 
+        def __post_init__(self) -> None:
+            if self.blocks < 2 or not self.test or not all(0 <= k < self.blocks for k in self.test):
+                raise SettingError(f"<test> must name some of the {self.blocks} <blocks>, 0 to {self.blocks - 1}")
+            if self.buffer_mm < 0:
+                raise SettingError("<buffer_mm> must not be negative")
+
         def build(self) -> "BlockSplit":
             return BlockSplit(self)
 
     def __init__(self, config: Config) -> None:
-        if config.blocks < 2 or not config.test or not all(0 <= k < config.blocks for k in config.test):
-            raise InputError(f"split.test must name some of the {config.blocks} blocks, 0 to {config.blocks - 1}")
-        if config.buffer_mm < 0:
-            raise InputError("split.buffer_mm must not be negative")
         self.config = config
 
     def apply(self, graph: MeshGraph) -> Split:
@@ -166,6 +182,7 @@ class BlockSplit:
         return Split(
             train=train,
             test=graph.cortex & inside,
+            asked=inside,
             edges=_cut(graph, part),
             protocol="strict",
             name=f"{self.config.axis} blocks: test {list(self.config.test)} of {self.config.blocks}, "
@@ -232,7 +249,7 @@ class Folds(BaseConfig):
 
     def __post_init__(self) -> None:
         if (self.buffer_mm or 0) < 0 or self.blocks < 0:
-            raise InputError("validation.buffer_mm and validation.blocks must not be negative")
+            raise SettingError("<buffer_mm> and <blocks> must not be negative")
 
     def blocks_for(self, n_areas: int, count: int) -> int:
         """Blocks per fold for `n_areas` areas in the training part and `count` folds."""
@@ -272,3 +289,39 @@ def validation_folds(graph: MeshGraph, split: Split, count: int, how: Folds, see
             near[place] = geodesic_distance(lengths, np.flatnonzero(validation[place])) <= buffer_mm
         folds.append(Fold(validation=validation, train=split.train & ~validation & ~near))
     return folds
+
+
+def section_folds(graph: MeshGraph, drawn: Sequence[int], count: int, shift: int = 0) -> NDArray[np.int32]:
+    """The fold [V] of every node of a brain made from sections: the one plan that encoders and networks share.
+
+    Annotated sections are cut into runs of neighbours, three runs to a fold where there are enough sections, and dealt
+    to the folds in turn. Sections between join the run of the nearest annotated section, nodes on no section that of
+    the nearest node on one.
+
+    Args:
+        graph: with node locations.
+        drawn: numbers of its annotated sections.
+        count: folds F.
+        shift: fold of the first run; another one for every brain, so that no fold hides the same places everywhere.
+
+    Raises:
+        InputError: fewer annotated sections than folds.
+    """
+    assert graph.locations is not None
+    numbers = np.unique(np.asarray(drawn, np.int64))
+    if len(numbers) < count:
+        raise InputError(
+            f"{graph.brain}: {len(numbers)} annotated sections cannot be cut into {count} folds; lower trainer.folds "
+            "or annotate more sections"
+        )
+    runs = min(len(numbers), 3 * count)
+    run = np.arange(len(numbers)) * runs // len(numbers)
+    section = graph.locations.section
+    on = section >= 0
+    nearest = np.abs(section[on][:, None] - numbers[None, :]).argmin(1)
+    fold = np.full(graph.n_nodes, -1, np.int32)
+    fold[on] = (run[nearest] + shift) % count
+    if not on.all():
+        points = graph.vertices_mm
+        fold[~on] = fold[on][cKDTree(points[on]).query(points[~on])[1]]
+    return fold

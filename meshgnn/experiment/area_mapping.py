@@ -1,6 +1,7 @@
 """Area mapping on one brain: read, baselines, train, evaluate, export."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -11,24 +12,25 @@ from sklearn.neighbors import KNeighborsClassifier
 from tqdm import tqdm
 
 from meshgnn.config import Config as BaseConfig
-from meshgnn.config import to_plain
-from meshgnn.data.derived import RIM_PREFIX
+from meshgnn.config import from_plain, to_plain
+from meshgnn.data.derived import RIM_PREFIX, computed_features
 from meshgnn.data.inputs import TRANSDUCTIVE, Alignment, CoordinateFrame, NodeInputs
+from meshgnn.data.model_inputs import ModelInputs
+from meshgnn.data.single_brain import single_brain_inputs
 from meshgnn.data.split import BlockSplit, Folds, HemisphereSplit, Split, validation_folds
 from meshgnn.encoder import TableMaker
-from meshgnn.errors import InputError
+from meshgnn.errors import InputError, SettingError
 from meshgnn.experiment.preparation import Prepared, prepare
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Stage
 from meshgnn.experiment.summary import summary_text, write_history
-from meshgnn.experiment.training import train_ensemble
+from meshgnn.experiment.training import ControlNetwork, Wanted, control_networks, first_seeds, row, train_ensembles
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
 from meshgnn.export.page import page_html
 from meshgnn.export.report import write_report
 from meshgnn.export.tables import write_csv, write_graphml
 from meshgnn.graph import MeshGraph
-from meshgnn.mesh.operators import one_ring_average
 from meshgnn.mesh.topology import summary
 from meshgnn.nn import GraphSAGE, NetworkConfig
 from meshgnn.source.socket import BrainSource
@@ -41,11 +43,12 @@ from meshgnn.store import (
     write_arrays,
     write_json,
 )
-from meshgnn.train.baselines import ROUNDS, SEEDED, BaselineInputs, baselines
+from meshgnn.train.baselines import fixed_recipes
 from meshgnn.train.ensemble import Ensemble
 from meshgnn.train.fit import TrainerConfig
-from meshgnn.train.metrics import macro_f1, mean_scores, score
-from meshgnn.train.task import TrainingTask
+from meshgnn.train.intervals import judged_blocks, paired_interval
+from meshgnn.train.metrics import LeftOut, macro_f1, mean_scores, score, striped_scores
+from meshgnn.train.same_inputs import NO_REGISTRATION, SameInputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,18 @@ class NoTables(BaseConfig):
 
     def build(self) -> None:
         return None
+
+
+ALIGNMENT = "tables/alignment.json"
+
+
+def _left_out(graph: MeshGraph, split: Split) -> LeftOut:
+    """Cortex of the test part that carries no label, and labels of the test part that lie outside the cortex mask."""
+    outside = split.asked & ~graph.cortex & (graph.labels >= 0)
+    return LeftOut(
+        unmatched=split.test & (graph.labels < 0),
+        missed=np.bincount(graph.labels[outside], minlength=len(graph.areas)).astype(float),
+    )
 
 
 class AreaMapping:
@@ -71,6 +86,8 @@ class AreaMapping:
             trainer: how it is trained.
             seeds: one ensemble each; test scores are means over them.
             validation: how the training part is cut into validation blocks.
+            controls: also train the same network without neighbours and on shuffled edges.
+            control_seeds: with how many of the seeds; 0 = all.
         """
 
         source: Any
@@ -81,11 +98,13 @@ class AreaMapping:
         trainer: TrainerConfig = field(default_factory=TrainerConfig)
         seeds: tuple[int, ...] = (0, 1, 2)
         validation: Folds = field(default_factory=Folds)
+        controls: bool = True
+        control_seeds: int = 1
 
         def __post_init__(self) -> None:
             known = bool(self.seeds) and len(set(self.seeds)) == len(self.seeds)
             if not known or min(self.seeds) < 0 or max(self.seeds) >= 2**31:
-                raise InputError("seeds must be one or more different numbers from 0 to 2147483647")
+                raise SettingError("<seeds> must be one or more different numbers from 0 to 2147483647")
 
         def build(self) -> "AreaMapping":
             return AreaMapping(self)
@@ -107,11 +126,15 @@ class AreaMapping:
     def stages(self) -> list[Stage]:
         c = self.config
         data = to_plain([c.source, c.geometry, c.features, c.split])
-        training = to_plain([c.model, c.trainer, list(c.seeds), c.validation])
+        training = to_plain([c.model, c.trainer, list(c.seeds), c.validation, c.controls, c.control_seeds])
         training[1].pop("workers")  # members do not depend on it
         return [
             Stage(name="read", run=self._read, depends=data),
-            Stage(name="baselines", run=self._baselines, depends=list(c.seeds)),
+            Stage(
+                name="baselines",
+                run=self._baselines,
+                depends=[list(c.seeds), c.trainer.folds, to_plain(c.validation)],
+            ),
             Stage(name="train", run=self._train, depends=training),
             Stage(name="evaluate", run=self._evaluate),
             Stage(name="export", run=self._export),
@@ -157,40 +180,56 @@ class AreaMapping:
         split = self.config.split.build().apply(graph)
         return graph, split, self.config.features.build().frame(graph, split.train)
 
-    def _baselines(self, run: RunFolder) -> list[str]:
+    def _seen(self, run: RunFolder, align: Alignment) -> tuple[ModelInputs, MeshGraph, Split, CoordinateFrame]:
+        """What every model of the run sees, with the brain it comes from."""
+        c = self.config
         graph, split, frame = self._parts(run)
-        maker = self.config.features.build()
-        raw = maker.raw(graph, split.edges, self._prepared.names)
-        smoothed = None
-        if raw.names:
-            scales = one_ring_average(raw.values, graph.cortex, split.edges, ROUNDS)
-            smoothed = np.concatenate([raw.values, *scales], axis=1)
-        inputs = BaselineInputs(
-            coordinates_mm=frame.coordinates_mm(
-                graph, "mirror" if graph.space == frame.space else "rigid", split.train
-            ),
-            features=raw.values if raw.names else None,
-            smoothed=smoothed,
-            labels=graph.labels,
-            train=split.train & (graph.labels >= 0),
-            n_classes=len(graph.areas),
-        )
+        folds = [
+            fold for seed in c.seeds for fold in validation_folds(graph, split, c.trainer.folds, c.validation, seed)
+        ]
+        names = self._prepared.names
+        return single_brain_inputs(graph, split, frame, c.features, names, align, folds), graph, split, frame
+
+    def _alignment(self, run: RunFolder) -> Alignment:
+        return from_plain(Alignment, read_json(run / ALIGNMENT)["align"], ALIGNMENT)
+
+    def _baselines(self, run: RunFolder) -> list[str]:
+        c = self.config
+        seen, graph, split, frame = self._seen(run, "mirror")
+        left_out = _left_out(graph, split)
         found: dict[str, Any] = {}
         kept: dict[str, NDArray[Any]] = {}
-        recipes = baselines(inputs)
-        for name in tqdm(recipes, desc="baselines", disable=None, leave=False):
-            seeds = self.config.seeds if name in SEEDED else self.config.seeds[:1]
-            scores = []
-            for seed in seeds:
-                probabilities = recipes[name](seed)
-                scores.append(score(graph, split.test, probabilities))
-            kept[name] = probabilities
-            found[name] = mean_scores([s.plain() for s in scores]) | {"per_area_f1": list(scores[0].per_area_f1)}
+
+        def judge(name: str, by_seed: Sequence[NDArray[Any]], sees: str, fits: int, chosen: Any = None) -> None:
+            scores = [score(graph, split.test, votes, left_out) for votes in by_seed]
+            kept.update({f"{name}/{number}": votes for number, votes in enumerate(by_seed)})
+            told = row(mean_scores([s.plain() for s in scores]), sees=sees, fits=fits, seeds=len(scores), chosen=chosen)
+            found[name] = told | {"per_area_f1": list(scores[0].per_area_f1)}
+
+        recipes = fixed_recipes(seen)
+        for name, recipe in tqdm(recipes.items(), desc="fixed recipes", disable=None, leave=False):
+            seeds = c.seeds if recipe.seeded else c.seeds[:1]
+            judge(name, [recipe.run(seed) for seed in seeds], recipe.sees, 1)
+        align = self._choose_alignment(run, graph, split, frame, kept)
+        write_json(run / ALIGNMENT, {"align": align})
+        seen = self._seen(run, align)[0]
+        # Folds are what seeds differ in here; the first seed's are enough for models that take a minute.
+        same = SameInputs(seen, range(c.trainer.folds), c.seeds[0])
+        for name, fit in tqdm(list(same.rows()), desc="baselines on the same inputs", disable=None, leave=False):
+            fitted = fit()
+            judge(name, [fitted.probabilities], fitted.sees, fitted.fits, fitted.chosen)
         write_arrays(run / "tables" / "baselines.safetensors", kept)
         write_json(run / "tables" / "baselines.json", found)
-        return ["tables/baselines.safetensors", "tables/baselines.json"]
+        return ["tables/baselines.safetensors", "tables/baselines.json", ALIGNMENT]
 
-    def _choose_alignment(self, run: RunFolder, graph: MeshGraph, split: Split, frame: CoordinateFrame) -> Alignment:
+    def _choose_alignment(
+        self,
+        run: RunFolder,
+        graph: MeshGraph,
+        split: Split,
+        frame: CoordinateFrame,
+        kept: dict[str, NDArray[Any]],
+    ) -> Alignment:
         """mirror or rigid: the one that carries labels there and back better.
 
         A features-only model (the smoothed-features baseline, which knows no position) names the areas of the test
@@ -201,10 +240,9 @@ class AreaMapping:
         if wanted != "auto":
             return wanted
         moving = [h for h, place in graph.slices().items() if not split.train[place].any()]
-        kept = read_arrays(run / "tables" / "baselines.safetensors")
-        if not self.config.features.coordinates or not moving or "features_smoothed" not in kept:
+        if not self.config.features.coordinates or not moving or "features_smoothed/0" not in kept:
             return "mirror"
-        guess = kept["features_smoothed"].argmax(1)
+        guess = kept["features_smoothed/0"].argmax(1)
         known = split.train & (graph.labels >= 0)
         scores: dict[Alignment, float] = {}
         for choice in ("mirror", "rigid"):
@@ -216,56 +254,65 @@ class AreaMapping:
         run.say(f"  coordinates aligned by: {best} (there-and-back macro-F1 on training nodes: {told})")
         return best
 
+    @property
+    def _networks(self) -> dict[str, ControlNetwork]:
+        """The controls that are trained, by name."""
+        return control_networks(self.config.model) if self.config.controls else {}
+
     def _train(self, run: RunFolder) -> list[str]:
         c = self.config
-        graph, split, frame = self._parts(run)
-        maker = c.features.build()
-        names = self._prepared.names
-        features = maker.features(graph, split.edges, maker.raw(graph, split.edges, names))
-        align = self._choose_alignment(run, graph, split, frame)
-        coordinates = np.zeros((graph.n_nodes, 0), np.float32)
-        if c.features.coordinates:
-            coordinates = frame.scaled(frame.coordinates_mm(graph, align, split.train))
-        labelled = split.train & (graph.labels >= 0)
-        folds = [
-            fold for seed in c.seeds for fold in validation_folds(graph, split, c.trainer.folds, c.validation, seed)
+        align = self._alignment(run)
+        seen, graph, _, frame = self._seen(run, align)
+        wanted = {}
+        for name, network in {"": ControlNetwork(config=c.model, sees=""), **self._networks}.items():
+            seeds = first_seeds(c.seeds, c.control_seeds) if name else c.seeds
+            wanted[name] = Wanted(
+                seen=network.inputs(seen).with_folds(len(seeds) * c.trainer.folds),
+                place=f"controls/{name}/" if name else "", network=network.config, trainer=c.trainer, seeds=seeds,
+                inputs=c.features, names=self._prepared.names, areas=graph.areas, frame=frame, align=align,
+                computed=computed_features(graph, self._prepared.names),
+            )  # fmt: skip
+        trained = train_ensembles(run, wanted)
+        files = [
+            f"{one.place}{file}"
+            for name, one in wanted.items()
+            for file in trained[name].ensemble.save(run / one.place)
         ]
-        task = TrainingTask(
-            features=features,
-            coordinates=coordinates,
-            unit_mm=frame.unit_mm,
-            edges=split.edges,
-            labels=np.where(labelled, graph.labels, -1),
-            n_classes=len(graph.areas),
-            train=np.stack([fold.train & labelled for fold in folds]),
-            validation=np.stack([fold.validation & labelled for fold in folds]),
-        ).restricted_to(split.train)  # no edge leaves it, so members need not see the rest
-        trained = train_ensemble(
-            run, task, place="", network=c.model, trainer=c.trainer, seeds=c.seeds, inputs=c.features, names=names,
-            areas=graph.areas, frame=frame, align=align,
-        )  # fmt: skip
-        out_of_fold: dict[str, NDArray[Any]] = {}
-        for seed, probabilities in trained.out_of_fold.items():
-            spread = np.full((graph.n_nodes, len(graph.areas)), 1 / len(graph.areas), np.float32)
-            spread[split.train] = probabilities
-            out_of_fold[str(seed)] = spread
-        outputs = trained.ensemble.save(run.path)
-        write_arrays(run / "tables" / "out_of_fold.safetensors", out_of_fold)
-        write_history(run / "metrics.csv", trained.history)
-        return [*outputs, "tables/out_of_fold.safetensors", "metrics.csv"]
+        write_arrays(
+            run / "tables" / "out_of_fold.safetensors",
+            {str(seed): votes for seed, votes in trained[""].out_of_fold.items()},
+        )
+        write_history(run / "metrics.csv", trained[""].history)
+        return [*files, "tables/out_of_fold.safetensors", "metrics.csv"]
 
     def _evaluate(self, run: RunFolder) -> list[str]:
         c = self.config
-        graph, split, _ = self._parts(run)
-        ensemble = Ensemble.load(run.path)
-        by_seed = ensemble.predict(graph, edges=split.edges, fixed=split.train)
+        align = self._alignment(run)
+        seen, graph, split, _ = self._seen(run, align)
+        left_out = _left_out(graph, split)
+        by_seed = Ensemble.load(run.path).predict_arrays(seen.features, seen.coordinates, seen.edges)
         out_of_fold = read_arrays(run / "tables" / "out_of_fold.safetensors")
-        labelled = split.train & (graph.labels >= 0)
-        tested = [score(graph, split.test, by_seed[seed]) for seed in c.seeds]
-        validated = [score(graph, labelled, out_of_fold[str(seed)]) for seed in c.seeds]
+        tested = [score(graph, split.test, by_seed[seed], left_out) for seed in c.seeds]
+        known = seen.labels[seen.known]
         mean = np.mean([by_seed[seed] for seed in c.seeds], axis=0)
-        together = score(graph, split.test, mean)
+        together = score(graph, split.test, mean, left_out)
         judged = read_json(run / "tables" / "baselines.json")
+        stored = read_arrays(run / "tables" / "baselines.safetensors")
+        others: dict[str, list[NDArray[Any]]] = {}
+        for key in sorted(stored):  # the file keeps no order
+            others.setdefault(key.split("/")[0], []).append(stored[key])
+        for name, network in self._networks.items():
+            shown = network.inputs(seen)
+            votes = Ensemble.load(run / "controls" / name).predict_arrays(
+                shown.features, shown.coordinates, shown.edges
+            )
+            others[name] = list(votes.values())
+            scores = [score(graph, split.test, own, left_out) for own in others[name]]
+            told = row(
+                mean_scores([s.plain() for s in scores]), sees=network.sees, fits=c.trainer.folds, seeds=len(scores)
+            )
+            judged[name] = told | {"per_area_f1": list(scores[0].per_area_f1)}
+        main, places = [[by_seed[seed]] for seed in c.seeds], judged_blocks([graph], [split.test])
         per_area = np.mean([s.per_area_f1 for s in tested], axis=0)  # NaN: not in the test part, for every seed
         names = self._prepared.names
         metrics = {
@@ -273,19 +320,33 @@ class AreaMapping:
             "protocol": split.protocol,
             "classes": len(graph.areas),
             "seeds": list(c.seeds),
-            "nodes": {"train": int(labelled.sum()), "test": tested[0].nodes},
+            "nodes": {"train": int(seen.known.sum()), "test": tested[0].nodes, "left_out": left_out.plain()},
             "features": list(names),
+            "computed_features": list(computed_features(graph, names)),
             "transductive_features": [name for name in names if name in TRANSDUCTIVE],
             "left_out_features": read_json(run / "tables" / "left_out.json"),
             "rim": any(name.startswith(RIM_PREFIX) for name in names),
             "coordinates": c.features.coordinates,
-            "alignment": ensemble.align if c.features.coordinates else None,
+            "alignment": align if c.features.coordinates else None,
             "model": to_plain(c.model)["_"],
-            "test": mean_scores([s.plain() for s in tested]),
-            "validation": mean_scores([s.plain() for s in validated]),
+            "test": row(
+                mean_scores([s.plain() for s in tested]), sees="everything", fits=c.trainer.folds, seeds=len(c.seeds)
+            ),
+            "validation": mean_scores([striped_scores(known, out_of_fold[str(seed)]) for seed in c.seeds]),
             "per_seed": [s.plain() for s in tested],
             "seeds_together": together.plain(),
             "baselines": {n: {k: v for k, v in b.items() if k != "per_area_f1"} for n, b in judged.items()},
+            "not_run": {} if "registered_prior" in judged else {"registered_prior": NO_REGISTRATION},
+            "ours_minus": {
+                name: paired_interval(
+                    [graph],
+                    [split.test],
+                    main[: len(votes)] if name in self._networks else main,
+                    [[own] for own in votes],
+                    places=places,
+                ).plain()
+                for name, votes in others.items()
+            },
             "per_area_f1": dict(zip(graph.areas.names, map(float, per_area))),
             "baselines_per_area_f1": {n: dict(zip(graph.areas.names, b["per_area_f1"])) for n, b in judged.items()},
             "confusion": {"areas": list(graph.areas.names), "rows_true_columns_predicted": together.confusion},

@@ -5,15 +5,16 @@ import ast
 import importlib
 import importlib.util
 import json
-import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from meshgnn.command import guarded
 from meshgnn.config import Config, override, to_plain
 from meshgnn.errors import InputError
 from meshgnn.experiment.run_folder import RunFolder, read_config
+from meshgnn.keys import listed
 
 DEFAULT = "virtual_brain"
 PACKAGE = "experiments"
@@ -25,7 +26,9 @@ def parser() -> argparse.ArgumentParser:
         description="Run an experiment and keep everything in a run folder.",
         epilog="example: python -m meshgnn.experiment surface --set source.folder=DIR --set split.train=L "
         "--set split.test=R --out OUT",
+        add_help=False,
     )
+    make.add_argument("-h", "--help", action="store_true", help="print this, with NAME also every key of --set")
     make.add_argument(
         "name", nargs="?", help=f"NAME, NAME:function or module:function (default: {DEFAULT}); see --list"
     )
@@ -80,11 +83,25 @@ def load(name: str) -> Callable[[], Config]:
 
 def resolve(name: str, sets: Sequence[str]) -> Config:
     """The config of an experiment with overrides applied."""
-    return override(load(name)(), sets)
+    maker = load(name)
+    return override(maker(), sets, getattr(maker, "choices", {}))
+
+
+def usage(name: str | None, sets: Sequence[str]) -> str:
+    """What --help prints: the options, and the keys of an experiment if one is named."""
+    if name is None:
+        return parser().format_help()
+    maker = load(name)
+    allowed = getattr(maker, "choices", {})
+    told = " ".join((maker.__doc__ or "").split())
+    return f"{parser().format_help()}\n{name}: {told}\n\n{listed(override(maker(), sets, allowed), allowed)}\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
+    if options.help:
+        print(usage(options.name, options.sets), end="")
+        return 0
     if options.list:
         for name, text in shipped().items():
             print(f"{name:24s} {text}")
@@ -116,14 +133,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def entry(arguments: Sequence[str] | None = None) -> int:
-    """`main` with the exit codes of the design: 0 done, 2 wrong input (one line), 1 a fault of ours (traceback)."""
-    try:
-        return main(arguments)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; add --resume to go on", file=sys.stderr)
-        return 130
+    """`main` with the exit codes of `meshgnn.command`."""
+    return guarded(lambda: main(arguments), stopped="stopped; add --resume to go on")

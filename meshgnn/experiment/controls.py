@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
-from meshgnn.errors import InputError
+from meshgnn.data.model_inputs import plain_inputs
+from meshgnn.errors import SettingError
 from meshgnn.experiment.control_samples import sample_brain
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Stage
@@ -30,7 +31,7 @@ from meshgnn.source.virtual import VirtualBrain
 from meshgnn.source.virtual.areas import isocortical_areas
 from meshgnn.source.virtual.calibrate import calibration
 from meshgnn.store import read_arrays, read_json, write_arrays, write_json
-from meshgnn.train.baselines import BaselineInputs, baselines
+from meshgnn.train.baselines import fixed_recipes
 from meshgnn.train.metrics import confusion_matrix, macro_f1, per_class_f1
 
 Control = Literal["permuted", "uniform", "masked", "stain", "coordinates", "calibration"]
@@ -107,13 +108,15 @@ class Controls:
         def __post_init__(self) -> None:
             wrong = [name for name in self.names if name not in get_args(Control)]
             if wrong or not self.names:
-                raise InputError(f"controls: {wrong or 'none'} named; there is {', '.join(get_args(Control))}")
+                raise SettingError(
+                    f"<names>: {', '.join(wrong) or 'none'} named; there is {', '.join(get_args(Control))}"
+                )
             if not self.train or self.test in self.train:
-                raise InputError("controls: train needs seeds, and test one that is not among them")
+                raise SettingError("<train> needs seeds, and <test> one that is not among them")
             if self.fits < 1 or not self.within_mm > 0:
-                raise InputError("controls: fits must be at least 1 and within_mm above 0")
+                raise SettingError("<fits> must be at least 1 and <within_mm> above 0")
             if len(set(self.population)) < 2:
-                raise InputError("controls: population needs at least two seeds")
+                raise SettingError("<population> needs at least two seeds")
 
         def build(self) -> "Controls":
             return Controls(self)
@@ -127,9 +130,7 @@ class Controls:
     def check(self) -> None:
         """Raises InputError if images are needed and no maker of profiles is given."""
         if self._conditions() and self.config.profiles is None:
-            raise InputError(
-                "controls: profiles must name a maker, e.g. DepthProfiles.Config(); see experiments/controls"
-            )
+            raise SettingError("<profiles> must name a maker of depth profiles; see experiments/controls")
 
     def seeds(self) -> list[int]:
         return sorted({*self.config.train, self.config.test, *self.config.population})
@@ -253,17 +254,10 @@ class Score:
 def _score(train: list[Arrays], test: Arrays, what: str, model: str, fits: int) -> Score:
     both = {name: np.concatenate([*(table[name] for table in train), test[name]]) for name in (what, "labels")}
     known = np.arange(len(both["labels"])) < len(both["labels"]) - len(test["labels"])
-    inputs = BaselineInputs(
-        coordinates_mm=both[what],
-        features=both[what],
-        smoothed=both[what],
-        labels=both["labels"],
-        train=known,
-        n_classes=len(isocortical_areas()),
-    )
+    inputs = plain_inputs(both[what], both["labels"], known, len(isocortical_areas()))
     per_area, chances = [], []
     for seed in range(fits if model == "features_mlp" else 1):
-        found = baselines(inputs)[model](seed)[~known].argmax(1)
+        found = fixed_recipes(inputs)[model].run(seed)[~known].argmax(1)
         per_area.append(per_class_f1(confusion_matrix(test["labels"], found, inputs.n_classes)))
         rng = np.random.default_rng(seed)
         chances += [macro_f1(test["labels"], rng.permutation(found), inputs.n_classes) for _ in range(10)]

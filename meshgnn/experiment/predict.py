@@ -29,7 +29,9 @@ class Predict:
         Args:
             run: folder of a finished `surface` run.
             source: the brain to map; its atlas, if it has one with the same area names, judges the map.
-            geometry: config of a maker that is asked for features the brain lacks.
+            geometry: config of a maker that is asked for features that were computed in training.
+            compute: features that the model was trained on from files, but that may be computed from this brain's
+                surfaces where it has no such file (`compute=thickness`). The map is worse for it.
             align: how its coordinates come into the training brain's frame; auto does what the run does in the same
                 space and fits a similarity (rotation, shift, scale) to any other.
         """
@@ -37,6 +39,7 @@ class Predict:
         run: Path = Path()
         source: SurfaceFolder.Config = field(default_factory=SurfaceFolder.Config)
         geometry: Any = None
+        compute: tuple[str, ...] = ()
         align: Literal["auto", "mirror", "rigid", "similarity"] = "auto"
 
         def build(self) -> "Predict":
@@ -47,7 +50,12 @@ class Predict:
             raise InputError("no trained run given; add --set run=RUN")
         self.config = config
         self.ensemble = Ensemble.load(config.run)
+        for name in config.compute:
+            if name not in self.ensemble.names:
+                told = ", ".join(self.ensemble.names) or "none"
+                raise InputError(f"compute={name}: the model was not trained on it; its features: {told}")
         self.reading: Reading = config.source.build().read()
+        self._computed: list[str] = []  # what the map had to compute, in words
 
     def inputs(self) -> dict[str, str]:
         files = [*self.reading.files, self.config.run / "model.safetensors", self.config.run / "model.json"]
@@ -63,15 +71,16 @@ class Predict:
     def _mapped(self) -> tuple[AreaMap, str]:
         align = None if self.config.align == "auto" else self.config.align
         makers = [self.config.geometry.build()] if self.config.geometry is not None else []
-        used = align or self.ensemble.alignment_for(self.reading.graph)
-        return self.ensemble.map(self.reading.graph, align, makers), used
+        graph, self._computed = self.ensemble.completed(self.reading.graph, makers, self.config.compute)
+        used = align or self.ensemble.alignment_for(graph)
+        return self.ensemble.map(graph, align), used
 
     def check(self) -> None:
         """Maps the brain, so that whatever is wrong with it is told before anything is written."""
         self._mapped  # noqa: B018
 
     def _warnings(self) -> list[str]:
-        graph, found = self.reading.graph, list(self.reading.warnings)
+        graph, found = self.reading.graph, [*self.reading.warnings, *self._computed]
         if self.ensemble.uses_rim and graph.cortex.all():
             found.append("this brain has no cortex mask, but the model was trained with one: expect a worse map")
         unknown = sorted(set(graph.areas.names) - set(self.ensemble.areas.names))

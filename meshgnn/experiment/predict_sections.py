@@ -18,16 +18,16 @@ from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Stage
 from meshgnn.experiment.section_brain import (
     export_brain,
-    judged_by,
+    judge_of,
     load_brain,
     make_features,
     make_mesh,
 )
+from meshgnn.experiment.section_scores import Judge
 from meshgnn.experiment.trained_run import read_trained_run
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
 from meshgnn.export.tables import write_csv
-from meshgnn.graph import MeshGraph
 from meshgnn.source.annotations import FOLDER as ANNOTATIONS
 from meshgnn.source.annotations import read_annotations
 from meshgnn.source.cohort import brain_name, stack_hashes
@@ -127,18 +127,20 @@ class PredictSections:
         graph = load_graph(self._folder(run) / "features")
         by_seed = self.ensemble.predict(graph, edges=inner_edges(graph), align="similarity")
         votes = np.asarray(np.mean(list(by_seed.values()), axis=0, dtype=np.float64), np.float32)
-        judge, source = judged_by(self._folder(run), graph)
-        area_map = AreaMap(graph=judge, probabilities=votes)
+        judge = judge_of(self._folder(run), graph)
+        area_map = AreaMap(graph=judge.graph if judge else graph, probabilities=votes)
         written = write_area_map(run / "predictions", area_map)
         write_csv(run / "predictions" / f"{self.brain}.csv", area_map)
         write_arrays(run / "tables" / "probabilities.safetensors", {self.brain: votes})
-        write_json(run / SCORES, self._metrics(run, judge, source, area_map))
+        write_json(run / SCORES, self._metrics(run, judge, area_map))
         files = [str(path.relative_to(run.path)) for path in written]
         return [*files, f"predictions/{self.brain}.csv", "tables/probabilities.safetensors", SCORES]
 
     def _export(self, run: RunFolder) -> list[str]:
         brain = load_brain(self.maker, self.config.stack, self._folder(run))
-        graph, _ = judged_by(self._folder(run), load_graph(self._folder(run) / "features"))
+        graph = load_graph(self._folder(run) / "features")
+        judge = judge_of(self._folder(run), graph)
+        graph = judge.graph if judge else graph
         votes = read_arrays(run / "tables" / "probabilities.safetensors")[self.brain]
         out = run / "export" / self.brain
         written = export_brain(AreaMap(graph=graph, probabilities=votes), brain, out, Bars(run, f"{self.brain} "))
@@ -173,23 +175,25 @@ class PredictSections:
                 )
         return found
 
-    def _metrics(self, run: RunFolder, judge: MeshGraph, source: str | None, area_map: AreaMap) -> Mapping[str, Any]:
-        inside = judge.cortex & (judge.labels >= 0)
+    def _metrics(self, run: RunFolder, judge: Judge | None, area_map: AreaMap) -> Mapping[str, Any]:
+        graph = area_map.graph
+        inside = graph.cortex & (graph.labels >= 0) & (judge is not None)
         metrics: dict[str, Any] = {
             "task": f"{self.brain}: prediction of {self.config.run}",
             "protocol": "strict",
-            "classes": len(judge.areas),
+            "classes": len(graph.areas),
             "seeds": self.seeds(),
             "alignment": "similarity" if self.ensemble.inputs.coordinates else None,
-            "nodes": {"mapped": int(judge.cortex.sum()), "judged": int(inside.sum())},
-            "judged_by": source,
+            "nodes": {"mapped": int(graph.cortex.sum()), "judged": int(inside.sum())},
+            "judged_by": judge.by if judge else None,
             "leakage": {"shared_patches": len(self._seen)},
             "reconstruction": self.maker.measures(self._folder(run) / "mesh"),
         }
         if metrics["leakage"]["shared_patches"]:
             metrics["protocol"] = "none: images of the training"
-        if inside.any():
-            metrics["test"] = score(judge, inside, area_map.probabilities).plain()
+        if judge is not None and inside.any():
+            metrics["test"] = score(graph, inside, area_map.probabilities, judge.left_out).plain()
+            metrics["left_out"] = judge.left_out.plain() if judge.left_out else {}
         return metrics
 
     def summary(self, run: RunFolder) -> str:
@@ -200,7 +204,7 @@ class PredictSections:
         ]
         if "test" in metrics:
             lines.append(
-                f"against the stack's own {metrics['judged_by']}, which the map did not see: macro-F1 "
+                f"against {metrics['judged_by']} of the stack, which the map did not see: macro-F1 "
                 f"{metrics['test']['macro_f1']:.3f} on {metrics['nodes']['judged']} nodes"
             )
         if metrics["leakage"]["shared_patches"]:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from meshgnn.data.derived import inconsistent_features, rim_table
+from meshgnn.config import at
+from meshgnn.data.derived import RIM_PREFIX, inconsistent_features, rim_table, with_computed
 from meshgnn.data.inputs import TRANSDUCTIVE, NodeInputs
-from meshgnn.data.split import Split, check_no_leak
+from meshgnn.data.split import Split, check_no_leak, shared_rows
 from meshgnn.encoder import TableMaker
 from meshgnn.errors import InputError
 from meshgnn.graph import MeshGraph
@@ -23,7 +24,8 @@ class Prepared:
         split: its parts.
         names: the features in use, in order.
         left_out: features that the check took out.
-        leakage: leak counts of the split.
+        leakage: leak counts of the split, and how many test nodes have a training node's features to the last digit
+            (None without features).
         warnings: one line each.
     """
 
@@ -31,7 +33,7 @@ class Prepared:
     split: Split
     names: tuple[str, ...]
     left_out: tuple[str, ...]
-    leakage: dict[str, int]
+    leakage: dict[str, int | None]
     warnings: tuple[str, ...]
 
 
@@ -45,21 +47,36 @@ def prepare(
     """
     graph, warnings = reading.graph, list(reading.warnings)
     if not len(graph.areas):
+        if reading.atlas:
+            raise InputError(
+                f"{graph.brain}: atlas {reading.atlas} labels no vertex of cortex with an area (names like unknown or "
+                "medial wall are none)"
+            )
         raise InputError(f"{graph.brain}: no atlas chosen or found; choose one with --set source.atlas=NAME")
     if maker is not None:
-        graph = graph.with_table(maker.make(graph))
+        graph, told = with_computed(graph, maker)
+        warnings += told
     rim = rim_table(graph) if features.rim else None
     if rim is not None:
         graph = graph.with_table(rim)
     split = apply(graph)
-    leakage = check_no_leak(split)
+    leakage: dict[str, int | None] = {**check_no_leak(split), "shared_patches": None}
     warnings += _check_labels(graph, split)
 
     inputs = features.build()
-    names = inputs.names(graph)
+    with at("features"):
+        names = inputs.names(graph)
     left_out: list[str] = []
     if names:
         raw = inputs.raw(graph, split.edges, names)
+        measured = [k for k, name in enumerate(names) if not name.startswith(RIM_PREFIX)]
+        shared = shared_rows(raw.values[:, measured], split.train & raw.known, split.test & raw.known)
+        leakage["shared_patches"] = shared
+        if shared:
+            warnings.append(
+                f"{shared} of {int(split.test.sum())} test nodes carry exactly the features of a training node: is one "
+                "part a copy of the other? Scores then say nothing about new data"
+            )
         compared = [k for k, name in enumerate(names) if rim is None or name not in rim.columns]
         odd = inconsistent_features(raw.values[:, compared], split.train & raw.known, split.test & raw.known)
         for column, gap in odd.items() if features.check else ():
@@ -71,11 +88,11 @@ def prepare(
     names = tuple(name for name in names if name not in left_out)
     if not names and not features.coordinates:
         raise InputError(f"{graph.brain}: no feature left and features.coordinates=false; nothing to learn from")
-    told = [name for name in names if name in TRANSDUCTIVE]
-    if told:
+    embedded = [name for name in names if name in TRANSDUCTIVE]
+    if embedded:
         warnings.append(
-            f"{', '.join(told)} were embedded over both hemispheres together (transductive); "
-            f"to leave them out: --set features.exclude=[{','.join(told)}]"
+            f"{', '.join(embedded)} were embedded over both hemispheres together (transductive); "
+            f"to leave them out: --set features.exclude=[{','.join(embedded)}]"
         )
     return Prepared(
         graph=graph.without_features(left_out),
@@ -99,6 +116,11 @@ def _check_labels(graph: MeshGraph, split: Split) -> list[str]:
         raise InputError(f"{graph.brain}: the training part carries a single area ({only}); nothing to tell apart")
     if len(in_test) == 0:
         raise InputError(f"{graph.brain}: the test part ({split.name}) carries no label; nothing to judge")
+    if not set(in_train.tolist()) & set(in_test.tolist()):
+        raise InputError(
+            f"{graph.brain}: the test part has no area ({graph.areas.names[in_test[0]]}, ...) of the training part "
+            f"({graph.areas.names[in_train[0]]}, ...); areas are matched by name"
+        )
     unseen = [graph.areas.names[k] for k in np.setdiff1d(in_test, in_train)]
     if not unseen:
         return []

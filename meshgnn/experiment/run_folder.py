@@ -16,7 +16,7 @@ from typing import Any
 
 from meshgnn import __version__
 from meshgnn.errors import InputError
-from meshgnn.store import file_hash, read_json, write_json
+from meshgnn.store import clear_asides, file_hash, read_json, write_json
 
 _PACKAGES = ("torch", "lightning", "numpy", "scipy", "scikit-learn", "nibabel", "safetensors", "igraph")
 
@@ -32,12 +32,16 @@ class RunFolder:
 
     # -- opening --------------------------------------------------------------------------------------------------
 
-    def open(self, *, resume: bool) -> None:
-        """Create the folder, or go on with it.
+    def look(self, *, resume: bool, config: dict[str, Any]) -> None:
+        """Whether `open` may go on; nothing is written.
+
+        Args:
+            resume: go on with what is there.
+            config: of the experiment, as it will stand in config.json.
 
         Raises:
-            InputError: it holds files and `resume` is off; it is not a run although `resume` is on; it cannot be
-                written.
+            InputError: the folder holds files and `resume` is off; it is not a run although `resume` is on, or one of
+                another experiment; it cannot be read.
         """
         try:
             used = self.path.exists() and any(self.path.iterdir())
@@ -47,8 +51,23 @@ class RunFolder:
             raise InputError(f"--out {self.path}: cannot be read ({error.strerror})") from None
         if used and not resume:
             raise InputError(f"--out {self.path}: already holds files; add --resume to go on with it, or name another")
-        if resume and not (self.path / "config.json").is_file():
+        if not resume:
+            return
+        if not (self.path / "config.json").is_file():
             raise InputError(f"--out {self.path}: there is no run to resume (no config.json)")
+        there, wanted = (_experiment(one) for one in (read_config(self.path), config))
+        if any(mine and other and mine != other for mine, other in zip(wanted, there)):
+            raise InputError(
+                f"--out {self.path}: holds a run of {there[0] or there[1]}, which {wanted[0] or wanted[1]} would "
+                "overwrite; name another folder"
+            )
+
+    def open(self) -> None:
+        """Create the folder, or go on with it; call `look` first.
+
+        Raises:
+            InputError: it cannot be written.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             probe = self.path / f".write-{os.getpid()}"
@@ -58,6 +77,7 @@ class RunFolder:
             raise InputError(
                 f"--out {self.path}: cannot be written ({error.strerror}); choose another folder"
             ) from None
+        clear_asides(self.path)
 
     # -- logging --------------------------------------------------------------------------------------------------
 
@@ -75,49 +95,81 @@ class RunFolder:
     def _record(self, stage: str) -> Path:
         return self.path / "stages" / f"{stage}.json"
 
-    def stage_done(self, stage: str, key: str) -> bool:
-        """True if this stage ended with the same key and its outputs are unchanged."""
+    def _read_record(self, stage: str) -> dict[str, Any]:
+        """The record of a stage; empty if there is none that can be read."""
         try:
             record = read_json(self._record(stage))
-            outputs = record["outputs"].items()
-            return record["key"] == key and all(file_hash(self.path / name) == digest for name, digest in outputs)
-        except (InputError, OSError, KeyError, TypeError, AttributeError):
+        except InputError:
+            return {}
+        return record if isinstance(record, dict) else {}
+
+    def stage_done(self, stage: str, key: str) -> bool:
+        """True if this stage ended with the same key and its outputs are unchanged."""
+        record = self._read_record(stage)
+        outputs = record.get("outputs")
+        if record.get("key") != key or not isinstance(outputs, dict):
+            return False
+        try:
+            return all(file_hash(self.path / name) == digest for name, digest in outputs.items())
+        except OSError:
             return False
 
-    def close_stage(self, stage: str, key: str, outputs: list[str], seconds: float) -> None:
+    def close_stage(self, stage: str, key: str, outputs: list[str], seconds: float, provenance: dict[str, Any]) -> None:
+        """Keep the record of a finished stage: its key, its time, hashes of what it wrote, under what it was run."""
         hashes = {name: file_hash(self.path / name) for name in outputs}
-        write_json(self._record(stage), {"key": key, "seconds": round(seconds, 3), "outputs": hashes})
+        record = {"key": key, "seconds": round(seconds, 3), "outputs": hashes, "provenance": provenance}
+        write_json(self._record(stage), record)
 
     def stage_seconds(self, names: list[str]) -> dict[str, float]:
         """Seconds each of these stages took, as far as they are finished."""
-        found = {}
-        for name in names:
-            try:
-                found[name] = float(read_json(self._record(name))["seconds"])
-            except (InputError, KeyError, TypeError, ValueError):
-                continue
-        return found
+        seconds = {name: self._read_record(name).get("seconds") for name in names}
+        return {name: float(value) for name, value in seconds.items() if isinstance(value, int | float)}
 
     # -- provenance -----------------------------------------------------------------------------------------------
 
-    def write_provenance(self, inputs: dict[str, str], seeds: list[int]) -> None:
-        """provenance.json: what is needed to say where a figure came from."""
-        write_json(
-            self.path / "provenance.json",
-            {
-                "meshgnn": __version__,
-                "commit": _commit(),
-                "python": platform.python_version(),
-                "platform": platform.platform(),
-                "versions": {name: _version(name) for name in _PACKAGES},
-                "command": sys.argv[1:],
-                "started": datetime.now(UTC).isoformat(timespec="seconds"),
-                "inputs": inputs,
-                "seeds": seeds,
-                "threads": os.cpu_count(),
-                "ranks": int(os.environ.get("WORLD_SIZE", "1")),
-            },
-        )
+    def write_provenance(
+        self, here: dict[str, Any], inputs: dict[str, str], seeds: list[int], keys: dict[str, str], running: str = ""
+    ) -> None:
+        """provenance.json: what is needed to say where a figure came from.
+
+        The top level tells of the last command that did any work, `stages` of the command that each stage was run by:
+        a resumed run keeps stages of earlier ones.
+
+        Args:
+            here: see `circumstances`.
+            inputs: hash of every input file by path.
+            seeds: of the experiment.
+            keys: of the stages; a record with another key is of no use any more and not told of.
+            running: the stage that is about to run, if any.
+        """
+        stages: dict[str, Any] = {}
+        for name, key in keys.items():
+            record = self._read_record(name)
+            if name == running:
+                stages[name] = {**here, "started": now()}
+            elif record.get("key") == key:
+                stages[name] = record.get("provenance", {})
+        write_json(self.path / "provenance.json", {**here, "inputs": inputs, "seeds": seeds, "stages": stages})
+
+
+def now() -> str:
+    """Date and time, UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def circumstances() -> dict[str, Any]:
+    """Under what this process runs: versions, commit, command, threads, ranks."""
+    return {
+        "meshgnn": __version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "command": sys.argv[1:],
+        "started": now(),
+        "threads": os.cpu_count(),
+        "ranks": int(os.environ.get("WORLD_SIZE", "1")),
+    }
 
 
 def _version(package: str) -> str | None:
@@ -156,6 +208,12 @@ def stopwatch() -> Iterator[dict[str, Any]]:
         yield watch
     finally:
         watch["seconds"] = time.perf_counter() - start
+
+
+def _experiment(config: dict[str, Any]) -> tuple[str, str]:
+    """Name of the experiment ("" if run from Python) and the class its config builds."""
+    inner = config.get("config")
+    return str(config.get("experiment") or ""), str(inner.get("_", "")) if isinstance(inner, dict) else ""
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -4,7 +4,8 @@ mesh/                   what the mesh maker keeps
 graph.*                 the brain, labelled by a mapper's annotations
 features.*              the same with feature tables
 drawn.json              numbers of the annotated sections
-truth.safetensors       `labels` [V], where the truth is known
+truth.safetensors       where the truth is known: `labels` [V], `unmatched` [V], `missed` [K] (`meshgnn.encoder.Truth`)
+hidden.safetensors      `labels` [V] of annotated sections that are kept from training, to judge by
 """
 
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from meshgnn.encoder import MeshMaker, SectionBrain, SectionFeatures, Tell
 from meshgnn.errors import InputError
+from meshgnn.experiment.section_scores import HIDDEN, Judge
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.command import export
 from meshgnn.export.on_sections import write_on_sections
@@ -23,6 +25,7 @@ from meshgnn.graph import Areas, MeshGraph
 from meshgnn.source.annotations import FOLDER as ANNOTATIONS
 from meshgnn.source.annotations import annotated_labels, read_annotations
 from meshgnn.store import load_graph, read_arrays, read_json, save_graph, write_arrays, write_json
+from meshgnn.train.metrics import LeftOut
 
 
 def renumbered(labels: NDArray[np.integer], own: Areas, areas: Areas) -> NDArray[np.int32]:
@@ -32,8 +35,11 @@ def renumbered(labels: NDArray[np.integer], own: Areas, areas: Areas) -> NDArray
     return table[labels]
 
 
-def make_mesh(maker: MeshMaker, name: str, stack: Path, folder: Path, areas: Areas, tell: Tell) -> list[str]:
-    """Reconstruct the stack; keep mesh, annotations and truth in the classes `areas`.
+def make_mesh(maker: MeshMaker, name: str, stack: Path, folder: Path, areas: Areas | None, tell: Tell) -> list[str]:
+    """Reconstruct the stack; keep mesh, annotations and truth.
+
+    Args:
+        areas: the classes; None: those of the stack's annotations, or else of its truth.
 
     Returns:
         The files that the brain consists of, relative to `folder`.
@@ -44,28 +50,48 @@ def make_mesh(maker: MeshMaker, name: str, stack: Path, folder: Path, areas: Are
     written = maker.make(name, stack, folder / "mesh", tell)
     graph, sections = maker.load(stack, folder / "mesh")
     assert graph.locations is not None
+    annotations = read_annotations(stack) if (stack / ANNOTATIONS).is_dir() else None
+    truth = maker.truth(stack, folder / "mesh")
+    if areas is None:
+        areas = annotations.areas if annotations else truth.areas if truth else Areas(names=())
     labels = np.full(graph.n_nodes, -1, np.int32)
     drawn: tuple[int, ...] = ()
-    if (stack / ANNOTATIONS).is_dir():
-        annotations = read_annotations(stack)
+    if annotations is not None:
         found = annotated_labels(graph.locations, annotations, sections)
         labels = np.where(graph.cortex, renumbered(found, annotations.areas, areas), -1)
         drawn = annotations.sections
     save_graph(graph.relabelled(labels, areas), folder / "graph")
     write_json(folder / "drawn.json", list(drawn))
     files = ["graph.safetensors", "graph.json", "drawn.json"]
-    truth = maker.truth(stack, folder / "mesh")
     if truth is not None:
-        write_arrays(folder / "truth.safetensors", {"labels": renumbered(truth.labels, truth.areas, areas)})
+        own = renumbered(np.arange(len(truth.areas)), truth.areas, areas)
+        missed = np.zeros(len(areas))
+        np.add.at(missed, own[own >= 0], truth.missed[own >= 0])
+        write_arrays(
+            folder / "truth.safetensors",
+            {
+                "labels": renumbered(truth.labels, truth.areas, areas),
+                "unmatched": truth.unmatched,
+                "missed": missed,
+            },
+        )
         files.append("truth.safetensors")
     return [*files, *(f"mesh/{file}" for file in written)]
 
 
-def load_brain(maker: MeshMaker, stack: Path, folder: Path) -> SectionBrain:
-    """What `make_mesh` kept, as whatever computes features sees it."""
+def load_brain(maker: MeshMaker, stack: Path, folder: Path, fold: NDArray[np.int32] | None = None) -> SectionBrain:
+    """What `make_mesh` kept, as whatever computes features sees it.
+
+    Args:
+        fold: [V] the run's fold plan; in no fold if absent.
+    """
     _, sections = maker.load(stack, folder / "mesh")
+    graph = load_graph(folder / "graph")
     return SectionBrain(
-        graph=load_graph(folder / "graph"), stack=sections, drawn=tuple(read_json(folder / "drawn.json"))
+        graph=graph,
+        stack=sections,
+        drawn=tuple(read_json(folder / "drawn.json")),
+        fold=np.full(graph.n_nodes, -1, np.int32) if fold is None else fold,
     )
 
 
@@ -96,13 +122,20 @@ def make_features(
     return ["features.safetensors", "features.json"]
 
 
-def judged_by(folder: Path, graph: MeshGraph) -> tuple[MeshGraph, str | None]:
-    """The brain labelled with what judges its map, and what that is: the truth, else a mapper's annotations."""
-    path = folder / "truth.safetensors"
-    if path.is_file():
-        graph = graph.relabelled(read_arrays(path)["labels"], graph.areas)
-        return graph, "truth" if (graph.labels >= 0).any() else None
-    return graph, "annotations" if (graph.labels >= 0).any() else None
+def judge_of(folder: Path, graph: MeshGraph, *, trained_on: bool = False) -> Judge | None:
+    """What judges a map: the truth, else a mapper's annotations; hidden sections where training saw the rest."""
+    if (folder / "truth.safetensors").is_file():
+        truth = read_arrays(folder / "truth.safetensors")
+        left_out = LeftOut(unmatched=truth["unmatched"], missed=truth["missed"])
+        return Judge(graph=graph.relabelled(truth["labels"], graph.areas), left_out=left_out, by="the truth")
+    labels, by = graph.labels, "a mapper's annotations"
+    if trained_on:
+        path = folder / "hidden.safetensors"
+        labels = read_arrays(path)["labels"] if path.is_file() else np.full(graph.n_nodes, -1)
+        by = HIDDEN
+    if not (labels >= 0).any():
+        return None
+    return Judge(graph=graph.relabelled(labels, graph.areas), left_out=None, by=by)
 
 
 def export_brain(area_map: AreaMap, brain: SectionBrain, out: Path, tell: Tell) -> list[Path]:

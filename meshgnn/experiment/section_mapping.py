@@ -1,6 +1,7 @@
 """Area mapping from sections: stacks -> meshes -> features -> network, judged on unseen brains and between sections."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,43 +12,58 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from meshgnn.config import Config as BaseConfig
-from meshgnn.config import to_plain
-from meshgnn.data.inputs import NodeInputs
-from meshgnn.data.split import Folds
-from meshgnn.encoder import MeshMaker, SectionBrain, SectionFeatures
-from meshgnn.errors import InputError, LeakError
+from meshgnn.config import at, to_plain
+from meshgnn.data.inputs import CoordinateFrame, NodeInputs
+from meshgnn.data.model_inputs import ModelInputs
+from meshgnn.encoder import MeshMaker, SectionFeatures
+from meshgnn.errors import InputError
 from meshgnn.experiment import section_scores
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Stage
-from meshgnn.experiment.section_scores import BARE, MAIN, OTHER, Maps, Part
+from meshgnn.experiment.section_brain import export_brain
+from meshgnn.experiment.section_brains import SectionBrains
+from meshgnn.experiment.section_scores import BARE, HIDDEN, MAIN, OTHER, Method, Part
 from meshgnn.experiment.summary import section_summary, write_history
-from meshgnn.experiment.training import train_ensemble
+from meshgnn.experiment.training import ControlNetwork, Wanted, control_networks, first_seeds, train_ensembles
 from meshgnn.export.area_map import AreaMap
-from meshgnn.export.command import export
 from meshgnn.export.gifti import write_area_map
-from meshgnn.export.on_sections import write_on_sections
 from meshgnn.export.report import write_report
 from meshgnn.export.tables import write_csv
-from meshgnn.graph import Areas, MeshGraph
+from meshgnn.graph import MeshGraph
 from meshgnn.nn import GraphSAGE, NetworkConfig
-from meshgnn.source.annotations import annotated_labels, read_annotations
+from meshgnn.source.annotations import annotation_points, read_annotations
 from meshgnn.source.cohort import CohortSource, Member, StackFolders, VirtualCohort
-from meshgnn.source.sections import read_stack
-from meshgnn.store import file_hash, load_graph, read_arrays, read_json, save_graph, write_arrays, write_json
-from meshgnn.train.baselines import SEEDED, baselines
-from meshgnn.train.cohort import (
-    Cohort,
-    baseline_inputs,
-    inner_edges,
-    prior_map,
-    shared_sections,
-    training_task,
-)
+from meshgnn.source.sections import AXES
+from meshgnn.store import read_arrays, read_json, write_arrays, write_json
+from meshgnn.train.baselines import fixed_recipes
+from meshgnn.train.cohort import Cohort, cohort_inputs
+from meshgnn.train.contours import contour_interpolation
 from meshgnn.train.ensemble import Ensemble
 from meshgnn.train.fit import TrainerConfig
-from meshgnn.train.metrics import mean_scores
-from meshgnn.train.propagate import drawn
+from meshgnn.train.intervals import Maps
+from meshgnn.train.metrics import mean_scores, striped_scores
+from meshgnn.train.propagate import carried_labels, drawn, join
+from meshgnn.train.same_inputs import NO_REGISTRATION, SameInputs
+
+SEES = {MAIN: "encoder's features", BARE: "encoder's features", OTHER: "other features"}
+
+
+def control_scores(run: Path) -> dict[str, Any]:
+    """What a finished control run scored: its task and macro-F1 of every network, by protocol.
+
+    Raises:
+        InputError: not a finished run on sections.
+    """
+    metrics = read_json(run / "metrics.json") if (run / "metrics.json").is_file() else {}
+    if not isinstance(metrics, dict) or "test" not in metrics or "variants" not in metrics:
+        raise InputError(f"{run}: is not a finished run on sections with an unseen brain (no such metrics.json)")
+    blocks = {"strict": metrics, "gap_filling": metrics.get("gap_filling", {})}
+    return {"task": metrics["task"]} | {
+        name: {MAIN: one["test"]["macro_f1"]} | {n: r["macro_f1"] for n, r in one["variants"].items()}
+        for name, one in blocks.items()
+        if "test" in one
+    }
 
 
 class SectionMapping:
@@ -63,10 +79,17 @@ class SectionMapping:
             other: config of further `SectionFeatures` to compare with in the same network; None for no comparison.
             inputs: scales, coordinates.
             bare: also train without coordinates.
-            model, trainer, validation: the network and how it is trained.
+            model, trainer: the network and how it is trained; trainer.folds is the number of folds of the one plan that
+                encoder and network share.
+            buffer_mm: geodesic width of the strip around a fold's nodes that the fold's network does not train on.
             seeds: one ensemble each.
             variant_seeds: how many of them the variants (without coordinates, other features) are trained with;
                 0 = all.
+            controls: also train the same network without neighbours and on shuffled edges.
+            control_seeds: with how many of the seeds; 0 = all.
+            hide: where no truth lies beside a training stack, about every n-th annotated section is kept from training
+                and judges the gaps between annotations; 0 = none.
+            compare: finished runs of controls (`virtual_brain:uniform`), whose scores are quoted beside this run's.
         """
 
         cohort: VirtualCohort.Config | StackFolders.Config = field(default_factory=VirtualCohort.Config)
@@ -77,11 +100,17 @@ class SectionMapping:
         bare: bool = True
         model: NetworkConfig = field(default_factory=GraphSAGE.Config)
         trainer: TrainerConfig = field(default_factory=TrainerConfig)
-        validation: Folds = field(default_factory=Folds)
+        buffer_mm: float = 6.0
         seeds: tuple[int, ...] = (0, 1, 2)
         variant_seeds: int = 0
+        controls: bool = True
+        control_seeds: int = 1
+        hide: int = 5
+        compare: tuple[Path, ...] = ()
 
         def __post_init__(self) -> None:
+            if self.buffer_mm < 0 or min(self.hide, self.variant_seeds, self.control_seeds) < 0 or self.hide == 1:
+                raise InputError("buffer_mm, variant_seeds, control_seeds must not be negative, hide 0 or at least 2")
             if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
                 raise InputError("seeds must be one or more different numbers from 0")
 
@@ -96,6 +125,9 @@ class SectionMapping:
         self.encoders: dict[str, SectionFeatures] = {"encoder": config.encoder.build()}
         if config.other is not None:
             self.encoders["other"] = config.other.build()
+        self.brains = SectionBrains(
+            self.cohort, self.maker, self.encoders, folds=config.trainer.folds, hide=config.hide
+        )
 
     # -- the experiment socket ------------------------------------------------------------------------------------
 
@@ -109,111 +141,53 @@ class SectionMapping:
 
     def check(self) -> None:
         self.cohort.check()
+        for run in self.config.compare:
+            control_scores(run)
+        if isinstance(self.cohort, StackFolders):
+            self.brains.check_images([self.cohort.folders[member.name] for member in self.members])
 
     def stages(self) -> list[Stage]:
+        """Every stage names what it reads: a brain more, or a changed one, redoes nothing that does not read it."""
         c = self.config
+        every, training = list(self.members), [member for member in self.members if not member.unseen]
+
+        def of(kind: str, members: list[Member]) -> tuple[str, ...]:
+            return tuple(f"{kind}-{member.name}" for member in members)
+
         found = []
-        for member in self.members:
-            found.append(Stage(name=f"sections-{member.name}", run=partial(self._sections, member),
-                               depends=member.depends))  # fmt: skip
-        for member in self.members:
-            found.append(Stage(name=f"mesh-{member.name}", run=partial(self._mesh, member),
-                               depends=to_plain(c.mesh)))  # fmt: skip
+        for member in every:
+            found.append(Stage(name=f"sections-{member.name}", run=partial(self.brains.draw, member),
+                               depends=member.depends, after=()))  # fmt: skip
+        for member in every:
+            found.append(Stage(name=f"mesh-{member.name}", run=at("mesh")(partial(self.brains.mesh, member)),
+                               depends=[to_plain(c.mesh), c.hide], after=of("sections", [member])))  # fmt: skip
         for name in self.encoders:
-            depends = to_plain([getattr(c, name)])
-            found.append(Stage(name=name, run=partial(self._fit, name), depends=depends))
-        for member in self.members:
-            found.append(Stage(name=f"features-{member.name}", run=partial(self._features, member)))
-        training = to_plain([c.model, c.trainer, list(c.seeds), c.variant_seeds, c.validation, c.inputs, c.bare])
-        training[1].pop("workers")  # members do not depend on it
+            depends = to_plain([getattr(c, name), c.trainer.folds])
+            fit = at(name)(partial(self.brains.fit, name))
+            found.append(Stage(name=name, run=fit, depends=depends, after=of("mesh", training)))
+        for member in every:
+            found.append(Stage(name=f"features-{member.name}", run=partial(self.brains.features, member),
+                               after=(*self.encoders, *of("mesh", [member]))))  # fmt: skip
+        plan = [c.trainer.folds, c.buffer_mm, list(c.seeds), to_plain(c.inputs)]
+        learning = to_plain([c.model, c.trainer, *plan, c.variant_seeds, c.bare, c.controls, c.control_seeds])
+        learning[1].pop("workers")  # members do not depend on it
+        unseen = [member.unseen for member in every]
         return [
             *found,
-            Stage(name="baselines", run=self._baselines, depends=[list(c.seeds), to_plain(c.inputs)]),
-            Stage(name="train", run=self._train, depends=training),
-            Stage(name="evaluate", run=self._evaluate),
-            Stage(name="export", run=self._export),
-        ]
-
-    # -- from sections to features --------------------------------------------------------------------------------
-
-    def _folder(self, run: RunFolder, member: Member) -> Path:
-        return run / "brains" / member.name
-
-    def _stack(self, run: RunFolder, member: Member) -> Path:
-        if isinstance(self.cohort, StackFolders):
-            return self.cohort.folders[member.name]
-        return self._folder(run, member) / "sections"
-
-    def _sections(self, member: Member, run: RunFolder) -> list[str]:
-        folder = self._folder(run, member)
-        folder.mkdir(parents=True, exist_ok=True)
-        _, written = self.cohort.provide(member, folder, Bars(run, f"{member.name} "))
-        return [f"brains/{member.name}/{name}" for name in written]
-
-    def _mesh(self, member: Member, run: RunFolder) -> list[str]:
-        stack_folder, out = self._stack(run, member), self._folder(run, member) / "mesh"
-        written = self.maker.make(member.name, stack_folder, out, Bars(run, f"{member.name} "))
-        graph, stack = self.maker.load(stack_folder, out)
-        graph = graph.relabelled(np.full(graph.n_nodes, -1), Areas(names=()))
-        assert graph.locations is not None
-        numbers: tuple[int, ...] = ()
-        if (stack_folder / "annotations").is_dir():
-            annotations = read_annotations(stack_folder)
-            numbers = annotations.sections
-            labels = np.where(graph.cortex, annotated_labels(graph.locations, annotations, stack), -1)
-            graph = graph.relabelled(labels, annotations.areas)
-        elif not member.unseen:
-            raise InputError(f"{stack_folder}: no annotations here; a brain to train on needs them")
-        folder = self._folder(run, member)
-        write_json(folder / "drawn.json", list(numbers))
-        truth = self.maker.truth(stack_folder, out)
-        if truth is not None and not len(graph.areas):
-            graph = graph.relabelled(np.full(graph.n_nodes, -1), truth.areas)
-        save_graph(graph, folder / "graph")
-        files = ["graph.safetensors", "graph.json", "drawn.json"]
-        if truth is not None:
-            number = {name: k for k, name in enumerate(graph.areas.names)}
-            table = np.array([*(number.get(name, -1) for name in truth.areas.names), -1], np.int32)
-            write_arrays(folder / "truth.safetensors", {"labels": table[truth.labels]})
-            files.append("truth.safetensors")
-        share = float((graph.labels >= 0).mean())
-        run.say(f"  {member.name}: {graph.n_nodes} nodes, {share:.0%} on annotated sections")
-        return [f"brains/{member.name}/{name}" for name in [*files, *(f"mesh/{name}" for name in written)]]
-
-    def _brain(self, run: RunFolder, member: Member) -> SectionBrain:
-        folder = self._folder(run, member)
-        _, stack = self.maker.load(self._stack(run, member), folder / "mesh")
-        return SectionBrain(
-            graph=load_graph(folder / "graph"), stack=stack, drawn=tuple(read_json(folder / "drawn.json"))
-        )
-
-    def _fit(self, name: str, run: RunFolder) -> list[str]:
-        folder = run / name
-        folder.mkdir(exist_ok=True)
-        brains = [self._brain(run, member) for member in self.members if not member.unseen]
-        return [f"{name}/{file}" for file in self.encoders[name].fit(brains, folder, Bars(run))]
-
-    def _features(self, member: Member, run: RunFolder) -> list[str]:
-        brain = self._brain(run, member)
-        graph = brain.graph
-        for name, encoder in self.encoders.items():
-            table = encoder.make(brain, run / name, Bars(run, f"{member.name} {name} "))
-            seen = table.mask & graph.cortex
-            if not seen.any():
-                raise InputError(f"{member.name}: no node got features from {name}; are its sections readable?")
-            graph = graph.with_table(table)
-            run.say(f"  {member.name} {name}: {seen.sum() / graph.cortex.sum():.0%} of cortex nodes have features")
-        place = self._folder(run, member) / "features"
-        save_graph(graph, place)
-        return [f"brains/{member.name}/features.safetensors", f"brains/{member.name}/features.json"]
+            Stage(name="baselines", run=self._baselines, depends=[*plan, unseen], after=of("features", every)),
+            Stage(name="train", run=self._train, depends=learning, after=of("features", training)),
+            Stage(name="evaluate", run=self._evaluate, depends=[str(run) for run in c.compare],
+                  after=("baselines", "train")),
+            Stage(name="export", run=self._export, after=("evaluate",)),
+        ]  # fmt: skip
 
     # -- learning -------------------------------------------------------------------------------------------------
 
-    def _cohort(self, run: RunFolder) -> Cohort:
-        graphs = tuple(load_graph(self._folder(run, member) / "features") for member in self.members)
-        areas = next(graph.areas for graph, m in zip(graphs, self.members) if not m.unseen)
-        graphs = tuple(graph if len(graph.areas) else graph.relabelled(graph.labels, areas) for graph in graphs)
-        return Cohort(graphs=graphs, unseen=tuple(member.unseen for member in self.members))
+    def _seen(self, cohort: Cohort, variant: str, seeds: Sequence[int]) -> tuple[ModelInputs, CoordinateFrame]:
+        """What every model of a variant sees."""
+        table, inputs = self.variants[variant]
+        names = self._names(cohort.training[0], table)
+        return cohort_inputs(cohort, inputs, names, self.config.trainer.folds, seeds, self.config.buffer_mm)
 
     def _names(self, graph: MeshGraph, table: str) -> tuple[str, ...]:
         others = [name for other, t in graph.tables.items() if other != table for name in t.columns]
@@ -232,93 +206,143 @@ class SectionMapping:
         return found
 
     def _baselines(self, run: RunFolder) -> list[str]:
-        cohort = self._cohort(run)
-        inputs = baseline_inputs(
-            cohort, self.config.inputs, self._names(cohort.training[0], self.encoders["encoder"].name)
-        )
-        recipes = baselines(inputs)
+        c = self.config
+        seen, _ = self._seen(self.brains.load(run), MAIN, c.seeds[:1])
         kept: dict[str, NDArray[Any]] = {}
-        for name in tqdm(recipes, desc="baselines", disable=None, leave=False):
-            for seed in self.config.seeds if name in SEEDED else self.config.seeds[:1]:
-                kept[f"{name}/{seed}"] = recipes[name](seed)
-        kept[f"prior_map/{self.config.seeds[0]}"] = prior_map(inputs)
+        told: dict[str, Any] = {}
+        recipes = fixed_recipes(seen)
+        for name in tqdm(recipes, desc="fixed recipes", disable=None, leave=False):
+            recipe = recipes[name]
+            for number, seed in enumerate(c.seeds if recipe.seeded else c.seeds[:1]):
+                kept[f"{name}/{number}"] = recipe.run(seed)
+            told[name] = {"sees": recipe.sees, "fits": 1, "chosen": {}}
+        rows = list(SameInputs(seen, range(c.trainer.folds), c.seeds[0]).rows())
+        for name, fit in tqdm(rows, desc="baselines on the same inputs", disable=None, leave=False):
+            fitted = fit()
+            kept |= {f"{name}/0": fitted.probabilities, f"out_of_fold/{name}/0": fitted.out_of_fold}
+            told[name] = {"sees": fitted.sees, "fits": fitted.fits, "chosen": fitted.chosen}
         write_arrays(run / "tables" / "baselines.safetensors", kept)
-        return ["tables/baselines.safetensors"]
+        write_json(run / "tables" / "baselines.json", told)
+        return ["tables/baselines.safetensors", "tables/baselines.json"]
+
+    @property
+    def _networks(self) -> dict[str, tuple[str, ControlNetwork, str, tuple[int, ...]]]:
+        """Name -> (variant whose inputs it gets, network, folder in the run, seeds) of all that is trained."""
+        c = self.config
+        found = {}
+        for variant, (_, inputs) in self.variants.items():
+            seeds = c.seeds if variant == MAIN else first_seeds(c.seeds, c.variant_seeds)
+            sees = f"{SEES[variant]}{', position' if inputs.coordinates else ''}"
+            place = "" if variant == MAIN else f"variants/{variant}/"
+            found[variant] = (variant, ControlNetwork(config=c.model, sees=sees), place, seeds)
+        for name, network in (control_networks(c.model) if c.controls else {}).items():
+            found[name] = (MAIN, network, f"controls/{name}/", first_seeds(c.seeds, c.control_seeds))
+        return found
 
     def _train(self, run: RunFolder) -> list[str]:
         c = self.config
-        cohort = self._cohort(run)
-        files, history = [], []
-        for variant, (table, inputs) in self.variants.items():
-            seeds = c.seeds[: c.variant_seeds or None] if variant != MAIN else c.seeds
+        cohort = self.brains.load(run)
+        wanted = {}
+        known = {variant: self._seen(cohort, variant, c.seeds) for variant in self.variants}
+        for name, (variant, network, place, seeds) in self._networks.items():
+            table, inputs = self.variants[variant]
+            seen, frame = known[variant]
+            seen = seen.with_folds(len(seeds) * c.trainer.folds)
             names = self._names(cohort.training[0], table)
-            run.say(f"  {variant}: {len(names)} features{' and coordinates' if inputs.coordinates else ''}")
-            task, frame = training_task(cohort, inputs, names, c.trainer.folds, c.validation, seeds)
-            place = "" if variant == MAIN else f"variants/{variant}/"
-            trained = train_ensemble(
-                run, task, place=place, network=c.model, trainer=c.trainer, seeds=seeds, inputs=inputs, names=names,
-                areas=cohort.graphs[0].areas, frame=frame, align="similarity",
+            run.say(f"  {name}: {len(names)} features{' and coordinates' if inputs.coordinates else ''}")
+            wanted[name] = Wanted(
+                seen=network.inputs(seen), place=place, network=network.config, trainer=c.trainer, seeds=seeds,
+                inputs=inputs, names=names, areas=cohort.graphs[0].areas, frame=frame, align="similarity",
             )  # fmt: skip
-            files += [f"{place}{name}" for name in trained.ensemble.save(run / place)]
-            if variant == MAIN:
-                history = trained.history
-                judged = task.labels >= 0
-                write_arrays(
-                    run / "tables" / "out_of_fold.safetensors",
-                    {str(seed): votes[judged] for seed, votes in trained.out_of_fold.items()}
-                    | {"labels": task.labels[judged]},
-                )
-        write_history(run / "metrics.csv", history)
+        trained = train_ensembles(run, wanted)
+        files: list[str] = []
+        folds: dict[str, NDArray[Any]] = {"labels": wanted[MAIN].seen.labels[wanted[MAIN].seen.known]}
+        for name, one in trained.items():
+            files += [f"{wanted[name].place}{file}" for file in one.ensemble.save(run / wanted[name].place)]
+            folds |= {f"{name}/{seed}": votes for seed, votes in one.out_of_fold.items()}
+        write_arrays(run / "tables" / "out_of_fold.safetensors", folds)
+        write_history(run / "metrics.csv", trained[MAIN].history)
         return [*files, "tables/out_of_fold.safetensors", "metrics.csv"]
 
     # -- judging --------------------------------------------------------------------------------------------------
 
-    def _maps(self, run: RunFolder, cohort: Cohort, variant: str) -> list[Maps]:
-        """[seed][brain] probabilities of one variant."""
-        ensemble = Ensemble.load(run.path if variant == MAIN else run / "variants" / variant)
-        first = cohort.training[0]
-        by_brain = [
-            ensemble.predict(graph, edges=inner_edges(graph), align="mirror" if graph is first else "similarity")
-            for graph in cohort.graphs
-        ]
-        return [[votes[seed] for votes in by_brain] for seed in ensemble.weights]
-
-    def _truths(self, run: RunFolder, cohort: Cohort) -> list[MeshGraph | None]:
-        """Every brain with what it is judged by: the truth, or a mapper's labels of an unseen brain."""
-        found: list[MeshGraph | None] = []
-        for member, graph in zip(self.members, cohort.graphs):
-            path = self._folder(run, member) / "truth.safetensors"
-            if path.is_file():
-                found.append(graph.relabelled(read_arrays(path)["labels"], graph.areas))
-            else:
-                found.append(graph if member.unseen and (graph.labels >= 0).any() else None)
+    def _methods(self, run: RunFolder, cohort: Cohort) -> dict[str, Method]:
+        """The network, its variants, its controls and every baseline, with all they said."""
+        found: dict[str, Method] = {}
+        folds = read_arrays(run / "tables" / "out_of_fold.safetensors")
+        for name, (variant, network, place, seeds) in self._networks.items():
+            shown = network.inputs(self._seen(cohort, variant, seeds)[0])
+            votes = Ensemble.load(run / place).predict_arrays(shown.features, shown.coordinates, shown.edges)
+            found[name] = Method(
+                maps=[[votes[seed][rows] for rows in cohort.slices()] for seed in seeds],
+                sees=network.sees,
+                fits=self.config.trainer.folds,
+                folds=[folds[f"{name}/{seed}"] for seed in seeds],
+                kind="network" if name in self.variants else "baseline",
+                trained=True,
+            )
+        stored = read_arrays(run / "tables" / "baselines.safetensors")
+        for name, told in read_json(run / "tables" / "baselines.json").items():
+            keys = sorted(key for key in stored if key.rsplit("/", 1)[0] == name)  # the file keeps no order
+            own = sorted(key for key in stored if key.rsplit("/", 1)[0] == f"out_of_fold/{name}")
+            found[name] = Method(
+                maps=[[stored[key][rows] for rows in cohort.slices()] for key in keys],
+                sees=str(told["sees"]),
+                fits=int(told["fits"]),
+                chosen=told["chosen"],
+                folds=[stored[key] for key in own] or None,
+            )
         return found
 
-    def _leakage(self, run: RunFolder) -> dict[str, int]:
-        """Edges cannot join brains; what can happen is one image in two stacks."""
-        images: list[dict[str, str]] = [{}, {}]
-        for member in self.members:
-            for section in read_stack(self._stack(run, member), mirrored="turn"):
-                images[member.unseen][f"{member.name}/{section.index}"] = file_hash(section.path)
-        if shared := shared_sections(*images):
-            raise LeakError(f"{shared} section images stand in a training and in an unseen stack")
-        return {"train_test_edges": 0, "shared_nodes": 0, "shared_patches": shared}
+    def _contours(self, run: RunFolder, cohort: Cohort) -> list[NDArray[np.float32]]:
+        """Contours between annotated sections of every training brain, [V, K]; nothing (0) for unseen ones."""
+        found = []
+        for member, graph in zip(self.members, cohort.graphs):
+            if member.unseen:
+                found.append(np.zeros((graph.n_nodes, len(graph.areas)), np.float32))
+                continue
+            brain = self.brains.brain(run, member)
+            annotations = read_annotations(self.brains.stack_folder(run, member))
+            points, classes, sections = annotation_points(annotations, brain.stack)
+            shown = np.isin(sections, brain.drawn)
+            axis = AXES[brain.stack.plane][2]
+            found.append(
+                contour_interpolation(
+                    graph.vertices_mm, points[shown], classes[shown], sections[shown], axis, len(graph.areas)
+                )
+            )
+        return found
+
+    def _leakage(self, run: RunFolder, cohort: Cohort) -> dict[str, int]:
+        """Measured on what was trained on: edges and nodes of training that belong to unseen brains, shared images."""
+        seen, _ = self._seen(cohort, MAIN, self.config.seeds[:1])
+        unseen = np.array(cohort.unseen)[seen.brain]
+        used = seen.train.any(0) | seen.validation.any(0) | seen.known
+        shared = self.brains.check_images([self.brains.stack_folder(run, member) for member in self.members], Bars(run))
+        return {
+            "train_test_edges": int((unseen[seen.edges[0]] != unseen[seen.edges[1]]).sum()) // 2,
+            "shared_nodes": int((used & unseen).sum()),
+            "shared_patches": shared,
+        }
 
     def _evaluate(self, run: RunFolder) -> list[str]:
-        cohort = self._cohort(run)
-        truths = self._truths(run, cohort)
+        cohort = self.brains.load(run)
         given = [drawn(graph) >= 0 for graph in cohort.graphs]
-        strict, gaps = section_scores.parts(truths, given, cohort.unseen)
-        maps = {variant: self._maps(run, cohort, variant) for variant in self.variants}
-        stored = read_arrays(run / "tables" / "baselines.safetensors")
-        others: dict[str, list[Maps]] = {}
-        for key in sorted(stored):  # the file keeps no order, and sums over seeds depend on it
-            others.setdefault(key.split("/")[0], []).append([stored[key][rows] for rows in cohort.slices()])
-        filled, metrics = self._metrics(run, cohort, strict, gaps, maps, others)
+        strict, gaps = section_scores.parts(self.brains.judges(run, cohort), given, cohort.unseen)
+        methods = self._methods(run, cohort)
+        maps, metrics = self._metrics(run, cohort, strict, gaps, methods)
+        shown = self.brains.shown(run, cohort)
+        together = section_scores.mean_map(maps)
+        if gaps and gaps.by == HIDDEN:  # judged without them; the map itself uses all that was drawn
+            weight = metrics["gap_filling"]["annotations"]["weight"]
+            alone = section_scores.mean_map(methods[MAIN].maps)
+            together = [
+                votes if unseen else join(carried_labels(graph, drawn(graph)), own, weight)
+                for graph, votes, own, unseen in zip(shown, together, alone, cohort.unseen)
+            ]
         files = []
-        together = section_scores.mean_map(filled)
-        for member, graph, truth, votes in zip(self.members, cohort.graphs, truths, together):
-            area_map = AreaMap(graph=truth or graph, probabilities=votes)
+        for member, graph, votes in zip(self.members, shown, together):
+            area_map = AreaMap(graph=graph, probabilities=votes)
             written = write_area_map(run / "predictions", area_map)
             write_csv(run / "predictions" / f"{member.name}.csv", area_map)
             files += [str(path.relative_to(run.path)) for path in written] + [f"predictions/{member.name}.csv"]
@@ -329,18 +353,12 @@ class SectionMapping:
         return [*files, "tables/probabilities.safetensors", SCORES]
 
     def _metrics(
-        self,
-        run: RunFolder,
-        cohort: Cohort,
-        strict: Part,
-        gaps: Part,
-        maps: dict[str, list[Maps]],
-        others: dict[str, list[Maps]],
+        self, run: RunFolder, cohort: Cohort, strict: Part, gaps: Part, methods: dict[str, Method]
     ) -> tuple[list[Maps], dict[str, Any]]:
         """Maps with the gaps between annotations filled, [seed][brain], and all that is told of a run."""
         c = self.config
-        stored = read_arrays(run / "tables" / "out_of_fold.safetensors")
-        known, folds = stored["labels"], [stored[str(seed)] for seed in c.seeds]
+        known = read_arrays(run / "tables" / "out_of_fold.safetensors")["labels"].astype(np.int32)
+        folds = methods[MAIN].folds or ()
         names = self._names(cohort.training[0], self.encoders["encoder"].name)
         metrics: dict[str, Any] = {
             "task": f"{', '.join(member.name for member in self.members)}: from sections to areas",
@@ -359,29 +377,28 @@ class SectionMapping:
             "coordinates": c.inputs.coordinates,
             "alignment": "similarity" if c.inputs.coordinates else None,
             "model": to_plain(c.model)["_"],
-            "validation": mean_scores([section_scores.striped_scores(known, votes) for votes in folds]),
-            "leakage": self._leakage(run),
+            "validation": mean_scores([striped_scores(known, votes) for votes in folds]),
+            "not_run": {} if "registered_prior" in methods else {"registered_prior": NO_REGISTRATION},
+            "controls": {str(path): control_scores(path) for path in c.compare},
+            "leakage": self._leakage(run, cohort),
             "reconstruction": section_scores.mean_measures(
-                {m.name: self.maker.measures(self._folder(run, m) / "mesh") for m in self.members}
+                {m.name: self.maker.measures(self.brains.folder(run, m) / "mesh") for m in self.members}
             ),
         }
-        filled, scores = section_scores.judged(cohort, strict, gaps, maps, others, folds)
+        filled, scores = section_scores.judged(cohort, strict, gaps, methods, self._contours(run, cohort))
         return filled, metrics | scores
 
     # -- files for other programs ---------------------------------------------------------------------------------
 
     def _export(self, run: RunFolder) -> list[str]:
-        cohort = self._cohort(run)
+        cohort = self.brains.load(run)
         probabilities = read_arrays(run / "tables" / "probabilities.safetensors")
         files = []
         shown: tuple[AreaMap, str] | None = None
-        for member, graph, truth in zip(self.members, cohort.graphs, self._truths(run, cohort)):
-            brain = self._brain(run, member)
-            area_map = AreaMap(graph=truth or graph, probabilities=probabilities[member.name])
-            out = run / "export" / member.name
-            bars = Bars(run, f"{member.name} ")
-            written = export(area_map, out, ("graphml", "html"), stack=brain.stack, annotated=brain.drawn)
-            written += write_on_sections(out / "sections", area_map, brain.stack, tell=partial(bars, "sections"))
+        for member, graph in zip(self.members, self.brains.shown(run, cohort)):
+            brain = self.brains.brain(run, member)
+            area_map = AreaMap(graph=graph, probabilities=probabilities[member.name])
+            written = export_brain(area_map, brain, run / "export" / member.name, Bars(run, f"{member.name} "))
             files += [str(path.relative_to(run.path)) for path in written]
             if shown is None or member.unseen:
                 page = next(path for path in written if path.suffix == ".html")

@@ -1,26 +1,78 @@
 """What a run prints at its end, and the history of its validations as CSV."""
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from meshgnn.store import written_aside
 
+HEAD = f"{'':42s}{'macro-F1':>16s}{'all cortex':>11s}{'accuracy':>9s}{'border mm':>10s}{'ECE':>7s}{'fits':>7s}   "
+
+
+def _rows(block: Mapping[str, Any], model: str, most: int = 0) -> list[str]:
+    """The network, its variants and every baseline of one protocol, best first.
+
+    Args:
+        most: rows to print at most, the network's among them; 0 = all.
+    """
+    rows = {model: block["test"], **block.get("variants", {}), **block["baselines"]}
+    ranked = sorted(rows.items(), key=lambda item: -item[1]["macro_f1"])
+    lines = []
+    for place, (name, row) in enumerate(ranked):
+        if most and place >= most and name != model:
+            continue
+        spread = f" +- {row['macro_f1_sd']:.3f}" if row.get("macro_f1_sd") else ""
+        border = f"{row['boundary_error_mm']:.2f}" if row["boundary_error_mm"] is not None else "-"
+        gap = block["ours_minus"].get(name)
+        told = f"{gap['difference']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]" if gap else ""
+        value, fits = f"{row['macro_f1']:.3f}{spread}", f"{row['fits']} x {row['seeds']}"
+        lines.append(
+            f"{'*' if name == model else ' '} {name:40s}{value:>16s}{row['macro_f1_all_cortex']:>11.3f}"
+            f"{row['accuracy']:>9.3f}{border:>10s}{row['ece']:>7.3f}{fits:>7s}   {told}"
+        )
+    if most and len(ranked) > most:
+        lines.append(f"  ... {len(ranked)} rows in all: see report.html")
+    return lines
+
+
+def interval_words(gaps: Mapping[str, Any]) -> str:
+    """What the intervals of one protocol generalise to."""
+    if not gaps:
+        return ""
+    one = next(iter(gaps.values()))
+    what = "other brains" if one["over"] == "brains" else "other places of these brains, not other brains"
+    return f"95 % intervals over {one['replicates']} {one['over']}: they speak of {what}"
+
+
+def left_out_words(left_out: Mapping[str, Any]) -> str:
+    """How much cortex the score on labelled nodes leaves out."""
+    if not left_out:
+        return ""
+    return (
+        f"left out: {left_out['unmatched_nodes']:.0f} nodes in cortex without a counterpart in the truth, true "
+        f"cortex of {left_out['missed_nodes']:.0f} nodes that was not judged; both count as errors under 'all cortex'"
+    )
+
+
+def _notes(block: Mapping[str, Any], left_out: Mapping[str, Any]) -> list[str]:
+    return [f"  {text}" for text in (interval_words(block["ours_minus"]), left_out_words(left_out)) if text]
+
+
+def _ending(metrics: Mapping[str, Any]) -> str:
+    rows = "; ".join(f"{name} not run: {why}" for name, why in metrics.get("not_run", {}).items())
+    counts = [count for count in metrics["leakage"].values() if count is not None]
+    return f"leaks {sum(counts)}{f'; {rows}' if rows else ''}"
+
 
 def summary_text(metrics: dict[str, Any], folder: Path) -> str:
     """The table printed at the end: the model beside every baseline, best first."""
-    rows = {"this model": metrics["test"], **metrics["baselines"]}
     lines = [f"\n{metrics['task']} ({metrics['classes']} areas, {metrics['nodes']['test']} test nodes)"]
-    lines.append(f"{'':30s}{'macro-F1':>16s}{'accuracy':>10s}{'border mm':>11s}{'ECE':>7s}")
-    for name, row in sorted(rows.items(), key=lambda item: -item[1]["macro_f1"]):
-        label = f"{metrics['model']} ({len(metrics['seeds'])} seeds)" if name == "this model" else name
-        border = f"{row['boundary_error_mm']:.2f}" if row["boundary_error_mm"] is not None else "-"
-        spread = f" +- {row['macro_f1_sd']:.3f}" if row.get("macro_f1_sd") else ""
-        mark = "*" if name == "this model" else " "
-        text = f"{row['macro_f1']:.3f}{spread}"
-        lines.append(f"{mark} {label:28s}{text:>16s}{row['accuracy']:>10.3f}{border:>11s}{row['ece']:>7.3f}")
-    leaks, validation = sum(metrics["leakage"].values()), metrics["validation"]["macro_f1"]
-    lines.append(f"validation macro-F1 {validation:.3f}; leaks {leaks}; results in {folder}")
+    lines += [f"{HEAD}ours minus [95 %]", *_rows(metrics, metrics["model"])]
+    lines += _notes(metrics, metrics["nodes"]["left_out"])
+    lines.append(
+        f"validation macro-F1 {metrics['validation']['macro_f1']:.3f}; {_ending(metrics)}; results in {folder}"
+    )
     return "\n".join(lines)
 
 
@@ -38,21 +90,24 @@ def section_summary(metrics: dict[str, Any], folder: Path) -> str:
     lines = [f"\n{metrics['task']} ({metrics['classes']} areas)"]
     blocks = {"brains never seen": metrics, "between annotated sections": metrics.get("gap_filling", {})}
     for title, block in blocks.items():
-        if "test" not in block:
-            continue
-        lines.append(f"{title:40s}{'macro-F1':>16s}{'accuracy':>10s}{'border mm':>11s}{'ECE':>7s}   ours minus [95 %]")
-        rows = {metrics["model"]: block["test"], **block["variants"], **block["baselines"]}
-        for name, row in sorted(rows.items(), key=lambda item: -item[1]["macro_f1"]):
-            spread = f" +- {row['macro_f1_sd']:.3f}" if row.get("macro_f1_sd") else ""
-            border = f"{row['boundary_error_mm']:.2f}" if row["boundary_error_mm"] is not None else "-"
-            gap = block["ours_minus"].get(name)
-            told = f"{gap['difference']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]" if gap else ""
-            mark = "*" if name == metrics["model"] else " "
-            text = f"{row['macro_f1']:.3f}{spread}"
-            lines.append(
-                f"{mark} {name:38s}{text:>16s}{row['accuracy']:>10.3f}{border:>11s}{row['ece']:>7.3f}   {told}"
-            )
+        if "test" in block:
+            lines += [f"{title} (judged by {block['judged_by']})", f"{HEAD}ours minus [95 %]"]
+            lines += [*_rows(block, metrics["model"], most=16), *_notes(block, block["left_out"])]
+    for name, control in metrics["controls"].items():
+        lines.append(f"control {name}: {control_words(metrics, control)}")
     mesh = metrics["reconstruction"].get("distance_mm_mean")
     told = f"; meshes {mesh:.2f} mm from the truth on average" if mesh is not None else ""
-    lines.append(f"leaks {sum(metrics['leakage'].values())}{told}; results in {folder}")
+    lines.append(f"{_ending(metrics)}{told}; results in {folder}")
     return "\n".join(lines)
+
+
+def control_words(metrics: Mapping[str, Any], control: Mapping[str, Any]) -> str:
+    """How much of each network's score on unseen brains is left in a control run."""
+    own = {"main": metrics["test"], **metrics["variants"]} if "test" in metrics else {}
+    left = control.get("strict", {})
+    told = [
+        f"{name} {left[name]:.3f} ({left[name] / row['macro_f1']:.0%} of {row['macro_f1']:.3f})"
+        for name, row in own.items()
+        if name in left and row["macro_f1"] > 0
+    ]
+    return f"{control['task']}: macro-F1 on unseen brains {', '.join(told) or 'not comparable'}"

@@ -1,7 +1,8 @@
 """Training an ensemble inside a run folder: progress, members on disk, calibration on out-of-fold predictions."""
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,15 @@ from tqdm import tqdm
 
 from meshgnn.config import to_plain
 from meshgnn.data.inputs import Alignment, CoordinateFrame, NodeInputs
+from meshgnn.data.model_inputs import ModelInputs
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.graph import Areas
-from meshgnn.nn import Adjacency, NetworkConfig
+from meshgnn.nn import MLP, Adjacency, NetworkConfig
 from meshgnn.store import content_hash, file_hash
+from meshgnn.train.calibration import Calibration
 from meshgnn.train.checkpoint import load_tree
-from meshgnn.train.ensemble import Calibration, Ensemble
-from meshgnn.train.fit import TrainerConfig, fit_ensemble, member_name
+from meshgnn.train.ensemble import Ensemble
+from meshgnn.train.fit import Job, TrainerConfig, ensemble_jobs, fit_members, member_name
 from meshgnn.train.task import TrainingTask
 
 
@@ -26,8 +29,8 @@ class Trained:
 
     Args:
         ensemble: calibrated.
-        out_of_fold: seed -> probabilities [V, K] of the task's nodes, each by the member that did not train on it;
-            1/K where no fold validates.
+        out_of_fold: seed -> probabilities [N, K] of the labelled training nodes in order, each by the member that did
+            not train on it; 1/K where no fold validates.
         history: every validation of every member.
     """
 
@@ -36,75 +39,132 @@ class Trained:
     history: list[dict[str, Any]]
 
 
-def train_ensemble(
-    run: RunFolder,
-    task: TrainingTask,
-    *,
-    place: str,
-    network: NetworkConfig,
-    trainer: TrainerConfig,
-    seeds: tuple[int, ...],
-    inputs: NodeInputs.Config,
-    names: tuple[str, ...],
-    areas: Areas,
-    frame: CoordinateFrame,
-    align: Alignment,
-) -> Trained:
-    """Train all members of `task`, whose folds stand seed after seed, and calibrate their mean.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Wanted:
+    """An ensemble to train.
 
     Args:
-        place: prefix of the files in the run folder ("" or "variants/NAME/").
-        inputs, names, areas, frame, align: how another brain is fed to the ensemble; see `Ensemble`.
+        seen: what its members see; the folds stand seed after seed.
+        place: prefix of its files in the run folder ("" or "variants/NAME/").
+        inputs, names, areas, frame, align, computed: how another brain is fed to it; see `Ensemble`.
+    """
+
+    seen: ModelInputs
+    place: str
+    network: NetworkConfig
+    trainer: TrainerConfig
+    seeds: tuple[int, ...]
+    inputs: NodeInputs.Config
+    names: tuple[str, ...]
+    areas: Areas
+    frame: CoordinateFrame
+    align: Alignment
+    computed: Mapping[str, Any] = field(default_factory=dict)
+
+
+def train_ensembles(run: RunFolder, wanted: Mapping[str, Wanted]) -> dict[str, Trained]:
+    """Train all members of all ensembles side by side, and calibrate them.
 
     Raises:
         InputError: training diverged.
     """
-    trainer = trainer.for_classes(len(areas))
-    task_path = run / f"{place}tables/task.safetensors"
-    checkpoints = run / f"{place}checkpoints"
-    task.save(task_path)
-    plain = to_plain(trainer)
-    plain.pop("workers")  # members do not depend on it
-    key = content_hash(file_hash(task_path), to_plain(network), plain)
-    total = len(seeds) * trainer.folds * trainer.epochs
+    jobs: list[Job] = []
+    epochs = 0
+    for one in wanted.values():
+        trainer = one.trainer.for_classes(len(one.areas))
+        path = run / f"{one.place}tables/task.safetensors"
+        TrainingTask.of(one.seen).save(path)
+        plain = to_plain(trainer)
+        plain.pop("workers")  # members do not depend on it
+        key = content_hash(file_hash(path), to_plain(one.network), plain)
+        folder = run / f"{one.place}checkpoints"
+        jobs += ensemble_jobs(path, one.network, trainer, one.seeds, folder, key, one.place)
+        epochs += len(one.seeds) * trainer.folds * trainer.epochs
     reached: dict[str, int] = {}
-    bar = tqdm(total=total, desc="training", unit="epoch", disable=None, leave=False)
+    bar = tqdm(total=epochs, desc="training", unit="epoch", disable=None, leave=False)
+    lengths = {job.name: job.trainer.epochs for job in jobs}
 
     def tell(news: dict[str, Any]) -> None:
+        name = news["member"]
         if news.get("done"):
-            bar.update(trainer.epochs - reached.get(news["member"], 0))
+            bar.update(lengths[name] - reached.get(name, 0))
             if not sys.stderr.isatty():
-                run.say(f"  {place}{news['member']}: done")
+                run.say(f"  {name}: done")
             return
-        bar.update(news["epoch"] - reached.get(news["member"], 0))
-        reached[news["member"]] = news["epoch"]
-        bar.set_postfix_str(f"{news['member']} validation macro-F1 {news['validation_macro_f1']:.3f}")
+        bar.update(news["epoch"] - reached.get(name, 0))
+        reached[name] = news["epoch"]
+        bar.set_postfix_str(f"{name} validation macro-F1 {news['validation_macro_f1']:.3f}")
 
     with bar:
-        fit_ensemble(task_path, network, trainer, seeds, checkpoints, key, tell)
+        fit_members(jobs, max((one.trainer.workers for one in wanted.values()), default=0), tell)
+    return {name: _gathered(run, one) for name, one in wanted.items()}
 
+
+def _gathered(run: RunFolder, one: Wanted) -> Trained:
+    """A trained ensemble from its members' files, calibrated on their out-of-fold votes."""
     weights: dict[int, list[Any]] = {}
     history: list[dict[str, Any]] = []
-    for seed in seeds:
-        for fold in range(trainer.folds):
-            member = load_tree(checkpoints / member_name(seed, fold) / "member.safetensors")
+    for seed in one.seeds:
+        for fold in range(one.trainer.folds):
+            path = run / f"{one.place}checkpoints" / member_name(seed, fold) / "member.safetensors"
+            member = load_tree(path)
             weights.setdefault(seed, []).append(member["weights"])
             history += [{"seed": seed, "fold": fold, **entry} for entry in member["history"]]
-    known = task.labels >= 0
-    prior = np.bincount(task.labels[known], minlength=len(areas)) / known.sum()
+    task = TrainingTask.of(one.seen)
     ensemble = Ensemble(
-        network=network, coordinates=trainer.coordinates, inputs=inputs, names=names, areas=areas,
-        prior=prior.astype(np.float32), frame=frame, align=align, weights=weights, calibration={},
-        n_features=task.features.shape[1],
+        network=one.network, coordinates=one.trainer.coordinates, inputs=one.inputs, names=one.names, areas=one.areas,
+        prior=one.seen.prior, frame=one.frame, align=one.align, weights=weights, calibration={},
+        n_features=task.features.shape[1], computed=one.computed,
     )  # fmt: skip
-    adjacency = Adjacency(len(task.labels), task.edges)
+    adjacency, known = Adjacency(len(task.labels), task.edges), task.labels >= 0
     out_of_fold: dict[int, NDArray[np.float32]] = {}
-    for number, seed in enumerate(seeds):
-        log_p = np.full((len(known), len(areas)), -np.log(len(areas)), np.float32)
+    for number, seed in enumerate(one.seeds):
+        log_p = np.full((len(known), len(one.areas)), -np.log(len(one.areas)), np.float32)
         for fold, member_weights in enumerate(weights[seed]):
-            judged = task.validation[number * trainer.folds + fold]
+            judged = task.validation[number * one.trainer.folds + fold]
             votes = ensemble.member_log_p(member_weights, task.features, task.coordinates, adjacency)
             log_p[judged] = votes[judged]
-        ensemble.calibration[seed] = Calibration.fit(log_p[known], task.labels[known], prior)
-        out_of_fold[seed] = ensemble.calibration[seed].apply(log_p, prior)
+        ensemble.calibration[seed] = Calibration.fit(log_p[known], task.labels[known], one.seen.prior)
+        out_of_fold[seed] = ensemble.calibration[seed].apply(log_p[known], one.seen.prior)
     return Trained(ensemble=ensemble, out_of_fold=out_of_fold, history=history)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlNetwork:
+    """A network that stands among the baselines: the same inputs, folds and training, but not the mesh.
+
+    Args:
+        config: of the network.
+        sees: its inputs, in words.
+        shuffled: whether it runs on a random graph with the mesh's numbers of neighbours.
+    """
+
+    config: NetworkConfig
+    sees: str
+    shuffled: bool = False
+
+    def inputs(self, seen: ModelInputs) -> ModelInputs:
+        return seen.with_edges_shuffled(seed=0) if self.shuffled else seen
+
+
+def control_networks(model: NetworkConfig) -> dict[str, ControlNetwork]:
+    """The controls of a network by name; none for one without neighbours."""
+    if isinstance(model, MLP.Config):
+        return {}
+    same = {field.name: getattr(model, field.name) for field in fields(MLP.Config)}
+    return {
+        "same_inputs_mlp": ControlNetwork(config=MLP.Config(**same), sees="the network's inputs, no neighbours"),
+        "shuffled_edges": ControlNetwork(config=model, sees="the network's inputs, random neighbours", shuffled=True),
+    }
+
+
+def row(
+    scores: dict[str, Any], *, sees: str, fits: int, seeds: int, chosen: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """One row of the tables: mean scores, what the method sees, and how many fits one score averages over."""
+    return scores | {"sees": sees, "fits": fits, "seeds": seeds} | ({"chosen": chosen} if chosen else {})
+
+
+def first_seeds(seeds: Sequence[int], count: int) -> tuple[int, ...]:
+    """The first `count` seeds; all of them for 0."""
+    return tuple(seeds[: count or None])

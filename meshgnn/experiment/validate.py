@@ -40,27 +40,29 @@ class Validate:
                 f"{told['edges_not_in_two_faces']} edges not in two faces, {int(graph.cortex[place].sum())} in cortex"
             )
         lines.append(f"  surfaces: midthickness{''.join(f', {name}' for name in graph.surfaces)}")
-        if graph.tables:
-            table = graph.tables["surface"]
-            lines.append(f"  features ({len(table.columns)}); range in cortex:")
-            for k, name in enumerate(table.columns):
-                values = table.values[table.mask & graph.cortex, k]
-                low, middle, high = np.quantile(values, [0, 0.5, 1])
-                flat = "  (constant: tells nothing)" if low == high else ""
-                lines.append(f"    {name:28s}{low:12.4g}{middle:12.4g}{high:12.4g}{flat}")
-        else:
-            lines.append("  features: none")
+        features = [(name, table, k) for table in graph.tables.values() for k, name in enumerate(table.columns)]
+        lines.append(f"  features ({len(features)}); range in cortex:" if features else "  features: none")
+        for name, table, k in features:
+            low, middle, high = np.quantile(table.values[table.mask & graph.cortex, k], [0, 0.5, 1])
+            lines.append(f"    {name:28s}{low:12.4g}{middle:12.4g}{high:12.4g}")
         atlases = self.source.atlases()
         lines.append(f"  atlases: {', '.join(atlases) or 'none'}")
         problems = list(reading.warnings)
+        if not atlases:
+            problems.append(
+                "no labels: training needs an atlas (sub-X_hemi-L_atlas-NAME_dseg.label.gii, lh.NAME.annot or "
+                "NAME.dlabel.nii); a trained run can map this folder without one"
+            )
         for atlas in atlases:
             lines += self._atlas(atlas, problems)
-        if graph.tables and len(graph.meshes) == 2:
-            table, left = graph.tables["surface"], graph.hemisphere == "L"
-            known = table.mask & graph.cortex
-            for column, gap in inconsistent_features(table.values, known & left, known & ~left).items():
+        if features and len(graph.meshes) == 2:
+            left, known = graph.hemisphere == "L", graph.cortex.copy()
+            for table in graph.tables.values():
+                known &= table.mask
+            values = np.stack([table.values[:, k] for _, table, k in features], axis=1)
+            for column, gap in inconsistent_features(values, known & left, known & ~left).items():
                 problems.append(
-                    f"feature {table.columns[column]} relates differently to the others in L and R (mean difference of "
+                    f"feature {features[column][0]} relates differently to the others in L and R (mean difference of "
                     f"correlations {gap:.2f}); is it mapped right in both?"
                 )
         if len(graph.meshes) == 1:
@@ -79,13 +81,21 @@ class Validate:
         for hemisphere, place in graph.slices().items():
             labels = graph.labels[place]
             count = np.bincount(labels[labels >= 0], minlength=len(graph.areas))
+            if not count.sum() and len(graph.areas):
+                problems.append(f"atlas {atlas}: hemisphere {hemisphere} carries no label")
             smallest = min(((n, name) for n, name in zip(count.tolist(), graph.areas.names) if n), default=(0, "none"))
             lines.append(
                 f"    {atlas} {hemisphere}: {int((count > 0).sum())} areas, {int(count.sum())} labelled vertices, "
                 f"{int((graph.cortex[place] & (labels < 0)).sum())} in cortex without a label, smallest area "
                 f"{smallest[1]} ({smallest[0]})"
             )
+        if len(graph.meshes) == 2:
+            sides = [set(np.unique(graph.labels[part][graph.labels[part] >= 0])) for part in graph.slices().values()]
+            if all(sides) and not sides[0] & sides[1]:
+                problems.append(f"atlas {atlas}: L and R share no area name; areas are matched by name")
         if len(graph.areas) < 2:
-            problems.append(f"atlas {atlas}: {len(graph.areas)} area; training needs two or more")
+            problems.append(
+                f"atlas {atlas}: {len(graph.areas)} area with labelled vertices; training needs two or more"
+            )
         problems += [warning for warning in reading.warnings if "atlas" in warning]
         return lines

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from tqdm import tqdm
 
 from meshgnn.config import Config as BaseConfig
-from meshgnn.config import to_plain
+from meshgnn.config import at, to_plain
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Stage
 from meshgnn.source.annotations import read_annotations
@@ -49,7 +49,8 @@ class VirtualSections:
     def _sections(self, run: RunFolder) -> list[str]:
         source = self.config.source
         run.say(f"  drawing brain {source.seed} ({source.preset})")
-        brain = source.build()
+        with at("source"):
+            brain = source.build()
         lost = sum(cut.fate == "missing" for cut in brain.cuts)
         run.say(
             f"  {len(brain.cuts) - lost} sections of {brain.shape[0]} x {brain.shape[1]} px "

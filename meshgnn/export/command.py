@@ -5,16 +5,17 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from meshgnn.command import guarded
 from meshgnn.errors import InputError
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
 from meshgnn.export.mesh_files import write_area_glb, write_area_plys
 from meshgnn.export.neuroglancer import write_neuroglancer
 from meshgnn.export.page import write_page
-from meshgnn.export.stored import read_area_maps
+from meshgnn.export.stored import read_area_maps, read_sections
 from meshgnn.export.tables import write_csv, write_graphml
-from meshgnn.source.annotations import FOLDER, read_annotations
-from meshgnn.source.sections import SectionStack, read_stack
+from meshgnn.source.aligned import aligned_folder
+from meshgnn.source.sections import SectionStack
 
 FORMATS = ("gifti", "glb", "ply", "graphml", "csv", "html", "neuroglancer")
 PROFILES = "profiles"
@@ -36,17 +37,13 @@ def parser() -> argparse.ArgumentParser:
     make.add_argument("--out", type=Path, help="folder to write to (default: RUN/export)")
     make.add_argument("--brain", default="", help="of a run of several brains, this one only")
     make.add_argument(
-        "--stack", type=Path, help="html: the brain's sections (a folder with sections.csv), not in the run"
+        "--stack",
+        type=Path,
+        help="html: where the brain's sections lie now (a folder with sections.csv), if not where they were",
     )
     make.add_argument("--title", default="", help="html: title of the page")
     make.add_argument("--budget-mb", type=float, default=14.0, help="html: largest size of the page (default 14)")
     return make
-
-
-def read_sections(folder: Path, area_map: AreaMap) -> tuple[SectionStack, tuple[int, ...]]:
-    """The stack of a brain and the numbers of its annotated sections (none without annotations)."""
-    stack = read_stack(folder, space=area_map.graph.space, mirrored="turn")
-    return stack, read_annotations(folder).sections if (folder / FOLDER).is_dir() else ()
 
 
 def export(
@@ -55,7 +52,8 @@ def export(
 ) -> list[Path]:  # fmt: skip
     """Write an area map into the folder `out`; returns the files.
 
-    A feature table named `profiles` is shown in the page as depth profiles.
+    A feature table named `profiles` is shown in the page as depth profiles. `annotated` may number sections that the
+    stack does not hold (an alignment leaves out what is not usable): the page does not mark them.
 
     Raises:
         InputError: an unknown format, or what the writers raise.
@@ -69,6 +67,7 @@ def export(
         return [path]
 
     profiles = area_map.graph.tables.get(PROFILES)
+    annotated = [section.index for section in stack or () if section.index in set(annotated)]
     writers: dict[str, Callable[[], list[Path]]] = {
         "gifti": lambda: write_area_map(out / "gifti", area_map),
         "glb": lambda: one(out / f"{brain}_predicted.glb", lambda path: write_area_glb(path, area_map)),
@@ -105,14 +104,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = options.out or options.run / "export"
     many = (options.run / "brains").is_dir()
     for name, stored in maps.items():
-        stack, annotated = None, stored.annotated
-        place = options.stack or stored.stack
-        if place and "html" in formats:
-            stack, drawn = read_sections(place, stored.area_map)
-            annotated = annotated or drawn
+        stack, annotated = read_sections(stored, options.stack) if "html" in formats else (None, ())
+        if stored.aligned and not stack and "html" in formats:
+            gone = aligned_folder(stored.aligned)
+            print(f"note: {name}: the sections are not in {gone} any more; name them with --stack", file=sys.stderr)
         folder = out / name if many else out
         written = export(
-            stored.area_map, folder, formats, stack=stack, annotated=annotated if stack else (),
+            stored.area_map, folder, formats, stack=stack, annotated=annotated,
             title=options.title, budget_mb=options.budget_mb,
         )  # fmt: skip
         for part in sorted({path.relative_to(folder).parts[0] for path in written}):
@@ -121,9 +119,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def entry(arguments: Sequence[str] | None = None) -> int:
-    """`main` with the exit codes of the design: 0 done, 2 wrong input (one line), 1 a fault of ours (traceback)."""
-    try:
-        return main(arguments)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    """`main` with the exit codes of `meshgnn.command`."""
+    return guarded(lambda: main(arguments))

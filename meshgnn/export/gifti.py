@@ -4,6 +4,7 @@ Types are those GIfTI knows (int32, float32); label key 0 is unlabelled; the hem
 hash in every values file names the mesh it belongs to.
 """
 
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from meshgnn.export.area_map import AreaMap
 from meshgnn.graph import Areas, MeshGraph
 from meshgnn.mesh.record import SurfaceMesh
-from meshgnn.store import write_json, written_aside
+from meshgnn.store import write_json, write_text, written_aside
 
+PARTICIPANTS = "participants.tsv"
 _STRUCTURE = {"L": "CortexLeft", "R": "CortexRight"}
 
 
@@ -72,10 +74,33 @@ def write_scalars(path: Path, mesh: SurfaceMesh, values: NDArray[np.floating], n
     _write(path, gifti.GiftiImage(darrays=arrays, meta=_meta(mesh)))
 
 
+def participant(folder: Path, brain: str) -> tuple[str, dict[str, str]]:
+    """A name of its own for the files of a brain in `folder`, and all names there by brain: BIDS allows but letters and
+    digits, so that case1_1 and case11 would be one. participants.tsv in the folder keeps who got which."""
+    path, names = folder / PARTICIPANTS, {}
+    if path.is_file():
+        lines = path.read_text(encoding="utf-8").splitlines()[1:]
+        names = {line.split("\t")[1]: line.split("\t")[0].removeprefix("sub-") for line in lines if "\t" in line}
+    brain = " ".join(brain.split())  # as a cell of the table
+    taken = {name.casefold() for name in names.values()}
+    plain = "".join(c for c in brain if c.isalnum()) or "brain"
+    if brain not in names:
+        free = (name for number in count(2) for name in [f"{plain}x{number}"] if name.casefold() not in taken)
+        names[brain] = plain if plain.casefold() not in taken else next(free)
+    return names[brain], names
+
+
 def write_area_map(folder: Path, area_map: AreaMap) -> list[Path]:
-    """Labels, probabilities, uncertainty and the midthickness of every hemisphere, by BIDS-style names."""
+    """Labels, probabilities, uncertainty and the midthickness of every hemisphere, by BIDS-style names.
+
+    A folder may take several brains; participants.tsv tells whose files are whose.
+    """
     graph, written = area_map.graph, []
-    brain = "".join(c for c in graph.brain if c.isalnum()) or "brain"
+    brain, names = participant(folder, graph.brain)
+    write_text(
+        folder / PARTICIPANTS,
+        "\n".join(["participant_id\tbrain", *(f"sub-{name}\t{one}" for one, name in names.items())]) + "\n",
+    )
     predicted, uncertainty = area_map.predicted, area_map.uncertainty
     for mesh, place in zip(graph.meshes, graph.slices().values()):
         stem = folder / f"sub-{brain}_hemi-{mesh.hemisphere}"
@@ -92,13 +117,13 @@ def write_area_map(folder: Path, area_map: AreaMap) -> list[Path]:
     write_json(
         description,
         {
-            "Name": f"Predicted areas of {graph.brain}",
+            "Name": f"Predicted areas of {', '.join(names)}",
             "BIDSVersion": "1.10.0",
             "DatasetType": "derivative",
             "GeneratedBy": [{"Name": "meshgnn"}],
         },
     )
-    return [*written, description]
+    return [*written, folder / PARTICIPANTS, description]
 
 
 def write_surface_folder(folder: Path, graph: MeshGraph, atlas: str) -> list[Path]:

@@ -26,7 +26,7 @@ from meshgnn.store import write_json, written_aside
 NM_PER_MM = 1e6
 SEGMENTS = {"L": 1, "R": 2}
 NAMES = {"L": "left hemisphere", "R": "right hemisphere"}
-ATTRIBUTES = {"predicted": "<u2", "annotated": "<u2", "probability": "<f4", "uncertainty": "<f4"}
+ATTRIBUTES = {"predicted": "<u4", "annotated": "<u4", "probability": "<f4", "uncertainty": "<f4"}
 IDENTITY = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0]
 
 
@@ -81,7 +81,7 @@ def write_neuroglancer(folder: Path, area_map: AreaMap) -> list[Path]:
             pieces.setdefault(number, []).append(name)
     for number, names in pieces.items():
         note(f"areas/{graph.areas.keys[number]}:0", {"fragments": names})
-    kinds = {"<u2": "uint16", "<f4": "float32"}
+    kinds = {"<u4": "uint32", "<f4": "float32"}
     attributes = [{"id": name, "data_type": kinds[kind], "num_components": 1} for name, kind in ATTRIBUTES.items()]
     note("mesh/info", mesh_info)
     note("areas/info", mesh_info)

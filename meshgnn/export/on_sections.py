@@ -1,19 +1,23 @@
-"""An area map laid back onto the sections: label images with names, and their outlines as GeoJSON polygons."""
+"""An area map laid back onto the sections: label images with names, and their outlines as GeoJSON polygons.
 
+The folder may be handed back: as `annotations` of the stack it holds the map as polygons, corrected in QuPath or not.
+"""
+
+import csv
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
-from skimage.measure import find_contours
 
 from meshgnn.errors import InputError
 from meshgnn.export.area_map import AreaMap
+from meshgnn.source.polygons import outlines, to_geojson
 from meshgnn.source.sections import Section, SectionStack, write_tiff
-from meshgnn.store import write_json, written_aside
+from meshgnn.store import write_json, write_text, written_aside
 
 
 def section_labels(
@@ -39,29 +43,14 @@ def section_labels(
     return found.reshape(shape)
 
 
-def outlines(labels: NDArray[np.int32], step: float, names: tuple[str, ...]) -> dict[str, Any]:
-    """Outlines of every area as GeoJSON, in pixels of the section image ([column, row], as QuPath reads them).
-
-    Args:
-        labels: classes, -1 none.
-        step: pixels of the section per pixel of `labels`.
-    """
-    features = []
-    for number in np.unique(labels[labels >= 0]).tolist():
-        padded = np.pad(labels == number, 1).astype(np.float32)
-        for line in find_contours(padded, 0.5):
-            if len(line) < 4:
-                continue
-            points = ((line - 0.5) * step - 0.5)[:, ::-1]
-            points[-1] = points[0]
-            features.append(
-                {
-                    "type": "Feature",
-                    "geometry": {"type": "Polygon", "coordinates": [np.round(points, 1).tolist()]},
-                    "properties": {"objectType": "annotation", "classification": {"name": names[number]}},
-                }
-            )
-    return {"type": "FeatureCollection", "features": features}
+def stems(stack: SectionStack) -> dict[int, str]:
+    """A file name of its own for every section by number: that of its image, and the number where two share it."""
+    images = {section.index: section.path.stem for section in stack}
+    often = Counter(stem.casefold() for stem in images.values())
+    found = {k: stem if often[stem.casefold()] == 1 else f"{stem}_section-{k}" for k, stem in images.items()}
+    if len({stem.casefold() for stem in found.values()}) < len(found):
+        return {k: f"{stem}_section-{k}" for k, stem in images.items()}
+    return found
 
 
 def write_on_sections(
@@ -72,7 +61,10 @@ def write_on_sections(
     pixel_um: float = 0.0,
     tell: Callable[[int, int], None] = lambda *_: None,
 ) -> list[Path]:
-    """Label images (`<image>_areas.tif`, key as in areas.json beside) and outlines (`.geojson`) of usable sections.
+    """Label images and outlines of usable sections: `<image>_areas.tif` and `.geojson`, areas.json, annotations.csv.
+
+    Label images hold keys of areas.json (16 bit, or 32 where a key needs it); outlines are in pixels of the section's
+    image; annotations.csv names the outlines of every section that shows an area.
 
     Args:
         area_map: of a brain in the stack's space, with surfaces pial and white or a feature "thickness".
@@ -95,22 +87,31 @@ def write_on_sections(
     sections = stack.usable().sections
     written = []
     folder.mkdir(parents=True, exist_ok=True)
-    keys = np.array([*graph.areas.keys, 0], np.uint16)
+    keys = np.array([*graph.areas.keys, 0])
+    keys = keys.astype(np.uint16 if keys.max() < 1 << 16 else np.uint32)
+    named, shown = stems(stack), []
     for number, section in enumerate(sections):
         size = pixel_um or 4 * section.pixel_um
         labels = section_labels(area_map, section, reach_mm=reach, pixel_um=size, tree=tree)
         if section.mirrored:
             labels = labels[:, ::-1]
-        image, lines = folder / f"{section.path.stem}_areas.tif", folder / f"{section.path.stem}_areas.geojson"
+        stem = f"{named[section.index]}_areas"
+        image, lines = folder / f"{stem}.tif", folder / f"{stem}.geojson"
         with written_aside(image) as aside:
             write_tiff(aside, keys[labels], size)
-        with written_aside(lines) as aside:
-            aside.write_text(json.dumps(outlines(labels, size / section.pixel_um, graph.areas.names)), encoding="utf-8")
+        found = outlines(labels, step=size / section.pixel_um)
+        write_text(lines, json.dumps(to_geojson(found, graph.areas.names, graph.areas.colours)))
+        if found:
+            shown.append([section.index, lines.name])
         written += [image, lines]
         tell(number + 1, len(sections))
+    with written_aside(folder / "annotations.csv") as aside, aside.open("w", newline="", encoding="utf-8") as handle:
+        csv.writer(handle).writerows([["index", "polygons"], *shown])
     table = [
         {"key": key, "name": name, "colour": colour}
-        for key, name, colour in zip(graph.areas.keys, graph.areas.names, graph.areas.colours.tolist())
+        for key, name, colour in zip(
+            graph.areas.keys, graph.areas.names, np.round(graph.areas.colours.astype(float), 4).tolist()
+        )
     ]
     write_json(folder / "areas.json", table)
-    return [*written, folder / "areas.json"]
+    return [*written, folder / "annotations.csv", folder / "areas.json"]

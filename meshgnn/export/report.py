@@ -44,22 +44,70 @@ def _table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], kind:
 
 
 def _ranking(metrics: Mapping[str, Any], model: str) -> str:
-    """Table of one protocol's scores, best first; with paired intervals where there are any."""
+    """Table of one protocol's scores, best first; with what each method sees, its fits, and paired intervals."""
     entries = {model: metrics["test"], **metrics.get("variants", {}), **metrics["baselines"]}
     gaps = metrics.get("ours_minus", {})
     best = max(row["macro_f1"] for row in entries.values()) or 1
     rows = []
     for name, row in sorted(entries.items(), key=lambda item: -item[1]["macro_f1"]):
         spread = f" &plusmn; {row['macro_f1_sd']:.3f}" if row.get("macro_f1_sd") else ""
-        bar = f'<span class="bar" style="width:{120 * row["macro_f1"] / best:.0f}px"></span>'
-        cells = [escape(name), f"{_number(row['macro_f1'])}{spread}", bar, _number(row["accuracy"])]
-        cells += [_number(row["balanced_accuracy"]), _number(row["boundary_error_mm"], 2), _number(row["ece"])]
+        bar = f'<span class="bar" style="width:{90 * row["macro_f1"] / best:.0f}px"></span>'
+        sees = f"{escape(name)}<br><small>{escape(row.get('sees', ''))}</small>"
+        cells = [sees, f"{_number(row['macro_f1'])}{spread}", bar, _number(row.get("macro_f1_all_cortex"))]
+        cells += [_number(row["accuracy"]), _number(row["balanced_accuracy"])]
+        cells += [_number(row["boundary_error_mm"], 2), _number(row["ece"])]
+        cells.append(f"{row.get('fits', '-')} &times; {row.get('seeds', '-')}")
         if gaps:
             gap = gaps.get(name)
             cells.append(f"{gap['difference']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]" if gap else "")
         rows.append(("us" if name == model else "", cells))
-    head = ["", "macro-F1", "", "accuracy", "balanced", "border error, mm", "calibration error"]
-    return _table([*head, "network minus this, 95 % interval"] if gaps else head, rows)
+    head = ["", "macro-F1", "", "all cortex", "accuracy", "balanced", "border error, mm", "calibration error"]
+    head.append("fits &times; seeds")
+    return _table([*head, "network minus this, 95 % interval"] if gaps else head, rows) + _fine_print(metrics)
+
+
+def _fine_print(metrics: Mapping[str, Any]) -> str:
+    """What the columns mean, what the intervals speak of, and what was left out of the scores."""
+    told = [
+        "Every row says what it sees; a score averages over fits (members of an ensemble) and is a mean over seeds. "
+        "Border error: mean geodesic distance between predicted and true borders."
+    ]
+    gaps = metrics.get("ours_minus", {})
+    if gaps:
+        one = next(iter(gaps.values()))
+        what = "other brains" if one["over"] == "brains" else "other places of these brains, not of other brains"
+        told.append(
+            f"Intervals: mean of the network's seeds minus mean of the row's, over {one['replicates']} {one['over']}; "
+            f"they speak of {what}."
+        )
+    left_out = metrics.get("left_out") or metrics.get("nodes", {}).get("left_out") or {}
+    if left_out:
+        told.append(
+            f"Left out of macro-F1: {left_out['unmatched_nodes']:.0f} nodes in cortex without a counterpart in the "
+            f"truth, and true cortex of {left_out['missed_nodes']:.0f} nodes that the map does not cover; both are "
+            "errors under 'all cortex'."
+        )
+    for name, why in metrics.get("not_run", {}).items():
+        told.append(f"{name} was not run: {why}.")
+    return f'<p class="lead">{escape(" ".join(told))}</p>'
+
+
+def _controls(metrics: Mapping[str, Any]) -> str:
+    """How much of a score is left where sections carry no trace of the areas."""
+    rows = []
+    own = {"main": metrics["test"], **metrics["variants"]} if "test" in metrics and metrics.get("controls") else {}
+    for control in metrics.get("controls", {}).values():
+        for name, row in own.items():
+            if name in control.get("strict", {}):
+                left = control["strict"][name]
+                share = f"{left / row['macro_f1']:.0%}" if row["macro_f1"] > 0 else "-"
+                rows.append(
+                    ("", [escape(control["task"]), escape(name), _number(row["macro_f1"]), _number(left), share])
+                )
+    if not rows:
+        return ""
+    head = ["control", "network", "macro-F1", "in the control", "share left"]
+    return "<h2>Controls of the whole chain</h2>" + _table(head, rows)
 
 
 def _verdict(metrics: Mapping[str, Any], model: str) -> str:
@@ -67,9 +115,15 @@ def _verdict(metrics: Mapping[str, Any], model: str) -> str:
     name, row = max(metrics["baselines"].items(), key=lambda item: item[1]["macro_f1"])
     gap = own - row["macro_f1"]
     word = "above" if gap > 0 else "below"
+    interval = metrics.get("ours_minus", {}).get(name)
+    sure = ""
+    if interval:
+        sure = f", 95 % interval of the difference {interval['low']:+.3f} to {interval['high']:+.3f}"
+        if interval["low"] <= 0 <= interval["high"]:
+            sure += ": no difference can be told"
     return (
         f"{escape(model)} reaches macro-F1 {own:.3f}, {abs(gap):.3f} {word} the best baseline "
-        f"({escape(name)}, {row['macro_f1']:.3f})."
+        f"({escape(name)}, {row['macro_f1']:.3f}){sure}."
     )
 
 
@@ -94,7 +148,10 @@ def _sections(metrics: Mapping[str, Any]) -> str:
         parts.append("<h2>Between annotated sections</h2><p>" + _verdict(gaps, metrics["model"]) + "</p>")
         parts.append(_ranking(gaps, metrics["model"]))
         parts.append(
-            '<p class="lead">Gap filling: nodes of the training brains whose own section carries no annotation.</p>'
+            '<p class="lead">Gap filling: nodes of the training brains whose own section carries no annotation, judged '
+            f"by {escape(gaps['judged_by'])}; they lie {gaps['distance_to_annotation_mm']['judged']:.1f} mm from the "
+            "nearest annotation on average (all nodes without annotation: "
+            f"{gaps['distance_to_annotation_mm']['all']:.1f} mm).</p>"
         )
     oblique = metrics.get("by_obliqueness_deg", {})
     if oblique:
@@ -229,16 +286,15 @@ def write_report(
     nodes = metrics["nodes"]
     if page:
         page = f'<h2>The brain</h2><iframe class="page" title="The brain" srcdoc="{escape(page, quote=True)}"></iframe>'
-    leaks = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in metrics["leakage"].items())
+    leaks = ", ".join(
+        f"{name.replace('_', ' ')} {'not applicable' if count is None else count}"
+        for name, count in metrics["leakage"].items()
+    )
     beside = detail = ""
     verdict = "Nothing to judge by: no unseen brain carries labels."
     if "test" in metrics:
         verdict = _verdict(metrics, metrics["model"])
         beside = "<h2>Beside the baselines</h2>" + _ranking(metrics, metrics["model"])
-        beside += (
-            '<p class="lead">Test scores are means over seeds on labelled nodes in cortex. Border error: mean geodesic '
-            "distance between predicted and true borders.</p>"
-        )
         detail = f"<h2>Every area</h2>{_areas(metrics)}<h2>Confusions</h2>{_confusions(metrics)}"
     elif "gap_filling" in metrics:
         verdict = _verdict(metrics["gap_filling"], metrics["model"])
@@ -251,6 +307,7 @@ def write_report(
 {len(metrics["seeds"])} seeds, {escape(metrics["protocol"])} protocol. Leaks: {escape(leaks)}.</p>
 <p>{verdict}</p>{noted}
 {beside}
+{_controls(metrics)}
 <h2>The map</h2>{_maps(area_map)}
 {page}
 {_sections(metrics)}

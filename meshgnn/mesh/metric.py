@@ -35,7 +35,7 @@ def vertex_normals(mesh: SurfaceMesh) -> NDArray[np.float64]:
     normals = np.cross(b - a, c - a)
     total = np.stack(
         [np.bincount(mesh.faces.ravel(), np.repeat(normals[:, k], 3), mesh.n_vertices) for k in range(3)], axis=1
-    )
+    ).astype(np.float64)  # bincount of nothing is whole numbers
     length = np.linalg.norm(total, axis=1, keepdims=True)
     return np.divide(total, length, out=np.zeros_like(total), where=length > 0)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from meshgnn.config import Config as BaseConfig
-from meshgnn.errors import InputError
+from meshgnn.errors import SettingError
 from meshgnn.nn.adjacency import Adjacency
 
 
@@ -32,9 +32,9 @@ class ResidualConfig(BaseConfig):
 
     def __post_init__(self) -> None:
         if self.hidden < 1 or self.layers < 0 or self.propagation < 0:
-            raise InputError("model.hidden must be at least 1, model.layers and model.propagation at least 0")
+            raise SettingError("<hidden> must be at least 1, <layers> and <propagation> at least 0")
         if not 0 <= self.dropout < 1:
-            raise InputError("model.dropout must lie in [0, 1)")
+            raise SettingError("<dropout> must lie in [0, 1)")
 
 
 class ResidualNetwork(nn.Module):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshgnn.errors import InputError
+from meshgnn.source.limits import LIMIT_BYTES, check_declared
 from meshgnn.source.socket import LabelTable
 
 _STRUCTURES = {"L": "CIFTI_STRUCTURE_CORTEX_LEFT", "R": "CIFTI_STRUCTURE_CORTEX_RIGHT"}
@@ -18,8 +19,17 @@ def _load(path: Path) -> tuple[NDArray[np.float32], Any, Any]:
     kind = next(axis for suffix, axis in _AXES.items() if path.name.endswith(suffix))
     try:
         image: Any = nib.load(path)
+        stored = image.dataobj
+        declared = int(np.prod(stored.shape, dtype=object)) * np.dtype(stored.dtype).itemsize
+        check_declared(path, declared, path.stat().st_size - int(stored.offset))
+        if len(stored.shape) != 2 or np.dtype(stored.dtype).kind not in "iuf":
+            raise InputError(
+                f"{path}: its data are {stored.shape} of {stored.dtype}, needs real numbers [maps, vertices]"
+            )
         maps, models = (image.header.get_axis(k) for k in (0, 1))
-        values = np.asarray(image.dataobj, np.float32)
+        values = np.asarray(stored, np.float32)
+    except InputError:
+        raise
     except Exception as error:  # nibabel raises many kinds on damaged files
         raise InputError(f"{path}: not a readable CIFTI-2 file ({type(error).__name__}: {error})") from None
     if type(maps).__name__ != kind or type(models).__name__ != "BrainModelAxis":
@@ -29,27 +39,36 @@ def _load(path: Path) -> tuple[NDArray[np.float32], Any, Any]:
     return values, maps, models
 
 
-def _hemisphere(values: NDArray[np.float32], models: Any, hemisphere: str) -> NDArray[np.float32] | None:
-    for name, part, model in models.iter_structures():
-        if name == _STRUCTURES[hemisphere]:
-            full = np.full((len(values), model.nvertices[name]), np.nan, np.float32)
-            full[:, model.vertex] = values[:, part]
-            return full
-    return None
+def _hemisphere(path: Path, values: NDArray[np.float32], models: Any, hemisphere: str) -> NDArray[np.float32] | None:
+    name = _STRUCTURES[hemisphere]
+    if name not in models.nvertices:
+        return None
+    count, rows = int(models.nvertices[name]), models.name == name
+    vertex = models.vertex[rows]
+    if count * len(values) * 4 > LIMIT_BYTES:
+        raise InputError(f"{path}: declares {count} vertices x {len(values)} maps; no surface file is that large")
+    if len(vertex) and (vertex.min() < 0 or vertex.max() >= count):
+        raise InputError(f"{path}: lists vertex {int(vertex.max())} of a surface of {count} vertices; it is damaged")
+    full = np.full((len(values), count), np.nan, np.float32)
+    full[:, vertex] = values[:, rows]
+    return full
 
 
 def read_scalars(path: Path, hemisphere: str) -> tuple[NDArray[np.float32], list[str]] | None:
     """Values [V, C] (NaN where the file has no entry, e.g. the medial wall) and map names; None if absent."""
     values, maps, models = _load(path)
-    full = _hemisphere(values, models, hemisphere)
+    full = _hemisphere(path, values, models, hemisphere)
     return None if full is None else (full.T, [str(name) for name in maps.name])
 
 
 def read_labels(path: Path, hemisphere: str) -> tuple[NDArray[np.int32], LabelTable] | None:
     """Keys [V] of the first map (0 where the file has no entry) and its table; None if the hemisphere is absent."""
     values, maps, models = _load(path)
-    full = _hemisphere(values[:1], models, hemisphere)
+    full = _hemisphere(path, values[:1], models, hemisphere)
     if full is None:
         return None
+    keys = np.nan_to_num(full[0])
+    if (keys != np.round(keys)).any() or np.abs(keys).max(initial=0) >= 2**24:
+        raise InputError(f"{path}: label keys must be whole numbers below 2^24")
     table = {int(key): (str(name), tuple(float(v) for v in rgba)) for key, (name, rgba) in maps.label[0].items()}
-    return np.nan_to_num(full[0]).astype(np.int32), table
+    return keys.astype(np.int32), table

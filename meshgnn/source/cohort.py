@@ -3,14 +3,15 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 from meshgnn.config import Config as BaseConfig
-from meshgnn.config import to_plain
+from meshgnn.config import at, to_plain
 from meshgnn.errors import InputError
-from meshgnn.source.annotations import read_annotations
-from meshgnn.source.sections import TABLE, read_stack
+from meshgnn.source.annotations import FOLDER, check_same_areas, read_annotations
+from meshgnn.source.sections import TABLE, files_of, read_stack
 from meshgnn.source.virtual import VirtualBrain
 from meshgnn.store import file_hash
 
@@ -68,9 +69,12 @@ class VirtualCohort:
             return VirtualCohort(self)
 
     def __init__(self, config: Config) -> None:
-        # Here and not in the config: overrides come one after the other.
-        if len(set(config.seeds)) != len(config.seeds) or not set(config.unseen) <= set(config.seeds):
-            raise InputError("cohort.seeds must differ from each other, and cohort.unseen be some of them")
+        if (
+            min(config.seeds, default=0) < 0
+            or len(set(config.seeds)) != len(config.seeds)
+            or not set(config.unseen) <= set(config.seeds)
+        ):
+            raise InputError("cohort.seeds must be different numbers from 0, and cohort.unseen be some of them")
         if not set(config.seeds) - set(config.unseen):
             raise InputError("cohort.unseen leaves no brain to train on")
         self.config = config
@@ -85,17 +89,20 @@ class VirtualCohort:
         )
 
     def check(self) -> None:
-        for seed in self.config.seeds:
-            self._brain(seed).resolve()
+        with at("cohort.brain"):
+            for seed in self.config.seeds:
+                self._brain(seed).resolve()
 
     def provide(self, member: Member, folder: Path, tell: Tell) -> tuple[Path, list[str]]:
         place = folder / "sections"
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
         seed = int(member.depends["seed"])
-        written = self._brain(seed).build().write_into(
+        with at("cohort.brain"):
+            brain = self._brain(seed).build()
+        written = brain.write_into(
             place, lambda done, total: tell("sections", done, total), workers=self.config.workers
-        )  # fmt: skip
+        )
         return place, [f"sections/{name}" for name in written]
 
 
@@ -121,24 +128,37 @@ class StackFolders:
             raise InputError("no stack to train on; add --set cohort.train=DIR (several: DIR,DIR)")
         self.config = config
         self.folders: dict[str, Path] = {}
+        shortest: dict[str, Path] = {}  # file names of some formats keep letters and digits only, whatever their case
         for path in (*config.train, *config.unseen):
             name = brain_name(path)
-            if name in self.folders:
-                raise InputError(f"{path}: two stack folders are called {name}; a brain is named by its folder")
-            self.folders[name] = path
+            short = "".join(c for c in name if c.isalnum()).casefold()
+            if short in shortest:
+                raise InputError(
+                    f"{path}: is called like {shortest[short]} (letters and digits count); a brain is named by its "
+                    "folder: rename one"
+                )
+            shortest[short] = self.folders[name] = path
 
-    def members(self) -> tuple[Member, ...]:
+    @cached_property
+    def _members(self) -> tuple[Member, ...]:
         unseen = set(self.config.unseen)
         return tuple(
             Member(name=name, unseen=path in unseen, depends=stack_hashes(path)) for name, path in self.folders.items()
         )
 
+    def members(self) -> tuple[Member, ...]:
+        return self._members
+
     def check(self) -> None:
-        for member in self.members():
-            path = self.folders[member.name]
+        """Opens every table, the header of every image, and every annotation."""
+        annotated = {}
+        for path in self.folders.values():
             read_stack(path)
-            if not member.unseen:
-                read_annotations(path)
+            if path in self.config.train or (path / FOLDER).is_dir():
+                annotated[path] = read_annotations(path)
+        check_same_areas(list(annotated))
+        for annotations in annotated.values():
+            annotations.check()
 
     def provide(self, member: Member, folder: Path, tell: Tell) -> tuple[Path, list[str]]:
         return self.folders[member.name], []
@@ -150,8 +170,16 @@ def brain_name(stack: Path) -> str:
 
 
 def stack_hashes(folder: Path) -> dict[str, str]:
-    """Content of every file of the stack by name. Raises InputError when there is no table."""
+    """Content of every file that the stack and its annotations consist of, by path relative to the folder.
+
+    Raises InputError when there is no table.
+    """
     if not (folder / TABLE).is_file():
         raise InputError(f"{folder}: no {TABLE} here; a stack is a folder with images and that table")
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and "truth" not in path.parts]
-    return {str(path.relative_to(folder)): file_hash(path) for path in files}
+    files = files_of(folder / TABLE)
+    drawn = folder / FOLDER
+    if (drawn / "annotations.csv").is_file():
+        files |= {f"{FOLDER}/{name}": path for name, path in files_of(drawn / "annotations.csv", ("index",)).items()}
+    if (drawn / "areas.json").is_file():
+        files[f"{FOLDER}/areas.json"] = drawn / "areas.json"
+    return {name: file_hash(path) for name, path in sorted(files.items())}

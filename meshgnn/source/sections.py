@@ -17,8 +17,8 @@ stack space is RAS in mm:
     horizontal   right   (+x)      posterior (-y)  superior (+z)
 """
 
-import csv
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -29,6 +29,7 @@ import numpy.typing as npt
 
 from meshgnn.errors import InputError
 from meshgnn.mesh.record import frozen
+from meshgnn.source.text_table import read_text_table
 from meshgnn.source.tiff import SectionImage, write_tiff
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Section",
     "SectionImage",
     "SectionStack",
+    "files_of",
     "nominal_transform",
     "open_section",
     "read_stack",
@@ -224,7 +226,7 @@ class SectionStack:
 
 
 def read_stack(
-    folder: Path, *, space: str = "", minimum: int = 2, mirrored: Literal["refuse", "turn"] = "refuse"
+    folder: Path, *, space: str = "", minimum: int = 2, mirrored: Literal["refuse", "turn"] = "turn"
 ) -> SectionStack:
     """Read a stack folder: `sections.csv` and the header of every image (no pixels).
 
@@ -232,11 +234,11 @@ def read_stack(
         folder: with `sections.csv` and images.
         space: name of the stack's coordinate space; the folder's name if empty.
         minimum: fewer sections than this are an error (a volume needs two; a single image can be read with 1).
-        mirrored: what to do with sections marked as mirrored: refuse, or turn their columns round when read.
+        mirrored: what to do with sections marked as mirrored: turn their columns round when read, or refuse them.
 
     Raises:
         InputError: no folder or table, a missing or repeated column, a value that is not a number, an image that is
-            missing, truncated or no TIFF, repeated indices, positions that do not increase, mirrored sections.
+            missing, truncated or no TIFF, repeated indices, positions that do not increase.
     """
     folder = Path(folder)
     table = folder / TABLE
@@ -244,39 +246,43 @@ def read_stack(
         raise InputError(f"{folder}: no such folder")
     if not table.is_file():
         raise InputError(f"{folder}: no {TABLE} here; a stack needs one with columns {','.join(NEEDED)}")
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{table}: cannot be read as text ({error}); save it as CSV in UTF-8") from None
-    reader = csv.DictReader(text.splitlines())
-    try:
-        columns = [str(name).strip() for name in reader.fieldnames or ()]
-        reader.fieldnames = columns
-        rows = [row for row in reader if any((value or "") for value in row.values() if not isinstance(value, list))]
-    except csv.Error as error:
-        raise InputError(f"{table}: not a table ({error}); save it as CSV in UTF-8") from None
-    missing = [name for name in NEEDED if name not in columns]
-    if missing:
-        raise InputError(f"{table}: column {missing[0]!r} is missing; needed are {','.join(NEEDED)}")
+    _, rows = read_text_table(table, NEEDED)
     if not rows:
         raise InputError(f"{table}: no sections; add one line per image")
     if len(rows) < minimum:
         raise InputError(f"{table}: {len(rows)} section, at least {minimum} are needed to build a volume")
-    sections = tuple(_section(folder, table, line, row) for line, row in enumerate(rows, start=2))
+    sections = tuple(_section(folder, table, line, row) for line, row in rows)
     turned = [section.index for section in sections if section.mirrored]
     if turned and mirrored == "refuse":
         raise InputError(
             f"{table}: sections {', '.join(map(str, turned))} are marked as mirrored; flip these images and clear the "
-            "mark, or read with mirrored='turn'"
+            "mark"
         )
     return SectionStack(sections=sections, space=space or folder.resolve().name, folder=folder)
+
+
+def files_of(table: Path, needed: Sequence[str] = NEEDED) -> dict[str, Path]:
+    """A table and every file that a cell of it names, wherever that lies, by its path relative to the table's folder.
+
+    What a stack depends on: a run may keep what it made of it as long as these are unchanged.
+
+    Args:
+        needed: columns that the table has, by which its delimiter is told.
+    """
+    found = {table.name: table}
+    for _, row in read_text_table(table, needed)[1]:
+        for cell in filter(None, row.values()):
+            path = table.parent / cell
+            if len(cell) < 1024 and path.is_file():
+                found[os.path.relpath(path, table.parent)] = path
+    return found
 
 
 def _section(folder: Path, table: Path, line: int, row: dict[str, Any]) -> Section:
     def number(name: str, kind: type) -> Any:
         text = str(row.get(name) or "").strip()
         try:
-            return kind(text)
+            return kind(text.replace(",", ".") if kind is float else text)  # spreadsheets write -42,5
         except ValueError:
             raise InputError(f"{table}, line {line}: {name} is {text!r}, not a number") from None
 

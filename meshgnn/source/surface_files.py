@@ -1,26 +1,45 @@
-"""What files of a folder mean: BIDS-style names (GIfTI), FreeSurfer's lh./rh. names, CIFTI files."""
+"""What files of a folder mean: BIDS-style names (GIfTI, CIFTI), names of the Human Connectome Project, FreeSurfer's.
+
+A registered sphere (desc-reg_sphere, lh.sphere.reg, L.sphere.MSMAll, the sphere of a standard fs_LR mesh) is the
+surface `sphere_reg`.
+"""
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from meshgnn.errors import InputError
 
 Kind = Literal["surface", "values", "labels", "mask"]
+Format = Literal["gifti", "freesurfer", "cifti"]
 SURFACES = ("midthickness", "pial", "white", "sphere", "inflated", "veryinflated", "flat")
 _FREESURFER_SURFACES = {
     name: name for name in ("pial", "white", "sphere", "inflated", "midthickness", "smoothwm", "orig")
 }
-_FREESURFER_SURFACES |= {"graymid": "midthickness", "sphere.reg": "sphere.reg"}
+_FREESURFER_SURFACES |= {"graymid": "midthickness", "sphere.reg": "sphere_reg"}
 _MASK = re.compile(r"(cortex|roi).?mask$|^(cortex|atlasroi)$", re.IGNORECASE)
 _FREESURFER_VALUES = re.compile(r"(curv|sulc|thickness|area|volume|jacobian_white|avg_curv|w-g\.pct)(\.(pial|mid))?$")
+_SUFFIXES = {
+    ".surf.gii": "surf", ".shape.gii": "values", ".func.gii": "values", ".label.gii": "label",
+    ".dscalar.nii": "values", ".dlabel.nii": "label",
+}  # fmt: skip
+_HCP_SIDE = {"l": "L", "lh": "L", "left": "L", "r": "R", "rh": "R", "right": "R"}
+_HCP_MESH = re.compile(r"^(native|\d+k(_.*)?|fsaverage\d*|fs_LR.*)$", re.IGNORECASE)
+_REGISTRATION = re.compile(r"[_.](MSMAll|MSMSulc)$", re.IGNORECASE)
+# Which registered sphere counts where there are several: the one that joins left and right best comes first.
+_REGISTERED = ("msmall", "fslr", "reg_lr", "msmsulc", "")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SurfaceFile:
-    """One file and what its name says. `hemisphere` is "" for CIFTI files, which hold both."""
+    """One file and what its name says.
+
+    Args:
+        hemisphere: "" for CIFTI files, which hold both.
+        guessed: known as values by its first bytes alone; it may belong to another mesh (lh.defect_labels).
+    """
 
     path: Path
     kind: Kind
@@ -28,7 +47,8 @@ class SurfaceFile:
     hemisphere: str
     brain: str
     space: str
-    format: Literal["gifti", "freesurfer", "cifti"]
+    format: Format
+    guessed: bool = False
 
 
 def scan(folder: Path) -> list[SurfaceFile]:
@@ -46,25 +66,39 @@ def scan(folder: Path) -> list[SurfaceFile]:
         raise InputError(f"{folder}: is a file; name the folder that holds the surfaces")
     try:
         places = [folder, *(folder / sub for sub in ("surf", "label", "anat") if (folder / sub).is_dir())]
-        paths = sorted(path for place in places for path in place.iterdir() if path.is_file())
+        paths = sorted(path for place in places for path in place.iterdir() if path.is_file() or path.is_symlink())
     except OSError as error:
         raise InputError(f"{folder}: cannot be listed ({error.strerror})") from None
-    return [file for path in paths for file in _understand(path, folder)]
+    files = [file for path in paths if not path.is_dir() for file in _understand(path)]
+    for file in files:
+        if not file.path.exists():
+            raise InputError(f"{file.path}: is a link to a file that is not there; fetch it, or remove the link")
+    return _shared(files)
 
 
-def _understand(path: Path, folder: Path) -> Iterator[SurfaceFile]:
+def _shared(files: list[SurfaceFile]) -> list[SurfaceFile]:
+    """CIFTI files named after a brain that has no surface here (a group atlas) belong to whichever brain is there."""
+    brains = {file.brain for file in files if file.kind == "surface"}
+    return [
+        replace(file, brain="") if file.format == "cifti" and brains and file.brain not in brains else file
+        for file in files
+    ]
+
+
+def registration_rank(path: Path) -> int:
+    """Smaller for the registered sphere to prefer; see `_REGISTERED`."""
+    return next(k for k, word in enumerate(_REGISTERED) if word in path.name.lower())
+
+
+def _understand(path: Path) -> Iterator[SurfaceFile]:
     name = path.name
-    if name.endswith((".surf.gii", ".shape.gii", ".func.gii", ".label.gii")):
-        yield from _bids(path)
-    elif name.endswith((".dscalar.nii", ".dlabel.nii")):
-        stem = name.removesuffix(".dscalar.nii").removesuffix(".dlabel.nii")
-        entities, suffix = _entities(stem)
-        labels = name.endswith(".dlabel.nii")
-        title = entities.get("atlas") or entities.get("seg") or entities.get("desc") or suffix or stem
-        yield SurfaceFile(
-            path=path, kind="labels" if labels else "values", name=title, hemisphere="",
-            brain=entities.get("sub", ""), space=entities.get("space", ""), format="cifti",
-        )  # fmt: skip
+    suffix = next((suffix for suffix in _SUFFIXES if name.endswith(suffix)), "")
+    if suffix:
+        stem = name.removesuffix(suffix)
+        hcp = "." in stem and not re.match(r"(sub|tpl|hemi)-", stem)
+        yield from (_hcp if hcp else _bids)(
+            path, stem, _SUFFIXES[suffix], "cifti" if suffix.endswith("nii") else "gifti"
+        )
     elif re.match(r"[lr]h\.", name):
         hemisphere, rest = name[0].upper(), name[3:]
         common = {"path": path, "hemisphere": hemisphere, "brain": "", "space": "", "format": "freesurfer"}
@@ -75,7 +109,8 @@ def _understand(path: Path, folder: Path) -> Iterator[SurfaceFile]:
         elif rest in _FREESURFER_SURFACES:
             yield SurfaceFile(kind="surface", name=_FREESURFER_SURFACES[rest], **common)  # type: ignore[arg-type]
         elif _FREESURFER_VALUES.match(rest) or _is_curv(path):
-            yield SurfaceFile(kind="values", name=rest, **common)  # type: ignore[arg-type]
+            guessed = not _FREESURFER_VALUES.match(rest)
+            yield SurfaceFile(kind="values", name=rest, guessed=guessed, **common)  # type: ignore[arg-type]
 
 
 def _is_curv(path: Path) -> bool:
@@ -103,27 +138,66 @@ def _entities(stem: str) -> tuple[dict[str, str], str]:
     return entities, suffix
 
 
-def _bids(path: Path) -> Iterator[SurfaceFile]:
-    stem, kind, _ = path.name.rsplit(".", 2)
+def _bids(path: Path, stem: str, kind: str, form: Format) -> Iterator[SurfaceFile]:
     entities, suffix = _entities(stem)
-    hemisphere = entities.get("hemi", "").upper()[:1]
-    if hemisphere not in ("L", "R"):
+    hemisphere = entities.get("hemi", "").upper()[:1] if form == "gifti" else ""
+    if form == "gifti" and hemisphere not in ("L", "R"):
         return
-    desc = entities.get("desc", "")
-    common = {
+    common: dict[str, Any] = {
         "path": path, "hemisphere": hemisphere, "brain": entities.get("sub", ""), "space": entities.get("space", ""),
-        "format": "gifti",
+        "format": form,
+    }  # fmt: skip
+    desc = entities.get("desc+", entities.get("desc", ""))
+    atlas = entities.get("atlas") or entities.get("seg")
+    if kind == "surf":
+        if suffix == "sphere" and desc.lower().startswith(("reg", "msm")):
+            # Its space entity names what it is registered to, not where the brain lies.
+            yield SurfaceFile(kind="surface", name="sphere_reg", **{**common, "space": ""})
+        elif suffix in SURFACES:
+            yield SurfaceFile(kind="surface", name=suffix, **common)
+    elif kind == "label" and form == "cifti":
+        yield SurfaceFile(kind="labels", name=atlas or entities.get("desc") or suffix or stem, **common)
+    elif form == "cifti":
+        yield SurfaceFile(kind="values", name=atlas or entities.get("desc") or suffix or stem, **common)
+    elif kind == "label":
+        name = atlas or desc or suffix
+        mask = atlas is None and bool(_MASK.search(name))
+        yield SurfaceFile(kind="mask" if mask else "labels", name=name, **common)
+    else:
+        name = desc or suffix
+        yield SurfaceFile(kind="mask" if _MASK.search(name) else "values", name=name, **common)
+
+
+def _hcp(path: Path, stem: str, kind: str, form: Format) -> Iterator[SurfaceFile]:
+    """BRAIN.L.NAME[_MSMAll].MESH and BRAIN.NAME[_MSMAll].MESH; the mesh with its registration is the space."""
+    words = stem.split(".")
+    space, hemisphere = "", ""
+    if len(words) > 1 and _HCP_MESH.match(words[-1]):
+        space = re.sub(r"_fs_[LR]$", "_fs", words.pop())
+    if form == "gifti":
+        place = next((k for k, word in enumerate(words) if word.lower() in _HCP_SIDE), None)
+        if place is None:
+            return
+        hemisphere = _HCP_SIDE[words[place].lower()]
+        brain, words = ".".join(words[:place]), words[place + 1 :]
+    else:
+        brain, words = ("", words) if len(words) == 1 else (words[0], words[1:])
+    name = ".".join(words)
+    sphere = name.lower().startswith("sphere")
+    registered = sphere and (
+        re.match(r"sphere[._](reg|msm)", name, re.IGNORECASE) or (name == "sphere" and "fs_LR" in space)
+    )
+    if not sphere and (registration := _REGISTRATION.search(name)):
+        name, space = name[: registration.start()], f"{space}_{registration.group(1)}".strip("_")
+    common: dict[str, Any] = {
+        "path": path, "hemisphere": hemisphere, "brain": brain, "space": space, "format": form,
     }  # fmt: skip
     if kind == "surf":
-        if suffix in SURFACES:
-            yield SurfaceFile(kind="surface", name=suffix, **common)  # type: ignore[arg-type]
-    elif kind == "label":
-        full = entities.get("desc+", desc) or suffix
-        atlas = entities.get("atlas") or entities.get("seg")
-        if atlas is None and _MASK.search(full):
-            yield SurfaceFile(kind="mask", name=full, **common)  # type: ignore[arg-type]
-        else:
-            yield SurfaceFile(kind="labels", name=atlas or full, **common)  # type: ignore[arg-type]
-    else:
-        name = entities.get("desc+", desc) or suffix
-        yield SurfaceFile(kind="mask" if _MASK.search(name) else "values", name=name, **common)  # type: ignore[arg-type]
+        plain = name.replace("_", "")
+        if registered:
+            yield SurfaceFile(kind="surface", name="sphere_reg", **common)
+        elif plain in SURFACES:
+            yield SurfaceFile(kind="surface", name=plain, **common)
+    elif name:
+        mask = form == "gifti" and bool(_MASK.search(name))
+        yield SurfaceFile(kind="mask" if mask else "labels" if kind == "label" else "values", name=name, **common)

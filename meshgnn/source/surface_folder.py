@@ -14,12 +14,18 @@ from numpy.typing import NDArray
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import InputError
-from meshgnn.graph import Areas, FeatureTable, MeshGraph
+from meshgnn.graph import Areas, MeshGraph
 from meshgnn.mesh.record import HEMISPHERES, Hemisphere, SurfaceMesh
 from meshgnn.source import cifti, freesurfer, gifti
 from meshgnn.source.area_names import join_tables
+from meshgnn.source.folder_values import FolderValues, check_length
+from meshgnn.source.plausible import check_possible, implausible
 from meshgnn.source.socket import LabelTable, Reading
-from meshgnn.source.surface_files import SurfaceFile, scan
+from meshgnn.source.surface_files import SurfaceFile, registration_rank, scan
+
+# Surfaces that can stand for the mesh itself, best first, and the radius of registered spheres.
+BASIS = ("midthickness", "pial", "white")
+RADIUS_MM = 100
 
 
 class SurfaceFolder:
@@ -71,18 +77,30 @@ class SurfaceFolder:
         return self._choose(files, "space", self.config.space)
 
     def _choose(self, files: list[SurfaceFile], entity: str, wanted: str) -> list[SurfaceFile]:
-        there = sorted({getattr(file, entity) for file in files} - {""})
+        """The files of one brain or space: the one wanted, or the only one that has surfaces."""
+        folder = self.config.folder
+        named = sorted({getattr(file, entity) for file in files} - {""})
+        there = sorted({getattr(file, entity) for file in files if file.kind == "surface"} - {""}) or named
         if wanted and wanted not in there:
-            raise InputError(
-                f"{self.config.folder}: no {entity} {wanted!r}; there is {', '.join(there) or 'none named'}"
-            )
+            raise InputError(f"{folder}: no {entity} {wanted!r}; there is {', '.join(there) or 'none named'}")
         if not wanted and len(there) > 1:
             raise InputError(
-                f"{self.config.folder}: holds {len(there)} of {entity}: {', '.join(there)}; choose one with "
+                f"{folder}: holds {len(there)} of {entity}: {', '.join(there)}; choose one with "
                 f"--set source.{entity}={there[0]}"
             )
         chosen = wanted or (there[0] if there else "")
-        return [file for file in files if getattr(file, entity) in ("", chosen)]
+        kept = [file for file in files if self._belongs(file, entity, chosen)]
+        if not wanted and len(kept) < len(files):
+            other = ", ".join(sorted(set(named) - {chosen}))
+            self._warnings.append(f"{len(files) - len(kept)} files of {entity} {other} are left out: no surface of it")
+        return kept
+
+    @staticmethod
+    def _belongs(file: SurfaceFile, entity: str, chosen: str) -> bool:
+        named = getattr(file, entity)
+        # HCP files: masks, atlases and spheres of the plain mesh also fit its registered variants (_MSMAll).
+        shared = entity == "space" and (file.kind in ("mask", "labels") or file.name == "sphere_reg")
+        return named in ("", chosen) or (shared and chosen.startswith(f"{named}_"))
 
     def atlases(self) -> list[str]:
         """Names of the atlases that the folder holds."""
@@ -100,33 +118,41 @@ class SurfaceFolder:
         """
         self._warnings, self._used = [], []
         files = self.files()
-        hemispheres = self._hemispheres(files)
-        space = next((file.space for file in files if file.space), "") or self._brain_name(files)
+        brain = self._brain_name(files)
+        space = next((file.space for file in files if file.kind == "surface" and file.space), "")
+        space = space or next((file.space for file in files if file.space), "")
+        # "native" is every brain's own space, not one that brains share.
+        space = f"{brain}native" if space == "native" else space or brain
         surfaces: dict[str, list[NDArray[np.float32]]] = {}
         meshes = []
-        for hemisphere in hemispheres:
+        for hemisphere in self._hemispheres(files):
             mesh, others = self._mesh(files, hemisphere, space)
             meshes.append(mesh)
             for name, points in others.items():
                 surfaces.setdefault(name, []).append(points)
-        surfaces = {name: parts for name, parts in surfaces.items() if len(parts) == len(meshes)}
-        values, known = self._features(files, meshes)
+        for name in [name for name, parts in surfaces.items() if len(parts) < len(meshes)]:
+            self._warnings.append(f"the {name} surface is missing in one hemisphere; left out")
+            del surfaces[name]
+        values = FolderValues(files, meshes)
+        columns = values.read()
         atlas, labels, areas = self._labels(files, meshes)
-        cortex = np.concatenate([self._cortex(files, mesh) for mesh in meshes])
-        if not cortex.any():
-            raise InputError(f"{self.config.folder}: the cortex mask holds no vertex")
-        tables = {"surface": self._table(values, known, cortex)} if values else {}
-        labels = np.where(cortex, labels, -1)
+        cortex = np.concatenate([self._cortex(files, mesh, values) for mesh in meshes])
+        tables = values.tables(columns, cortex)
         graph = MeshGraph(
-            brain=self._brain_name(files),
+            brain=brain,
             meshes=tuple(meshes),
             cortex=cortex,
             tables=tables,
-            labels=labels,
+            labels=np.where(cortex, labels, -1),
             areas=areas,
             surfaces={name: np.concatenate(parts) for name, parts in surfaces.items()},
         )
-        return Reading(graph=graph, files=tuple(dict.fromkeys(self._used)), warnings=tuple(self._warnings), atlas=atlas)
+        return Reading(
+            graph=graph,
+            files=tuple(dict.fromkeys([*self._used, *values.used])),
+            warnings=tuple(dict.fromkeys([*self._warnings, *values.warnings, *implausible(graph)])),
+            atlas=atlas,
+        )
 
     def _brain_name(self, files: list[SurfaceFile]) -> str:
         named = next((file.brain for file in files if file.brain), "")
@@ -153,106 +179,71 @@ class SurfaceFolder:
         self, files: list[SurfaceFile], hemisphere: Hemisphere, space: str
     ) -> tuple[SurfaceMesh, dict[str, NDArray[np.float32]]]:
         """The midthickness mesh, and the other surfaces of the same vertices."""
-        found: dict[str, NDArray[np.float32]] = {}
-        faces: NDArray[np.int32] | None = None
-        first: Path | None = None
-        for file in files:
-            if file.kind != "surface" or file.hemisphere != hemisphere:
-                continue
-            if file.name in found:
+        here: dict[str, SurfaceFile] = {}
+        for file in self._one_sphere([f for f in files if f.kind == "surface" and f.hemisphere == hemisphere]):
+            if file.name in here:
                 raise InputError(f"{file.path}: a second {file.name} surface of hemisphere {hemisphere}; keep one")
-            points, triangles = (gifti if file.format == "gifti" else freesurfer).read_surface(file.path)
-            if faces is None:
-                faces, first = triangles, file.path
-            if len(points) != len(next(iter(found.values()), points)):
-                raise InputError(
-                    f"{file.path}: has {len(points)} vertices, {first} has {len(next(iter(found.values())))}"
-                )
-            if triangles.shape != faces.shape or (triangles != faces).any():
-                if file.name in ("flat", "sphere.reg", "orig"):  # flat maps are cut open: not the same triangles
-                    continue
-                raise InputError(f"{file.path}: its triangles differ from those of {first}; they are different meshes")
-            found[file.name] = points
-            self._used.append(file.path)
-        if "midthickness" in found:
-            middle = found.pop("midthickness")
-        elif "pial" in found and "white" in found:
-            middle = (found["pial"] + found["white"]) * np.float32(0.5)
-        elif "white" in found or "pial" in found:
-            name = "white" if "white" in found else "pial"
-            middle = found[name]
-            self._warnings.append(
-                f"hemisphere {hemisphere}: only the {name} surface is there; used in place of midthickness"
-            )
-        else:
+            here[file.name] = file
+        basis = [name for name in BASIS if name in here]
+        if not basis:
             raise InputError(
                 f"{self.config.folder}: hemisphere {hemisphere} has no midthickness, pial or white surface"
             )
-        assert faces is not None
+        first = here[basis[0]].path
+        found: dict[str, NDArray[np.float32]] = {}
+        faces: NDArray[np.int32] = np.zeros((0, 3), np.int32)
+        for name in [*basis, *(name for name in here if name not in basis)]:
+            path = here[name].path
+            points, triangles = (gifti if here[name].format == "gifti" else freesurfer).read_surface(path)
+            if not found:
+                faces = triangles
+            reason = self._other_mesh(points, triangles, next(iter(found.values()), points), faces)
+            if reason and name in BASIS:
+                raise InputError(f"{path}: {reason} those of {first}; they are different meshes")
+            if not reason and name == "sphere_reg" and np.abs(np.linalg.norm(points, axis=1) - RADIUS_MM).max() > 5:
+                reason = f"it is no sphere of radius {RADIUS_MM} mm about the origin, unlike"
+            if reason or (name not in BASIS and not np.isfinite(points).all()):
+                if name != "flat":  # flat maps are cut open: never the same triangles
+                    told = f"{reason} those of {first.name}" if reason else "a vertex is not finite"
+                    self._warnings.append(f"{path.name}: left out, {told}")
+                continue
+            found[name] = points
+            self._used.append(path)
+        if "midthickness" in found:
+            middle = found.pop("midthickness")
+        elif len(basis) == 2:
+            middle = (found["pial"] + found["white"]) * np.float32(0.5)
+        else:
+            middle = found[basis[0]]
+            self._warnings.append(
+                f"hemisphere {hemisphere}: only the {basis[0]} surface is there; used in place of midthickness"
+            )
         try:
-            return SurfaceMesh(vertices_mm=middle, faces=faces, hemisphere=hemisphere, space=space), found
+            mesh = SurfaceMesh(vertices_mm=middle, faces=faces, hemisphere=hemisphere, space=space)
+            check_possible(mesh)
+            return mesh, found
         except InputError as error:
             raise InputError(f"{first}: {error}") from None
 
-    def _features(
-        self, files: list[SurfaceFile], meshes: list[SurfaceMesh]
-    ) -> tuple[dict[str, NDArray[np.float32]], dict[str, Path]]:
-        """Columns [V] by name, in file order, for features that every hemisphere has."""
-        parts: dict[str, dict[str, NDArray[np.float32]]] = {}
-        origin: dict[str, Path] = {}
-        for file in files:
-            if file.kind != "values":
-                continue
-            for mesh in meshes:
-                if file.hemisphere not in ("", mesh.hemisphere):
-                    continue
-                read = self._read_values(file, mesh.hemisphere)
-                if read is None:
-                    continue
-                values, names = read
-                self._check_length(file.path, len(values), mesh)
-                single = values.shape[1] == 1
-                for k, name in enumerate(names):
-                    column = file.name if single else f"{file.name}_{name or k}"
-                    if mesh.hemisphere in parts.setdefault(column, {}):
-                        raise InputError(f"{file.path}: a second feature {column!r} (the first: {origin[column]})")
-                    parts[column][mesh.hemisphere] = values[:, k]
-                    origin[column] = file.path
-        complete = {}
-        for column, by_hemisphere in parts.items():
-            missing = [mesh.hemisphere for mesh in meshes if mesh.hemisphere not in by_hemisphere]
-            if missing:
-                self._warnings.append(f"feature {column!r} is missing in hemisphere {missing[0]}; left out")
-                continue
-            complete[column] = np.concatenate([by_hemisphere[mesh.hemisphere] for mesh in meshes])
-        return complete, origin
-
-    def _read_values(self, file: SurfaceFile, hemisphere: str) -> tuple[NDArray[np.float32], list[str]] | None:
-        self._used.append(file.path)
-        if file.format == "gifti":
-            return gifti.read_values(file.path)
-        if file.format == "freesurfer":
-            return freesurfer.read_values(file.path)[:, None], [file.name]
-        return cifti.read_scalars(file.path, hemisphere)
-
-    def _table(
-        self, values: dict[str, NDArray[np.float32]], origin: dict[str, Path], cortex: NDArray[np.bool_]
-    ) -> FeatureTable:
-        bad = {name: ~np.isfinite(column) for name, column in values.items()}
-        for name, missing in bad.items():
-            if missing[cortex].all():
-                raise InputError(f"{origin[name]}: feature {name!r} is NaN at every vertex of cortex; remove the file")
-        stacked = np.stack(list(values.values()), axis=1)
-        gaps = np.any(list(bad.values()), axis=0)
-        inside = int((gaps & cortex).sum())
-        if inside:
-            worst = max(bad, key=lambda name: int((bad[name] & cortex).sum()))
-            self._warnings.append(
-                f"{inside} vertices in cortex have NaN in a feature (most in {worst!r}); their rows are masked"
-            )
-        return FeatureTable(
-            name="surface", values=np.where(gaps[:, None], 0, stacked), mask=~gaps, columns=tuple(values)
+    def _one_sphere(self, files: list[SurfaceFile]) -> list[SurfaceFile]:
+        """`files` with one registered sphere at most, the one that joins left and right best."""
+        spheres = sorted(
+            (f for f in files if f.name == "sphere_reg"), key=lambda f: (registration_rank(f.path), f.path)
         )
+        if len(spheres) > 1:
+            self._warnings.append(f"several registered spheres; {spheres[0].path.name} is used")
+        return [file for file in files if file.name != "sphere_reg" or file is spheres[0]]
+
+    @staticmethod
+    def _other_mesh(
+        points: NDArray[np.float32], triangles: NDArray[np.int32], first: NDArray[np.float32], faces: NDArray[np.int32]
+    ) -> str:
+        """Why these are not the vertices and triangles of another mesh; "" if they are."""
+        if len(points) != len(first):
+            return f"its {len(points)} vertices are not"
+        if triangles.shape != faces.shape or (triangles != faces).any():
+            return "its triangles are not"
+        return ""
 
     def _labels(self, files: list[SurfaceFile], meshes: list[SurfaceMesh]) -> tuple[str, NDArray[np.int32], Areas]:
         there = sorted({file.name for file in files if file.kind == "labels"})
@@ -285,7 +276,7 @@ class SurfaceFolder:
                 if found is None:
                     continue
                 self._used.append(file.path)
-                self._check_length(file.path, len(found[0]), mesh)
+                check_length(file.path, len(found[0]), mesh)
                 stray = set(np.unique(found[0]).tolist()) - set(found[1]) - {0}
                 if stray:
                     raise InputError(f"{file.path}: key {min(stray)} is used but not in its label table")
@@ -297,27 +288,31 @@ class SurfaceFolder:
         labels, areas = join_tables(keys, tables, [mesh.hemisphere for mesh in meshes])
         return atlas, labels, areas
 
-    def _cortex(self, files: list[SurfaceFile], mesh: SurfaceMesh) -> NDArray[np.bool_]:
+    def _cortex(self, files: list[SurfaceFile], mesh: SurfaceMesh, values: FolderValues) -> NDArray[np.bool_]:
+        """[V] the cortex mask of a hemisphere: of its file, else what a CIFTI file lists, else everything."""
         masks = [file for file in files if file.kind == "mask" and file.hemisphere == mesh.hemisphere]
         if len(masks) > 1:
             raise InputError(f"{masks[1].path}: a second cortex mask (the first: {masks[0].path}); keep one")
-        for file in masks:
-            self._used.append(file.path)
-            if file.format == "freesurfer":
-                inside = np.zeros(mesh.n_vertices, bool)
-                listed = freesurfer.read_vertex_list(file.path)
-                self._check_length(file.path, max(mesh.n_vertices, int(listed.max(initial=-1)) + 1), mesh)
-                inside[listed] = True
-                return inside
-            if file.path.name.endswith(".label.gii"):
-                keys: NDArray[Any] = gifti.read_labels(file.path)[0]
-            else:
-                keys = gifti.read_values(file.path)[0][:, 0]
-            self._check_length(file.path, len(keys), mesh)
-            return keys > 0
-        return np.ones(mesh.n_vertices, bool)
-
-    def _check_length(self, path: Path, length: int, mesh: SurfaceMesh) -> None:
-        if length != mesh.n_vertices:
-            raise InputError(f"{path}: has {length} values, but the mesh of hemisphere {mesh.hemisphere} has "
-                             f"{mesh.n_vertices} vertices; it belongs to another mesh")  # fmt: skip
+        if not masks:
+            listed = values.listed.get(mesh.hemisphere)
+            if listed is None or listed.all():
+                return np.ones(mesh.n_vertices, bool)
+            self._warnings.append(
+                f"hemisphere {mesh.hemisphere} has no cortex mask; cortex is what the CIFTI files have values for"
+            )
+            return listed
+        path = masks[0].path
+        self._used.append(path)
+        if masks[0].format == "freesurfer":
+            inside = np.zeros(mesh.n_vertices, bool)
+            vertices = freesurfer.read_vertex_list(path)
+            check_length(path, max(mesh.n_vertices, int(vertices.max(initial=-1)) + 1), mesh)
+            inside[vertices] = True
+        else:
+            labelled = path.name.endswith(".label.gii")
+            keys: NDArray[Any] = gifti.read_labels(path)[0] if labelled else gifti.read_values(path)[0][:, 0]
+            check_length(path, len(keys), mesh)
+            inside = keys > 0
+        if not inside.any():
+            raise InputError(f"{path}: the cortex mask of hemisphere {mesh.hemisphere} holds no vertex; 1 = cortex")
+        return inside

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from meshgnn.config import Config as BaseConfig
-from meshgnn.errors import InputError
+from meshgnn.errors import SettingError
 
 
 class Augment:
@@ -31,7 +31,9 @@ class Augment:
 
         def __post_init__(self) -> None:
             if not 0 <= self.drop < 1 or min(self.noise, self.jitter_mm, self.affine, self.warp_mm) < 0:
-                raise InputError("trainer.augment: drop must lie in [0, 1), the others not be negative")
+                raise SettingError(
+                    "<drop> must lie in [0, 1), <noise>, <jitter_mm>, <affine> and <warp_mm> not be negative"
+                )
 
         def build(self) -> "Augment":
             return Augment(self)

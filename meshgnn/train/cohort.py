@@ -3,24 +3,20 @@
 V nodes of one brain, N nodes of all brains end to end, K classes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csgraph
-from scipy.spatial import cKDTree
 
-from meshgnn.data.inputs import CoordinateFrame, NodeInputs
-from meshgnn.data.split import Folds, Split, validation_folds
+from meshgnn.data.inputs import CoordinateFrame, NodeInputs, registered_points
+from meshgnn.data.model_inputs import FIXED_ROUNDS, ModelInputs
 from meshgnn.errors import InputError
 from meshgnn.graph import MeshGraph
-from meshgnn.mesh.operators import geodesic_graph, one_ring_average
-from meshgnn.train.baselines import ROUNDS, BaselineInputs
-from meshgnn.train.task import TrainingTask
-
-PRIOR_NEIGHBOURS = 50
+from meshgnn.mesh.operators import geodesic_distance, geodesic_graph, one_ring_average
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,10 +26,12 @@ class Cohort:
     Args:
         graphs: labels are those a mapper drew.
         unseen: one bool per brain.
+        folds: [V] per brain, the fold of the run's one fold plan that a node belongs to; -1 in an unseen brain.
     """
 
     graphs: tuple[MeshGraph, ...]
     unseen: tuple[bool, ...]
+    folds: tuple[NDArray[np.int32], ...]
 
     def __post_init__(self) -> None:
         if all(self.unseen):
@@ -69,82 +67,88 @@ def inner_edges(graph: MeshGraph) -> NDArray[np.int32]:
     return np.ascontiguousarray(graph.edges[:, graph.cortex[graph.edges].all(0)])
 
 
-def training_task(
-    cohort: Cohort, inputs: NodeInputs.Config, names: Sequence[str], folds: int, how: Folds, seeds: Sequence[int]
-) -> tuple[TrainingTask, CoordinateFrame]:
-    """The training brains as one task; each fold validates on contiguous blocks of every brain.
+def cohort_inputs(
+    cohort: Cohort,
+    inputs: NodeInputs.Config,
+    names: Sequence[str],
+    folds: int,
+    seeds: Sequence[int],
+    buffer_mm: float,
+) -> tuple[ModelInputs, CoordinateFrame]:
+    """What every model sees: all brains end to end, labels of the training brains only, and the frame they lie in.
+
+    All seeds share the folds of the cohort's one fold plan, the encoder's too; a seed stands for other weights.
+
+    Args:
+        names: the features in use, in order.
+        folds: how many folds the plan has.
+        buffer_mm: geodesic width of the strip around a fold's validation nodes that it does not train on.
 
     Raises:
-        InputError: a brain has too few nodes to validate on.
+        InputError: a fold without a labelled node.
     """
-    maker = inputs.build()
-    frame = cohort.frame(inputs)
-    placed = [points for points, unseen in zip(cohort.coordinates_mm(frame), cohort.unseen) if not unseen]
-    features, edges, coordinates, labels, start = [], [], [], [], 0
-    train: list[list[NDArray[np.bool_]]] = [[] for _ in range(folds * len(seeds))]
-    validation: list[list[NDArray[np.bool_]]] = [[] for _ in range(folds * len(seeds))]
-    for graph, points in zip(cohort.training, placed):
+    maker, frame = inputs.build(), cohort.frame(inputs)
+    aligned = cohort.coordinates_mm(frame)
+    parts: dict[str, list[NDArray[Any]]] = {}
+    for number, (graph, unseen) in enumerate(zip(cohort.graphs, cohort.unseen)):
         inner = inner_edges(graph)
-        known = graph.cortex & (graph.labels >= 0)
-        features.append(maker.features(graph, inner, maker.raw(graph, inner, names)))
-        coordinates.append(frame.scaled(points) if inputs.coordinates else np.zeros((graph.n_nodes, 0), np.float32))
-        edges.append(inner + start)
-        labels.append(np.where(known, graph.labels, -1).astype(np.int32))
-        whole = Split(
-            train=graph.cortex, test=np.zeros(graph.n_nodes, bool), edges=inner, protocol="strict", name=graph.brain
-        )
-        for number, seed in enumerate(seeds):
-            for k, fold in enumerate(validation_folds(graph, whole, folds, how, seed)):
-                train[number * folds + k].append(fold.train & known)
-                validation[number * folds + k].append(fold.validation & known)
-        start += graph.n_nodes
-    task = TrainingTask(
-        features=np.concatenate(features),
-        coordinates=np.concatenate(coordinates),
-        unit_mm=frame.unit_mm,
-        edges=np.concatenate(edges, axis=1).astype(np.int32),
-        labels=np.concatenate(labels),
-        n_classes=len(cohort.graphs[0].areas),
-        train=np.stack([np.concatenate(parts) for parts in train]),
-        validation=np.stack([np.concatenate(parts) for parts in validation]),
-    )
-    if not (task.train.any(1) & task.validation.any(1)).all():
+        raw = maker.raw(graph, inner, names)
+        known = graph.cortex & (graph.labels >= 0) & (not unseen)
+        validation = np.stack([known & (cohort.folds[number] == k) for k in range(folds)])
+        smoothed = one_ring_average(raw.values, graph.cortex, inner, FIXED_ROUNDS)
+        start = sum(len(labels) for labels in parts.get("labels", ()))
+        own: dict[str, NDArray[Any]] = {
+            "features": maker.features(graph, inner, raw),
+            "coordinates": frame.scaled(aligned[number]) if inputs.coordinates else np.zeros((graph.n_nodes, 0)),
+            "edges": inner + start,
+            "brain": np.full(graph.n_nodes, number),
+            "part": np.full(graph.n_nodes, not unseen),
+            "labels": np.where(known, graph.labels, -1),
+            "validation": validation,
+            "train": np.stack([known & ~near for near in _near(graph, validation, buffer_mm)]),
+            "raw": raw.values,
+            "smoothed": np.concatenate([raw.values, *smoothed], axis=1),
+            "registered": registered_points(graph, frame.hemisphere),
+        }
+        for name, array in own.items():
+            parts.setdefault(name, []).append(array)
+    if len({array.shape[1] for array in parts["registered"]}) > 1:  # only where every brain has one
+        parts["registered"] = [array[:, :0] for array in parts["registered"]]
+    wide = ("edges", "train", "validation")
+    joined = {name: np.concatenate(arrays, axis=1 if name in wide else 0) for name, arrays in parts.items()}
+    train, validation = joined.pop("train"), joined.pop("validation")
+    if not (train.any(1) & validation.any(1)).all():
         raise InputError(
             f"a validation fold holds no annotated node; lower trainer.folds (now {folds}) or annotate more sections"
         )
-    return task, frame
-
-
-def baseline_inputs(cohort: Cohort, inputs: NodeInputs.Config, names: Sequence[str]) -> BaselineInputs:
-    """What the fixed recipes see: all brains end to end, labels of the training brains only."""
-    maker = inputs.build()
-    frame = cohort.frame(inputs)
-    raws, smooths, labels = [], [], []
-    for graph, unseen in zip(cohort.graphs, cohort.unseen):
-        inner = inner_edges(graph)
-        raw = maker.raw(graph, inner, names).values
-        raws.append(raw)
-        smooths.append(np.concatenate([raw, *one_ring_average(raw, graph.cortex, inner, ROUNDS)], axis=1))
-        labels.append(np.where(graph.cortex & (not unseen), graph.labels, -1))
-    joined = np.concatenate(labels)
-    return BaselineInputs(
-        coordinates_mm=np.concatenate(cohort.coordinates_mm(frame)),
-        features=np.concatenate(raws),
-        smoothed=np.concatenate(smooths),
-        labels=joined,
-        train=joined >= 0,
+    kinds = {
+        "features": np.float32,
+        "coordinates": np.float32,
+        "edges": np.int32,
+        "brain": np.int32,
+        "labels": np.int32,
+    }
+    found = ModelInputs(
+        unit_mm=frame.unit_mm,
         n_classes=len(cohort.graphs[0].areas),
+        train=np.tile(train, (len(seeds), 1)),
+        validation=np.tile(validation, (len(seeds), 1)),
+        mirrored_mm=np.concatenate(aligned),
+        **{name: array.astype(kinds.get(name, array.dtype)) for name, array in joined.items()},
     )
+    return found, frame
 
 
-def prior_map(inputs: BaselineInputs) -> NDArray[np.float32]:
-    """[N, K] share of each area among the 50 nearest training nodes: a probabilistic atlas of the training brains."""
-    labels = inputs.labels[inputs.train]
-    count = min(PRIOR_NEIGHBOURS, len(labels))
-    nearest = cKDTree(inputs.coordinates_mm[inputs.train]).query(inputs.coordinates_mm, k=count)[1]
-    votes = np.zeros((len(inputs.labels), inputs.n_classes), np.float32)
-    np.add.at(votes, (np.arange(len(votes))[:, None], labels[nearest.reshape(len(votes), -1)]), 1 / count)
-    return votes
+def _near(graph: MeshGraph, validation: NDArray[np.bool_], buffer_mm: float) -> list[NDArray[np.bool_]]:
+    """For each fold's validation nodes [F, V]: the nodes within `buffer_mm` of them, themselves included."""
+    graphs = [(geodesic_graph(mesh), place) for mesh, place in zip(graph.meshes, graph.slices().values())]
+    found = []
+    for chosen in validation:
+        near = chosen.copy()
+        for lengths, place in graphs:
+            near[place] |= geodesic_distance(lengths, np.flatnonzero(chosen[place])) <= buffer_mm
+        found.append(near)
+    return found
 
 
 def nearest_annotation(
@@ -171,8 +175,3 @@ def nearest_annotation(
         votes[place.start + reached, here[source[reached]]] = 1
         away[place] = distance
     return votes, away
-
-
-def shared_sections(training: Mapping[str, str], unseen: Mapping[str, str]) -> int:
-    """How many section images (name -> content hash) of unseen brains are among those of training brains."""
-    return len(set(training.values()) & set(unseen.values()))

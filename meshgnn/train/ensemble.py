@@ -4,8 +4,8 @@ On disk: model.safetensors (weights and arrays) and model.json (the rest). Nothi
 come from an allow-list.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from meshgnn.config import from_plain, to_plain
-from meshgnn.data.derived import RIM_PREFIX, rim_table
+from meshgnn.data.derived import RIM_PREFIX, complete_features, rim_table
 from meshgnn.data.inputs import Alignment, CoordinateFrame, NodeInputs
 from meshgnn.encoder import TableMaker
 from meshgnn.errors import InputError
@@ -23,49 +23,10 @@ from meshgnn.export.area_map import AreaMap
 from meshgnn.graph import Areas, MeshGraph
 from meshgnn.nn import Adjacency, CoordinateEncoder, NetworkConfig, NodeModel
 from meshgnn.store import read_arrays, read_json, write_arrays, write_json
-from meshgnn.train.metrics import macro_f1
+from meshgnn.train.calibration import Calibration, pooled
+from meshgnn.train.model_check import check_frame, check_members, check_sizes
 
 FORMAT = 1
-SHIFTS = (-0.25, 0.0, 0.25, 0.5, 0.75)
-TEMPERATURES = tuple(np.geomspace(0.4, 2.5, 23).round(4).tolist())
-
-
-@dataclass(frozen=True, kw_only=True)
-class Calibration:
-    """log p' = (log p + prior_shift * log prior) / temperature, normalised.
-
-    Both numbers are chosen on out-of-fold predictions of the training part: the shift by macro-F1, the temperature by
-    log loss (Guo et al. 2017).
-    """
-
-    prior_shift: float = 0.0
-    temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not np.isfinite([self.prior_shift, self.temperature]).all() or self.temperature <= 0:
-            raise InputError("a calibration needs a finite prior shift and a positive temperature")
-
-    def apply(self, log_p: NDArray[np.floating], prior: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Log probabilities [V, K] and class frequencies [K] -> probabilities [V, K]."""
-        shifted = (log_p + self.prior_shift * np.log(np.maximum(prior, 1e-6))) / self.temperature
-        shifted = shifted - shifted.max(1, keepdims=True)
-        p = np.exp(shifted)
-        return (p / p.sum(1, keepdims=True)).astype(np.float32)
-
-    @staticmethod
-    def fit(log_p: NDArray[np.floating], labels: NDArray[np.integer], prior: NDArray[np.floating]) -> "Calibration":
-        """Choose on validation predictions [N, K] with labels [N]."""
-        n_classes = log_p.shape[1]
-        shift = max(
-            SHIFTS,
-            key=lambda b: macro_f1(labels, Calibration(prior_shift=b).apply(log_p, prior).argmax(1), n_classes),
-        )
-
-        def log_loss(temperature: float) -> float:
-            p = Calibration(prior_shift=shift, temperature=temperature).apply(log_p, prior)
-            return float(-np.log(np.maximum(p[np.arange(len(labels)), labels], 1e-9)).mean())
-
-        return Calibration(prior_shift=shift, temperature=min(TEMPERATURES, key=log_loss))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,6 +44,7 @@ class Ensemble:
         weights: seed -> one state dict per fold.
         calibration: seed -> calibration.
         n_features: input channels D.
+        computed: features that were computed, not read from files, with the identity of what computed them.
     """
 
     network: NetworkConfig
@@ -96,6 +58,7 @@ class Ensemble:
     weights: dict[int, list[dict[str, torch.Tensor]]]
     calibration: dict[int, Calibration]
     n_features: int
+    computed: Mapping[str, Any] = field(default_factory=dict)
 
     def member_log_p(
         self,
@@ -149,34 +112,43 @@ class Ensemble:
             fixed: nodes whose coordinates are in the frame already (the training part itself).
         """
         edges = graph.edges if edges is None else edges
-        features, coordinates = self.arrays(graph, edges, align or self.align, fixed)
-        adjacency = Adjacency(graph.n_nodes, edges)
-        found = {}
-        for seed, members in self.weights.items():
-            votes = [self.member_log_p(weights, features, coordinates, adjacency) for weights in members]
-            found[seed] = self.calibration[seed].apply(np.mean(votes, axis=0), self.prior)
-        return found
+        return self.predict_arrays(*self.arrays(graph, edges, align or self.align, fixed), edges)
+
+    def predict_arrays(
+        self, features: NDArray[np.float32], coordinates: NDArray[np.float32], edges: NDArray[np.int32]
+    ) -> dict[int, NDArray[np.float32]]:
+        """`predict` on inputs that are made already (`ModelInputs`): [V, D], [V, 3] or [V, 0], [2, E]."""
+        adjacency = Adjacency(len(features), edges)
+        return {
+            seed: pooled(
+                (self.member_log_p(weights, features, coordinates, adjacency) for weights in members),
+                self.calibration[seed],
+                self.prior,
+            )
+            for seed, members in self.weights.items()
+        }
+
+    def completed(
+        self, graph: MeshGraph, makers: Sequence[TableMaker] = (), compute: Collection[str] = ()
+    ) -> tuple[MeshGraph, list[str]]:
+        """`graph` with every feature that the model needs, and warnings; see `complete_features`."""
+        if self.uses_rim and (rim := rim_table(graph, always=True)) is not None:
+            graph = graph.with_table(rim)
+        return complete_features(graph, self.names, self.computed, makers, compute)
 
     def map(self, graph: MeshGraph, align: Alignment | None = None, makers: Sequence[TableMaker] = ()) -> AreaMap:
         """The area map of another brain, mean over seeds.
 
         Args:
             graph: a brain with the features the model was trained on; its labels, if any, are not looked at.
-            makers: asked for features that the brain lacks (`features.geometry.Geometry.Config().build()`).
+            makers: asked for features that were computed in training (`features.geometry.Geometry.Config().build()`).
             align: how its coordinates come into the training brain's frame. By default what the model itself does in
                 the same space, and a similarity (rotation, shift, scale) from any other.
 
         Raises:
             InputError: a feature is missing, or the alignment asked for cannot join the two spaces.
         """
-        if self.uses_rim and (rim := rim_table(graph, always=True)) is not None:
-            graph = graph.with_table(rim)
-        for maker in makers:
-            there = {column for table in graph.tables.values() for column in table.columns}
-            missing = [name for name in self.names if name not in there]
-            if missing:
-                made = maker.make(graph)
-                graph = graph.with_table(made.select([column for column in made.columns if column in missing]))
+        graph, _ = self.completed(graph, makers)
         inside = graph.cortex[graph.edges].all(0)
         by_seed = self.predict(graph, edges=graph.edges[:, inside], align=align or self.alignment_for(graph))
         index = {name: k for k, name in enumerate(self.areas.names)}
@@ -215,6 +187,7 @@ class Ensemble:
                 "coordinates": to_plain(self.coordinates),
                 "inputs": to_plain(self.inputs),
                 "features": self.names,
+                "computed": self.computed,
                 "n_features": self.n_features,
                 "areas": {"names": self.areas.names, "keys": self.areas.keys},
                 "align": self.align,
@@ -245,15 +218,17 @@ class Ensemble:
         arrays = read_arrays(folder / "model.safetensors")
         try:
             if about["kind"] != "Ensemble" or about["format"] != FORMAT:
-                raise InputError(f"{folder / 'model.json'}: format {about['format']} is not known to this version")
+                raise InputError(f"format {about['format']} is not known to this version")
             weights: dict[int, list[dict[str, torch.Tensor]]] = {}
             for seed, folds in about["folds"].items():
+                if not 0 < int(folds) <= len(arrays):
+                    raise InputError(f"seed {seed} has {folds} folds")
                 starts = [f"{seed}/{fold}/" for fold in range(int(folds))]
                 weights[int(seed)] = [
                     {k.removeprefix(start): torch.from_numpy(v) for k, v in arrays.items() if k.startswith(start)}
                     for start in starts
                 ]
-            return Ensemble(
+            made = Ensemble(
                 network=from_plain(NetworkConfig, about["network"], "model.json: network"),
                 coordinates=from_plain(CoordinateEncoder.Config, about["coordinates"], "model.json: coordinates"),
                 inputs=from_plain(NodeInputs.Config, about["inputs"], "model.json: inputs"),
@@ -278,8 +253,18 @@ class Ensemble:
                     for seed, c in about["calibration"].items()
                 },
                 n_features=int(about["n_features"]),
+                computed={str(name): dict(identity) for name, identity in about.get("computed", {}).items()},
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{folder / 'model.json'}: does not describe a model of ours ({error})") from None
+            made._check()
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
+            told = str(error) if isinstance(error, InputError) else f"does not describe a model of ours ({error})"
+            raise InputError(f"{folder / 'model.json'}: {told.removeprefix('model.json: ')}") from None
+        return made
+
+    def _check(self) -> None:
+        """Raises InputError when the parts do not make a model."""
+        check_sizes(self.network, self.coordinates, self.inputs, self.n_features)
+        check_members(self.network, self.coordinates, self.n_features, len(self.areas), self.weights)
+        check_frame(self.frame, self.prior, len(self.areas))
+        if set(self.calibration) != set(self.weights):
+            raise InputError("not every seed has a calibration")

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Thread
@@ -20,7 +20,7 @@ import torch
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
-from meshgnn.errors import InputError
+from meshgnn.errors import InputError, SettingError
 from meshgnn.nn import CoordinateEncoder, NetworkConfig, NodeModel
 from meshgnn.train.augment import Augment
 from meshgnn.train.checkpoint import SafetensorsIO, load_tree, save_tree
@@ -60,8 +60,8 @@ class TrainerConfig(BaseConfig):
 
     def __post_init__(self) -> None:
         if self.folds < 2 or self.epochs < 0 or self.validate_every < 1 or self.patience < 1:
-            raise InputError(
-                "trainer.folds must be at least 2, validate_every and patience at least 1, epochs not negative"
+            raise SettingError(
+                "<folds> must be at least 2, <validate_every> and <patience> at least 1, <epochs> not negative"
             )
         if (
             not 0 <= self.ema < 1
@@ -70,9 +70,12 @@ class TrainerConfig(BaseConfig):
             or self.workers < 0
             or self.clip < 0
         ):
-            raise InputError("trainer: ema must lie in [0, 1), learning_rate be positive, the rest not negative")
+            raise SettingError(
+                "<ema> must lie in [0, 1), <learning_rate> be positive; <weight_decay>, <workers> and <clip> not "
+                "negative"
+            )
         if self.device not in ("auto", "cpu", "cuda"):
-            raise InputError(f"trainer.device={self.device!r} is not one of auto, cpu, cuda")
+            raise SettingError(f"<device>={self.device!r} is not one of auto, cpu, cuda")
 
     def for_classes(self, n_classes: int) -> "TrainerConfig":
         """The same with a number of epochs."""
@@ -103,6 +106,7 @@ def train_member(
     folder: Path,
     key: str,
     tell: Callable[[dict[str, Any]], None],
+    name: str = "",
 ) -> None:
     """Train one member and write `folder`/member.safetensors; go on from its checkpoint if one with this key is there.
 
@@ -110,6 +114,7 @@ def train_member(
         member: row of the task's fold masks.
         key: hash of everything that decides the result; files with another key are ignored.
         tell: called with {"member", "epoch", "validation_macro_f1", ...} after every validation.
+        name: what "member" says.
     """
     import lightning as L
     from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
@@ -117,7 +122,7 @@ def train_member(
     class Teller(Callback):
         def on_train_epoch_end(self, trainer: L.Trainer, _: L.LightningModule) -> None:
             if module.history and module.history[-1]["epoch"] == trainer.current_epoch + 1:
-                tell({"member": member_name(seed, fold), **module.history[-1]})
+                tell({"member": name or member_name(seed, fold), **module.history[-1]})
 
     class LastCheckpoint(ModelCheckpoint):
         FILE_EXTENSION = ".safetensors"
@@ -187,40 +192,80 @@ def member_done(folder: Path, key: str) -> bool:
         return False
 
 
-def fit_ensemble(
-    task_path: Path,
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One member to train.
+
+    Args:
+        task: file of its `TrainingTask`.
+        network, trainer: how; folder: of its ensemble's members.
+        key: hash of everything that decides the result.
+        member: row of the task's fold masks.
+        name: how progress calls it.
+    """
+
+    task: Path
+    network: NetworkConfig
+    trainer: TrainerConfig
+    folder: Path
+    key: str
+    member: int
+    seed: int
+    fold: int
+    name: str
+
+    @property
+    def place(self) -> Path:
+        return self.folder / member_name(self.seed, self.fold)
+
+    def plain(self) -> dict[str, Any]:
+        """JSON-ready, for a worker."""
+        return {
+            "task": str(self.task), "network": to_plain(self.network), "trainer": to_plain(self.trainer),
+            "folder": str(self.place), "key": self.key, "member": self.member, "seed": self.seed, "fold": self.fold,
+            "name": self.name,
+        }  # fmt: skip
+
+
+def ensemble_jobs(
+    task: Path,
     network: NetworkConfig,
-    config: TrainerConfig,
-    seeds: tuple[int, ...],
+    trainer: TrainerConfig,
+    seeds: Sequence[int],
     folder: Path,
     key: str,
-    tell: Callable[[dict[str, Any]], None],
-) -> None:
-    """Train every member that is not done yet; `tell` hears of every validation.
+    prefix: str = "",
+) -> list[Job]:
+    """The members of an ensemble, seed after seed as the task's folds stand."""
+    return [
+        Job(
+            task=task, network=network, trainer=trainer, folder=folder, key=key, member=number * trainer.folds + fold,
+            seed=seed, fold=fold, name=f"{prefix}{member_name(seed, fold)}",
+        )
+        for number, seed in enumerate(seeds)
+        for fold in range(trainer.folds)
+    ]  # fmt: skip
+
+
+def fit_members(jobs: Sequence[Job], workers: int, tell: Callable[[dict[str, Any]], None]) -> None:
+    """Train every member that is not done yet, of one ensemble or of several; `tell` hears of every validation.
+
+    Args:
+        workers: processes; 0 means one per core, or one where members train on a GPU.
 
     Raises:
+        InputError: training diverged, or the device is not there.
         RuntimeError: a worker died; its last lines are in the message.
     """
-    config.resolved_device()
-    jobs = [
-        {"member": number, "seed": seed, "fold": fold}
-        for number, (seed, fold) in enumerate((seed, fold) for seed in seeds for fold in range(config.folds))
-    ]
-    jobs = [job for job in jobs if not member_done(folder / member_name(job["seed"], job["fold"]), key)]
+    cuda = any(job.trainer.resolved_device() == "cuda" for job in jobs)
+    jobs = [job for job in jobs if not member_done(job.place, job.key)]
     if not jobs:
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = min(config.workers or (1 if config.resolved_device() == "cuda" else cores), len(jobs))
-    common = {
-        "task": str(task_path),
-        "network": to_plain(network),
-        "trainer": to_plain(config),
-        "folder": str(folder),
-        "key": key,
-    }
+    count = min(workers or (1 if cuda else cores), len(jobs))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
     environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    workers = []
+    started = []
     for number in range(count):
         worker = subprocess.Popen(
             [sys.executable, "-m", "meshgnn.train.worker"],
@@ -231,10 +276,10 @@ def fit_ensemble(
             env=environment,
         )
         assert worker.stdin is not None
-        worker.stdin.write(json.dumps({**common, "jobs": jobs[number::count]}))
+        worker.stdin.write(json.dumps([job.plain() for job in jobs[number::count]]))
         worker.stdin.close()
-        workers.append(worker)
-    errors: list[list[str]] = [[] for _ in workers]
+        started.append(worker)
+    errors: list[list[str]] = [[] for _ in started]
 
     def listen(worker: subprocess.Popen[str]) -> None:
         for line in worker.stdout or ():
@@ -243,16 +288,16 @@ def fit_ensemble(
     def collect(worker: subprocess.Popen[str], lines: list[str]) -> None:
         lines.extend(worker.stderr or ())
 
-    threads = [Thread(target=listen, args=(worker,), daemon=True) for worker in workers]
-    threads += [Thread(target=collect, args=pair, daemon=True) for pair in zip(workers, errors)]
+    threads = [Thread(target=listen, args=(worker,), daemon=True) for worker in started]
+    threads += [Thread(target=collect, args=pair, daemon=True) for pair in zip(started, errors)]
     for thread in threads:
         thread.start()
     try:
-        codes = [worker.wait() for worker in workers]
+        codes = [worker.wait() for worker in started]
         for thread in threads:
             thread.join()
     finally:
-        for worker in workers:
+        for worker in started:
             worker.kill()
     for code, lines in zip(codes, errors):
         if code == 2:

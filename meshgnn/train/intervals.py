@@ -1,69 +1,115 @@
-"""Paired intervals for the difference of two area maps on the same nodes."""
+"""Paired intervals for the difference of two methods' area maps on the same nodes.
+
+B brains, S seeds, K classes.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from meshgnn.data.split import contiguous_blocks
 from meshgnn.graph import MeshGraph
-from meshgnn.train.metrics import confusion_matrix, per_class_f1
+from meshgnn.train.metrics import confusion_matrix
+
+Maps = Sequence[NDArray[np.floating]]  # probabilities [V, K], one per brain
+FEWEST_BRAINS, BLOCKS = 3, 40
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A difference of macro-F1 with its 95 % interval."""
+    """A difference of macro-F1 with its 95 % interval.
+
+    Args:
+        over: what the interval generalises to: "brains" (other brains), or "blocks" (other places of these brains).
+        replicates: how many of them there are.
+    """
 
     difference: float
     low: float
     high: float
+    over: Literal["brains", "blocks"]
+    replicates: int
 
-    def plain(self) -> dict[str, float]:
-        return {"difference": self.difference, "low": self.low, "high": self.high}
+    def plain(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 def paired_interval(
     graphs: Sequence[MeshGraph],
     judged: Sequence[NDArray[np.bool_]],
-    ours: Sequence[NDArray[np.floating]],
-    theirs: Sequence[NDArray[np.floating]],
+    ours: Sequence[Maps],
+    theirs: Sequence[Maps],
     *,
-    blocks: int = 40,
+    places: Sequence[NDArray[np.int32]] | None = None,
     draws: int = 2000,
 ) -> Interval:
-    """macro-F1 of `ours` minus that of `theirs`, with a spatial block bootstrap (percentiles 2.5 and 97.5).
+    """macro-F1 of `ours` minus that of `theirs`: mean over brains of (mean over our seeds - mean over their seeds).
 
-    Neighbouring nodes err together, so whole contiguous blocks of cortex are drawn with replacement, within each brain
-    (Efron & Tibshirani 1993, ch. 8). With one brain the interval speaks of other places of that brain, not of other
-    brains.
+    Three brains or more: Student's t over the brains' differences. Fewer: a Bayesian bootstrap (Rubin 1981) over
+    contiguous blocks of cortex within each brain, since neighbouring nodes err together; such an interval speaks of
+    other places of these brains, not of other brains. Every block keeps some weight in every draw, so that each
+    draw averages over the same classes: those present in the brain's truth.
 
     Args:
         graphs: labels are the truth.
         judged: [V] bool per brain; only nodes with a label count.
-        ours, theirs: probabilities [V, K] per brain.
-        blocks: per brain.
+        ours, theirs: [seed][brain] probabilities.
+        places: `judged_blocks`, if they are known already.
     """
-    n_classes = len(graphs[0].areas)
-    tables: list[NDArray[np.int64]] = []  # per brain [blocks, 2, K, K]
-    for graph, nodes, first, second in zip(graphs, judged, ours, theirs):
-        nodes = nodes & (graph.labels >= 0)
-        place = contiguous_blocks(graph, nodes, min(blocks, int(nodes.sum())), seed=0)
-        counts = np.zeros((int(place.max()) + 1, 2, n_classes, n_classes), np.int64)
-        for k in range(len(counts)):
-            here = place == k
-            for side, votes in enumerate((first, second)):
-                counts[k, side] = confusion_matrix(graph.labels[here], votes[here].argmax(1), n_classes)
-        tables.append(counts)
-
-    def gap(counts: NDArray[np.int64]) -> float:
-        return float(np.nanmean(per_class_f1(counts[0])) - np.nanmean(per_class_f1(counts[1])))
-
-    rng = np.random.default_rng(0)
-    differences = [
-        gap(np.sum([table[rng.integers(0, len(table), len(table))].sum(0) for table in tables], axis=0))
-        for _ in range(draws)
+    places = judged_blocks(graphs, judged) if places is None else places
+    counts = [
+        _block_counts(graph, place, [m[k] for m in ours], [m[k] for m in theirs])
+        for k, (graph, place) in enumerate(zip(graphs, places))
     ]
-    low, high = np.percentile(differences, [2.5, 97.5])
-    whole = np.sum([table.sum(0) for table in tables], axis=0)
-    return Interval(difference=gap(whole), low=float(low), high=float(high))
+    each = np.array([_gap(table.sum(0)[None], len(ours))[0] for table in counts])
+    difference = float(each.mean())
+    if len(each) >= FEWEST_BRAINS:
+        half = float(stats.t.ppf(0.975, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each)))
+        return Interval(
+            difference=difference, low=difference - half, high=difference + half, over="brains", replicates=len(each)
+        )
+    rng = np.random.default_rng(0)
+    drawn = np.mean(
+        [_gap(np.tensordot(rng.exponential(size=(draws, len(table))), table, 1), len(ours)) for table in counts], axis=0
+    )
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    replicates = sum(len(table) for table in counts)
+    return Interval(difference=difference, low=float(low), high=float(high), over="blocks", replicates=replicates)
+
+
+def judged_blocks(
+    graphs: Sequence[MeshGraph], judged: Sequence[NDArray[np.bool_]], blocks: int = BLOCKS
+) -> list[NDArray[np.int32]]:
+    """Number [V] of the contiguous block that each judged labelled node of a brain lies in, -1 elsewhere."""
+    found = []
+    for graph, nodes in zip(graphs, judged):
+        labelled = nodes & (graph.labels >= 0)
+        found.append(contiguous_blocks(graph, labelled, min(blocks, int(labelled.sum())), seed=0))
+    return found
+
+
+def _block_counts(graph: MeshGraph, place: NDArray[np.int32], ours: Maps, theirs: Maps) -> NDArray[np.float64]:
+    """[blocks, S + S', 3, K] of every map, ours first: hits, true nodes and called nodes of each class."""
+    n_classes = len(graph.areas)
+    called = [votes.argmax(1) for votes in (*ours, *theirs)]
+    counts = np.zeros((int(place.max()) + 1, len(called), 3, n_classes))
+    for k in range(len(counts)):
+        here = place == k
+        for side, names in enumerate(called):
+            table = confusion_matrix(graph.labels[here], names[here], n_classes)
+            counts[k, side] = np.diag(table), table.sum(1), table.sum(0)
+    return counts
+
+
+def _gap(counts: NDArray[np.float64], n_ours: int) -> NDArray[np.float64]:
+    """[draws, S + S', 3, K] -> [draws] differences of mean macro-F1 over the classes with a true node."""
+    hit, true, called = counts[:, :, 0], counts[:, :, 1], counts[:, :, 2]
+    total = true + called
+    f1 = np.divide(2 * hit, total, out=np.zeros_like(hit), where=total > 0)
+    present = true > 0
+    macro = (f1 * present).sum(2) / np.maximum(present.sum(2), 1)
+    return macro[:, :n_ours].mean(1) - macro[:, n_ours:].mean(1)

@@ -78,11 +78,38 @@ def boundary_error_mm(graph: MeshGraph, judged: NDArray[np.bool_], predicted: ND
     return float((np.concatenate(there).mean() + np.concatenate(back).mean()) / 2)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LeftOut:
+    """Cortex that the scores on labelled nodes leave out.
+
+    Args:
+        unmatched: [V] bool, nodes in cortex without a counterpart in the truth.
+        missed: [K] true cortex of each class that no judged node covers, counted in nodes.
+    """
+
+    unmatched: NDArray[np.bool_]
+    missed: NDArray[np.floating]
+
+    def plain(self) -> dict[str, float]:
+        return {"unmatched_nodes": int(self.unmatched.sum()), "missed_nodes": round(float(self.missed.sum()), 1)}
+
+
+def macro_f1_with_left_out(confusion: NDArray[np.int64], predicted: NDArray[np.integer], left_out: LeftOut) -> float:
+    """macro-F1 [classes in the truth] that counts unmatched nodes as wrongly named and missed cortex as not found."""
+    n_classes = len(confusion)
+    called = confusion.sum(0) + np.bincount(predicted[left_out.unmatched], minlength=n_classes)
+    support = confusion.sum(1) + left_out.missed
+    hit, total = np.diag(confusion).astype(float), support + called
+    f1 = np.divide(2 * hit, total, out=np.zeros_like(hit), where=total > 0)
+    return float(f1[support > 0].mean()) if (support > 0).any() else 0.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """All measures of one map on one set of nodes."""
+    """All measures of one map on one set of nodes; `macro_f1_all_cortex` also counts what they leave out as errors."""
 
     macro_f1: float
+    macro_f1_all_cortex: float
     accuracy: float
     balanced_accuracy: float
     boundary_error_mm: float
@@ -94,6 +121,7 @@ class Scores:
     def plain(self) -> dict[str, Any]:
         return {
             "macro_f1": self.macro_f1,
+            "macro_f1_all_cortex": self.macro_f1_all_cortex,
             "accuracy": self.accuracy,
             "balanced_accuracy": self.balanced_accuracy,
             "boundary_error_mm": self.boundary_error_mm,
@@ -101,16 +129,28 @@ class Scores:
         }
 
 
-def score(graph: MeshGraph, judged: NDArray[np.bool_], probabilities: NDArray[np.floating]) -> Scores:
-    """Judge probabilities [V, K] on the nodes of `judged` [V] that carry a label."""
+def score(
+    graph: MeshGraph,
+    judged: NDArray[np.bool_],
+    probabilities: NDArray[np.floating],
+    left_out: LeftOut | None = None,
+) -> Scores:
+    """Judge probabilities [V, K] on the nodes of `judged` [V] that carry a label.
+
+    Args:
+        left_out: cortex beside them that must not leave the score silently; nothing if absent.
+    """
     judged = judged & (graph.labels >= 0)
     true, predicted = graph.labels[judged], probabilities.argmax(1)
     confusion = confusion_matrix(true, predicted[judged], len(graph.areas))
     support = confusion.sum(1)
     hit = np.diag(confusion)
     present = support > 0
+    if left_out is None:
+        left_out = LeftOut(unmatched=np.zeros(len(judged), bool), missed=np.zeros(len(graph.areas)))
     return Scores(
         macro_f1=macro_f1(true, predicted[judged], len(graph.areas)),
+        macro_f1_all_cortex=macro_f1_with_left_out(confusion, predicted, left_out),
         accuracy=float(hit.sum() / max(len(true), 1)),
         balanced_accuracy=float((hit[present] / support[present]).mean()) if present.any() else 0.0,
         boundary_error_mm=boundary_error_mm(graph, judged, predicted),
@@ -119,6 +159,15 @@ def score(graph: MeshGraph, judged: NDArray[np.bool_], probabilities: NDArray[np
         confusion=tuple(tuple(int(n) for n in row) for row in confusion),
         nodes=len(true),
     )
+
+
+def striped_scores(labels: NDArray[np.integer], votes: NDArray[np.floating]) -> dict[str, Any]:
+    """Scores of votes [N, K] on nodes that lie scattered: no border can be drawn between them."""
+    return {
+        "macro_f1": macro_f1(labels, votes.argmax(1), votes.shape[1]),
+        "accuracy": float((labels == votes.argmax(1)).mean()),
+        "ece": expected_calibration_error(labels, votes),
+    }
 
 
 def mean_scores(scores: list[dict[str, Any]]) -> dict[str, Any]:

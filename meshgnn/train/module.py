@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from meshgnn.config import Config as BaseConfig
-from meshgnn.errors import InputError
+from meshgnn.errors import SettingError
 from meshgnn.nn.adjacency import Adjacency
 from meshgnn.nn.node_model import NodeModel
 from meshgnn.train.augment import Augment
@@ -33,7 +33,7 @@ class Loss(BaseConfig):
 
     def __post_init__(self) -> None:
         if not 0 <= self.smoothing < 1 or self.balance < 0:
-            raise InputError("trainer.loss: smoothing must lie in [0, 1) and balance not be negative")
+            raise SettingError("<smoothing> must lie in [0, 1) and <balance> not be negative")
 
     def __call__(self, logits: Tensor, labels: Tensor, log_frequency: Tensor) -> Tensor:
         """Logits [N, K], labels [N], log class frequency [K] -> scalar."""

@@ -84,23 +84,28 @@ def choose_weight(
     return max(scores, key=lambda weight: scores[weight]), scores
 
 
-def fill_gaps(
-    cohort: Cohort, by_seed: Sequence[Sequence[NDArray[np.floating]]], folds: Sequence[NDArray[np.floating]]
-) -> tuple[list[list[NDArray[np.float32]]], list[NDArray[np.float32]], float, dict[float, float]]:
+def join_with_annotations(
+    cohort: Cohort,
+    by_seed: Sequence[Sequence[NDArray[np.floating]]],
+    folds: Sequence[NDArray[np.floating]],
+    carried: Sequence[NDArray[np.floating]],
+) -> tuple[list[list[NDArray[np.float32]]], float, dict[float, float]]:
     """Maps of training brains joined with their annotations; unseen brains stay as they are.
 
+    Every method chooses its own weight, on hidden annotations and its own out-of-fold votes.
+
     Args:
-        by_seed: [seed][brain] probabilities [V, K].
-        folds: [seed] out-of-fold probabilities [N, K] of the labelled nodes of all training brains end to end.
+        by_seed: [seed][brain] probabilities [V, K] of one method.
+        folds: [seed] its out-of-fold probabilities [N, K] of the labelled nodes of all training brains end to end.
+        carried: `carried_labels` of every brain of the cohort.
 
     Returns:
-        maps like `by_seed`, carried annotations per brain, the weight, and macro-F1 on hidden sections by weight.
+        maps like `by_seed`, the weight, and macro-F1 on hidden sections by weight.
     """
     counts = [int((drawn(graph) >= 0).sum()) for graph in cohort.training]
     votes = np.mean(folds, axis=0)
     parts = [votes[start:end] for start, end in pairwise(np.cumsum([0, *counts]).tolist())]
     weight, scores = choose_weight(cohort.training, parts)
-    carried = [carried_labels(graph, drawn(graph)) for graph in cohort.graphs]
     filled = [
         [
             np.asarray(own, np.float32) if unseen else join(labels, own, weight)
@@ -108,4 +113,4 @@ def fill_gaps(
         ]
         for maps in by_seed
     ]
-    return filled, carried, weight, scores
+    return filled, weight, scores

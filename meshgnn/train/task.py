@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from meshgnn.data.model_inputs import ModelInputs
 from meshgnn.store import read_arrays, write_arrays
 
 
@@ -32,6 +33,20 @@ class TrainingTask:
     n_classes: int
     train: NDArray[np.bool_]
     validation: NDArray[np.bool_]
+
+    @staticmethod
+    def of(inputs: ModelInputs) -> "TrainingTask":
+        """The training part of a run's inputs: no edge leaves it, so members need not see the rest."""
+        return TrainingTask(
+            features=inputs.features,
+            coordinates=inputs.coordinates,
+            unit_mm=inputs.unit_mm,
+            edges=inputs.edges,
+            labels=inputs.labels,
+            n_classes=inputs.n_classes,
+            train=inputs.train,
+            validation=inputs.validation,
+        ).restricted_to(inputs.part)
 
     def restricted_to(self, nodes: NDArray[np.bool_]) -> "TrainingTask":
         """The same task on these nodes [V] alone, renumbered; edges that leave them are dropped."""

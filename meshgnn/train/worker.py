@@ -16,7 +16,7 @@ import torch
 from meshgnn.config import from_plain
 from meshgnn.errors import InputError
 from meshgnn.nn import NetworkConfig
-from meshgnn.train.fit import TrainerConfig, member_name, train_member
+from meshgnn.train.fit import TrainerConfig, train_member
 from meshgnn.train.task import TrainingTask
 
 
@@ -31,15 +31,18 @@ def main() -> int:
         lines.write(json.dumps(news) + "\n")
         lines.flush()
 
-    network = from_plain(NetworkConfig, order["network"])
-    config = from_plain(TrainerConfig, order["trainer"])
-    task = TrainingTask.load(Path(order["task"]))
+    loaded: tuple[str, TrainingTask] | None = None
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            for job in order["jobs"]:
-                folder = Path(order["folder"]) / member_name(job["seed"], job["fold"])
-                train_member(task, network, config, **job, folder=folder, key=order["key"], tell=tell)
-                tell({"member": folder.name, "done": True})
+            for job in order:
+                if loaded is None or loaded[0] != job["task"]:
+                    loaded = job["task"], TrainingTask.load(Path(job["task"]))
+                train_member(
+                    loaded[1], from_plain(NetworkConfig, job["network"]), from_plain(TrainerConfig, job["trainer"]),
+                    member=job["member"], seed=job["seed"], fold=job["fold"], folder=Path(job["folder"]),
+                    key=job["key"], tell=tell, name=job["name"],
+                )  # fmt: skip
+                tell({"member": job["name"], "done": True})
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,7 +1,7 @@
 """Step: section-to-section alignment that does not straighten the brain.
 
 Every section is brought to what its neighbours on both sides predict for its place, all at once, in rounds: first
-rigidly, then affinely, then by a smooth displacement. Chaining pairwise transforms would turn a curved brain into a
+rigidly, then affinely. Chaining pairwise transforms would turn a curved brain into a
 straight one (the banana problem): what changes slowly from section to section is anatomy, what changes from one section
 to the next is how it came to lie on the glass. So of the corrections only the part that varies over a few sections is
 kept (Malandain et al. 2004 discuss the problem); their slow part is taken off. A stack whose sections lie about at
@@ -24,7 +24,6 @@ from meshgnn.errors import InputError
 from reconstruct.frames import Frames, predicted
 from reconstruct.poses import compose, keep_fast_part, normal_equations, pulled, relative, solve
 from reconstruct.records import Alignment, TissueStack
-from reconstruct.warp import no_warp, slow_part_off, warp_round
 
 Floats = NDArray[np.float64]
 
@@ -38,12 +37,10 @@ class AlignSections:
         Args:
             pixel_mm: of the images compared.
             reach_mm: signed distances are cut off at +- this.
-            rigid_rounds, affine_rounds, warp_rounds: 0 leaves a stage out.
+            rigid_rounds, affine_rounds: 0 leaves a stage out.
             glass_trust: share of its correction that a section gives back in every round: how much the place on the
                 glass is believed against the neighbours.
             anatomy_mm: corrections that vary more slowly than this along the cutting axis are taken for anatomy.
-            warp_grid_mm: spacing of the displacement grid.
-            warp_stiffness: weight of its smoothness.
             workers: sections worked on side by side; the result does not depend on it.
             least_quality: below this the sections do not follow on one another and the step refuses.
         """
@@ -52,11 +49,8 @@ class AlignSections:
         reach_mm: float = 3.0
         rigid_rounds: int = 20
         affine_rounds: int = 3
-        warp_rounds: int = 0
         glass_trust: float = 0.05
         anatomy_mm: float = 14.0
-        warp_grid_mm: float = 10.0
-        warp_stiffness: float = 0.3
         least_quality: float = 0.25
         workers: int = 2
 
@@ -71,11 +65,10 @@ class AlignSections:
         set_ = self.settings
         count = len(stack.outer)
         images, step = _reduced(stack, set_.pixel_mm, set_.reach_mm)
-        centre = stack.origin_mm + (np.array(stack.outer.shape[1:]) - 1) / 2 * stack.pixel_mm
         start = np.zeros((count, 2, 3))
         start[:, 0, 0] = start[:, 1, 1] = 1
-        start[:, :, 2] = centre
-        # (row, column) of the common frame: that of the image centre is 0, 0.
+        start[:, :, 2] = stack.centre_mm
+        # (row, column) of the common frame: that of every image's middle is 0, 0.
         half = (np.array(images.shape[2:]) - 1) / 2
         axes = [np.arange(size) * step - (size - 1) / 2 * step for size in images.shape[2:]]
         offset = stack.origin_mm + (stack.pixel_mm * (round(step / stack.pixel_mm) - 1) / 2)
@@ -83,20 +76,13 @@ class AlignSections:
         work = Frames(images, offset, step, half, stack.position_mm, set_.workers)
         rounds = [("rigid", 1.0 if k < 6 else 0.6) for k in range(set_.rigid_rounds)]
         rounds += [("affine", 0.6)] * set_.affine_rounds
-        total = len(rounds) + set_.warp_rounds
         for number, (kind, share) in enumerate(rounds):
             matrices = pulled(_round(work, matrices, kind, share), start, set_.glass_trust)
             if progress is not None:
-                progress(number + 1, total)
+                progress(number + 1, len(rounds))
             if number + 1 in (set_.rigid_rounds, len(rounds)):
                 matrices = keep_fast_part(matrices, start, stack.position_mm, set_.anatomy_mm)
-        warp, origin = no_warp(axes, set_.warp_grid_mm, count)
-        for number in range(set_.warp_rounds):
-            warp = warp_round(work, matrices, warp, origin, set_.warp_grid_mm, set_.warp_stiffness)
-            if progress is not None:
-                progress(len(rounds) + number + 1, total)
-        warp = slow_part_off(warp, stack.position_mm, set_.anatomy_mm) if set_.warp_rounds else warp[..., :0, :0]
-        moved = work.sample(matrices, warp if set_.warp_rounds else None, origin, set_.warp_grid_mm)
+        moved = work.sample(matrices)
         quality = order_quality(moved, stack.position_mm)
         if quality < set_.least_quality:
             raise InputError(
@@ -104,8 +90,7 @@ class AlignSections:
                 f"{set_.least_quality:g} is needed): check file, index and position_mm of each in the sections file"
             )
         return Alignment(
-            to_section=matrices, warp_mm=warp.astype(np.float32), warp_origin_mm=(float(origin[0]), float(origin[1])),
-            warp_step_mm=set_.warp_grid_mm, overlap=_overlap(moved), quality=quality,
+            to_section=matrices, overlap=_overlap(moved), difference=_differences(moved), quality=quality,
         )  # fmt: skip
 
 
@@ -186,6 +171,17 @@ def _overlap(moved: NDArray[np.float32]) -> Floats:
     size = tissue.sum((1, 2))
     pair = 2 * (tissue[1:] & tissue[:-1]).sum((1, 2)) / np.maximum(1, size[1:] + size[:-1])
     return np.array([pair[max(0, k - 1) : k + 1].mean() for k in range(len(tissue))])
+
+
+def _differences(moved: NDArray[np.float32]) -> Floats:
+    """[N, 3] mean difference of each section and the next three, where either shows tissue; nan past the end."""
+    result = np.full((len(moved), 3), np.nan)
+    for step in range(1, 4):
+        for k in range(len(moved) - step):
+            either = (moved[k, 0] < 0) | (moved[k + step, 0] < 0)
+            if either.any():
+                result[k, step - 1] = np.abs(moved[k] - moved[k + step])[:, either].mean()
+    return result
 
 
 def order_quality(moved: NDArray[np.float32], position: Floats) -> float:

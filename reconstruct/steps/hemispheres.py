@@ -15,7 +15,7 @@ from scipy import ndimage
 from scipy.optimize import minimize
 
 from meshgnn import config
-from meshgnn.errors import InputError
+from meshgnn.errors import InputError, SettingError
 from meshgnn.mesh.record import HEMISPHERES, Hemisphere
 from reconstruct import lattice
 from reconstruct.distance import to_background
@@ -55,9 +55,9 @@ class SplitHemispheres:
             away = np.where(sides == number, -np.inf, ribbon.voxel_mm / 2).astype(np.float32)
             pial, white = np.maximum(ribbon.pial, away), np.maximum(ribbon.white, away)
             if (white < 0).sum() * ribbon.voxel_mm**3 < 100:
-                raise InputError(
+                raise SettingError(
                     f"hemisphere {hemisphere}: hardly any white matter on that side of the midline; "
-                    "for one hemisphere alone set hemispheres.sides to L or R"
+                    "for one hemisphere alone set <hemispheres.sides> to L or R"
                 )
             result.append(_cropped(ribbon, pial, white, hemisphere))
         return tuple(result)

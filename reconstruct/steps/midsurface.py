@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from meshgnn import config
-from meshgnn.errors import InputError
+from meshgnn.errors import InputError, SettingError
 from meshgnn.mesh import metric, topology
 from meshgnn.mesh.record import SurfaceMesh
 from reconstruct import laplace, lattice, streamlines, tetra
@@ -45,7 +45,7 @@ class ExtractMidsurface:
 
         def __post_init__(self) -> None:
             if not 0.2 <= self.edge_mm <= 20:
-                raise InputError(f"edge_mm must lie between 0.2 and 20 mm, got {self.edge_mm}")
+                raise SettingError(f"<edge_mm> must lie between 0.2 and 20 mm, got {self.edge_mm}")
 
         def build(self) -> "ExtractMidsurface":
             return ExtractMidsurface(self)

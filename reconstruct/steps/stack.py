@@ -13,7 +13,7 @@ from scipy import ndimage
 from scipy.interpolate import CubicSpline
 
 from meshgnn import config
-from meshgnn.errors import InputError
+from meshgnn.errors import SettingError
 from meshgnn.source.sections import AXES
 from reconstruct.records import Alignment, Ribbon, TissueStack
 
@@ -36,7 +36,7 @@ class StackSections:
 
         def __post_init__(self) -> None:
             if not 0.1 <= self.voxel_mm <= 5:
-                raise InputError(f"voxel_mm must lie between 0.1 and 5 mm, got {self.voxel_mm}")
+                raise SettingError(f"<voxel_mm> must lie between 0.1 and 5 mm, got {self.voxel_mm}")
 
         def build(self) -> "StackSections":
             return StackSections(self)
@@ -50,9 +50,9 @@ class StackSections:
         gaps = np.diff(stack.position_mm)
         if gaps.max() > set_.largest_gap_mm:
             worst = int(np.argmax(gaps))
-            raise InputError(
+            raise SettingError(
                 f"sections {stack.index[worst]} and {stack.index[worst + 1]} lie {gaps[worst]:.1f} mm apart, more than "
-                f"largest_gap_mm = {set_.largest_gap_mm:g}; add sections or allow the gap"
+                f"<stack.largest_gap_mm> = {set_.largest_gap_mm:g}; add sections or allow the gap"
             )
         size = np.array(stack.outer.shape[1:]) * stack.pixel_mm
         axes = [np.arange(-(s / 2 + 2), s / 2 + 2, set_.voxel_mm) for s in size]

@@ -105,6 +105,7 @@ class ClassifyTissue:
             white=np.stack([white for _, white, _ in levels]),
             pixel_mm=pixel,
             origin_mm=np.stack([corner, corner], axis=1),
+            centre_mm=(np.array([section.shape for section in chosen]) - 1) / 2 * image_px[:, None],
             position_mm=np.array([section.position_mm for section in chosen]),
             thickness_mm=np.array([section.thickness_um / 1000 for section in chosen]),
             index=np.array([section.index for section in chosen]),

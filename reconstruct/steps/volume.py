@@ -16,7 +16,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from meshgnn import config
-from meshgnn.errors import InputError
+from meshgnn.errors import InputError, SettingError
 from reconstruct.distance import to_background
 from reconstruct.records import Ribbon
 
@@ -104,7 +104,7 @@ def without(ribbon: Ribbon, places_mm: NDArray[np.float64], apart_mm: float = 45
     for place in places_mm:
         distance, nearest = near.query(ribbon.to_voxels(place))
         if distance * ribbon.voxel_mm > 6:
-            raise InputError(f"other_mm: there is no white matter within 6 mm of {place.tolist()}")
+            raise SettingError(f"<source.other_mm>: there is no white matter within 6 mm of {place.tolist()}")
         markers[tuple(seeds[nearest])] = 2
     height = to_background(~white) - to_background(white)
     grown = watershed(height, markers, mask=ribbon.pial < 0)

@@ -6,8 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from features.locations import COLUMNS
+from meshgnn.export.gifti import write_surface
 from meshgnn.graph import NodeLocations
-from meshgnn.source.sections import write_tiff
+from meshgnn.mesh.record import SurfaceMesh
+from meshgnn.source.sections import read_stack, write_tiff
+from reconstruct.aligned import write_aligned
 
 AREAS = ("one", "two", "three")
 
@@ -65,14 +68,22 @@ def annotated_brain(folder: Path, sections: int = 4, annotated=(0, 1, 2), areas=
     )
     nodes = grid.reshape(-1, 3)
     where = locations(nodes[:, 0], nodes[:, 1], nodes[:, 2], observed=np.arange(len(nodes)) > 0)
-    return stack, write_locations(folder / "reconstruction", where)
+    reconstruction = write_locations(folder / "reconstruction", where)
+    write_aligned(reconstruction, read_stack(stack))
+    return stack, reconstruction
 
 
 def write_locations(folder: Path, where: NodeLocations) -> Path:
-    """The table of a reconstruction with these nodes in its left hemisphere."""
+    """Table and surfaces of a reconstruction with these nodes in its left hemisphere, each in its section's plane."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = ["\t".join(COLUMNS)]
     for k in range(len(where.section)):
         rows.append("\t".join(str(float(getattr(where, name)[k])) for name in COLUMNS))
     (folder / "sub-x_hemi-L_desc-sections.tsv").write_text("\n".join(rows) + "\n")
+    points = np.stack([where.column_px * 0.1, where.section * 2.0, -where.row_px * 0.1], axis=1)
+    first = np.arange(len(points) - 2)
+    faces = np.stack([first, first + 1, first + 2], axis=1)
+    for name, up_mm in (("midthickness", 0.0), ("pial", 1.0), ("white", -1.0)):
+        mesh = SurfaceMesh(vertices_mm=points + np.array([0, 0, up_mm]), faces=faces, hemisphere="L", space="x")
+        write_surface(folder / f"sub-x_hemi-L_{name}.surf.gii", mesh)
     return folder

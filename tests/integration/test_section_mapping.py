@@ -98,9 +98,12 @@ class Mesher:
 
     def truth(self, stack, out):
         graph, _ = self.load(stack, out)
-        nothing, none = np.zeros(graph.n_nodes, bool), np.zeros(len(graph.areas))
-        truth = Truth(labels=graph.labels, areas=graph.areas, unmatched=nothing, missed=none)
-        return truth if self.config.truth else None
+        nothing = np.zeros(graph.n_nodes, bool)
+        nothing[:5] = graph.cortex[:5]
+        labels = np.where(nothing, -1, graph.labels)
+        return (
+            Truth(labels=labels, areas=graph.areas, unmatched=nothing, missed=np.ones(4)) if self.config.truth else None
+        )
 
     def measures(self, out):
         return {"distance_mm_mean": 0.5, "euler_L": 2}
@@ -163,12 +166,29 @@ def test_both_protocols_are_judged_beside_their_baselines(finished):
     assert metrics["test"]["macro_f1"] > metrics["baselines"]["majority"]["macro_f1"] + 0.3
     assert set(metrics["variants"]) == {"without_coordinates", "other_features"}
     gaps = metrics["gap_filling"]
-    assert {"nearest_annotation", "label_propagation", "prior_map"} <= set(gaps["baselines"])
+    rows = metrics["baselines"]
+    assert {
+        "position_knn", "position_prior", "lda", "prior_lda", "same_features_trees", "same_inputs_trees",
+        "same_inputs_mlp", "shuffled_edges",
+    } <= set(rows)  # fmt: skip
+    assert set(metrics["not_run"]) == {"registered_prior"}
+    assert (rows["majority"]["fits"], rows["lda"]["fits"], metrics["test"]["fits"]) == (1, 2, 2)
+    assert rows["prior_lda"]["sees"] == "the network's inputs"
+    assert {"nearest_annotation", "label_propagation", "contour_interpolation"} <= set(gaps["baselines"])
+    assert {"prior_lda_and_annotations", "same_inputs_trees_and_annotations"} <= set(gaps["baselines"])
     assert {"network_alone", "without_coordinates"} <= set(gaps["variants"])
+    assert gaps["judged_by"] == "the truth"
+    assert gaps["distance_to_annotation_mm"]["judged"] > 0
+    assert metrics["left_out"] == {"unmatched_nodes": 5, "missed_nodes": 4.0}
+    assert metrics["test"]["macro_f1_all_cortex"] < metrics["test"]["macro_f1"]
+    assert set(metrics["test"]["macro_f1_by_brain"]) == {"three"}
     joined = gaps["annotations"]
     assert joined["weight"] in [float(weight) for weight in joined["hidden_sections_macro_f1"]]
     interval = metrics["ours_minus"]["majority"]
     assert 0 < interval["low"] <= interval["difference"] <= interval["high"]
+    assert interval["over"] == "blocks"
+    ours = metrics["test"]["macro_f1"] - rows["majority"]["macro_f1"]
+    assert interval["difference"] == pytest.approx(ours)  # the same means of seeds as in the table
     assert metrics["reconstruction"]["brains"]["two"]["euler_L"] == 2
     assert sum(row["nodes"] for row in metrics["by_obliqueness_deg"]["main"].values()) <= metrics["nodes"]["test"]
 

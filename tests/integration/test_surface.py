@@ -58,7 +58,14 @@ def test_a_run_leaves_what_the_design_promises(finished):
     assert metrics["leakage"] == {"train_test_edges": 0, "shared_nodes": 0, "shared_patches": 0}
     assert set(metrics["baselines"]) >= {
         "majority", "coordinates_knn", "features_mlp", "features_smoothed", "coordinates_features_trees",
+        "position_knn", "position_prior", "lda", "prior_lda", "same_features_trees", "same_inputs_trees",
+        "same_inputs_mlp", "shuffled_edges",
     }  # fmt: skip
+    assert set(metrics["ours_minus"]) == set(metrics["baselines"])
+    assert metrics["ours_minus"]["majority"]["over"] == "blocks"
+    assert set(metrics["not_run"]) == {"registered_prior"}
+    assert all(row["fits"] >= 1 and row["sees"] for row in metrics["baselines"].values())
+    assert set(metrics["nodes"]["left_out"]) == {"unmatched_nodes", "missed_nodes"}
     assert set(metrics["timing_s"]) == {"read", "baselines", "train", "evaluate", "export"}
     assert metrics["peak_rss_mb"] > 50
     assert metrics["test"]["macro_f1"] > 0.7

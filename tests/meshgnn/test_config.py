@@ -3,12 +3,13 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
-from meshgnn.config import Config, from_plain, override, to_plain
-from meshgnn.errors import InputError
+from meshgnn.config import Config, at, choices, from_plain, override, to_plain
+from meshgnn.errors import InputError, SettingError
+from meshgnn.keys import keys_of, listed
 
 
 class Small:
@@ -83,3 +84,120 @@ def test_plain_data_cannot_choose_a_class_that_the_annotation_does_not_allow():
         from_plain(Whole, plain)
     with pytest.raises(InputError, match="fields"):
         from_plain(Whole, {**to_plain(Whole()), "extra": 1})
+
+
+class Pages:
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Config):
+        """
+        Args:
+            batch, shard: how many at once. More needs memory.
+            names: e.g. of authors; any.
+        """
+
+        batch: int = 10
+        shard: int = 20
+        names: tuple[str, ...] = ()
+
+        def __post_init__(self) -> None:
+            if self.shard < self.batch:
+                raise SettingError(f"<shard> must be at least <batch>, got {self.shard}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Book(Config):
+    pages: Pages.Config = field(default_factory=Pages.Config)
+    plug: Any = field(default_factory=Small.Config)
+    other: Any = None
+    maybe: Small.Config | None = None
+
+
+ALLOWED = {"plug": (Small.Config(size=7), Big.Config()), "other": (Small.Config(), None)}
+
+
+@pytest.mark.parametrize("order", [("batch=50", "shard=200"), ("shard=200", "batch=50")])
+def test_values_are_checked_when_all_are_in_place(order):
+    assert override(Book(), [f"pages.{one}" for one in order]).pages == Pages.Config(batch=50, shard=200)
+
+
+def test_what_a_config_finds_wrong_is_told_with_the_whole_key():
+    with pytest.raises(InputError, match=r"^pages\.shard must be at least pages\.batch, got 1$"):
+        override(Book(), ["pages.shard=1"])
+    plain = to_plain(Book())
+    plain["pages"]["shard"] = 1
+    with pytest.raises(InputError, match=r"^book\.json: job\.pages\.shard must be at least book"):
+        from_plain(Book, {**plain, "plug": 1}, "book.json: job")
+    with pytest.raises(InputError, match=r"^a\.b\.shard must be at least a\.b\.batch"), at("a"), at("b"):
+        Pages.Config(shard=1)
+    with pytest.raises(InputError, match=r"^shard must be at least batch, got 1$"):
+        Pages.Config(shard=1)
+
+
+def test_plain_data_without_a_needed_field_are_refused():
+    @dataclass(frozen=True, kw_only=True)
+    class Needs(Config):
+        size: int
+
+    with pytest.raises(InputError, match="'size' is missing"):
+        from_plain(Needs, {"_": owner(Needs)})
+
+
+def owner(kind):
+    return to_plain(kind(size=1))["_"]
+
+
+def test_configs_of_other_packages_are_chosen_from_an_allow_list():
+    @choices(ALLOWED)
+    def book():
+        return Book()
+
+    def with_(*sets):
+        return override(book(), sets, book.choices)
+
+    assert with_("plug=Big", "plug.size=3").plug == Big.Config(size=3)
+    assert with_("plug=Small").plug.size == 7
+    assert with_("other=Small").other == Small.Config()
+    assert with_("other=Small", "other=null").other is None
+    assert with_("maybe=Small", "maybe=none").maybe is None
+    with pytest.raises(InputError, match=r"--set plug: 'os.system' is not one of Small, Big$"):
+        with_("plug=os.system")
+    with pytest.raises(InputError, match="not one of Small, none"):
+        with_("other=Big")
+    with pytest.raises(InputError, match="set one of its fields: size"):
+        override(Book(), ["plug=Big"])
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ('["a,b", "c[1]", "say \\"x\\""]', ("a,b", "c[1]", 'say "x"')),
+        ("c[1]", ("c[1]",)),
+        ("a, b", ("a", "b")),
+        ("[a,b]", ("a", "b")),
+        ("['a','b']", ("a", "b")),
+        ("[]", ()),
+        ('["a"]', ("a",)),
+    ],
+)
+def test_names_with_commas_brackets_and_quotes(text, names):
+    assert override(Book(), [f"pages.names={text}"]).pages.names == names
+
+
+def test_a_broken_list_is_told():
+    with pytest.raises(InputError, match="not a JSON list"):
+        override(Book(), ['pages.names=["a", b]'])
+
+
+def test_every_key_is_listed_as_it_can_be_typed():
+    config = override(Book(), ['pages.names=["a,b"]'])
+    keys = {key.path: key for key in keys_of(config, ALLOWED)}
+    assert list(keys) == [
+        "pages.batch", "pages.shard", "pages.names", "plug", "plug.size", "other", "maybe",
+    ]  # fmt: skip
+    assert keys["pages.shard"].text == "how many at once"
+    assert keys["pages.names"].text == "e.g. of authors; any"
+    assert keys["plug"].kind == "Small or Big"
+    assert keys["other"].kind == "Small or none"
+    again = override(Book(), [f"{key.path}={key.default}" for key in keys.values()], ALLOWED)
+    assert again == config
+    assert "pages.batch=10" in listed(config, ALLOWED)

@@ -1,16 +1,19 @@
 """Section stacks with a known truth, made from level functions in space: two folded bodies beside a fissure."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from meshgnn.config import override
-from meshgnn.source.sections import TABLE, write_tiff
+from meshgnn.source.sections import TABLE, SectionImage, write_tiff
 from reconstruct import Reconstruct, SectionFolder
 
 Floats = NDArray[np.float64]
+R = TypeVar("R", bound=Reconstruct.Config)
 
 
 def body(x: Floats, y: Floats, z: Floats, inward_mm: float) -> Floats:
@@ -60,11 +63,19 @@ def write_stack(
     return poses
 
 
-def write_table(folder: Path, rows: list[list[object]]) -> None:
+def write_table(folder: Path, rows: list[list[object]], *more: str) -> None:
+    """`more` names further columns."""
     with (folder / TABLE).open("w", newline="") as handle:
         writer = csv.writer(handle)
-        writer.writerow(["file", "index", "position_mm", "pixel_um", "thickness_um", "usable"])
+        writer.writerow(["file", "index", "position_mm", "pixel_um", "thickness_um", "usable", *more])
         writer.writerows(rows)
+
+
+def change(path: Path, how: Callable[[NDArray[np.uint8]], NDArray[Any]], pixel_um: float = 200.0) -> None:
+    """Write an image of a stack again as `how` makes it."""
+    with SectionImage(path) as image:
+        grey = image.read()
+    write_tiff(path, np.ascontiguousarray(np.clip(how(grey), 0, 255).astype(np.uint8)), pixel_um)
 
 
 def read_rows(folder: Path) -> list[list[object]]:
@@ -72,8 +83,8 @@ def read_rows(folder: Path) -> list[list[object]]:
         return list(csv.reader(handle))[1:]  # type: ignore[arg-type]
 
 
-def config(folder: Path, *assignments: str) -> Reconstruct.Config:
+def config(folder: Path, *assignments: str, kind: type[R] = Reconstruct.Config) -> R:  # type: ignore[assignment]
     """A coarse, quick reconstruction of a stack folder."""
-    base = Reconstruct.Config(source=SectionFolder.Config(path=folder), pictures=False)
+    base = kind(source=SectionFolder.Config(path=folder), pictures=False)
     fast = ["stack.voxel_mm=1.0", "midsurface.edge_mm=2.5", "align.rigid_rounds=8", "align.affine_rounds=0"]
     return override(base, [*fast, *assignments])

@@ -9,7 +9,7 @@ import pytest
 from meshgnn.errors import InputError
 from meshgnn.source.virtual import VirtualBrain
 from reconstruct import Reconstruct, SectionFolder, to_graph
-from reconstruct.judge import true_labels
+from reconstruct.truth import true_labels
 
 pytestmark = pytest.mark.slow
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from meshgnn.errors import InputError
+from meshgnn.source.polygons import outlines, to_geojson
 from meshgnn.source.virtual.areas import ISOCORTEX, LAYOUT, RADIUS_MM
 from meshgnn.source.virtual.cut import Slice
 from meshgnn.source.virtual.fields import SmoothField, flow_on_sphere
@@ -68,44 +69,16 @@ def mapper_scores(cortex: Cortex, part: Slice, rng: np.random.Generator, error_m
     return scores
 
 
-def polygons(labels: npt.NDArray[np.uint8], names: dict[int, str], *, coarse: int = 4) -> dict[str, Any]:
-    """GeoJSON FeatureCollection of a label image [rows, columns]; coordinates are (column, row) in pixels.
+def polygons(labels: npt.NDArray[np.uint8], table: list[dict[str, Any]], *, coarse: int = 4) -> dict[str, Any]:
+    """The areas of a label image [rows, columns] of keys as GeoJSON, outlined on every `coarse`-th pixel.
 
-    Outlines are taken on every `coarse`-th pixel and thinned to half that tolerance; islands are MultiPolygons.
+    Args:
+        table: as in areas.json.
     """
-    from skimage import measure
-
-    features = []
-    small = labels[::coarse, ::coarse]
-    for key in np.unique(small[small > 0]).tolist():
-        rows, columns = np.nonzero(small == key)
-        r0, c0 = rows.min(), columns.min()
-        patch = np.zeros((rows.max() - r0 + 3, columns.max() - c0 + 3), np.float32)
-        patch[rows - r0 + 1, columns - c0 + 1] = 1
-        outer: list[npt.NDArray[np.float64]] = []
-        holes: list[npt.NDArray[np.float64]] = []
-        for line in measure.find_contours(patch, 0.5):
-            ring = measure.approximate_polygon(line, 0.5)
-            if len(ring) < 4:
-                continue
-            points = np.round((ring[:, ::-1] - 1 + [c0, r0]) * coarse, 1)
-            area = float(np.sum(points[:-1, 0] * points[1:, 1] - points[1:, 0] * points[:-1, 1]) / 2)
-            (outer if area > 0 else holes).append(points)
-        if not outer:
-            continue
-        rings = [[ring.tolist()] for ring in outer]
-        for hole in holes:
-            around = [k for k, ring in enumerate(outer) if measure.points_in_poly(hole[:1], ring)[0]]
-            if around:
-                rings[around[0]].append(hole.tolist())
-        features.append(
-            {
-                "type": "Feature",
-                "properties": {"key": key, "name": names[key]},
-                "geometry": {"type": "MultiPolygon", "coordinates": rings},
-            }
-        )
-    return {"type": "FeatureCollection", "features": features}
+    small = labels[coarse // 2 :: coarse, coarse // 2 :: coarse].astype(np.int32)
+    names = {int(row["key"]): str(row["name"]) for row in table}
+    colours = {int(row["key"]): row["colour"] for row in table}
+    return to_geojson(outlines(np.where(small > 0, small, -1), step=coarse), names, colours)
 
 
 def write_polygons(path: Path, collection: dict[str, Any]) -> None:

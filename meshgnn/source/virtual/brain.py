@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from meshgnn.errors import InputError
+from meshgnn.errors import SettingError
 from meshgnn.source.sections import AXES
 from meshgnn.source.virtual.areas import border_widths_mm, draw_profiles, lay_out
 from meshgnn.source.virtual.artefacts import Blemish, Warp, apply_blemishes, draw_blemishes, lose_part
@@ -118,7 +118,7 @@ class Brain:
         start = low_mm + settings.spacing_mm * rng.uniform(0.1, 0.9)
         positions = np.arange(start, high_mm, settings.spacing_mm)
         if len(positions) < 4:
-            raise InputError(f"virtual brain: spacing_mm {settings.spacing_mm:g} leaves {len(positions)} sections")
+            raise SettingError(f"<spacing_mm> of {settings.spacing_mm:g} leaves {len(positions)} sections")
         severity = settings.severity
         cuts = []
         for index, position in enumerate(positions):

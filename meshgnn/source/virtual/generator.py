@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
-from meshgnn.errors import InputError
+from meshgnn.errors import SettingError
 from meshgnn.source.sections import Plane
 from meshgnn.source.virtual.brain import Brain
 from meshgnn.source.virtual.settings import PRESETS, Preset, Settings
@@ -64,9 +64,9 @@ class VirtualBrain(Brain):
 
         def __post_init__(self) -> None:
             if self.preset not in PRESETS:
-                raise InputError(f"virtual brain: preset must be one of {', '.join(PRESETS)}, got {self.preset!r}")
+                raise SettingError(f"<preset> must be one of {', '.join(PRESETS)}, got {self.preset!r}")
             if not 0 <= self.seed < 2**63:
-                raise InputError(f"virtual brain: seed must be a whole number from 0, got {self.seed}")
+                raise SettingError(f"<seed> must be a whole number from 0, got {self.seed}")
             self.resolve()
 
         def resolve(self) -> Settings:

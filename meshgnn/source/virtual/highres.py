@@ -19,7 +19,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from meshgnn.config import Config as BaseConfig
-from meshgnn.errors import InputError
+from meshgnn.errors import InputError, SettingError
 from meshgnn.source.sections import write_tiff
 from meshgnn.source.virtual.areas import NAMES
 from meshgnn.source.virtual.cells import BETZ, KINDS, PYRAMID, ROUND, SPINDLE, WALL, Frame, draw_vessels, scatter
@@ -90,11 +90,11 @@ class HighRes:
         def __post_init__(self) -> None:
             for name in (self.area, self.beside):
                 if name is not None and name not in NAMES:
-                    raise InputError(f"high resolution: there is no area {name!r}; areas are {', '.join(NAMES)}")
+                    raise SettingError(f"<area> and <beside>: no area is named {name!r}; areas are {', '.join(NAMES)}")
             if not 0.5 <= self.pixel_um <= 5:
-                raise InputError(f"high resolution: pixel_um must lie between 0.5 and 5, got {self.pixel_um}")
+                raise SettingError(f"<pixel_um> must lie between 0.5 and 5, got {self.pixel_um}")
             if not 0.1 <= self.width_mm <= 10:
-                raise InputError(f"high resolution: width_mm must lie between 0.1 and 10, got {self.width_mm}")
+                raise SettingError(f"<width_mm> must lie between 0.1 and 10, got {self.width_mm}")
 
         def build(self) -> "HighRes":
             return HighRes(self)

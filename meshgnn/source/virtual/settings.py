@@ -7,7 +7,7 @@ other knobs say what the brain is like and how it is cut. All figures are approx
 from dataclasses import dataclass
 from typing import Literal
 
-from meshgnn.errors import InputError
+from meshgnn.errors import SettingError
 from meshgnn.source.sections import Plane
 
 Preset = Literal["quick", "easy", "default", "hard"]
@@ -83,23 +83,23 @@ class Settings:
         above = ("pixel_um", "spacing_mm", "thickness_um", "shrinkage")
         for name in above:
             if not getattr(self, name) > 0:
-                raise InputError(f"virtual brain: {name} must be above 0, got {getattr(self, name)}")
+                raise SettingError(f"<{name}> must be above 0, got {getattr(self, name)}")
         for name in (
             "fold_mm", "thickness_sd", "warp_mm", "size_mm", "contrast", "profile_effect", "layer_noise", "texture",
             "severity", "stain", "pose_mm", "pose_deg", "warp_section_mm", "tears", "folds", "position_jitter_mm",
             "annotation_mm", "faults", "subdivisions",
         ):  # fmt: skip
             if not getattr(self, name) >= 0:
-                raise InputError(f"virtual brain: {name} must not be negative, got {getattr(self, name)}")
+                raise SettingError(f"<{name}> must not be negative, got {getattr(self, name)}")
         if self.annotate_every < 1:
-            raise InputError(f"virtual brain: annotate_every must be at least 1, got {self.annotate_every}")
+            raise SettingError(f"<annotate_every> must be at least 1, got {self.annotate_every}")
         for name in ("missing", "damaged"):
             if not 0 <= getattr(self, name) <= 0.5:
-                raise InputError(f"virtual brain: {name} must lie between 0 and 0.5, got {getattr(self, name)}")
+                raise SettingError(f"<{name}> must lie between 0 and 0.5, got {getattr(self, name)}")
         if self.subdivisions > 3:
-            raise InputError("virtual brain: more than 3 subdivisions make millions of nodes")
+            raise SettingError("<subdivisions> above 3 make millions of nodes")
         if self.fold_mm > 8:
-            raise InputError("virtual brain: fold_mm above 8 tears the folds apart; stay at 8 or below")
+            raise SettingError("<fold_mm> above 8 tears the folds apart; stay at 8 or below")
 
 
 PRESETS: dict[str, Settings] = {

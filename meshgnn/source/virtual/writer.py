@@ -4,7 +4,7 @@
     section_0012.tif              tiled zstd TIFF, 8-bit grey; numbers of lost sections are absent
     annotations/annotations.csv   index,labels,polygons: the annotated sections
     annotations/section_0012.tif  label image on the section's pixels; 0 unlabelled, keys as in areas.json
-    annotations/section_0012.geojson   the same as polygons, (column, row) in pixels
+    annotations/section_0012.geojson   the same as polygons, a little coarser (see source/polygons.py)
     annotations/areas.json        key, name, colour, isocortex
     truth/                        see `meshgnn.source.virtual.truth`; nothing in the pipeline reads it
 
@@ -148,7 +148,6 @@ def _write_all(brain: "Brain", config: dict[str, Any], folder: Path, progress: P
     names = [f"{spec.name} ({c.hemisphere.name})" for c in brain.hemispheres for spec in LAYOUT if spec.isocortex]
     chosen = choose_sections(shown, usable, settings.annotate_every, names)
     table = area_table()
-    key_names = {int(row["key"]): str(row["name"]) for row in table}
 
     def annotate(place: int) -> list[Any]:
         one = present[place]
@@ -158,7 +157,7 @@ def _write_all(brain: "Brain", config: dict[str, Any], folder: Path, progress: P
         labels = KEYS[brain.paint(one, slices, scores).label]
         stem = Path(name_of(one)).stem
         write_tiff(folder / "annotations" / f"{stem}.tif", labels, settings.pixel_um)
-        write_polygons(folder / "annotations" / f"{stem}.geojson", polygons(labels, key_names))
+        write_polygons(folder / "annotations" / f"{stem}.geojson", polygons(labels, table))
         return [one.index, f"{stem}.tif", f"{stem}.geojson"]
 
     with ThreadPoolExecutor(max(1, workers)) as pool:

@@ -10,6 +10,7 @@ from meshgnn.data.split import (
     Split,
     check_no_leak,
     contiguous_blocks,
+    shared_rows,
     validation_folds,
 )
 from meshgnn.errors import InputError, LeakError
@@ -24,7 +25,7 @@ from tests.synthetic import brain
 def test_no_edge_joins_the_parts_and_every_edge_lies_in_cortex(config):
     graph = brain()
     split = config.build().apply(graph)
-    assert check_no_leak(split) == {"train_test_edges": 0, "shared_nodes": 0, "shared_patches": 0}
+    assert check_no_leak(split) == {"train_test_edges": 0, "shared_nodes": 0}
     assert split.train.any()
     assert split.test.any()
     assert graph.cortex[split.edges].all()
@@ -47,7 +48,7 @@ def test_a_leak_stops_the_run():
     graph = brain()
     half = np.arange(graph.n_nodes) % 2 == 0
     with pytest.raises(LeakError, match="train_test_edges"):
-        check_no_leak(Split(train=half, test=~half, edges=graph.edges, protocol="strict", name="bad"))
+        check_no_leak(Split(train=half, test=~half, asked=~half, edges=graph.edges, protocol="strict", name="bad"))
 
 
 def test_validation_blocks_are_contiguous_and_folds_cover_the_training_part():
@@ -95,3 +96,19 @@ def test_fine_atlases_get_small_blocks_and_narrow_buffers():
     assert how.blocks_for(180, 5) * 5 >= 3 * 180
     assert how.width_mm(graph, train, 600) < how.width_mm(graph, train, 60) <= 6
     assert Folds(buffer_mm=9.0).width_mm(graph, train, 600) == 9
+
+
+def test_copied_features_are_counted():
+    values = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    train = np.arange(20) < 10
+    assert shared_rows(values, train, ~train) == 0
+    values[15:] = values[:5]
+    assert shared_rows(values, train, ~train) == 5
+    assert shared_rows(values[:, :0], train, ~train) == 0
+
+
+def test_labels_outside_cortex_lie_in_the_part_that_is_asked_about():
+    graph = brain()
+    split = HemisphereSplit.Config().build().apply(graph)
+    np.testing.assert_array_equal(split.asked, graph.hemisphere == "R")
+    np.testing.assert_array_equal(split.asked & graph.cortex, split.test)

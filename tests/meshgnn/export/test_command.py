@@ -1,7 +1,10 @@
 """`python -m meshgnn.export` on stored runs."""
 
+import shutil
+import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import networkx
 import nibabel as nib
@@ -11,7 +14,10 @@ import trimesh
 
 from meshgnn.export.command import FORMATS, entry
 from meshgnn.export.page.arrays import read_page_arrays
-from meshgnn.export.stored import read_area_maps
+from meshgnn.export.stored import read_area_maps, read_sections
+from meshgnn.graph import Areas
+from meshgnn.source.aligned import write_aligned
+from meshgnn.source.sections import write_tiff
 from meshgnn.store import save_graph, write_arrays, write_json
 from tests.meshgnn.export import page_samples as samples
 
@@ -78,6 +84,109 @@ def test_a_run_of_several_brains(tmp_path, capsys):
     assert "there is one, two" in capsys.readouterr().err
     assert entry([str(tmp_path), "--format", "csv", "--stack", str(tmp_path / "brains" / "one" / "sections")]) == 2
     assert "--brain" in capsys.readouterr().err
+
+
+def test_a_brain_without_annotations_is_exported_with_the_areas_of_the_others(tmp_path):
+    made = samples.area_map(1)
+    nodes = made.graph.n_nodes
+    bare = made.graph.relabelled(np.full(nodes, -1), Areas(names=()))
+    save_graph(made.graph, tmp_path / "brains" / "taught" / "features")
+    save_graph(bare, tmp_path / "brains" / "new" / "features")
+    votes = dict.fromkeys(("taught", "new"), made.probabilities)
+    write_arrays(tmp_path / "tables" / "probabilities.safetensors", votes)
+    assert entry([str(tmp_path), "--format", "gifti,csv", "--brain", "new"]) == 0
+    label = nib.load(tmp_path / "export" / "new" / "gifti" / "sub-Ball_hemi-L_atlas-predicted_dseg.label.gii")
+    assert {"V1", "3b"} <= set(label.labeltable.get_labels_as_dict().values())
+    np.testing.assert_array_equal(read_area_maps(tmp_path)["new"].area_map.probabilities, made.probabilities)
+
+
+def aligned_run(folder):
+    """A run whose alignment turned every section by half a turn and moved it."""
+    made = samples.area_map(1)
+    sections = samples.stack(folder / "brains" / "one" / "sections")
+    poses = [one.to_space @ np.array([[-1, 0, 349], [0, -1, 199], [0, 0, 1.0]]) + [[0, 0, 5]] * 3 for one in sections]
+    usable = [one.usable for one in sections]  # all but 16, which is annotated nevertheless
+    turned = tuple(replace(one, to_space=pose) for one, pose, kept in zip(sections, poses, usable) if kept)
+    aligned = replace(sections, sections=turned)
+    place = folder / "brains" / "one"
+    save_graph(made.graph, place / "features")
+    write_aligned(place / "mesh", aligned)
+    write_json(place / "drawn.json", [11, 16])
+    write_arrays(folder / "tables" / "probabilities.safetensors", {"one": made.probabilities})
+    return aligned
+
+
+def test_the_sections_are_those_of_the_run_as_it_aligned_them(tmp_path, capsys):
+    run = tmp_path / "run"
+    aligned = aligned_run(run)
+    stack, annotated = read_sections(read_area_maps(run)["one"], None)
+    assert annotated == (11, 16)
+    for one, wanted in zip(stack, aligned):
+        np.testing.assert_allclose(one.to_space, wanted.to_space)
+    assert entry([str(run), "--format", "html"]) == 0
+    meta, _ = read_page_arrays((run / "export" / "one" / "Ball.html").read_text(encoding="utf-8"))
+    assert [one["index"] for one in meta["stack"]["sections"] if one["annotated"]] == [11]
+    stack_folder = run / "brains" / "one" / "sections"
+    moved = run.rename(tmp_path / "moved")  # the run was moved, and the stack renamed within a copy
+    copy = tmp_path / "copy"
+    shutil.copytree(moved / "brains" / "one" / "sections", copy)
+    (copy / "s3.tif").rename(copy / "other.tif")
+    table = copy / "sections.csv"
+    table.write_text(table.read_text().replace("s3.tif", "other.tif"))
+    for arguments in ([], ["--stack", str(copy)]):
+        capsys.readouterr()
+        assert entry([str(moved), "--format", "html", *arguments]) == 0
+        assert "note" not in capsys.readouterr().err
+    # Sections that differ in one image, and a stack that has fewer.
+    write_tiff(copy / "s5.tif", np.full((200, 350), 90, np.uint8), 400)
+    assert entry([str(moved), "--format", "html", "--stack", str(copy)]) == 2
+    told = capsys.readouterr().err
+    assert "s5.tif: not the image of section 15" in told
+    assert told.count("\n") == 1
+    samples.stack(copy, count=5)
+    assert entry([str(moved), "--format", "html", "--stack", str(copy)]) == 2
+    assert "section 15 is not in" in capsys.readouterr().err
+    # Sections that were never in the run and are gone.
+    shutil.rmtree(moved / "brains" / "one" / "sections")
+    assert entry([str(moved), "--format", "html"]) == 0
+    assert f"not in {stack_folder} any more" in capsys.readouterr().err
+
+
+def test_an_unrelated_stack_is_refused(run, tmp_path, capsys):
+    folder, made = run
+    other = samples.stack(tmp_path / "fewer", count=3)
+    arguments = [str(folder), "--format", "html", "--out", str(tmp_path / "out"), "--stack"]
+    assert entry([*arguments, str(other.folder)]) == 2
+    assert "these are not the sections of Ball: nodes lie on section" in capsys.readouterr().err
+    small = samples.stack(tmp_path / "small", size=(40, 50), pixel_um=100)
+    assert entry([*arguments, str(small.folder)]) == 2
+    assert "which has 40 x 50 px" in capsys.readouterr().err
+    save_graph(samples.area_map(2).graph, tmp_path / "bare" / "graph")  # nodes on no section
+    write_arrays(tmp_path / "bare" / "probabilities.safetensors", {"probabilities": made.probabilities})
+    bare = [str(tmp_path / "bare"), *arguments[1:]]
+    assert entry([*bare, str(small.folder)]) == 2
+    assert "of the mesh lies within them" in capsys.readouterr().err
+    assert entry([*bare, str(folder / "stack")]) == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_terminated_export_leaves_nothing_half_written(run, tmp_path):
+    code = (
+        "import sys, time, pathlib\n"
+        "from meshgnn.export import command, tables\n"
+        "def slow(path, area_map):\n"
+        "    with tables.written_aside(path) as aside:\n"
+        "        aside.write_text('half'); print('half', flush=True); time.sleep(60)\n"
+        "command.write_csv = slow\n"
+        "sys.exit(command.entry(sys.argv[1:]))"
+    )
+    arguments = [sys.executable, "-c", code, str(run[0]), "--format", "csv", "--out", str(tmp_path)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "half\n"
+        assert len(list(tmp_path.iterdir())) == 1
+        process.terminate()
+        assert process.wait(30) == 128 + signal.SIGTERM
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

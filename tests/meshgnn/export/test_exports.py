@@ -1,6 +1,8 @@
 """Exports open elsewhere and say the same there."""
 
 import csv
+import json
+from dataclasses import replace
 
 import igraph
 import networkx
@@ -80,3 +82,15 @@ def test_graphml_opens_in_networkx_and_igraph(tmp_path):
     np.testing.assert_allclose(other.vs["x"], graph.vertices_mm[:, 0], rtol=1e-5)
     write_graphml(tmp_path / "again.graphml", made)
     assert (tmp_path / "g.graphml").read_bytes() == (tmp_path / "again.graphml").read_bytes()
+
+
+def test_brains_whose_names_differ_in_signs_alone_get_files_of_their_own(tmp_path):
+    made = area_map()
+    names = ("case1_1", "case11", "Case-11", "case1_1")  # the last one is written anew
+    written = [write_area_map(tmp_path, replace(made, graph=made.graph._replace(brain=name))) for name in names]
+    labels = [next(path for path in paths if "hemi-L" in path.name and "dseg" in path.name) for paths in written]
+    assert [path.name.split("_")[0] for path in labels] == ["sub-case11", "sub-case11x2", "sub-Case11x3", "sub-case11"]
+    table = (tmp_path / "participants.tsv").read_text().splitlines()
+    assert table == ["participant_id\tbrain", "sub-case11\tcase1_1", "sub-case11x2\tcase11", "sub-Case11x3\tCase-11"]
+    about = json.loads((tmp_path / "dataset_description.json").read_text())
+    assert about["Name"] == "Predicted areas of case1_1, case11, Case-11"

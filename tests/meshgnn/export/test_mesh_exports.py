@@ -1,6 +1,7 @@
 """PLY, GLB and Neuroglancer files say elsewhere what we meant."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -117,3 +118,16 @@ def test_neuroglancer_skeletons_are_laid_out_as_the_format_says(tmp_path, made):
         np.testing.assert_array_equal(values["annotated"], keys[graph.labels[place]])
         np.testing.assert_allclose(values["uncertainty"], made.uncertainty[place])
         np.testing.assert_allclose(values["probability"], made.probabilities[place].max(1))
+
+
+def test_neuroglancer_keys_above_16_bit_do_not_wrap(tmp_path, made):
+    graph = made.graph
+    keys = (*range(65_536, 65_535 + len(graph.areas)), 2**31 - 1)
+    graph = graph.relabelled(graph.labels, replace(graph.areas, keys=keys))
+    write_neuroglancer(tmp_path, replace(made, graph=graph))
+    info = json.loads((tmp_path / "skeleton" / "info").read_text())
+    assert info["vertex_attributes"][1] == {"id": "annotated", "data_type": "uint32", "num_components": 1}
+    mesh = graph.meshes[0]
+    data = (tmp_path / "skeleton" / "1").read_bytes()
+    annotated = np.frombuffer(data, "<u4")[-3 * mesh.n_vertices : -2 * mesh.n_vertices]
+    np.testing.assert_array_equal(annotated, np.array([*keys, 0])[graph.labels[: mesh.n_vertices]])

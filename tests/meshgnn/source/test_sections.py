@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 from meshgnn.errors import InputError
-from meshgnn.source.sections import Section, SectionImage, SectionStack, read_stack, write_tiff
+from meshgnn.source.sections import Section, SectionImage, SectionStack, open_section, read_stack, write_tiff
 
 HEADER = ["file", "index", "position_mm", "pixel_um", "thickness_um", "usable"]
 
@@ -137,7 +137,6 @@ def broken(stack: Path, kind: str) -> None:
         ("not a number", "line 3.*'two'"),
         ("pixel size", "pixel_um must be above 0"),
         ("column", "pixel_um"),
-        ("mirrored", "sections 2 are marked as mirrored"),
         ("truncated", "1.tif"),
         ("no tiff", "1.tif"),
         ("no table", "no sections.csv"),
@@ -158,10 +157,14 @@ def test_truncated_data_with_whole_header(tmp_path: Path) -> None:
         SectionImage(tmp_path / "a.tif")
 
 
-def test_mirrored_sections_can_be_turned(stack: Path) -> None:
+def test_mirrored_sections_are_turned(stack: Path) -> None:
     broken(stack, "mirrored")
-    read = read_stack(stack, mirrored="turn")
+    read = read_stack(stack)
     assert [section.mirrored for section in read] == [False, False, True]
+    with open_section(read.at(2)) as turned, SectionImage(stack / "2.tif") as stored:
+        assert np.array_equal(turned.read(), stored.read()[:, ::-1])
+    with pytest.raises(InputError, match="sections 2 are marked as mirrored"):
+        read_stack(stack, mirrored="refuse")
 
 
 def test_mixed_planes_are_refused() -> None:
@@ -169,3 +172,18 @@ def test_mixed_planes_are_refused() -> None:
     two = Section(path=Path("b"), index=1, position_mm=1, pixel_um=1, thickness_um=1, shape=(2, 2), plane="sagittal")
     with pytest.raises(InputError, match="different planes"):
         SectionStack(sections=(one, two), space="x")
+
+
+@pytest.mark.parametrize(
+    ("separator", "encoding", "comma"), [(";", "utf-8", True), ("\t", "utf-16", True), (";", "utf-8-sig", False)]
+)
+def test_tables_as_spreadsheets_save_them(stack: Path, separator: str, encoding: str, comma: bool) -> None:
+    """Semicolons with decimal commas (Excel in most of Europe), tabs in UTF-16 (Excel's Unicode text)."""
+    expected = read_stack(stack)
+    with (stack / "sections.csv").open(newline="") as handle:
+        rows = list(csv.reader(handle))
+    if comma:
+        rows[1:] = [[cell if cell.endswith(".tif") else cell.replace(".", ",") for cell in row] for row in rows[1:]]
+    text = "\r\n".join(separator.join(row) for row in rows)
+    (stack / "sections.csv").write_bytes(text.encode(encoding))
+    assert [s.position_mm for s in read_stack(stack)] == [s.position_mm for s in expected]

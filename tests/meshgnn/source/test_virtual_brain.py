@@ -9,9 +9,10 @@ import pytest
 
 from meshgnn.config import from_plain, override, to_plain
 from meshgnn.errors import InputError
+from meshgnn.source.polygons import paint, read_geojson
 from meshgnn.source.sections import SectionImage, read_stack
 from meshgnn.source.virtual import VirtualBrain
-from meshgnn.source.virtual.annotate import KEYS, NOT_ISOCORTEX, area_table, choose_sections, polygons
+from meshgnn.source.virtual.annotate import KEYS, NOT_ISOCORTEX, area_table, choose_sections, polygons, write_polygons
 from meshgnn.source.virtual.areas import LAYOUT, isocortical_areas, lay_out
 from meshgnn.source.virtual.cells import BETZ
 from meshgnn.source.virtual.cut import OUTSIDE, WHITE
@@ -142,19 +143,15 @@ def test_truth_is_a_surface_folder(folder: Path, truth: Truth) -> None:
     assert (folder / "annotations" / "areas.json").is_file()
 
 
-def test_polygons_hold_their_pixels() -> None:
+def test_polygons_hold_their_pixels(tmp_path: Path) -> None:
     labels = np.zeros((80, 90), np.uint8)
     labels[10:50, 20:60] = 3
     labels[24:36, 32:48] = 0  # a hole
     labels[60:76, 4:28] = 5
-    found = polygons(labels, {3: "a", 5: "b"}, coarse=2)
-    assert [feature["properties"]["key"] for feature in found["features"]] == [3, 5]
-    rings = found["features"][0]["geometry"]["coordinates"]
-    assert len(rings) == 1
-    assert len(rings[0]) == 2
-    for ring, area in zip(rings[0], (1600, 192)):
-        x, y = np.array(ring).T
-        assert abs(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]) / 2) == pytest.approx(area, rel=0.2)
+    table = [{"key": 3, "name": "a", "colour": [1, 0, 0, 1]}, {"key": 5, "name": "b", "colour": [0, 1, 0, 1]}]
+    write_polygons(tmp_path / "drawn.geojson", polygons(labels, table, coarse=2))
+    drawn = [({"a": 3, "b": 5}[name], shapes) for name, shapes in read_geojson(tmp_path / "drawn.geojson")]
+    np.testing.assert_array_equal(paint(drawn, labels.shape), np.where(labels > 0, labels.astype(int), -1))
 
 
 def test_choice_adds_sections_for_small_areas() -> None:

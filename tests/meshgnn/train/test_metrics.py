@@ -63,3 +63,18 @@ def test_means_over_seeds():
     assert told["macro_f1"] == pytest.approx(0.5)
     assert told["macro_f1_sd"] == pytest.approx(np.std([0.4, 0.6], ddof=1))
     assert told["ece"] == pytest.approx(0.1)
+
+
+def test_what_a_score_leaves_out_counts_as_errors_in_the_second_figure():
+    graph = brain()
+    perfect = np.eye(4, dtype=np.float32)[graph.labels]
+    judged = graph.cortex.copy()
+    unmatched = np.flatnonzero(judged & (graph.labels == 1))[:7]
+    judged[unmatched] = False
+    left_out = metrics.LeftOut(unmatched=np.isin(np.arange(graph.n_nodes), unmatched), missed=np.array([3.0, 0, 0, 0]))
+    found = metrics.score(graph, judged, perfect, left_out)
+    assert found.macro_f1 == 1
+    count = np.bincount(graph.labels[judged], minlength=4)
+    by_hand = [2 * count[0] / (2 * count[0] + 3), 2 * count[1] / (2 * count[1] + 7), 1, 1]
+    assert found.macro_f1_all_cortex == pytest.approx(np.mean(by_hand))
+    assert left_out.plain() == {"unmatched_nodes": 7, "missed_nodes": 3.0}

@@ -7,14 +7,19 @@ import numpy as np
 import pytest
 import torch
 
+from meshgnn.data.inputs import NodeInputs, registered_points
+from meshgnn.data.model_inputs import ModelInputs
+from meshgnn.data.single_brain import single_brain_inputs
 from meshgnn.data.split import Folds, HemisphereSplit, validation_folds
 from meshgnn.errors import InputError
 from meshgnn.nn import GraphSAGE, NetworkConfig
-from meshgnn.train.baselines import BaselineInputs, baselines
+from meshgnn.train.baselines import fixed_recipes
+from meshgnn.train.calibration import Calibration
 from meshgnn.train.checkpoint import load_tree, save_tree
-from meshgnn.train.ensemble import Calibration, Ensemble
-from meshgnn.train.fit import TrainerConfig, fit_ensemble, member_done, member_name, train_member
+from meshgnn.train.ensemble import Ensemble
+from meshgnn.train.fit import TrainerConfig, ensemble_jobs, fit_members, member_done, member_name, train_member
 from meshgnn.train.metrics import macro_f1
+from meshgnn.train.same_inputs import SameInputs
 from meshgnn.train.task import TrainingTask
 from tests.synthetic import brain
 
@@ -95,10 +100,8 @@ def test_worker_processes_give_what_one_process_gives(tmp_path):
     small_task().save(tmp_path / "task.safetensors")
     for count in (1, 2):
         heard = []
-        fit_ensemble(
-            tmp_path / "task.safetensors", NETWORK, replace(TRAINER, workers=count), (0,), tmp_path / str(count), "k",
-            heard.append,
-        )  # fmt: skip
+        jobs = ensemble_jobs(tmp_path / "task.safetensors", NETWORK, TRAINER, (0,), tmp_path / str(count), "k")
+        fit_members(jobs, count, heard.append)
         assert {news["member"] for news in heard if news.get("done")} == {"seed0-fold0", "seed0-fold1"}
     for fold in range(2):
         one, two = (load_tree(tmp_path / n / member_name(0, fold) / "member.safetensors") for n in "12")
@@ -137,23 +140,32 @@ def test_calibration_is_chosen_on_validation():
     np.testing.assert_allclose(p.sum(1), 1, atol=1e-5)
 
 
+def seen(labels, coordinates=True, brains=1) -> ModelInputs:
+    """The synthetic brain as every model sees it: train on the left, test on the right hemisphere."""
+    graph = brain()
+    split = HemisphereSplit.Config().build().apply(graph)
+    folds = validation_folds(graph, split, 2, Folds(blocks=3, buffer_mm=4.0), 0)
+    graph = graph.relabelled(labels, graph.areas)
+    config = NodeInputs.Config(coordinates=coordinates, rounds=(2, 5))
+    frame = config.build().frame(graph, split.train)
+    found = single_brain_inputs(graph, split, frame, config, ("a", "b", "c", "junk"), "mirror", folds)
+    return replace(found, brain=(np.arange(graph.n_nodes) % brains).astype(np.int32))
+
+
 def test_every_baseline_gives_probabilities_and_looks_at_training_labels_only():
     graph = brain()
     split = HemisphereSplit.Config().build().apply(graph)
-    values = graph.tables["surface"].values
-    mirrored = np.where((graph.hemisphere == "R")[:, None], graph.vertices_mm * [-1, 1, 1], graph.vertices_mm)
 
     def fit(labels):
-        inputs = BaselineInputs(
-            coordinates_mm=mirrored, features=values, smoothed=np.tile(values, (1, 4)), labels=labels,
-            train=split.train & (graph.labels >= 0), n_classes=len(graph.areas),
-        )  # fmt: skip
-        return {name: make(0) for name, make in baselines(inputs).items()}
+        inputs = seen(labels)
+        found = {name: recipe.run(0) for name, recipe in fixed_recipes(inputs).items()}
+        return found | {name: row().probabilities for name, row in SameInputs(inputs, range(2), 0).rows()}
 
     found, blind = fit(graph.labels), fit(np.where(split.train, graph.labels, -1))
     assert set(found) == {
         "majority", "coordinates_knn", "features_mlp", "features_smoothed", "coordinates_features_mlp",
-        "coordinates_features_trees",
+        "coordinates_features_trees", "position_knn", "position_prior", "lda", "prior_lda", "same_features_trees",
+        "same_inputs_trees",
     }  # fmt: skip
     for name, p in found.items():
         np.testing.assert_allclose(p.sum(1), 1, atol=1e-4)
@@ -161,6 +173,80 @@ def test_every_baseline_gives_probabilities_and_looks_at_training_labels_only():
     judged = split.test & (graph.labels >= 0)
     # The planted areas are mirror images: position must find them.
     assert macro_f1(graph.labels[judged], found["coordinates_knn"][judged].argmax(1), 4) > 0.9
+    for name in ("position_knn", "position_prior", "prior_lda"):  # each member leaves half of the nodes out
+        assert macro_f1(graph.labels[judged], found[name][judged].argmax(1), 4) > 0.75
+
+
+def test_models_on_the_same_inputs_see_no_more_than_the_network():
+    labels = brain().labels
+    assert {name for name, _ in SameInputs(seen(labels, coordinates=False), range(2), 0).rows()} == {
+        "lda", "same_features_trees",
+    }  # fmt: skip
+    task, inputs = TrainingTask.of(seen(labels)), seen(labels)
+    np.testing.assert_array_equal(task.features, inputs.features[inputs.part])
+    np.testing.assert_array_equal(
+        inputs.everything()[inputs.part], np.concatenate([task.features, task.coordinates], 1)
+    )
+
+
+def test_out_of_fold_votes_come_from_members_that_did_not_see_the_fold():
+    labels = brain().labels
+    inputs = seen(labels)
+    rows = dict(SameInputs(inputs, range(2), 0).rows())
+    before = rows["same_inputs_trees"]().out_of_fold
+    hidden = inputs.validation[0]
+    changed = replace(inputs, labels=np.where(hidden, (inputs.labels + 1) % 4, inputs.labels))
+    # Only votes before calibration must agree: the calibration looks at all labels.
+    one, other = (SameInputs(i, range(2), 0)._votes("trees").out_of_fold for i in (inputs, changed))
+    np.testing.assert_array_equal(one[hidden[inputs.known]], other[hidden[inputs.known]])
+    assert not np.array_equal(one, other)
+    assert before.shape == (int(inputs.known.sum()), 4)
+
+
+def test_with_several_brains_the_prior_of_a_validation_node_comes_from_other_brains():
+    inputs = seen(brain().labels, brains=2)
+    same = SameInputs(inputs, range(2), 0)
+    votes = same._nearest(inputs.coordinates, 1, inputs.train[0], 0)
+    judged = np.flatnonzero(inputs.validation[0])[0]
+    others = np.flatnonzero(inputs.train[0] & (inputs.brain != inputs.brain[judged]))
+    nearest = others[np.linalg.norm(inputs.coordinates[others] - inputs.coordinates[judged], axis=1).argmin()]
+    assert votes[judged].argmax() == inputs.labels[nearest]
+
+
+def test_shuffled_edges_keep_degrees_and_parts_and_no_neighbourhood():
+    inputs = seen(brain().labels)
+    mixed = inputs.with_edges_shuffled(0)
+    count = len(inputs.labels)
+    np.testing.assert_array_equal(
+        np.bincount(mixed.edges[0], minlength=count), np.bincount(inputs.edges[0], minlength=count)
+    )
+    keys, real = (set((one.edges[0].astype(int) * count + one.edges[1]).tolist()) for one in (mixed, inputs))
+    assert len(keys) == inputs.edges.shape[1]
+    assert len(keys & real) < 0.05 * len(real)
+    np.testing.assert_array_equal(mixed.edges, inputs.with_edges_shuffled(0).edges)
+
+
+def test_inputs_refuse_leaks():
+    inputs = seen(brain().labels)
+    with pytest.raises(InputError, match="leave the training part"):
+        replace(inputs, labels=np.zeros(len(inputs.labels), np.int32))
+    with pytest.raises(InputError, match="validates on nodes"):
+        replace(inputs, validation=inputs.train)
+
+
+def test_registered_spheres_give_a_prior_of_their_own():
+    graph = brain()
+    unit = np.concatenate([mesh.vertices_mm - mesh.vertices_mm.mean(0) for mesh in graph.meshes])
+    graph = graph._replace(surfaces={**graph.surfaces, "sphere_reg": unit.astype(np.float32)})
+    points = registered_points(graph, "L")
+    left, right = points[graph.hemisphere == "L"], points[graph.hemisphere == "R"]
+    np.testing.assert_allclose(left, right, atol=1e-5)  # mirror images correspond vertex by vertex
+    inputs = replace(seen(graph.labels), registered=points)
+    rows = dict(SameInputs(inputs, range(2), 0).rows())
+    assert {"registered_prior", "registered_lda"} <= set(rows)
+    judged = (graph.hemisphere == "R") & (graph.labels >= 0)
+    votes = rows["registered_prior"]().probabilities
+    assert macro_f1(graph.labels[judged], votes[judged].argmax(1), 4) > 0.9
 
 
 def test_a_model_folder_without_a_model_is_told(tmp_path):

@@ -1,0 +1,93 @@
+"""Where an alignment put the sections of a stack: a table beside the mesh that was made of them."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from meshgnn.errors import InputError
+from meshgnn.source.sections import SectionStack, read_stack
+from meshgnn.store import file_hash, write_json
+
+FILE = "sections.json"
+
+
+def write_aligned(out: Path, stack: SectionStack) -> None:
+    """`sections.json` in `out`: folder of the images, space, and per section a 3 x 3 matrix and a hash of its image.
+
+    By the hash, whatever reads the reconstruction can tell whether a stack is the one that it was made from.
+    """
+    record = {
+        "folder": str((stack.folder or Path()).resolve()),
+        "space": stack.space,
+        "sections": [
+            {
+                "index": one.index,
+                "to_space": one.to_space.tolist(),
+                "pixel_um": one.pixel_um,
+                "image": file_hash(one.path),
+            }
+            for one in stack
+        ],
+    }
+    write_json(out / FILE, record)
+
+
+def read_aligned(out: Path, folder: Path | None = None) -> SectionStack:
+    """The aligned stack of a reconstruction.
+
+    Args:
+        out: the reconstruction's run folder.
+        folder: where the section images lie now, if they were moved.
+
+    Raises:
+        InputError: no reconstruction from sections there, damaged, or the images are gone.
+    """
+    record = _record(out)
+    try:
+        matrices = {int(one["index"]): np.array(one["to_space"], np.float64) for one in record["sections"]}
+        place, space = Path(record["folder"]), str(record["space"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{out / FILE}: damaged ({error}); run the reconstruction again with --resume") from None
+    stack = read_stack(folder or place, space=space)
+    missing = sorted(set(matrices) - {section.index for section in stack})
+    if missing:
+        raise InputError(f"{out / FILE}: section {missing[0]} is not in {stack.folder}; it belongs to another stack")
+    kept = tuple(replace(one, to_space=matrices[one.index]) for one in stack if one.index in matrices)
+    return replace(stack, sections=kept)
+
+
+def aligned_folder(out: Path) -> Path:
+    """Where the section images lay when the reconstruction in `out` was made."""
+    return Path(str(_record(out).get("folder", "")))
+
+
+def check_same_sections(out: Path, stack: SectionStack) -> None:
+    """The images of `stack` are those that the reconstruction in `out` was made of, whatever their names.
+
+    Raises:
+        InputError: one is not; names it.
+    """
+    images = {one.get("index"): one.get("image") for one in _record(out)["sections"]}
+    for section in stack:
+        known = images.get(section.index)
+        if known is not None and known != file_hash(section.path):
+            raise InputError(
+                f"{section.path}: not the image of section {section.index} that the mesh in {out} was made of; "
+                "name the stack of this brain"
+            )
+
+
+def _record(out: Path) -> dict[str, Any]:
+    path = Path(out) / FILE
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give the folder of a reconstruction from sections")
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if all(isinstance(one, dict) for one in record["sections"]):
+            return record
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise InputError(f"{path}: damaged; run the reconstruction again with --resume")

@@ -1,0 +1,88 @@
+"""Sections that show the same image in two stacks, even if it was stored anew in between.
+
+Another format, compression, bit depth, grey scale, resolution, turn or mirror image changes an image's bytes and leaves
+its fine structure. So images are compared by a thumbnail of 128 x 128 means, without its coarse part (which all
+sections of a kind share), by the absolute correlation over the eight ways to lay a picture. On virtual sections copies
+(JPEG of quality 20, a third of the resolution) correlate by 0.98 or more, neighbours 0.5 mm apart by 0.90 at most, 3 mm
+apart by 0.45, sections of different brains by 0.18. Sections of one brain closer than that may pass for the same image:
+parted between training and unseen stacks they are the same leak.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from meshgnn.source.sections import Section, SectionStack, open_section
+
+_SIDE = 128  # means along each axis
+_FINE = 2.0  # in means: what is coarser does not count
+_SAME = 0.93  # correlation from which two images are one
+
+Floats = npt.NDArray[np.float32]
+
+
+def shared_images(
+    training: Mapping[str, SectionStack],
+    unseen: Mapping[str, SectionStack],
+    tell: Callable[[str, int, int], None] | None = None,
+) -> list[tuple[str, str]]:
+    """Pairs of sections, one of a training and one of an unseen stack, that show the same image.
+
+    Args:
+        training, unseen: stacks by the name of their brain.
+        tell: is told ("images", done, all).
+
+    Returns:
+        ("brain/index", "brain/index") of every such pair, in the order of the stacks.
+
+    Raises:
+        InputError: an image that cannot be read.
+    """
+    total = sum(len(stack) for stacks in (training, unseen) for stack in stacks.values())
+    done = 0
+
+    def vectors(stacks: Mapping[str, SectionStack]) -> tuple[list[str], Floats]:
+        nonlocal done
+        names, rows = [], []
+        for brain, stack in stacks.items():
+            for section in stack:
+                names.append(f"{brain}/{section.index}")
+                rows.append(fine_structure(section))
+                done += 1
+                if tell is not None:
+                    tell("images", done, total)
+        return names, np.stack(rows) if rows else np.zeros((0, _SIDE, _SIDE), np.float32)
+
+    first, left = vectors(training)
+    second, right = vectors(unseen)
+    flat = right.reshape(len(right), _SIDE**2)
+    likeness = np.zeros((len(left), len(right)), np.float32)
+    for way in _ways(left):
+        np.maximum(likeness, np.abs(way.reshape(len(left), _SIDE**2) @ flat.T), out=likeness)
+    return [(first[a], second[b]) for a, b in np.argwhere(likeness > _SAME)]
+
+
+def _ways(images: Floats) -> Iterable[Floats]:
+    """The eight ways to lay images [N, S, S]: turns by 90 degrees, each mirrored too."""
+    for turns in range(4):
+        turned = np.rot90(images, turns, axes=(1, 2))
+        yield turned
+        yield turned[:, :, ::-1]
+
+
+def fine_structure(section: Section) -> Floats:
+    """[S, S] means of the section's image without their coarse part, of norm 1 (0 for an even image)."""
+    with open_section(section) as image:
+        grey = image.read()
+    size = (max(_SIDE, grey.shape[0]), max(_SIDE, grey.shape[1]))
+    if size != grey.shape:
+        grey = np.pad(grey, [(0, want - have) for want, have in zip(size, grey.shape)], mode="edge")
+    rows, columns = (np.linspace(0, length, _SIDE + 1).astype(int) for length in grey.shape)
+    bands = np.stack([grey[a:b].astype(np.float32).mean(axis=0) for a, b in pairwise(rows)])
+    means = np.add.reduceat(np.nan_to_num(bands), columns[:-1], axis=1) / np.diff(columns).astype(np.float32)
+    fine = means - ndimage.gaussian_filter(means, _FINE)
+    norm = float(np.linalg.norm(fine))
+    return (fine / norm if norm > 0 else fine).astype(np.float32)

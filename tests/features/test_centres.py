@@ -1,0 +1,99 @@
+"""Nodes beside their section: patches are centred where the section meets the midsurface; stacks told apart."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from features import extract as extraction
+from features import pretrain as pretraining
+from features.content import image_key, nodes_key
+from features.locations import centres, read_centres
+from features.patches import PatchSampler
+from meshgnn.errors import InputError
+from meshgnn.export.gifti import write_surface
+from meshgnn.source.sections import read_stack
+from reconstruct.aligned import write_aligned
+from tests.features.sections import annotated_brain, write_locations
+from tests.features.test_profiles import normal, slab
+
+PATCHES = PatchSampler.Config(size_px=24, pixel_um=100.0)
+
+
+@pytest.mark.parametrize("oblique", [-45, 0, 45])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_node_beside_its_section_shows_the_cortex_that_it_lies_in(tmp_path: Path, oblique: int, mirrored: bool):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "beside").mkdir()
+    graph, stack = slab(tmp_path / "in", normal(-70, oblique), mirrored=mirrored)
+    inside = PATCHES.build(stack, graph.locations).read(range(graph.n_nodes)).mean(axis=(0, 2))
+    graph, stack = slab(tmp_path / "beside", normal(-70, oblique), beside_mm=1.0, mirrored=mirrored)
+    places = np.arange(graph.n_nodes)
+    met = PATCHES.build(stack, centres(graph, stack)).read(places).mean(axis=(0, 2))
+    np.testing.assert_allclose(met, inside, atol=0.03)
+    if oblique:
+        projected = PATCHES.build(stack, graph.locations).read(places).mean(axis=(0, 2))
+        assert np.abs(projected - inside).max() > 0.2
+
+
+def test_a_section_along_the_surface_does_not_throw_its_patches_away(tmp_path: Path):
+    graph, stack = slab(tmp_path, normal(-70, 85), beside_mm=1.0)
+    found = centres(graph, stack)
+    moved = np.hypot(found.row_px - graph.locations.row_px, found.column_px - graph.locations.column_px) * 0.05
+    assert 1.5 < moved.min() <= moved.max() < 2
+
+
+def test_a_reconstruction_on_disk_gives_the_same_centres(tmp_path: Path):
+    graph, stack = slab(tmp_path, normal(-70, 45), beside_mm=1.0)
+    out = write_locations(tmp_path / "r", graph.locations)
+    for name in ("midthickness", "pial", "white"):
+        mesh = graph.meshes[0].with_vertices(graph.surfaces.get(name, graph.vertices_mm))
+        write_surface(out / f"sub-x_hemi-L_{name}.surf.gii", mesh)
+    expected, found = centres(graph, stack), read_centres(out, stack)
+    np.testing.assert_allclose(found.row_px, expected.row_px, atol=1e-3)
+    np.testing.assert_allclose(found.column_px, expected.column_px, atol=1e-3)
+    (out / "sub-x_hemi-L_pial.surf.gii").unlink()
+    with pytest.raises(InputError, match="pial"):
+        read_centres(out, stack)
+
+
+def test_a_reconstruction_of_another_stack_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    stack, reconstruction = annotated_brain(tmp_path / "a")
+    image = stack / "s1.tif"
+    content = bytearray(image.read_bytes())
+    content[-1] ^= 1
+    image.write_bytes(content)
+
+    def told(main, *options: str) -> str:
+        words = [word for one in options for word in ("--set", one)]
+        assert main([*words, "--out", str(tmp_path / "o")]) == 2
+        text = capsys.readouterr().err
+        assert text.count("\n") == 1
+        return text
+
+    extract = (extraction.main, f"reconstruction={reconstruction}", f"stack={stack}", f"encoder={tmp_path}")
+    pretrain = (pretraining.main, f"reconstructions={reconstruction}", f"stacks={stack}", "epochs=1", "epoch_steps=1")
+    for command in (extract, pretrain):
+        assert "section 1 (s1.tif) is not the same" in told(*command)
+    write_aligned(reconstruction, read_stack(stack))
+    assert "encoder.json" in told(*extract)  # the stack is right now, the encoder is not there
+    (reconstruction / "sections.json").write_text('{"sections": [{"index": 0}]}')
+    assert "reconstruct the stack again" in told(*pretrain)
+    (reconstruction / "sections.json").write_text('{"sections": [{"index": 9, "image": "", "pixel_um": 100}]}')
+    assert "has no section 9" in told(*extract)
+
+
+def test_images_are_told_apart_by_content(tmp_path: Path):
+    stack, reconstruction = annotated_brain(tmp_path / "a")
+    sections = read_stack(stack)
+    where = read_centres(reconstruction, sections)
+    before, image = nodes_key(sections, where), sections.sections[1].path
+    assert nodes_key(sections, where) == before
+    content, about = bytearray(image.read_bytes()), image.stat()
+    content[-1] ^= 1
+    image.write_bytes(content)
+    os.utime(image, ns=(about.st_atime_ns, about.st_mtime_ns + 1))
+    assert image.stat().st_size == about.st_size
+    assert nodes_key(sections, where) != before
+    assert image_key(sections.sections[1]) != image_key(sections.sections[2])
