@@ -71,6 +71,11 @@ class RibbonFromVolume:
         pial = (0.5 - tissue).astype(np.float32)
         hidden = _enclosed(pial > 0, self.settings.passage_mm / 2 / voxel, self.settings.ventricle_mm3 / voxel**3)
         depth = to_background((pial < 0) | hidden) * voxel
+        inner, outer = (depth[(pial < 0) & mask] for mask in (white > grey, grey >= white))
+        if len(outer) == 0 or inner.mean() < outer.mean():
+            raise InputError(
+                f"{white_path}: its tissue lies outside that of {grey_path.name}; are the two maps exchanged?"
+            )
         level = np.where(pial < 0, grey - white, 0.5).astype(np.float32)
         deep = (depth > self.settings.deep_mm) & (level >= 0)
         pial = np.where(hidden, -0.5, pial).astype(np.float32)
