@@ -48,7 +48,7 @@ class Annotations:
         """
         if index not in self.images:
             raise InputError(f"section {index} is not annotated; annotated are {', '.join(map(str, self.sections))}")
-        with SectionImage(self.images[index]) as image:
+        with SectionImage(self.images[index], stored=True) as image:
             keys = image.read()
         if keys.dtype.kind != "u":
             raise InputError(f"{self.images[index]}: labels must be whole numbers, got {keys.dtype}")

@@ -20,6 +20,9 @@ from meshgnn.errors import InputError
 from reconstruct.distance import to_background
 from reconstruct.records import Ribbon
 
+LARGEST_VOXELS = 1e9
+"""A map with more voxels is refused before memory is taken."""
+
 
 class RibbonFromVolume:
     """Two probability maps -> Ribbon of both hemispheres."""
@@ -128,6 +131,10 @@ def read_probability(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float6
         header = image.header
         if hasattr(header, "get_sform") and int(header["sform_code"]) == 0 and int(header["qform_code"]) == 0:
             raise InputError(f"{path}: has no affine (sform and qform unset), so nobody knows where left is; set one")
+        if np.prod([float(size) for size in image.shape]) > LARGEST_VOXELS:
+            raise InputError(
+                f"{path}: its header asks for {image.shape} voxels, more than {LARGEST_VOXELS:.0e} are not read"
+            )
         image = nibabel.as_closest_canonical(image)
         data = np.asarray(image.get_fdata(dtype=np.float32))
     except InputError:
