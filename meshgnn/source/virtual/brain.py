@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from meshgnn.errors import InputError
 from meshgnn.source.sections import AXES
-from meshgnn.source.virtual.areas import border_widths_mm, draw_profiles, lay_out
+from meshgnn.source.virtual.areas import border_widths_mm, draw_profiles, lay_out, thickness_factors
 from meshgnn.source.virtual.artefacts import Blemish, Warp, apply_blemishes, draw_blemishes, lose_part
 from meshgnn.source.virtual.cut import OUTSIDE, WHITE, Canvas, Slice, cut, draw, inside, plane_coordinates
 from meshgnn.source.virtual.faults import NUCLEI_MM, RADII_MM, draw_bridge, draw_nucleus, plant_bridges
@@ -72,25 +72,31 @@ class Brain:
         self.space = f"virtual-{seed:02d}"
         templates = tuple(read_template(template, side) for side in sides)
         mirror = np.array([[1.0 if side == "L" else -1.0, 1, 1] for side in sides])
+        layouts = tuple(
+            lay_out(
+                self.seed, source.name, source.pial_mm, source.sphere,
+                warp_mm=settings.warp_mm, size_mm=settings.size_mm, shuffle=settings.shuffle,
+            )
+            for source in templates
+        )  # fmt: skip
+        relief = 0.0 if settings.uniform else settings.area_thickness
         moved, self.nuclei_mm = deform(
             templates,
             self.seed,
             fold_mm=settings.fold_mm,
+            refold_mm=settings.refold_mm,
             thickness_sd=settings.thickness_sd,
             linear_scale=settings.shrinkage ** (-1 / 3),
             tilt_deg=settings.tilt_deg,
             landmarks_mm=(mirror[:, None] * NUCLEI_MM).reshape(-1, 3),
+            area_thickness=tuple(thickness_factors(a, t.sphere, relief) for a, t in zip(layouts, templates)),
         )
         self.width_mm = border_widths_mm(self.seed)
         built = []
-        for source, hemi in zip(templates, moved):
-            areas = lay_out(
-                self.seed, hemi.name, source.pial_mm, source.sphere,
-                warp_mm=settings.warp_mm, size_mm=settings.size_mm, shuffle=settings.shuffle,
-            )  # fmt: skip
+        for areas, hemi in zip(layouts, moved):
             profiles = draw_profiles(
-                self.seed, hemi.name,
-                effect=settings.profile_effect, contrast=settings.contrast, uniform=settings.uniform,
+                self.seed, hemi.name, effect=settings.profile_effect, brain_effect=settings.brain_effect,
+                contrast=settings.contrast, uniform=settings.uniform,
             )  # fmt: skip
             fine = subdivide(hemi, settings.subdivisions)
             built.append(furnish(fine, areas, profiles, self.seed, layer_noise=settings.layer_noise))

@@ -38,10 +38,13 @@ class VirtualBrain(Brain):
         subdivisions: int | None = None
         shrinkage: float | None = None
         fold_mm: float | None = None
+        refold_mm: float | None = None
         thickness_sd: float | None = None
+        area_thickness: float | None = None
         warp_mm: float | None = None
         size_mm: float | None = None
         contrast: float | None = None
+        brain_effect: float | None = None
         profile_effect: float | None = None
         layer_noise: float | None = None
         shuffle: bool | None = None
