@@ -42,9 +42,9 @@ class AreaSpec:
         weight_mm: how far it pushes its borders outwards.
         share, density, size: factors per layer on the prototype (empty = 1), the area's own touch.
         sharp: borders within 0.4 mm rather than 1-3 mm.
-        drift: how far its place varies between brains, relative to the others. Of V1, 4 and 44 after the shares of their
-            labels where ex-vivo maps agree by more than 0.8 (55, 8 and 7 %); of all others a guess: less where an
-            area keeps to a primary sulcus, more in association cortex.
+        drift: how far its place varies between brains, relative to the others. Of V1, 4 and 44 after the shares of
+            their labels where ex-vivo maps agree by more than 0.8 (55, 8 and 7 %); of all others a guess: less where
+            an area keeps to a primary sulcus, more in association cortex.
         isocortex: False for allocortex, which is drawn but not mapped.
     """
 
@@ -415,8 +415,9 @@ class Profiles:
 
 
 # Hemisphere x area: left-right differences of BigBrain's places, sd of log shares of layers I-VI (`variance`), times
-# how much further apart the areas of this layout lie (contrast 1.8).
-HEMISPHERE_SD = np.array([0.048, 0.037, 0.026, 0.060, 0.033, 0.033]) * 1.7
+# 1.7 since the areas of this layout lie further apart than BigBrain's: set so that the left-right difference is about
+# as large against the spread of areas as there.
+HEMISPHERE_SD = np.array([0.040, 0.038, 0.026, 0.062, 0.033, 0.033]) * 1.7
 # What both hemispheres of a brain share of brain x area, relative to it: a guess. One brain cannot tell.
 SHARED = 2.0
 

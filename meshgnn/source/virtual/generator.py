@@ -64,6 +64,14 @@ class VirtualBrain(Brain):
         annotation_mm: float | None = None
         faults: int | None = None
         deep_grey: bool | None = None
+        ventricles: bool | None = None
+        cerebellum: bool | None = None
+        brain_stem: bool | None = None
+        meninges: float | None = None
+        light: float | None = None
+        seams: float | None = None
+        areas_per_section: tuple[int, int] | None = None
+        mapper_errors: float | None = None
 
         def __post_init__(self) -> None:
             if self.preset not in PRESETS:

@@ -10,6 +10,7 @@ from typing import Literal
 from meshgnn.errors import InputError
 from meshgnn.source.sections import Plane
 
+VERSION = 2  # of the generator; a seed gives other bytes under another version
 Preset = Literal["quick", "easy", "default", "hard"]
 
 
@@ -50,6 +51,12 @@ class Settings:
         annotation_mm: rms of the mapper's error along the cortex.
         faults: bridges planted across sulci (a naive reconstruction turns each into a handle).
         deep_grey: draw subcortical grey nuclei in the white matter.
+        ventricles, cerebellum, brain_stem: draw them (see surroundings).
+        meninges: share of the outer surface under a film, half a millimetre off; times severity.
+        light: darkening of a scan towards its corners; times severity.
+        seams: sd of the log exposure of the scanner's tiles; times severity.
+        areas_per_section: how many areas a mapper draws on a section (least, most); (0, 0) = all.
+        mapper_errors: share of drawn areas that are wrong (two neighbours exchanged, or a border moved by 2-5 mm).
     """
 
     plane: Plane = "coronal"
@@ -86,6 +93,14 @@ class Settings:
     annotation_mm: float = 0.5
     faults: int = 4
     deep_grey: bool = False
+    ventricles: bool = False
+    cerebellum: bool = False
+    brain_stem: bool = False
+    meninges: float = 0.0
+    light: float = 0.0
+    seams: float = 0.0
+    areas_per_section: tuple[int, int] = (0, 0)
+    mapper_errors: float = 0.0
 
     def __post_init__(self) -> None:
         above = ("pixel_um", "spacing_mm", "thickness_um", "shrinkage")
@@ -93,9 +108,10 @@ class Settings:
             if not getattr(self, name) > 0:
                 raise InputError(f"virtual brain: {name} must be above 0, got {getattr(self, name)}")
         for name in (
-            "fold_mm", "refold_mm", "thickness_sd", "area_thickness", "brain_effect", "warp_mm", "size_mm", "contrast", "profile_effect", "layer_noise", "texture",
-            "severity", "stain", "pose_mm", "pose_deg", "warp_section_mm", "tears", "folds", "position_jitter_mm",
-            "annotation_mm", "faults", "subdivisions",
+            "fold_mm", "refold_mm", "thickness_sd", "area_thickness", "warp_mm", "size_mm", "contrast", "brain_effect",
+            "profile_effect", "layer_noise", "texture", "severity", "stain", "pose_mm", "pose_deg", "warp_section_mm",
+            "tears", "folds", "position_jitter_mm", "annotation_mm", "faults", "subdivisions", "meninges", "light",
+            "seams", "mapper_errors",
         ):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise InputError(f"virtual brain: {name} must not be negative, got {getattr(self, name)}")
@@ -104,6 +120,13 @@ class Settings:
         for name in ("missing", "damaged"):
             if not 0 <= getattr(self, name) <= 0.5:
                 raise InputError(f"virtual brain: {name} must lie between 0 and 0.5, got {getattr(self, name)}")
+        least, most = self.areas_per_section
+        if not 0 <= least <= most or (most and not least):
+            raise InputError(
+                f"virtual brain: areas_per_section must be LEAST,MOST from 1, or 0,0 for all, got {least},{most}"
+            )
+        if self.mapper_errors > 1 or self.light > 0.3 or self.seams > 0.2:
+            raise InputError("virtual brain: mapper_errors must be at most 1, light 0.3 and seams 0.2")
         if self.subdivisions > 3:
             raise InputError("virtual brain: more than 3 subdivisions make millions of nodes")
         if self.fold_mm > 8 or self.refold_mm > 8:
@@ -116,12 +139,14 @@ PRESETS: dict[str, Settings] = {
         profile_effect=0.6, layer_noise=0.75, faults=2,
     ),
     "easy": Settings(
-        severity=0.4, fold_mm=2.5, refold_mm=3.0, warp_mm=7.0, size_mm=2.0, profile_effect=0.5, layer_noise=0.6, annotate_every=3,
+        severity=0.4, fold_mm=2.5, refold_mm=3.0, warp_mm=7.0, size_mm=2.0, profile_effect=0.5,
+        layer_noise=0.6, annotate_every=3,
     ),
     "default": Settings(),
     "hard": Settings(
-        tilt_deg=(8.0, 3.0, 2.0), severity=2.0, fold_mm=6.0, refold_mm=6.5, warp_mm=22.0, size_mm=6.0, contrast=1.4,
-        profile_effect=1.5, brain_effect=0.08, layer_noise=1.1, missing=0.06, damaged=0.03, position_jitter_mm=0.05, annotate_every=6,
-        annotation_mm=0.8, faults=10, deep_grey=True,
+        tilt_deg=(8.0, 3.0, 2.0), severity=2.0, fold_mm=6.0, refold_mm=6.5, warp_mm=22.0, size_mm=6.0,
+        contrast=1.4, profile_effect=1.5, brain_effect=0.08, layer_noise=1.1, missing=0.06, damaged=0.03,
+        position_jitter_mm=0.05, annotate_every=6, annotation_mm=0.8, faults=10, deep_grey=True, ventricles=True,
+        cerebellum=True, brain_stem=True, meninges=0.15, light=0.06, seams=0.01,
     ),
 }  # fmt: skip
