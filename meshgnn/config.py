@@ -280,8 +280,8 @@ def from_plain(kind: Any, plain: Any, where: str = "config") -> Any:
         return Path(plain)
     if kind is float and isinstance(plain, int) and not isinstance(plain, bool):
         return float(plain)
-    if isinstance(kind, type) and isinstance(plain, kind) and (kind is bool or not isinstance(plain, bool)):
-        return plain
     if kind is typing.Any:
+        return plain
+    if isinstance(kind, type) and isinstance(plain, kind) and (kind is bool or not isinstance(plain, bool)):
         return plain
     raise InputError(f"{where}: {plain!r} is not a {getattr(kind, '__name__', kind)}")
