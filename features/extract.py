@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import distributed
 
 from features.command import Bar, rank_and_world, run
-from features.content import nodes_key, refuse_other_stack
+from features.content import image_key, nodes_key
 from features.locations import read_centres
 from features.model_files import PatchEncoder
 from features.shared_space import load_fitted
@@ -29,6 +29,7 @@ from meshgnn.config import Config as BaseConfig
 from meshgnn.encoder import PatchSource
 from meshgnn.errors import InputError, SettingError
 from meshgnn.graph import FeatureTable, NodeLocations
+from meshgnn.source.aligned import check_same_sections
 from meshgnn.source.sections import SectionStack, read_stack
 from meshgnn.store import content_hash, load_table, read_arrays, save_table, write_arrays
 
@@ -218,7 +219,7 @@ def _extract(job: ExtractJob, out: Path) -> str:
     assert job.stack is not None and job.reconstruction is not None and job.encoder is not None  # noqa: PT018
     config = ExtractConfig(**{f.name: getattr(job, f.name) for f in fields(ExtractConfig)})
     stack = read_stack(job.stack, mirrored="turn")
-    refuse_other_stack(job.reconstruction, stack)
+    check_same_sections(job.reconstruction, stack, image_key)
     encoder = load_fitted(job.encoder).whole
     wanted: dict[str, Any] = {"size_px": job.size_px, "pixel_um": job.pixel_um}
     wanted = {name: value for name, value in wanted.items() if value is not None}

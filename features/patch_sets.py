@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.content import nodes_key, refuse_other_stack
+from features.content import image_key, nodes_key
 from features.locations import read_centres
 from features.patches import PatchSampler
 from meshgnn.errors import InputError
 from meshgnn.graph import NodeLocations
 from meshgnn.mesh.record import frozen
+from meshgnn.source.aligned import check_same_sections
 from meshgnn.source.annotations import annotated_labels, read_annotations
 from meshgnn.source.sections import SectionStack, read_stack
 
@@ -59,7 +60,7 @@ def annotated_patches(stack_folder: Path, reconstruction: Path, *, vote_mm: floa
         InputError: no stack, no reconstruction, a reconstruction of another stack, no annotations.
     """
     stack = read_stack(stack_folder, mirrored="turn")
-    refuse_other_stack(reconstruction, stack)
+    check_same_sections(reconstruction, stack, image_key)
     annotations = read_annotations(stack_folder)
     locations = read_centres(reconstruction, stack)
     labels = annotated_labels(locations, annotations, stack, vote_mm=vote_mm)

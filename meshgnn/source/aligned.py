@@ -1,6 +1,7 @@
 """Where an alignment put the sections of a stack: a table beside the mesh that was made of them."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,19 +65,33 @@ def aligned_folder(out: Path) -> Path:
     return Path(str(_record(out).get("folder", "")))
 
 
-def check_same_sections(out: Path, stack: SectionStack) -> None:
-    """The images of `stack` are those that the reconstruction in `out` was made of, whatever their names.
+def check_same_sections(out: Path, stack: SectionStack, image_hash: Callable[[Path], str] = file_hash) -> None:
+    """The reconstruction in `out` was made of images of `stack`, whatever their names.
+
+    Args:
+        image_hash: `store.file_hash`, or what remembers its results.
 
     Raises:
-        InputError: one is not; names it.
+        InputError: a section is missing, shows something else or has another pixel size (names it); or the
+            reconstruction does not tell what it was made of.
     """
-    images = {one.get("index"): one.get("image") for one in _record(out)["sections"]}
-    for section in stack:
-        known = images.get(section.index)
-        if known is not None and known != file_hash(section.path):
+    named, mine = stack.folder or "the stack", {section.index: section for section in stack}
+    try:
+        known = {int(one["index"]): (str(one["image"]), float(one["pixel_um"])) for one in _record(out)["sections"]}
+    except (ValueError, KeyError, TypeError):
+        raise InputError(
+            f"{out / FILE}: does not tell which images the mesh was made of; reconstruct the stack again"
+        ) from None
+    for index, (image, pixel_um) in known.items():
+        section = mine.get(index)
+        if section is None:
             raise InputError(
-                f"{section.path}: not the image of section {section.index} that the mesh in {out} was made of; "
-                "name the stack of this brain"
+                f"{named}: has no section {index}, of which the mesh in {out} was made; name its own stack"
+            )
+        if section.pixel_um != pixel_um or image_hash(section.path) != image:
+            raise InputError(
+                f"{section.path}: not the image of section {index} that the mesh in {out} was made of; name the stack "
+                "of this brain, or reconstruct it again if it has changed"
             )
 
 

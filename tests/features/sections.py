@@ -9,8 +9,8 @@ from features.locations import COLUMNS
 from meshgnn.export.gifti import write_surface
 from meshgnn.graph import NodeLocations
 from meshgnn.mesh.record import SurfaceMesh
+from meshgnn.source.aligned import write_aligned
 from meshgnn.source.sections import read_stack, write_tiff
-from reconstruct.aligned import write_aligned
 
 AREAS = ("one", "two", "three")
 
