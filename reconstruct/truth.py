@@ -95,7 +95,8 @@ def compared(graph: MeshGraph, truth: Truth, tolerance_mm: float = 2.0, least_mm
             away[part] = np.where(found, distance, np.inf)
             cortex = graph.cortex[part]
             labels[part] = np.where(found & cortex, area[near], -1)
-            unmatched[part] = cortex & (there.facing(moved[part], facing, normals, thick | mapped)[0] > tolerance_mm)
+            to_cortex = there.facing(moved[part], facing, normals, thick | mapped)[0]
+            unmatched[part] = cortex & (labels[part] < 0) & (to_cortex > tolerance_mm)
             inner = mesh.faces[cortex[mesh.faces].all(axis=1)]
             back = Surface(moved[part], inner).facing(places, normals, facing, cortex)[0]
             uncovered = back > tolerance_mm

@@ -17,6 +17,8 @@ from meshgnn.errors import SettingError
 from meshgnn.source.sections import AXES
 from reconstruct.records import Alignment, Ribbon, TissueStack
 
+_LARGEST_VOXELS = 1e9
+
 
 class StackSections:
     """TissueStack + Alignment -> Ribbon of both hemispheres."""
@@ -57,6 +59,9 @@ class StackSections:
         size = np.array(stack.outer.shape[1:]) * stack.pixel_mm
         axes = [np.arange(-(s / 2 + 2), s / 2 + 2, set_.voxel_mm) for s in size]
         along = np.arange(stack.position_mm[0] - 3, stack.position_mm[-1] + 3, set_.voxel_mm)
+        voxels = float(len(axes[0])) * len(axes[1]) * len(along)
+        if voxels > _LARGEST_VOXELS:
+            raise InputError(f"{voxels:.1e} voxels of {set_.voxel_mm:g} mm are too many; raise stack.voxel_mm")
         grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
         levels = np.empty((2, len(stack.outer), *grid.shape[:2]), np.float32)
         for k in range(len(stack.outer)):

@@ -146,8 +146,8 @@ class ClassifyTissue:
             raise InputError(f"{section.path}: the background is black; grey matter on bright glass is expected")
         if (grey > 1.3 * background).mean() > 0.05:
             raise InputError(
-                f"{section.path}: the tissue is brighter than the background; invert the image (dark tissue on bright "
-                "glass is expected)"
+                f"{section.path}: much of the image is brighter than the glass at its frame; invert the image if its "
+                "tissue is bright (dark tissue on bright glass is expected), or even out the light"
             )
         block = max(1, round(pixel * 1000 / section.pixel_um))
         if grey.dtype == np.uint8:

@@ -60,6 +60,11 @@ class RibbonFromVolume:
         voxel = self.settings.voxel_mm or float(sides.min())
         if not np.allclose(sides, voxel, rtol=1e-3):
             zoom = sides / voxel
+            if np.prod(zoom * grey.shape) > LARGEST_VOXELS:
+                raise InputError(
+                    f"{grey_path}: voxels of {sides[0]:.3g} x {sides[1]:.3g} x {sides[2]:.3g} mm become too many cubes "
+                    f"of {voxel:.3g} mm; check its affine or set volume.voxel_mm"
+                )
             grey, white = (ndimage.zoom(field, zoom, order=1, grid_mode=False) for field in (grey, white))
             real = (np.array(grey.shape) - 1) / np.maximum(1, np.round((np.array(grey.shape)) / zoom) - 1)
             affine = affine.copy()

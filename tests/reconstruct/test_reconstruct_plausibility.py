@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from reconstruct import Reconstruction, Ribbon, TissueStack
 from reconstruct.experiment import ReconstructRun
 from reconstruct.plausibility import Plausible, joint_of, of_alignment, of_surfaces, of_tissue
 from reconstruct.steps.align import AlignSections
+from reconstruct.steps.stack import StackSections
 from reconstruct.steps.tissue import ClassifyTissue
 from reconstruct.steps.volume import RibbonFromVolume
 from tests.reconstruct.phantom import config, read_rows, write_table
@@ -127,6 +129,14 @@ def test_a_pixel_size_beyond_reason_is_refused_before_memory_is_taken(straight: 
             ClassifyTissue.Config().build()(read_stack(folder))
 
 
+def test_a_grid_beyond_reason_is_refused_before_memory_is_taken(tissue: TissueStack) -> None:
+    alignment = AlignSections.Config(rigid_rounds=0, affine_rounds=0).build()(tissue)
+    wide = replace(tissue, outer=np.pad(tissue.outer, [(0, 0), (0, 400), (0, 400)]), white=np.pad(
+        tissue.white, [(0, 0), (0, 400), (0, 400)]))  # fmt: skip
+    with pytest.raises(InputError, match=r"raise stack\.voxel_mm"):
+        StackSections.Config(voxel_mm=0.1).build()(wide, alignment, "coronal", "t")
+
+
 def test_maps_that_are_exchanged_are_refused(tmp_path: Path) -> None:
     grey, white, _ = write_maps(tmp_path)
     with pytest.raises(InputError, match="exchanged"):
@@ -134,6 +144,10 @@ def test_maps_that_are_exchanged_are_refused(tmp_path: Path) -> None:
     data = bytearray(gzip.decompress(grey.read_bytes()))
     data[42:48] = np.array([30000, 30000, 30000], "<i2").tobytes()
     (tmp_path / "huge.nii").write_bytes(data)
+    flat = nibabel.Nifti1Image(np.ones((9, 900, 900), np.float32), np.diag([50, 0.05, 0.05, 1]))
+    flat.to_filename(tmp_path / "flat.nii")
+    with pytest.raises(InputError, match="too many cubes"):
+        RibbonFromVolume.Config().build()(tmp_path / "flat.nii", tmp_path / "flat.nii", "test")
     with pytest.raises(InputError, match="header asks for"):
         RibbonFromVolume.Config().build()(tmp_path / "huge.nii", white, "test")
 

@@ -1,15 +1,21 @@
 """The reconstruction against the truth of virtual brains. Minutes long."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from meshgnn.errors import InputError
+from meshgnn.source.sections import read_stack
 from meshgnn.source.virtual import VirtualBrain
 from reconstruct import Reconstruct, SectionFolder, to_graph
+from reconstruct.plausibility import Plausible, of_alignment, of_tissue
+from reconstruct.steps.align import AlignSections
+from reconstruct.steps.tissue import ClassifyTissue
 from reconstruct.truth import true_labels
+from tests.reconstruct.phantom import change, read_rows, write_table
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +43,49 @@ def test_quick_brain_from_its_images_alone(brain: Path, tmp_path: Path) -> None:
     assert (true.labels[graph.cortex] >= 0).mean() > 0.9
     assert (true.labels[~graph.cortex] == -1).all()
     assert np.median(true.distance_mm[true.node >= 0]) < 1
+    assert result.report["warnings"] == []
+    assert not true.unmatched[true.labels >= 0].any()
+    assert true.unmatched.sum() < 0.01 * graph.n_nodes
+    assert 0 < true.missed.sum() < 0.05 * graph.n_nodes
     assert (tmp_path / "qc" / "sections.png").stat().st_size > 10_000
+
+
+@pytest.fixture(scope="module")
+def coarse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("virtual") / "coarse"
+    settings = {"pixel_um": 250.0, "spacing_mm": 4.0, "subdivisions": 0, "faults": 0}
+    VirtualBrain.Config(preset="quick", seed=3, **settings).build().write(folder)  # type: ignore[arg-type]
+    return folder
+
+
+def test_faults_of_single_sections_are_told_by_their_number(coarse: Path, tmp_path: Path) -> None:
+    """A pixel size a third too large, two sections exchanged, one turned by half a circle; and nothing else."""
+
+    def told(name: str, pixel: dict[int, float] | None = None, order: dict[int, int] | None = None) -> list[str]:
+        rows = read_rows(coarse)
+        names = [str(coarse / str(row[0])) for row in rows]
+        for k, row in enumerate(rows):
+            row[0] = names[(order or {}).get(k, k)]
+            row[3] = (pixel or {}).get(k, row[3])
+            row[6:] = []
+        folder = tmp_path / name
+        folder.mkdir()
+        if name == "turned":
+            shutil.copy(str(rows[20][0]), folder / "turned.tif")
+            change(folder / "turned.tif", lambda grey: grey[::-1, ::-1], 250)
+            rows[20][0] = "turned.tif"
+        write_table(folder, rows)
+        tissue = ClassifyTissue.Config().build()(read_stack(folder))
+        found = of_tissue(tissue, Plausible())
+        return [*found, *of_alignment(tissue, AlignSections.Config().build()(tissue), Plausible())]
+
+    number = [str(row[1]) for row in read_rows(coarse)]
+    assert told("right") == []
+    for found in (told("pixel", pixel={20: 325}), told("turned")):
+        assert found
+        assert all(one.startswith(f"section {number[20]}:") for one in found)
+    (one,) = told("exchanged", order={18: 19, 19: 18})
+    assert one.startswith(f"sections {number[18]} and {number[19]} ")
 
 
 def test_shuffled_images_are_refused(brain: Path, tmp_path: Path) -> None:
