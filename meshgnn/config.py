@@ -16,6 +16,7 @@ A config checks its values when made and raises `SettingError`, which names its 
 """
 
 import json
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -278,8 +279,10 @@ def from_plain(kind: Any, plain: Any, where: str = "config") -> Any:
         return plain
     if kind is Path and isinstance(plain, str):
         return Path(plain)
-    if kind is float and isinstance(plain, int) and not isinstance(plain, bool):
-        return float(plain)
+    if kind is float and isinstance(plain, int | float) and not isinstance(plain, bool):
+        if abs(plain) <= sys.float_info.max:  # false for NaN too
+            return float(plain)
+        raise InputError(f"{where}: is not a finite number")
     if isinstance(kind, type) and isinstance(plain, kind) and (kind is bool or not isinstance(plain, bool)):
         return plain
     if kind is typing.Any:
