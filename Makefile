@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all lint bench page-bundle system-deps clean
+.PHONY: demo test test-install test-all lint bench page-bundle system-deps clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -15,11 +15,16 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## virtual brains from sections to area maps, under nine minutes on two cores
 	$(BIN)/python -m meshgnn.experiment
 
-test: $(READY)  ## the tests that every change must pass
+test: $(READY)  ## the tests that every change must pass, test-install among them
 	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m tests.install
+
+test-install: $(READY)  ## the wheel in an empty environment: every command of README and user guide, on small input
+	$(BIN)/python -m tests.install
 
 test-all: $(READY)  ## the same with the slow ones
 	$(BIN)/python -m pytest
+	$(BIN)/python -m tests.install
 
 lint: $(READY)  ## style, types, import directions, declared dependencies
 	$(BIN)/ruff check .

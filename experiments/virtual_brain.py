@@ -1,12 +1,15 @@
 """From sections to areas, whole: virtual brains, their meshes, contrastive features, a graph network, a report."""
 
+from dataclasses import replace
+
 from features.batches import BalancedBatches
 from features.pretrain import PretrainConfig
 from features.section_features import ContrastiveFeatures, ProfileFeatures
 from meshgnn.config import choices
 from meshgnn.data.inputs import NodeInputs
 from meshgnn.experiment.section_mapping import SectionMapping
-from meshgnn.source.cohort import StackFolders
+from meshgnn.source.cohort import StackFolders, VirtualCohort
+from meshgnn.source.virtual import VirtualBrain
 from meshgnn.train.fit import TrainerConfig
 from reconstruct.maker import MeshFromSections
 from reconstruct.steps.midsurface import ExtractMidsurface
@@ -25,6 +28,35 @@ def virtual_brain() -> SectionMapping.Config:
         inputs=NodeInputs.Config(rounds=(2, 5, 15), rim=False, check=False),
         trainer=TrainerConfig(folds=3, epochs=80, learning_rate=1.6e-2, ema=0.9),
         variant_seeds=1,
+    )
+
+
+def _on(brain: VirtualBrain.Config) -> SectionMapping.Config:
+    base = virtual_brain()
+    return replace(base, cohort=VirtualCohort.Config(brain=brain))
+
+
+@choices({"encoder": ENCODERS, "other": (*ENCODERS, None)})
+def uniform() -> SectionMapping.Config:
+    """Control of the whole chain: one profile in all areas. What is left of the score is read from the folds."""
+    return _on(VirtualBrain.Config(preset="quick", uniform=True))
+
+
+@choices({"encoder": ENCODERS, "other": (*ENCODERS, None)})
+def shuffled() -> SectionMapping.Config:
+    """Control of the whole chain: areas dealt out anew over the places, differently in every brain."""
+    return _on(VirtualBrain.Config(preset="quick", shuffle=True))
+
+
+@choices({"encoder": ENCODERS, "other": (*ENCODERS, None)})
+def protocol() -> SectionMapping.Config:
+    """The frozen protocol: three `default` brains trained on, eight never seen, intervals over brains."""
+    base = virtual_brain()
+    seeds, unseen = tuple(range(101, 104)), tuple(range(201, 209))
+    return replace(
+        base,
+        cohort=VirtualCohort.Config(seeds=seeds + unseen, unseen=unseen, brain=VirtualBrain.Config(preset="default")),
+        trainer=replace(base.trainer, epochs=120),
     )
 
 

@@ -3,8 +3,11 @@
 import argparse
 import json
 import os
+import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -20,6 +23,24 @@ C = TypeVar("C", bound=Config)
 def rank_and_world() -> tuple[int, int]:
     """This process among those that torchrun (or srun) started: (rank, number of ranks)."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def leave_with_parent(every_s: float = 1.0) -> None:
+    """End this process soon after the one that started it is gone.
+
+    A torchrun that is killed cannot stop its ranks; they would wait for each other for ever, with all their memory.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(every_s)
+        print(
+            "error: the process that started this rank is gone; the same command goes on", file=sys.stderr, flush=True
+        )
+        os._exit(1)  # the other threads may hang in a collective: nothing softer ends them
+
+    Thread(target=watch, daemon=True).start()
 
 
 class Bar:
@@ -68,6 +89,8 @@ def run(name: str, job: C, work: Callable[[C, Path], str], arguments: Sequence[s
             return 0
         if options.out is None:
             raise InputError("no folder for the result; use --out DIR")
+        if rank_and_world()[1] > 1:
+            leave_with_parent()
         told = work(config, options.out)
         if rank_and_world()[0] == 0:
             print(told, flush=True)

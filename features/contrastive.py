@@ -68,7 +68,7 @@ def supervised_contrastive(embeddings: Tensor, labels: Tensor, temperature: floa
     Returns:
         scalar; 0 if no anchor anywhere has a positive.
     """
-    z = F.normalize(embeddings.float(), dim=1)
+    z = F.normalize(embeddings if embeddings.dtype == torch.float64 else embeddings.float(), dim=1)
     everyone, classes, first = gather_rows(z), gather_rows(labels), _rows_before(len(z))
     own = torch.arange(first, first + len(z), device=z.device)
     logits = z @ everyone.T / temperature

@@ -26,7 +26,7 @@ class Geometry:
     class Config(BaseConfig):
         """
         Args:
-            measures: which to compute, in this order; none if empty.
+            measures: which to compute, in this order.
         """
 
         measures: tuple[Measure, ...] = get_args(Measure)
@@ -42,6 +42,8 @@ class Geometry:
 
     def make(self, graph: MeshGraph) -> FeatureTable:
         """[V, measures]. Raises InputError when a measure needs surfaces that the brain has not."""
+        if not self.config.measures:
+            raise InputError(f"geometry.measures is empty; name some of {', '.join(get_args(Measure))}")
         columns = [getattr(self, f"_{name}")(graph) for name in self.config.measures]
         return FeatureTable(
             name="geometry",

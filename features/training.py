@@ -78,7 +78,7 @@ class PretrainModule(L.LightningModule):
         step, patches, labels = batch
         places = slice(self.trainer.global_rank, None, self.trainer.world_size)
         patches = self.augment(patches, seed=self.seed, step=step, places=places, batch=self.batch)
-        loss = self.objective(self.encoder(patches), labels)
+        loss = self.objective(self.encoder(patches.to(next(self.encoder.parameters()).dtype)), labels)
         self.sums.append(loss.detach())
         return loss
 
@@ -125,11 +125,11 @@ class Probe:
 
 def embed(encoder: nn.Module, patches: NDArray[np.float32], batch: int = 256) -> NDArray[np.float32]:
     """Embeddings [N, C] of patches [N, S, S], in eval mode; the encoder's mode is put back."""
-    device, training = next(encoder.parameters()).device, encoder.training
+    like, training = next(encoder.parameters()), encoder.training
     encoder.eval()
     with torch.no_grad():
         parts = [
-            encoder(torch.from_numpy(patches[k : k + batch]).to(device)).float().cpu()
+            encoder(torch.from_numpy(patches[k : k + batch]).to(like)).float().cpu()
             for k in range(0, len(patches), batch)
         ]
     encoder.train(training)

@@ -71,7 +71,9 @@ class NodeInputs:
 
         def __post_init__(self) -> None:
             if any(later <= earlier for earlier, later in zip((0, *self.rounds), self.rounds)):
-                raise SettingError(f"<rounds> must ascend from 1, got {list(self.rounds)}")
+                raise SettingError(f"<rounds> must ascend from 1, got {list(self.rounds)[:9]}")
+            if len(self.rounds) > 64 or max(self.rounds, default=0) > 100_000:
+                raise SettingError("<rounds> may name at most 64 scales of 100000 rounds")
 
         def build(self) -> "NodeInputs":
             return NodeInputs(self)

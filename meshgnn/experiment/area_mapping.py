@@ -146,7 +146,10 @@ class AreaMapping:
         """Everything that can be wrong with the brain or the settings; raises InputError."""
         graph, split = self._prepared.graph, self._prepared.split
         c = self.config
-        folds = validation_folds(graph, split, c.trainer.folds, c.validation, c.seeds[0])
+        c.trainer.resolved_device()  # told now, not after the baselines
+        folds = [
+            fold for seed in c.seeds for fold in validation_folds(graph, split, c.trainer.folds, c.validation, seed)
+        ]
         labelled = graph.labels >= 0
         if not all((fold.train & labelled).any() and (fold.validation & labelled).any() for fold in folds):
             raise InputError(
@@ -217,7 +220,7 @@ class AreaMapping:
         same = SameInputs(seen, range(c.trainer.folds), c.seeds[0])
         for name, fit in tqdm(list(same.rows()), desc="baselines on the same inputs", disable=None, leave=False):
             fitted = fit()
-            judge(name, [fitted.probabilities], fitted.sees, fitted.fits, fitted.chosen)
+            judge(name, [fitted.probabilities], fitted.sees, 1, fitted.chosen)
         write_arrays(run / "tables" / "baselines.safetensors", kept)
         write_json(run / "tables" / "baselines.json", found)
         return ["tables/baselines.safetensors", "tables/baselines.json", ALIGNMENT]

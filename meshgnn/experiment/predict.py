@@ -5,6 +5,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
 from meshgnn.errors import InputError
@@ -13,6 +15,7 @@ from meshgnn.experiment.runner import SCORES, Stage
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
 from meshgnn.export.tables import write_csv, write_graphml
+from meshgnn.graph import MeshGraph
 from meshgnn.source.socket import Reading
 from meshgnn.source.surface_folder import SurfaceFolder
 from meshgnn.store import file_hash, read_json, write_json
@@ -71,9 +74,28 @@ class Predict:
     def _mapped(self) -> tuple[AreaMap, str]:
         align = None if self.config.align == "auto" else self.config.align
         makers = [self.config.geometry.build()] if self.config.geometry is not None else []
-        graph, self._computed = self.ensemble.completed(self.reading.graph, makers, self.config.compute)
+        try:
+            graph, self._computed = self.ensemble.completed(self.reading.graph, makers, self.config.compute)
+        except InputError as error:
+            why = [
+                warning for warning in self.reading.warnings if warning.startswith("feature") and "left out" in warning
+            ]
+            raise InputError("; ".join([str(error), *why[:1]])) from None
         used = align or self.ensemble.alignment_for(graph)
+        self._check_scale(graph, used)
         return self.ensemble.map(graph, align), used
+
+    def _check_scale(self, graph: MeshGraph, used: str) -> None:
+        """Raises InputError when coordinates of quite another scale would go in as they are."""
+        here = graph.cortex & (graph.hemisphere == graph.meshes[0].hemisphere)
+        cloud = self.ensemble.frame.cloud_mm
+        spread = [float(np.linalg.norm(points.std(0))) for points in (graph.vertices_mm[here], cloud)]
+        ratio = spread[0] / max(spread[1], 1e-9)
+        if self.ensemble.inputs.coordinates and used != "similarity" and not 1 / 3 < ratio < 3:
+            raise InputError(
+                f"{graph.brain}: its coordinates spread {ratio:.3g} times as far as those of the training brain: are "
+                "they mm? A brain of another size needs --set align=similarity"
+            )
 
     def check(self) -> None:
         """Maps the brain, so that whatever is wrong with it is told before anything is written."""

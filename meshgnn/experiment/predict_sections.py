@@ -1,7 +1,9 @@
 """Maps a new stack of sections with a trained run: mesh, features, areas. Nothing is trained."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +87,7 @@ class PredictSections:
     def check(self) -> None:
         read_stack(self.config.stack, space=self.brain, mirrored="turn")
         if (self.config.stack / ANNOTATIONS).is_dir():
-            read_annotations(self.config.stack)
+            read_annotations(self.config.stack).check()
 
     def stages(self) -> list[Stage]:
         areas = [*self.ensemble.areas.names]
@@ -146,15 +148,19 @@ class PredictSections:
 
     # -- what is told ---------------------------------------------------------------------------------------------
 
+    @cached_property
     def _seen(self) -> list[str]:
-        """Sections of this stack whose images the run was trained on."""
-        images = {section.path.resolve() for section in read_stack(self.config.stack, mirrored="turn")}
-        hashes = {str(path): file_hash(path) for path in sorted(images)}
-        return [Path(path).name for path, digest in hashes.items() if digest in self.trained.trained_on]
+        """Images of this stack that the run was trained on."""
+        stack, found = self.config.stack, []
+        for section in read_stack(stack, mirrored="turn"):
+            name = os.path.relpath(section.path, stack)
+            if (self.stack_files.get(name) or file_hash(section.path)) in self.trained.trained_on:
+                found.append(name)
+        return found
 
     def _warnings(self) -> list[str]:
         found = []
-        if seen := self._seen():
+        if seen := self._seen:
             found.append(
                 f"{len(seen)} images of {self.config.stack} ({', '.join(seen[:3])}{', ...' if len(seen) > 3 else ''}) "
                 f"were part of the training of {self.config.run}: this is no new brain, and scores say nothing"
@@ -180,7 +186,7 @@ class PredictSections:
             "alignment": "similarity" if self.ensemble.inputs.coordinates else None,
             "nodes": {"mapped": int(graph.cortex.sum()), "judged": int(inside.sum())},
             "judged_by": judge.by if judge else None,
-            "leakage": {"shared_patches": len(self._seen())},
+            "leakage": {"shared_patches": len(self._seen)},
             "reconstruction": self.maker.measures(self._folder(run) / "mesh"),
         }
         if metrics["leakage"]["shared_patches"]:

@@ -12,6 +12,7 @@ from meshgnn.data.split import Split, check_no_leak, shared_rows
 from meshgnn.encoder import TableMaker
 from meshgnn.errors import InputError
 from meshgnn.graph import MeshGraph
+from meshgnn.source.plausible import check_size
 from meshgnn.source.socket import Reading
 
 
@@ -46,17 +47,26 @@ def prepare(
         InputError: whatever is wrong with the brain, its labels, or the choice of features.
     """
     graph, warnings = reading.graph, list(reading.warnings)
+    check_size(graph)
     if not len(graph.areas):
         if reading.atlas:
             raise InputError(
                 f"{graph.brain}: atlas {reading.atlas} labels no vertex of cortex with an area (names like unknown or "
                 "medial wall are none)"
             )
-        raise InputError(f"{graph.brain}: no atlas chosen or found; choose one with --set source.atlas=NAME")
+        raise InputError(
+            f"{graph.brain}: no atlas chosen or found; add label files, or choose an atlas with --set source.atlas=NAME"
+        )
     if maker is not None:
         graph, told = with_computed(graph, maker)
         warnings += told
     rim = rim_table(graph) if features.rim else None
+    named = [name for table in graph.tables.values() for name in table.columns if name.startswith(RIM_PREFIX)]
+    if rim is not None and named:
+        raise InputError(
+            f"{graph.brain}: feature {named[0]!r} has the name of a rim feature; rename its file, or "
+            "--set features.rim=false"
+        )
     if rim is not None:
         graph = graph.with_table(rim)
     split = apply(graph)
@@ -118,8 +128,14 @@ def _check_labels(graph: MeshGraph, split: Split) -> list[str]:
         raise InputError(f"{graph.brain}: the test part ({split.name}) carries no label; nothing to judge")
     if not set(in_train.tolist()) & set(in_test.tolist()):
         raise InputError(
-            f"{graph.brain}: the test part has no area ({graph.areas.names[in_test[0]]}, ...) of the training part "
-            f"({graph.areas.names[in_train[0]]}, ...); areas are matched by name"
+            f"{graph.brain}: no area of the test part ({graph.areas.names[in_test[0]]}, ...) occurs in the training "
+            f"part ({graph.areas.names[in_train[0]]}, ...); areas are matched by name"
+        )
+    known = int((split.train & labelled).sum())
+    if known < 2 * len(in_train):
+        raise InputError(
+            f"{graph.brain}: {known} labelled training nodes for {len(in_train)} areas; at least two to an area are "
+            "needed on average"
         )
     unseen = [graph.areas.names[k] for k in np.setdiff1d(in_test, in_train)]
     if not unseen:

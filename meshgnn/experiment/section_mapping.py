@@ -224,7 +224,7 @@ class SectionMapping:
         for name, fit in tqdm(rows, desc="baselines on the same inputs", disable=None, leave=False):
             fitted = fit()
             kept |= {f"{name}/0": fitted.probabilities, f"out_of_fold/{name}/0": fitted.out_of_fold}
-            told[name] = {"sees": fitted.sees, "fits": fitted.fits, "chosen": fitted.chosen}
+            told[name] = {"sees": fitted.sees, "fits": 1, "chosen": fitted.chosen}
         write_arrays(run / "tables" / "baselines.safetensors", kept)
         write_json(run / "tables" / "baselines.json", told)
         return ["tables/baselines.safetensors", "tables/baselines.json"]

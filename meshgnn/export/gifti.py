@@ -137,7 +137,7 @@ def write_surface_folder(folder: Path, graph: MeshGraph, atlas: str) -> list[Pat
         write_surface(folder / f"{stem}_midthickness.surf.gii", mesh)
         written.append(folder / f"{stem}_midthickness.surf.gii")
         for name, points in graph.surfaces.items():
-            written.append(folder / f"{stem}_{name}.surf.gii")
+            written.append(folder / f"{stem}_{'desc-reg_sphere' if name == 'sphere_reg' else name}.surf.gii")
             write_surface(written[-1], mesh.with_vertices(points[place]), kinds.get(name, name.capitalize()))
         for table in graph.tables.values():
             for k, column in enumerate(table.columns):

@@ -51,7 +51,7 @@ def area_strips(graph: MeshGraph, maps: Sequence[NDArray[np.integer]], areas: Ar
     """Outer and inner side of every hemisphere in one row, coloured by area: one PNG per map of class numbers [V]."""
     extent = max(float(np.ptp(mesh.vertices_mm[:, 2])) for mesh in graph.meshes)
     depth = max(float(np.ptp(mesh.vertices_mm[:, 1])) for mesh in graph.meshes)
-    scale = height / (max(extent, 1e-6) * 1.04)
+    scale = height / (max(extent, depth / 10, 1e-6) * 1.04)  # a flat mesh must not make an endless picture
     size = (height, max(int(depth * 1.06 * scale), 1))
     colours = np.concatenate([areas.colours[:, :3], _NOT_CORTEX[None]])
     rows: list[list[NDArray[np.uint8]]] = [[] for _ in maps]

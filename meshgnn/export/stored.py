@@ -2,8 +2,9 @@
 
 One brain:      tables/graph.{json,safetensors} and tables/probabilities.safetensors (array `probabilities`)
 Several brains: tables/probabilities.safetensors (one array per brain) and, per brain, in brains/NAME: features.* or
-                graph.* (the brain), and as far as they exist truth.safetensors (`labels`), drawn.json (annotated
-                sections), sections/ (the stack) and mesh/sections.json (where the alignment put the sections)
+                graph.* (the brain), and as far as they exist truth.safetensors (`labels`) or hidden.safetensors
+                (`labels` kept from training), drawn.json (annotated sections), sections/ (the stack) and
+                mesh/sections.json (where the alignment put the sections)
 
 A brain without annotations knows no areas: it has those of the others, which are the same for all brains of a run.
 """
@@ -80,6 +81,9 @@ def read_area_maps(run: Path) -> dict[str, StoredMap]:
             graph = graph.relabelled(np.full(graph.n_nodes, -1), areas)
         if (folder / "truth.safetensors").is_file():
             graph = graph.relabelled(read_arrays(folder / "truth.safetensors")["labels"], graph.areas)
+        elif (folder / "hidden.safetensors").is_file():
+            kept = read_arrays(folder / "hidden.safetensors")["labels"]
+            graph = graph.relabelled(np.where(kept >= 0, kept, graph.labels), graph.areas)
         found[name] = StoredMap(
             area_map=AreaMap(graph=graph, probabilities=stored[name]),
             stack=stack if (stack / TABLE).is_file() else None,

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from meshgnn.config import Config as BaseConfig
+from meshgnn.errors import SettingError
 from meshgnn.nn.adjacency import Adjacency
 from meshgnn.nn.socket import NodeNetwork, NodeNetworkConfig
 
@@ -28,6 +29,10 @@ class CoordinateEncoder(nn.Module):
 
         frequencies: tuple[float, ...] = (1.0, 2.0, 4.0)
         channels: int = 64
+
+        def __post_init__(self) -> None:
+            if not 1 <= self.channels <= 1 << 14 or len(self.frequencies) > 64:
+                raise SettingError("<channels> must lie in 1 to 16384, and <frequencies> be at most 64")
 
         def build(self) -> "CoordinateEncoder":
             return CoordinateEncoder(self)

@@ -33,6 +33,11 @@ class ResidualConfig(BaseConfig):
     def __post_init__(self) -> None:
         if self.hidden < 1 or self.layers < 0 or self.propagation < 0:
             raise SettingError("<hidden> must be at least 1, <layers> and <propagation> at least 0")
+        # Far above any model that trains here; more would only fill memory or never end.
+        if self.hidden**2 * max(self.layers, 1) > 1 << 28 or self.layers > 1000 or self.propagation > 10_000:
+            raise SettingError(
+                "<hidden>^2 x <layers> may reach 2^28, <layers> 1000, <propagation> 10000: this network is too large"
+            )
         if not 0 <= self.dropout < 1:
             raise SettingError("<dropout> must lie in [0, 1)")
 

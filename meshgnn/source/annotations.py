@@ -130,6 +130,10 @@ def _label_image(path: Path, shape: tuple[int, int]) -> tuple[npt.NDArray[Any], 
                 raise InputError(f"{path}: a colour image; labels must be one whole number per pixel")
             if kind.kind not in "ui":
                 raise InputError(f"{path}: labels must be whole numbers, got {kind}")
+            if page.compression in (6, 7):
+                raise InputError(f"{path}: JPEG changes keys; save labels without loss (zip, lzw, zstd or raw)")
+            if int(page.tags.valueof("Orientation", 1)) != 1:
+                raise InputError(f"{path}: is stored turned (TIFF tag Orientation); save it upright")
             keys = page.asarray().reshape(shape)
     except InputError:
         raise
@@ -178,8 +182,12 @@ def read_annotations(stack: Path) -> Annotations:
         kind = next((kind for kind in files if row.get(kind)), None)
         if kind is None:
             raise InputError(f"{where}: names neither a label image nor polygons")
-        if not (folder / row[kind]).is_file():
-            raise InputError(f"{where}: the file {row[kind]!r} does not exist")
+        try:
+            there = (folder / row[kind]).is_file()
+        except OSError:  # a name longer than any file's
+            there = False
+        if not there:
+            raise InputError(f"{where}: the file {row[kind][:80]!r} does not exist")
         files[kind][index] = folder / row[kind]
     shapes = {index: known[index] for given in files.values() for index in given}
     return Annotations(images=files["labels"], polygons=files["polygons"], shapes=shapes, table=table)

@@ -66,7 +66,7 @@ def read_area_table(path: Path) -> AreaTable:
             raise InputError(f"{where} (key {keys[-1]}): the name is empty; give every area a name")
         mapped.append(row.get("isocortex", True))
         if not isinstance(mapped[-1], bool):
-            raise InputError(f"{where} ({names[-1]}): isocortex is {mapped[-1]!r}; write true or false")
+            raise InputError(f"{where} ({names[-1]!r}): isocortex is {mapped[-1]!r}; write true or false")
     if len(set(keys)) != len(keys):
         raise InputError(f"{path}: key {max(keys, key=keys.count)} stands twice; give each area its own")
     if not any(mapped):

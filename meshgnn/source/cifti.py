@@ -1,10 +1,12 @@
 """CIFTI-2 dense scalars and labels (`.dscalar.nii`, `.dlabel.nii`): both hemispheres in one file."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.imageglobals import LoggingOutputSuppressor
 from numpy.typing import NDArray
 
 from meshgnn.errors import InputError
@@ -18,7 +20,10 @@ _AXES = {".dscalar.nii": "ScalarAxis", ".dlabel.nii": "LabelAxis"}
 def _load(path: Path) -> tuple[NDArray[np.float32], Any, Any]:
     kind = next(axis for suffix, axis in _AXES.items() if path.name.endswith(suffix))
     try:
-        image: Any = nib.load(path)
+        # nibabel tells of every odd field of a damaged header.
+        with LoggingOutputSuppressor(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image: Any = nib.load(path)
         stored = image.dataobj
         declared = int(np.prod(stored.shape, dtype=object)) * np.dtype(stored.dtype).itemsize
         check_declared(path, declared, path.stat().st_size - int(stored.offset))

@@ -12,6 +12,13 @@ from meshgnn.mesh.record import SurfaceMesh
 from meshgnn.source import cifti, freesurfer, gifti
 from meshgnn.source.surface_files import SurfaceFile
 
+# Larger numbers are marks for "no value" (the largest float32 among them), and overflow when averaged.
+LARGEST = 1e30
+
+
+def _known(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    return np.abs(values) < LARGEST  # not so for NaN
+
 
 def check_length(path: Path, length: int, mesh: SurfaceMesh) -> None:
     """Raises InputError when a file's values are not one per vertex."""
@@ -84,7 +91,7 @@ class FolderValues:
         check_length(file.path, len(values), mesh)
         self.used.append(file.path)
         if file.format == "cifti":
-            entries = np.isfinite(values).any(1)
+            entries = _known(values).any(1)
             self.listed[mesh.hemisphere] = entries | self.listed.get(mesh.hemisphere, np.zeros_like(entries))
         if values.shape[1] == 1:
             return {file.name: values[:, 0]}
@@ -97,28 +104,32 @@ class FolderValues:
         """Tables of the columns: "surface" holds those that are complete in cortex, others those with the same gaps.
 
         A gap masks rows of its own table only, so that leaving a feature out leaves its gaps out too. A feature
-        without any value in some hemisphere is left out, with a warning.
+        without a value in more than half of a hemisphere's cortex is left out, with a warning.
         """
         groups: dict[bytes, list[str]] = {}
         for name, column in columns.items():
-            known = np.isfinite(column)
-            empty = next((side for side, part in self._places().items() if not (known & cortex)[part].any()), "")
-            if empty:
-                self.warnings.append(f"feature {name!r} has no value in the cortex of hemisphere {empty}; left out")
+            known = _known(column)
+            gaps = {
+                side: float((~known[part] & cortex[part]).sum() / max(1, cortex[part].sum()))
+                for side, part in self._places().items()
+            }
+            worst = max(gaps, key=lambda side: gaps[side])
+            if gaps[worst] > 0.5:
+                self.warnings.append(
+                    f"feature {name!r} has no value in {gaps[worst]:.0%} of the cortex of hemisphere {worst}; left out"
+                )
                 continue
             groups.setdefault((~known & cortex).tobytes(), []).append(name)
         tables: dict[str, FeatureTable] = {}
         for group in groups.values():
             stacked = np.stack([columns[name] for name in group], axis=1)
-            complete = np.logical_and.reduce(np.isfinite(stacked), axis=1)
+            complete = np.logical_and.reduce(_known(stacked), axis=1)
             inside = int((~complete & cortex).sum())
             if inside:
-                listed = ", ".join(group)
-                told = f"{listed}: {inside} vertices in cortex have no value (NaN or infinite); their rows are masked"
-                if 2 * inside > cortex.sum():
-                    share = inside / int(cortex.sum())
-                    told += f" ({share:.0%} of cortex; leave out with --set features.exclude=[{','.join(group)}])"
-                self.warnings.append(told)
+                self.warnings.append(
+                    f"{', '.join(group)}: {inside} vertices in cortex have no value (NaN or infinite); their rows are "
+                    "masked"
+                )
             title = "surface" if not inside else f"surface {group[0]}"
             tables[title] = FeatureTable(
                 name=title, values=np.where(complete[:, None], stacked, 0), mask=complete, columns=tuple(group)

@@ -23,8 +23,16 @@ def check_possible(mesh: SurfaceMesh) -> None:
     far = float(np.abs(mesh.vertices_mm).max())
     if far > FARTHEST_MM:
         raise InputError(f"a vertex lies {far:.3g} mm from the origin; coordinates must be mm")
-    if extent_mm(mesh) == 0:
-        raise InputError("all vertices lie at one place; the coordinates are missing")
+    sides = np.sort(np.ptp(mesh.vertices_mm.astype(np.float64), axis=0))
+    if sides[1] <= 1e-6 * sides[2]:
+        raise InputError("all vertices lie at one place or on a line; the coordinates are damaged")
+
+
+def check_size(graph: MeshGraph) -> None:
+    """Raises InputError for a brain so small that no distance in mm means anything on it."""
+    size = min(extent_mm(mesh) for mesh in graph.meshes)
+    if size < METRES_MM:
+        raise InputError(f"{graph.brain}: a hemisphere is {size:.3g} mm long: coordinates in metres? They must be mm")
 
 
 def implausible(graph: MeshGraph) -> list[str]:
@@ -41,7 +49,7 @@ def _sizes(graph: MeshGraph) -> list[str]:
     told = []
     for mesh in graph.meshes:
         size = extent_mm(mesh)
-        if size < METRES_MM:
+        if size < METRES_MM:  # training refuses these: `check_size`
             told.append(
                 f"hemisphere {mesh.hemisphere} is {size:.3g} mm long: coordinates in metres? They must be mm; every "
                 "distance in the results is wrong by the same factor"

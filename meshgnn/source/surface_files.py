@@ -38,7 +38,8 @@ class SurfaceFile:
 
     Args:
         hemisphere: "" for CIFTI files, which hold both.
-        guessed: known as values by its first bytes alone; it may belong to another mesh (lh.defect_labels).
+        guessed: it may belong to another mesh: known as values by its first bytes alone (lh.defect_labels), or named
+            after a space that no surface names.
     """
 
     path: Path

@@ -5,7 +5,7 @@ docs/user-guide.md.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +79,12 @@ class SurfaceFolder:
     def _choose(self, files: list[SurfaceFile], entity: str, wanted: str) -> list[SurfaceFile]:
         """The files of one brain or space: the one wanted, or the only one that has surfaces."""
         folder = self.config.folder
+        surfaces = [file for file in files if file.kind == "surface"]
+        if entity == "space" and not wanted and surfaces and not any(file.space for file in surfaces):
+            # Surfaces in a space of their own: what was sampled to another one may or may not fit their vertices.
+            return [replace(file, guessed=True) if file.space else file for file in files]
         named = sorted({getattr(file, entity) for file in files} - {""})
-        there = sorted({getattr(file, entity) for file in files if file.kind == "surface"} - {""}) or named
+        there = sorted({getattr(file, entity) for file in surfaces} - {""}) or named
         if wanted and wanted not in there:
             raise InputError(f"{folder}: no {entity} {wanted!r}; there is {', '.join(there) or 'none named'}")
         if not wanted and len(there) > 1:
@@ -120,7 +124,6 @@ class SurfaceFolder:
         files = self.files()
         brain = self._brain_name(files)
         space = next((file.space for file in files if file.kind == "surface" and file.space), "")
-        space = space or next((file.space for file in files if file.space), "")
         # "native" is every brain's own space, not one that brains share.
         space = f"{brain}native" if space == "native" else space or brain
         surfaces: dict[str, list[NDArray[np.float32]]] = {}
@@ -191,18 +194,24 @@ class SurfaceFolder:
             )
         first = here[basis[0]].path
         found: dict[str, NDArray[np.float32]] = {}
-        faces: NDArray[np.int32] = np.zeros((0, 3), np.int32)
+        mesh: SurfaceMesh | None = None
         for name in [*basis, *(name for name in here if name not in basis)]:
             path = here[name].path
             points, triangles = (gifti if here[name].format == "gifti" else freesurfer).read_surface(path)
-            if not found:
-                faces = triangles
-            reason = self._other_mesh(points, triangles, next(iter(found.values()), points), faces)
+            if mesh is None:
+                try:
+                    mesh = SurfaceMesh(vertices_mm=points, faces=triangles, hemisphere=hemisphere, space=space)
+                    check_possible(mesh)
+                except InputError as error:
+                    raise InputError(f"{path}: {error}") from None
+            reason = self._other_mesh(points, triangles, mesh)
             if reason and name in BASIS:
                 raise InputError(f"{path}: {reason} those of {first}; they are different meshes")
             if not reason and name == "sphere_reg" and np.abs(np.linalg.norm(points, axis=1) - RADIUS_MM).max() > 5:
                 reason = f"it is no sphere of radius {RADIUS_MM} mm about the origin, unlike"
-            if reason or (name not in BASIS and not np.isfinite(points).all()):
+            if name in BASIS and not np.isfinite(points).all():
+                raise InputError(f"{path}: a vertex is not finite")
+            if reason or not np.isfinite(points).all():
                 if name != "flat":  # flat maps are cut open: never the same triangles
                     told = f"{reason} those of {first.name}" if reason else "a vertex is not finite"
                     self._warnings.append(f"{path.name}: left out, {told}")
@@ -218,12 +227,8 @@ class SurfaceFolder:
             self._warnings.append(
                 f"hemisphere {hemisphere}: only the {basis[0]} surface is there; used in place of midthickness"
             )
-        try:
-            mesh = SurfaceMesh(vertices_mm=middle, faces=faces, hemisphere=hemisphere, space=space)
-            check_possible(mesh)
-            return mesh, found
-        except InputError as error:
-            raise InputError(f"{first}: {error}") from None
+        assert mesh is not None
+        return mesh.with_vertices(middle), found
 
     def _one_sphere(self, files: list[SurfaceFile]) -> list[SurfaceFile]:
         """`files` with one registered sphere at most, the one that joins left and right best."""
@@ -235,13 +240,11 @@ class SurfaceFolder:
         return [file for file in files if file.name != "sphere_reg" or file is spheres[0]]
 
     @staticmethod
-    def _other_mesh(
-        points: NDArray[np.float32], triangles: NDArray[np.int32], first: NDArray[np.float32], faces: NDArray[np.int32]
-    ) -> str:
-        """Why these are not the vertices and triangles of another mesh; "" if they are."""
-        if len(points) != len(first):
+    def _other_mesh(points: NDArray[np.float32], triangles: NDArray[np.int32], mesh: SurfaceMesh) -> str:
+        """Why these are not the vertices and triangles of `mesh`; "" if they are."""
+        if len(points) != mesh.n_vertices:
             return f"its {len(points)} vertices are not"
-        if triangles.shape != faces.shape or (triangles != faces).any():
+        if triangles.shape != mesh.faces.shape or (triangles != mesh.faces).any():
             return "its triangles are not"
         return ""
 
@@ -273,6 +276,11 @@ class SurfaceFolder:
                         if file.format == "gifti"
                         else freesurfer.read_annotation(file.path)
                     )
+                if found is not None and file.guessed and len(found[0]) != mesh.n_vertices:
+                    self._warnings.append(
+                        f"{file.path.name}: {len(found[0])} labels, so it is of another mesh; left out"
+                    )
+                    found = None
                 if found is None:
                     continue
                 self._used.append(file.path)

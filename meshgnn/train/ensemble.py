@@ -24,7 +24,7 @@ from meshgnn.graph import Areas, MeshGraph
 from meshgnn.nn import Adjacency, CoordinateEncoder, NetworkConfig, NodeModel
 from meshgnn.store import read_arrays, read_json, write_arrays, write_json
 from meshgnn.train.calibration import Calibration, pooled
-from meshgnn.train.model_check import check_frame, check_members, check_sizes
+from meshgnn.train.model_check import check_frame, check_members
 
 FORMAT = 1
 
@@ -133,7 +133,7 @@ class Ensemble:
     ) -> tuple[MeshGraph, list[str]]:
         """`graph` with every feature that the model needs, and warnings; see `complete_features`."""
         if self.uses_rim and (rim := rim_table(graph, always=True)) is not None:
-            graph = graph.with_table(rim)
+            graph = graph.without_features(rim.columns).with_table(rim)  # a file of that name is not the rim
         return complete_features(graph, self.names, self.computed, makers, compute)
 
     def map(self, graph: MeshGraph, align: Alignment | None = None, makers: Sequence[TableMaker] = ()) -> AreaMap:
@@ -263,7 +263,6 @@ class Ensemble:
 
     def _check(self) -> None:
         """Raises InputError when the parts do not make a model."""
-        check_sizes(self.network, self.coordinates, self.inputs, self.n_features)
         check_members(self.network, self.coordinates, self.n_features, len(self.areas), self.weights)
         check_frame(self.frame, self.prior, len(self.areas))
         if set(self.calibration) != set(self.weights):

@@ -282,11 +282,15 @@ def fit_members(jobs: Sequence[Job], workers: int, tell: Callable[[dict[str, Any
     errors: list[list[str]] = [[] for _ in started]
 
     def listen(worker: subprocess.Popen[str]) -> None:
-        for line in worker.stdout or ():
-            tell(json.loads(line))
+        assert worker.stdout is not None
+        with worker.stdout as lines:
+            for line in lines:
+                tell(json.loads(line))
 
     def collect(worker: subprocess.Popen[str], lines: list[str]) -> None:
-        lines.extend(worker.stderr or ())
+        assert worker.stderr is not None
+        with worker.stderr as told:
+            lines.extend(told)
 
     threads = [Thread(target=listen, args=(worker,), daemon=True) for worker in started]
     threads += [Thread(target=collect, args=pair, daemon=True) for pair in zip(started, errors)]

@@ -7,34 +7,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from meshgnn.data.inputs import CoordinateFrame, NodeInputs
+from meshgnn.data.inputs import CoordinateFrame
 from meshgnn.errors import InputError
 from meshgnn.mesh.record import HEMISPHERES
 from meshgnn.nn import CoordinateEncoder, NetworkConfig, NodeModel
 
-# Far above any model that trains here; a description beyond them would only fill memory or never end.
-LARGEST = {"hidden": 1 << 16, "layers": 1000, "propagation": 10_000, "channels": 1 << 16, "frequencies": 64}
-ROUNDS, SCALES, INPUTS = 100_000, 64, 1 << 20
-
-
-def check_sizes(
-    network: NetworkConfig, coordinates: CoordinateEncoder.Config, inputs: NodeInputs.Config, n_features: int
-) -> None:
-    """Raises InputError when a description asks for more than any model has."""
-    sizes = {
-        "hidden": network.hidden,
-        "layers": network.layers,
-        "propagation": network.propagation,
-        "channels": coordinates.channels,
-        "frequencies": len(coordinates.frequencies),
-    }
-    for name, size in sizes.items():
-        if not 0 <= size <= LARGEST[name]:
-            raise InputError(f"{name} is {size}, at most {LARGEST[name]} make sense")
-    if len(inputs.rounds) > SCALES or max(inputs.rounds, default=0) > ROUNDS:
-        raise InputError(f"features.rounds {list(inputs.rounds)[:4]} ...: at most {SCALES} scales of {ROUNDS} rounds")
-    if not 0 <= n_features <= INPUTS:
-        raise InputError(f"n_features is {n_features}, at most {INPUTS} make sense")
+INPUTS = 1 << 20  # per node; the configs state the limits of everything else
 
 
 def check_members(
@@ -45,6 +23,8 @@ def check_members(
     weights: Mapping[int, Sequence[Mapping[str, torch.Tensor]]],
 ) -> None:
     """Raises InputError unless every member's weights are those of the network described."""
+    if not 0 <= n_features <= INPUTS:
+        raise InputError(f"n_features is {n_features}, at most {INPUTS} make sense")
     if not weights or not all(weights.values()):
         raise InputError("names no member")
     first = next(iter(weights.values()))[0]

@@ -1,17 +1,21 @@
-"""Models that see exactly what the network sees, with its folds, its ensembling and its calibration.
+"""Models that see exactly what the network sees, as strong as they can be made without looking at the test part.
 
 position_knn        5, 25 or 50 nearest training nodes in aligned coordinates
 position_prior      share of each area among the 50 nearest, + 0.001: a probabilistic atlas
 lda                 shrunk linear discriminant on the multi-scale features (Ledoit & Wolf 2004), uniform class prior
-prior_lda           log position_prior + w log lda, normalised; w chosen on validation nodes
-same_features_trees extra-trees (100 to a fold, leaf 3, balanced) on the features
+prior_lda           log position_prior + w log lda, normalised; w chosen on votes out of fold
+same_features_trees extra-trees (300, leaf 3, balanced) on the features
 same_inputs_trees   the same on features and aligned coordinates
 registered_prior    share among the 5 nearest on the sphere on which hemispheres are registered, where there is one
 registered_lda      log registered_prior + w log lda
 
-Every row has one member per validation fold. A member never sees the labels of its fold; its votes there choose what is
-to be chosen (neighbours, weights, prior shift, temperature). Members are calibrated one by one and then averaged, as
-the network's are: the calibration is fitted on votes of single members and applied to such votes.
+Votes out of fold choose what is to be chosen (neighbours, weights, prior shift, temperature), as they do for the
+network; then each model is fitted once on all training labels: nothing here is stopped early, so nothing has to be left
+out.
+
+A hidden block is no test for a position prior: a new hemisphere has homologues of all areas, only not exactly where
+they are looked for. So a prior's votes for labelled nodes come from the other training brains; where there is one
+training brain alone, from itself, looked up at places that a random smooth warp of 6 mm (root mean square) has moved.
 """
 
 import warnings
@@ -28,17 +32,19 @@ from threadpoolctl import threadpool_limits
 
 from meshgnn.data.model_inputs import ModelInputs
 from meshgnn.train.baselines import trees
-from meshgnn.train.calibration import Calibration, pooled
+from meshgnn.train.calibration import Calibration
 from meshgnn.train.metrics import macro_f1
 
 FLOOR = 1e-3
 NEIGHBOURS = (5, 25, 50)
 PRIOR_NEIGHBOURS, REGISTERED_NEIGHBOURS = 50, 5
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5)
-TREES = 100
+TREES = 300
+WARP_MM, WARPS = 6.0, 5
+SPHERE_MM = 100.0  # radius of the registered sphere, by convention
 NO_REGISTRATION = "no registered sphere (surface sphere_reg) on which hemispheres correspond"
 
-Member = Callable[[NDArray[np.bool_], int], NDArray[np.float32]]  # training nodes, fold -> log p [V, K]
+Fit = Callable[[NDArray[np.bool_], int], NDArray[np.float32]]  # training nodes, number -> log p [V, K]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,31 +52,29 @@ class Fitted:
     """One row of one seed.
 
     Args:
-        probabilities: [V, K], mean over members.
-        out_of_fold: [N, K] of the labelled training nodes in order, each by the member that did not train on it.
-        fits: members averaged.
+        probabilities: [V, K], fitted on all training labels.
+        out_of_fold: [N, K] of the labelled training nodes in order, by models that did not train on them.
         sees: inputs, in words.
         chosen: what was chosen on validation nodes.
     """
 
     probabilities: NDArray[np.float32]
     out_of_fold: NDArray[np.float32]
-    fits: int
     sees: str
     chosen: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Votes:
-    """log p [V, K] of every member, and what the right member says of every labelled node (out of fold)."""
+    """log p [V, K] of the model fitted on everything, and log p [N, K] of labelled nodes out of fold."""
 
-    members: tuple[NDArray[np.float32], ...]
+    whole: NDArray[np.float32]
     out_of_fold: NDArray[np.float32]
 
     def joined(self, other: "_Votes", weight: float) -> "_Votes":
         """Product of experts: log p + weight log p of the other, normalised."""
         return _Votes(
-            members=tuple(_normalised(a + weight * b) for a, b in zip(self.members, other.members)),
+            whole=_normalised(self.whole + weight * other.whole),
             out_of_fold=_normalised(self.out_of_fold + weight * other.out_of_fold),
         )
 
@@ -84,20 +88,23 @@ def neighbour_shares(
     points: NDArray[np.floating],
     labels: NDArray[np.integer],
     known: NDArray[np.bool_],
+    places: NDArray[np.floating],
     n_classes: int,
     count: int,
-    asked: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float32]:
-    """[V, K] share of each class among the `count` nearest known nodes; rows not asked about are 0."""
-    asked = np.ones(len(points), bool) if asked is None else asked
+    """[P, K] share of each class among the `count` nodes of `known` [V] nearest to each of `places` [P, 3]."""
     own = labels[known]
     count = min(count, len(own))
-    nearest = cKDTree(points[known]).query(points[asked], k=count)[1].reshape(int(asked.sum()), -1)
-    votes = np.zeros((len(nearest), n_classes), np.float32)
+    nearest = cKDTree(points[known]).query(places, k=count)[1].reshape(len(places), -1)
+    votes = np.zeros((len(places), n_classes), np.float32)
     np.add.at(votes, (np.arange(len(votes))[:, None], own[nearest]), 1 / count)
-    shares = np.zeros((len(points), n_classes), np.float32)
-    shares[asked] = votes
-    return shares
+    return votes
+
+
+def smooth_warp(points: NDArray[np.floating], amplitude: float, rng: np.random.Generator) -> NDArray[np.floating]:
+    """Points [N, 3] moved by a smooth random field of eight waves; `amplitude` is its root mean square on each axis."""
+    directions, phases = 1.2 * rng.standard_normal((3, 8)), 2 * np.pi * rng.random(8)
+    return points + np.sin(points @ directions + phases) @ (rng.standard_normal((8, 3)) * amplitude / 2)
 
 
 class SameInputs:
@@ -134,7 +141,7 @@ class SameInputs:
 
     def _position_knn(self) -> Fitted:
         inputs = self.inputs
-        choices = {count: self._ensemble(partial(self._nearest, inputs.coordinates, count)) for count in NEIGHBOURS}
+        choices = {count: self._nearest(inputs.coordinates, inputs.unit_mm, count) for count in NEIGHBOURS}
         best = max(choices, key=lambda count: self._score(choices[count]))
         return self._finished(choices[best], "aligned coordinates", {"neighbours": best})
 
@@ -148,9 +155,8 @@ class SameInputs:
         inputs = self.inputs
         calibration = Calibration.fit(votes.out_of_fold, inputs.labels[inputs.known], inputs.prior)
         return Fitted(
-            probabilities=pooled(votes.members, calibration, inputs.prior),
+            probabilities=calibration.apply(votes.whole, inputs.prior),
             out_of_fold=calibration.apply(votes.out_of_fold, inputs.prior),
-            fits=len(votes.members),
             sees=sees,
             chosen=chosen,
         )
@@ -159,51 +165,50 @@ class SameInputs:
         inputs = self.inputs
         return macro_f1(inputs.labels[inputs.known], votes.out_of_fold.argmax(1), inputs.n_classes)
 
-    # -- members --------------------------------------------------------------------------------------------------
+    # -- votes ----------------------------------------------------------------------------------------------------
 
     def _votes(self, name: str) -> _Votes:
         if name not in self._kept:
-            inputs = self.inputs
-            makers: dict[str, Member] = {
-                "position_prior": partial(self._nearest, inputs.coordinates, PRIOR_NEIGHBOURS),
-                "registered_prior": partial(self._nearest, inputs.registered, REGISTERED_NEIGHBOURS),
-                "lda": self._lda,
-                "features_trees": partial(self._trees, inputs.features),
-                "trees": partial(self._trees, inputs.everything()),
+            i = self.inputs
+            makers: dict[str, Callable[[], _Votes]] = {
+                "position_prior": lambda: self._nearest(i.coordinates, i.unit_mm, PRIOR_NEIGHBOURS),
+                "registered_prior": lambda: self._nearest(i.registered, SPHERE_MM, REGISTERED_NEIGHBOURS),
+                "lda": lambda: self._folded(self._lda),
+                "features_trees": lambda: self._folded(partial(self._trees, i.features)),
+                "trees": lambda: self._folded(partial(self._trees, i.everything())),
             }
-            self._kept[name] = self._ensemble(makers[name])
+            self._kept[name] = makers[name]()
         return self._kept[name]
 
-    def _ensemble(self, member: Member) -> _Votes:
-        """One member per fold. Nodes that no fold validates keep uniform votes."""
+    def _folded(self, fit: Fit) -> _Votes:
+        """One model on everything, and one for each fold's votes. Nodes that no fold validates keep uniform votes."""
         inputs = self.inputs
-        members = []
         own = np.full((len(inputs.labels), inputs.n_classes), -np.log(inputs.n_classes), np.float32)
-        for fold in self.folds:
-            log_p = member(inputs.train[fold], fold)
+        for number, fold in enumerate(self.folds, start=1):
             judged = inputs.validation[fold]
-            own[judged] = log_p[judged]
-            members.append(log_p)
-        return _Votes(members=tuple(members), out_of_fold=own[inputs.known])
+            own[judged] = fit(inputs.train[fold], number)[judged]
+        return _Votes(whole=fit(inputs.known, 0), out_of_fold=own[inputs.known])
 
-    def _nearest(
-        self, points: NDArray[np.floating], count: int, known: NDArray[np.bool_], fold: int
-    ) -> NDArray[np.float32]:
-        """Shares of areas among the nearest training nodes; on validation nodes, among those of other brains.
+    def _nearest(self, points: NDArray[np.floating], unit_mm: float, count: int) -> _Votes:
+        """Shares of areas among the nearest training nodes; see the head of this file for votes out of fold."""
+        inputs, known = self.inputs, self.inputs.known
+        whole = neighbour_shares(points, inputs.labels, known, points, inputs.n_classes, count)
+        brains = np.unique(inputs.brain[known])
+        if len(brains) > 1:
+            own = np.zeros_like(whole)
+            for brain in brains:
+                asked, others = known & (inputs.brain == brain), known & (inputs.brain != brain)
+                own[asked] = neighbour_shares(points, inputs.labels, others, points[asked], inputs.n_classes, count)
+            shares = own[known]
+        else:
+            rng = np.random.default_rng(self.seed)
+            moved = [smooth_warp(points[known], WARP_MM / unit_mm, rng) for _ in range(WARPS)]
+            # Every node takes one of the warps, so that a choice does not hang on a single one.
+            places = np.stack(moved)[np.arange(len(moved[0])) % WARPS, np.arange(len(moved[0]))]
+            shares = neighbour_shares(points, inputs.labels, known, places, inputs.n_classes, count)
+        return _Votes(whole=_normalised(np.log(whole + FLOOR)), out_of_fold=_normalised(np.log(shares + FLOOR)))
 
-        A new brain has no labels of its own near by: with several training brains, validation nodes are treated alike,
-        so that weights are chosen for a prior as unsure as it will be.
-        """
-        inputs = self.inputs
-        shares = neighbour_shares(points, inputs.labels, known, inputs.n_classes, count)
-        judged = inputs.validation[fold]
-        if len(np.unique(inputs.brain[known])) > 1:
-            for brain in np.unique(inputs.brain[judged]):
-                asked, others = judged & (inputs.brain == brain), known & (inputs.brain != brain)
-                shares[asked] = neighbour_shares(points, inputs.labels, others, inputs.n_classes, count, asked)[asked]
-        return _normalised(np.log(shares + FLOOR))
-
-    def _lda(self, known: NDArray[np.bool_], fold: int) -> NDArray[np.float32]:
+    def _lda(self, known: NDArray[np.bool_], number: int) -> NDArray[np.float32]:
         inputs = self.inputs
         labels = inputs.labels[known]
         classes = np.unique(labels)
@@ -220,7 +225,7 @@ class SameInputs:
             result[:, classes] = np.maximum(model.predict_log_proba(inputs.features), np.log(1e-6))
         return _normalised(result)
 
-    def _trees(self, x: NDArray[np.float32], known: NDArray[np.bool_], fold: int) -> NDArray[np.float32]:
+    def _trees(self, x: NDArray[np.float32], known: NDArray[np.bool_], number: int) -> NDArray[np.float32]:
         inputs = self.inputs
-        shares = trees(x, inputs.labels, known, inputs.n_classes, self.seed + 1000 * fold, TREES)
+        shares = trees(x, inputs.labels, known, inputs.n_classes, self.seed + 1000 * number, TREES)
         return _normalised(np.log(shares + FLOOR))

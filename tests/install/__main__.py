@@ -20,7 +20,7 @@ from tests.install.commands import REFUSED, ROOT, Command, documented, filled
 from tests.install.inputs import make_inputs
 
 PACKAGES = ("meshgnn", "features", "reconstruct", "experiments")
-LIMIT_S = 600  # of one command on a busy machine
+LIMIT_S = 1200  # of one command on a very busy machine; alone, the longest takes one
 IMPORT_ALL = f"""
 import importlib, pkgutil
 for package in {PACKAGES}:
@@ -46,7 +46,8 @@ def call(words: list[str], folder: Path, where: Path, timeout: float = LIMIT_S) 
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
-        return 124, f"{error.stdout or ''}\nnot done after {timeout:.0f} s"
+        told = error.stdout.decode(errors="replace") if isinstance(error.stdout, bytes) else error.stdout or ""
+        return 124, f"{told}\nnot done after {timeout:.0f} s"
     return done.returncode, done.stdout
 
 

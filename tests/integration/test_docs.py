@@ -7,6 +7,7 @@ from pathlib import Path
 
 from meshgnn.experiment.cli import shipped
 from meshgnn.export.gifti import write_surface_folder
+from tests.install.commands import PLACES, SMALL, documented
 from tests.synthetic import brain
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,3 +43,20 @@ def test_every_command_in_the_documents_names_a_real_experiment_and_real_setting
             assert words[0] in shipped(), line
             settings = [words[k + 1] for k, word in enumerate(words) if word == "--set"]
             override(load(words[0])(), settings)
+
+
+def test_every_command_of_readme_and_guide_can_be_run_as_it_stands():
+    """`python -m tests.install` runs them; what it would stumble over is told here, in a second."""
+    from meshgnn.config import override
+    from meshgnn.experiment.cli import load
+
+    commands = documented()
+    assert len(commands) > 10
+    made = {*PLACES, *(command.out for command in commands)}
+    for command in commands:
+        assert "..." not in command.text, f"{command.text}: not complete"
+        assert command.needs <= made, f"{command.text}: neither made by a command nor laid out by tests.install"
+    for name, settings in SMALL.items():
+        assert name in {command.name for command in commands}, f"{name} is not documented any more"
+        if not name.startswith("features."):
+            override(load(name)(), [one for one in settings if not one.startswith("source.") or "virtual" in name])

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from features.geometry import Geometry
 from meshgnn.experiment.cli import entry
 from meshgnn.export.gifti import write_scalars, write_surface_folder
 from meshgnn.source.surface_folder import SurfaceFolder
@@ -86,3 +87,27 @@ def test_a_computed_feature_is_computed_again_even_if_a_file_has_its_name(runs, 
     assert entry(command("predict", "--out", str(again), sets=sets)) == 0
     back = [SurfaceFolder.Config(folder=where / "predictions").build().read().graph.labels for where in (out, again)]
     np.testing.assert_array_equal(*back)
+
+
+def test_coordinates_of_another_unit_are_told(runs, tmp_path, capsys):
+    graph = brain(subdivisions=2)
+    meshes = tuple(mesh.with_vertices(mesh.vertices_mm * 100) for mesh in graph.meshes)
+    write_surface_folder(tmp_path / "large", graph._replace(meshes=meshes), "Planted")
+    sets = (f"run={runs / 'computed'}", f"source.folder={tmp_path / 'large'}")
+    assert entry(command("predict", "--out", str(tmp_path / "p"), sets=sets)) == 2
+    assert "100 times as far" in capsys.readouterr().err
+    assert entry(command("predict", "--out", str(tmp_path / "p"), sets=(*sets, "align=similarity"))) == 0
+
+
+def test_a_file_named_like_the_rim_is_not_the_rim(runs, tmp_path):
+    graph = brain(subdivisions=2)
+    maps = []
+    for name in ("with", "without"):
+        write_surface_folder(tmp_path / name, graph, "Planted")
+        for mesh in graph.meshes if name == "with" else ():
+            path = tmp_path / name / f"sub-Ball_hemi-{mesh.hemisphere}_desc-cortexShare5.shape.gii"
+            write_scalars(path, mesh, np.random.default_rng(0).normal(size=(mesh.n_vertices, 1)), ["x"])
+        brain_there = SurfaceFolder.Config(folder=tmp_path / name).build().read().graph
+        ensemble = Ensemble.load(runs / "computed")
+        maps.append(ensemble.map(brain_there, makers=[Geometry.Config().build()]).probabilities)
+    np.testing.assert_array_equal(*maps)

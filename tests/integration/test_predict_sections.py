@@ -12,6 +12,7 @@ from meshgnn.experiment.cli import entry
 from meshgnn.experiment.predict_sections import PredictSections
 from meshgnn.experiment.runner import run
 from meshgnn.export.stored import read_area_maps
+from meshgnn.source.sections import write_tiff
 from meshgnn.store import read_arrays
 from tests.integration.test_section_mapping import NUMBERS, POSITIONS, Given, Mesher, config, write_folder
 
@@ -196,7 +197,14 @@ def test_wrong_stacks_are_told_before_anything_is_written(trained, tmp_path):
     (tmp_path / "empty").mkdir()
     write_folder(tmp_path / "torn", "three")
     (tmp_path / "torn" / "annotations" / "areas.json").write_text("[")
-    for name, words in (("empty", "sections.csv"), ("nowhere", "sections.csv"), ("torn", "areas.json")):
+    write_folder(tmp_path / "strange", "three")
+    write_tiff(tmp_path / "strange" / "annotations" / "s04.tif", np.full((140, 280), 99, np.uint8), 500)
+    for name, words in (
+        ("empty", "sections.csv"),
+        ("nowhere", "sections.csv"),
+        ("torn", "areas.json"),
+        ("strange", r"s04\.tif: key 99"),
+    ):
         with pytest.raises(InputError, match=words):
             run(asked((tmp_path, trained[1]), stack=name), tmp_path / "out")
         assert not (tmp_path / "out").exists()

@@ -77,6 +77,7 @@ def test_bad_annotations_are_told(stack: Path) -> None:
     table = stack / "annotations" / "annotations.csv"
     for text, words in (
         ("index,labels\n12,gone.tif\n", r"line 2.*gone\.tif"),
+        (f"index,labels\n12,{'a' * 5000}.tif\n", "does not exist"),
         ("index,labels\n12,a.tif\n12,a.tif\n", "line 3: section 12 stands twice"),
         ("index,labels\n77,a.tif\n", r"section 77 is not in sections\.csv"),
         ("index,labels\n12,\n", "neither a label image nor polygons"),
@@ -165,6 +166,10 @@ def test_label_images_are_checked_before_they_are_needed(stack: Path) -> None:
         (np.full((40, 50), 2**31 + 3, np.uint32), "key 2147483651 is not"),
     ):
         tifffile.imwrite(image, labels, photometric="rgb" if labels.ndim == 3 else "minisblack")
+        with pytest.raises(InputError, match=words):
+            read_annotations(stack).check()
+    for more, words in (({"compression": "jpeg"}, "JPEG"), ({"extratags": [(274, "H", 1, 3, True)]}, "Orientation")):
+        tifffile.imwrite(image, np.zeros((40, 50), np.uint8), photometric="minisblack", **more)
         with pytest.raises(InputError, match=words):
             read_annotations(stack).check()
     for broken in (whole[: len(whole) // 2], b"no picture"):

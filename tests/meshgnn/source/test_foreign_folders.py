@@ -7,7 +7,7 @@ import pytest
 from features.geometry import Geometry
 from meshgnn.data.derived import with_computed
 from meshgnn.errors import InputError
-from meshgnn.export.gifti import write_labels, write_scalars, write_surface
+from meshgnn.export.gifti import write_labels, write_scalars, write_surface, write_surface_folder
 from meshgnn.graph import Areas
 from meshgnn.source.surface_folder import SurfaceFolder
 from tests.synthetic import brain, sphere
@@ -150,6 +150,27 @@ def test_an_hcp_mask_and_gifti_labels(hcp):
         np.testing.assert_array_equal(reading.graph.labels, graph.labels)
 
 
+def test_an_fmriprep_subject(tmp_path):
+    """Surfaces in the subject's own space beside what was sampled to templates."""
+    graph, other = brain(), sphere(2)
+    rng = np.random.default_rng(0)
+    for mesh, place in zip(graph.meshes, graph.slices().values()):
+        stem = f"sub-01_hemi-{mesh.hemisphere}"
+        write_surface(tmp_path / f"{stem}_pial.surf.gii", mesh.with_vertices(graph.surfaces["pial"][place]))
+        write_surface(tmp_path / f"{stem}_white.surf.gii", mesh.with_vertices(graph.surfaces["white"][place]))
+        sphere_mm = on_a_sphere(mesh.vertices_mm, 1)
+        write_surface(tmp_path / f"{stem}_desc-reg_sphere.surf.gii", mesh.with_vertices(sphere_mm))
+        write_scalars(tmp_path / f"{stem}_thickness.shape.gii", mesh, rng.normal(size=(642, 1)), ["thickness"])
+        for space in ("fsaverage4", "fsaverage3"):
+            values = rng.normal(size=(other.n_vertices, 2))
+            write_scalars(tmp_path / f"{stem}_space-{space}_bold.func.gii", other, values, ["a", "b"])
+    reading = read(tmp_path)
+    assert (reading.graph.brain, reading.graph.space) == ("01", "01")
+    assert reading.graph.tables["surface"].columns == ("thickness",)
+    assert set(reading.graph.surfaces) == {"pial", "white", "sphere_reg"}
+    assert sum("of another mesh; left out" in warning for warning in reading.warnings) == 4
+
+
 # -- registered spheres ------------------------------------------------------------------------------------------------
 
 
@@ -164,7 +185,10 @@ def test_the_best_registered_sphere_is_read(folder):
     assert reading.graph.space == "Ball"  # the sphere's own space is not the brain's
     assert any("several registered spheres; sub-Ball_hemi-L_space-fsLR" in warning for warning in reading.warnings)
     left = graph.meshes[0].vertices_mm
-    np.testing.assert_allclose(reading.graph.surfaces["sphere_reg"][:642], on_a_sphere(left, -1), atol=1e-3)
+    registered = reading.graph.surfaces["sphere_reg"]
+    np.testing.assert_allclose(registered[:642], on_a_sphere(left, -1), atol=1e-3)
+    write_surface_folder(folder / "again", reading.graph, "Planted")
+    np.testing.assert_array_equal(read(folder / "again").graph.surfaces["sphere_reg"], registered)
 
 
 @pytest.mark.parametrize("broken", ["missing", "no sphere", "other mesh"])

@@ -64,7 +64,7 @@ def test_nan_outside_the_mask_is_ignored_inside_it_is_masked_and_counted(folder)
     values[:] = np.nan
     write_scalars(folder / "sub-Ball_hemi-L_desc-a.shape.gii", mesh, values, ["a"])
     reading = read(folder)
-    assert "feature 'a' has no value in the cortex of hemisphere L; left out" in reading.warnings
+    assert "feature 'a' has no value in 100% of the cortex of hemisphere L; left out" in reading.warnings
     assert list(reading.graph.tables) == ["surface"]
 
 

@@ -1,0 +1,65 @@
+"""The whole way with the wings of the demo - reconstruction with pictures, contrastive features - on tiny stacks.
+
+Sections of one hemisphere, 0.3 mm per pixel and 5 mm apart, on a coarse mesh: enough to go wrong everywhere, far too
+little to score well.
+"""
+
+import json
+
+import numpy as np
+import pytest
+
+from meshgnn.config import override
+from meshgnn.experiment.cli import entry
+from meshgnn.source.virtual import VirtualBrain
+from meshgnn.store import read_arrays, read_json
+
+STACK = ("preset=quick", "hemispheres=L", "pixel_um=300", "spacing_mm=5", "annotate_every=2", "subdivisions=0")
+MESH = ("hemispheres.sides=L", "stack.voxel_mm=1.2", "midsurface.edge_mm=4", "workers=1", "judge=false")
+ENCODER = ("patches.pixel_um=300", "patches.size_px=32", "epochs=1", "epoch_steps=3", "batches.patches=2",
+           "batches.classes=8", "held_out=0", "threads=1")  # fmt: skip
+LEARNING = ("seeds=0", "trainer.folds=2", "trainer.epochs=3", "trainer.workers=1", "bare=false")
+
+
+def words(name, out, settings):
+    return [name, "--out", str(out), *(part for setting in settings for part in ("--set", setting))]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Folder of two stacks, and a finished run of the command: one stack trained on, one unseen."""
+    place = tmp_path_factory.mktemp("wings")
+    for number, name in ((1, "known"), (2, "new")):
+        override(VirtualBrain.Config(seed=number), STACK).build().write(place / name)
+    settings = (
+        f"cohort.train={place / 'known'}", f"cohort.unseen={place / 'new'}", *LEARNING,
+        *(f"mesh.{one}" for one in MESH), *(f"encoder.pretrain.{one}" for one in ENCODER),
+    )  # fmt: skip
+    assert entry(words("virtual_brain:sections", place / "run", settings)) == 0
+    return place, place / "run"
+
+
+def test_sections_become_judged_maps_with_pictures(trained):
+    _, run = trained
+    metrics = read_json(run / "metrics.json")
+    assert metrics["leakage"]["shared_patches"] == 0
+    assert metrics["nodes"]["test"] > 500
+    assert metrics["test"]["accuracy"] > 1.5 / metrics["classes"]
+    for name in ("known", "new"):
+        assert metrics["reconstruction"]["brains"][name]["euler_L"] == 2
+        for picture in ("volume", "thickness", "sections"):
+            assert (run / "brains" / name / "mesh" / "qc" / f"{picture}.png").stat().st_size > 10_000
+        assert (run / "export" / name / f"{name}.html").stat().st_size > 1e5
+        assert list((run / "export" / name / "sections").glob("*_areas.geojson"))
+    assert "<html" in (run / "report.html").read_text()
+
+
+def test_the_run_maps_its_unseen_stack_again_without_training(trained, tmp_path):
+    place, run = trained
+    assert entry(words("predict:sections", tmp_path / "map", (f"run={run}", f"stack={place / 'new'}"))) == 0
+    own = read_arrays(run / "tables" / "probabilities.safetensors")["new"]
+    found = read_arrays(tmp_path / "map" / "tables" / "probabilities.safetensors")["new"]
+    np.testing.assert_array_equal(found, own)
+    metrics = json.loads((tmp_path / "map" / "metrics.json").read_text())
+    assert metrics["judged_by"] == "annotations"
+    assert metrics["test"]["macro_f1"] == read_json(run / "metrics.json")["test"]["macro_f1"]
