@@ -93,14 +93,25 @@ def load_encoder(folder: Path) -> PatchEncoder:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     refuse_pickle(path, content)
+    wrong = f"{path}: does not fit {ABOUT}"
+    try:
+        weights = load(content)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise InputError(f"{wrong} ({str(error).splitlines()[0]})") from None
+    if config.blocks * len(config.widths) > len(weights):
+        raise InputError(f"{wrong} (more blocks than weights)")
     random = torch.get_rng_state()
     with at(f"{Path(folder) / ABOUT}: encoder"):
+        try:
+            with torch.device("meta"):  # takes no memory, whatever sizes the file declares
+                empty = new_encoder(config, patches).network.state_dict()
+        except (RuntimeError, TypeError, OverflowError):
+            raise InputError(f"{wrong} (impossible sizes)") from None
+        if {name: value.shape for name, value in empty.items()} != {n: value.shape for n, value in weights.items()}:
+            raise InputError(f"{wrong} (other shapes)")
         encoder = new_encoder(config, patches)
     torch.set_rng_state(random)
-    try:
-        encoder.network.load_state_dict(load(content))
-    except (SafetensorError, RuntimeError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: does not fit {ABOUT} ({str(error).splitlines()[0]})") from None
+    encoder.network.load_state_dict(weights)
     if weights_hash(encoder.network) != about.get("weights"):
         raise InputError(f"{path}: its weights are not those that {ABOUT} was written for; copy both files again")
     return encoder.eval()

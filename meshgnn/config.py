@@ -16,8 +16,8 @@ A config checks its values when made and raises `SettingError`, which names its 
 """
 
 import json
+import sys
 import types
-import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
@@ -242,6 +242,8 @@ def from_plain(kind: Any, plain: Any, where: str = "config") -> Any:
     Raises:
         InputError: the data do not fit the annotation.
     """
+    if kind is Any:
+        return plain
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         if plain is None and type(None) in arguments:
@@ -256,10 +258,10 @@ def from_plain(kind: Any, plain: Any, where: str = "config") -> Any:
         raise InputError(f"{where}: {named!r} is not a class that may stand here")
     if isinstance(kind, type) and issubclass(kind, Config):
         hints = get_type_hints(kind)
-        names = {field.name for field in fields(kind)}
-        if not isinstance(plain, dict) or not set(plain) - {"_"} <= names or plain.get("_") != owner_name(kind):
+        names = [field.name for field in fields(kind)]
+        if not isinstance(plain, dict) or not set(plain) - {"_"} <= set(names) or plain.get("_") != owner_name(kind):
             raise InputError(f"{where}: these are not the fields of {owner_name(kind)}")
-        values = {name: from_plain(hints[name], plain[name], f"{where}.{name}") for name in names & set(plain)}
+        values = {name: from_plain(hints[name], plain[name], f"{where}.{name}") for name in names if name in plain}
         missing = [f.name for f in fields(kind) if f.default is MISSING is f.default_factory and f.name not in values]
         if missing:
             raise InputError(f"{where}: {missing[0]!r} is missing")
@@ -278,10 +280,10 @@ def from_plain(kind: Any, plain: Any, where: str = "config") -> Any:
         return plain
     if kind is Path and isinstance(plain, str):
         return Path(plain)
-    if kind is float and isinstance(plain, int) and not isinstance(plain, bool):
-        return float(plain)
-    if kind is typing.Any:
-        return plain
+    if kind is float and isinstance(plain, int | float) and not isinstance(plain, bool):
+        if abs(plain) <= sys.float_info.max:  # false for NaN too
+            return float(plain)
+        raise InputError(f"{where}: is not a finite number")
     if isinstance(kind, type) and isinstance(plain, kind) and (kind is bool or not isinstance(plain, bool)):
         return plain
     raise InputError(f"{where}: {plain!r} is not a {getattr(kind, '__name__', kind)}")

@@ -65,9 +65,13 @@ def listed(config: Config, allowed: Choices | None = None) -> str:
 
 
 def documented(kind: type) -> dict[str, str]:
-    """Field -> first sentence of what the docstrings of a config class and its bases say of it under `Args:`."""
+    """Field -> first sentence of what the docstrings of a config class and its bases say of it under `Args:`.
+
+    A config whose fields another class describes names it as `explained_by`.
+    """
     found: dict[str, str] = {}
-    for base in reversed(kind.__mro__):
+    other = getattr(kind, "explained_by", None)
+    for base in (*([other] if other else ()), *reversed(kind.__mro__)):
         _, _, arguments = inspect.cleandoc(base.__dict__.get("__doc__") or "").partition("Args:\n")
         block = textwrap.dedent(re.split(r"\n\S", arguments)[0])
         for entry in re.split(r"\n(?=\S)", block):

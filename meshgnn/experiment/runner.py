@@ -97,7 +97,8 @@ def run_experiment(experiment: Experiment, config: dict[str, Any], run: RunFolde
         raise InputError(f"--stage {only}: there is no such stage; stages: {', '.join(names)}")
     # Everything that can be wrong with folder and input is told before a file is written.
     going_on = resume or bool(only and names.index(only))
-    run.look(resume=going_on, config=config)
+    if not only:
+        run.look(resume=going_on, config=config)
     inputs = experiment.inputs()
     if hasattr(experiment, "check"):
         experiment.check()
@@ -105,6 +106,8 @@ def run_experiment(experiment: Experiment, config: dict[str, Any], run: RunFolde
     for name in names[: names.index(only)] if only else []:
         if not run.stage_done(name, keys[name]):
             raise InputError(f"--stage {only}: stage {name!r} before it is not done; run without --stage first")
+    if only:
+        run.look(resume=going_on, config=config)
     run.open()
     write_json(run / "config.json", config)
     here = circumstances()

@@ -133,16 +133,12 @@ class StackFolders:
             raise InputError("no stack to train on; add --set cohort.train=DIR (several: DIR,DIR)")
         self.config = config
         self.folders: dict[str, Path] = {}
-        shortest: dict[str, Path] = {}  # file names of some formats keep letters and digits only, whatever their case
+        folders: dict[str, Path] = {}
         for path in (*config.train, *config.unseen):
             name = brain_name(path)
-            short = "".join(c for c in name if c.isalnum()).casefold()
-            if short in shortest:
-                raise InputError(
-                    f"{path}: is called like {shortest[short]} (letters and digits count); a brain is named by its "
-                    "folder: rename one"
-                )
-            shortest[short] = self.folders[name] = path
+            if other := folders.get(name.casefold()):  # some file systems do not tell case
+                raise InputError(f"{path}: is called {name} like {other}; a brain is named by its folder: rename one")
+            folders[name.casefold()] = self.folders[name] = path
 
     @cached_property
     def _members(self) -> tuple[Member, ...]:

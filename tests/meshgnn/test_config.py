@@ -146,6 +146,12 @@ def owner(kind):
     return to_plain(kind(size=1))["_"]
 
 
+@pytest.mark.parametrize("odd", [float("inf"), float("nan"), 10**400, "1", True, None, []])
+def test_plain_numbers_are_finite(odd):
+    with pytest.raises(InputError, match=r"config\.rate"):
+        from_plain(Whole, {**to_plain(Whole()), "rate": odd})
+
+
 def test_configs_of_other_packages_are_chosen_from_an_allow_list():
     @choices(ALLOWED)
     def book():

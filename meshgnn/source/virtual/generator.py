@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
@@ -24,7 +24,16 @@ class VirtualBrain(Brain):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(BaseConfig):
-        """A preset, and the knobs that shall differ from it (None = as the preset says; see `Settings`)."""
+        """A preset, and the knobs that shall differ from it (None = as the preset says; see `Settings`).
+
+        Args:
+            seed: of all draws: another seed, another brain.
+            preset: which values the knobs have.
+            hemispheres: to make.
+            template: folder of a template mesh in place of fsaverage5.
+        """
+
+        explained_by: ClassVar[type] = Settings
 
         seed: int = 1
         preset: Preset = "default"

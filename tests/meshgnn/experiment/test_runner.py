@@ -151,9 +151,11 @@ def stack(folder):
 
 
 def test_stacks_whose_names_clean_alike_are_refused(tmp_path):
-    for other in ("case11", "Case1.1", "case1-1"):
+    for other in ("Case1.1", "case1-1", "sub/case1_1"):
         with pytest.raises(InputError, match="rename one"):
             StackFolders(StackFolders.Config(train=(tmp_path / "case1_1",), unseen=(tmp_path / other,)))
+    both = StackFolders(StackFolders.Config(train=(tmp_path / "case1_1",), unseen=(tmp_path / "case11",)))
+    assert list(both.folders) == ["case1-1", "case11"]  # exports give their files names of their own
 
 
 def test_a_stack_is_hashed_whole_but_for_hidden_files(tmp_path):
