@@ -38,6 +38,11 @@ def coordinates() -> Controls.Config:
     return _only("coordinates")
 
 
+def folds() -> Controls.Config:
+    """The shape of the folds tells little of an unseen brain's areas."""
+    return _only("folds")
+
+
 def calibration() -> Controls.Config:
     """Area explains as much of the relative thickness of layers as in BigBrain."""
     return _only("calibration")

@@ -51,6 +51,8 @@ class ReconstructRun:
 
     def _run(self, run: RunFolder) -> list[str]:
         result = Reconstruct(self.config).run(run.path, Bars(run))
+        for text in result.report["warnings"]:
+            run.warn(text)
         meshes = [item.mesh for item in result.midsurfaces]
         for mesh in meshes:
             write_ply(run / f"sub-{result.brain}_hemi-{mesh.hemisphere}_midthickness.ply", mesh)
@@ -61,6 +63,7 @@ class ReconstructRun:
             "protocol": None,
             "reconstruction": dict(result.report["reconstruction"]),
             "hemispheres": result.report["hemispheres"],
+            "warnings": list(result.report["warnings"]),
             "repairs": {side: told["repairs"] for side, told in result.report["hemispheres"].items()},
             "step_s": result.report["timing_s"],
         }
@@ -73,6 +76,7 @@ class ReconstructRun:
     def summary(self, run: RunFolder) -> str:
         metrics = read_json(run / "metrics.json")
         lines = [f"\n{metrics['task']}: meshes, tables and report.html in {run.path}"]
+        lines += [f"  warning: {text}" for text in metrics["warnings"]]
         for name, value in metrics["reconstruction"].items():
             if name == "faults":
                 continue

@@ -32,7 +32,9 @@ class MeshFromSections:
     def make(self, brain: str, stack: Path, out: Path, tell: Callable[[str, int, int], None]) -> list[str]:
         """Raises InputError when the sections hold no brain in order."""
         source = SectionFolder.Config(path=stack, space=brain)
-        Reconstruct(replace(self.config, source=source, brain=brain)).run(out, tell)
+        result = Reconstruct(replace(self.config, source=source, brain=brain)).run(out, tell)
+        for text in result.report["warnings"]:
+            tell(f"warning: {text}", 1, 1)
         steps = sorted(path for path in (out / "steps").rglob("*") if path.is_file())
         kept = [path for path in steps if path.parent.name.startswith(("midsurface", "locate"))]
         return [REPORT, FILE, *(str(path.relative_to(out)) for path in kept)]
@@ -47,4 +49,5 @@ class MeshFromSections:
         return Truth(labels=found.labels, areas=found.areas, unmatched=found.unmatched, missed=found.missed)
 
     def measures(self, out: Path) -> Mapping[str, Any]:
-        return dict(read_json(out / REPORT)["reconstruction"])
+        report = read_json(out / REPORT)
+        return {**report["reconstruction"], "warnings": report["warnings"]}

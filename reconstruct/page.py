@@ -32,6 +32,10 @@ _STYLE = (
 def write_page(out: Path, metrics: Mapping[str, Any], report: Mapping[str, Any]) -> None:
     """Write `report.html` into the run folder `out` from its measures, its report and the pictures in `qc`."""
     parts = [f"<h1>{escape(str(metrics['task']))}</h1>"]
+    if report["warnings"]:
+        parts.append(
+            "<h2>Warnings</h2><ul>" + "".join(f"<li>{escape(one)}</li>" for one in report["warnings"]) + "</ul>"
+        )
     sides = list(metrics["hemispheres"])
     rows = [
         [title, *(_told(metrics["hemispheres"][side].get(name, "")) for side in sides)]

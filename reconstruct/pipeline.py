@@ -20,7 +20,7 @@ from meshgnn import config
 from meshgnn.errors import InputError
 from meshgnn.graph import NodeLocations
 from meshgnn.source.sections import TABLE, SectionStack, read_stack
-from reconstruct import output
+from reconstruct import output, plausibility
 from reconstruct.aligned import aligned_stack, with_bridges, write_aligned
 from reconstruct.pictures import pictures
 from reconstruct.records import Alignment, Midsurface, Reconstruction, Ribbon, TissueStack
@@ -48,6 +48,7 @@ class Reconstruct:
             brain: name in the file names; the space's name if empty.
             judge: compare with the truth if it lies beside the sections.
             pictures: write QC pictures.
+            plausible: bounds beyond which sections and hemispheres are warned of.
             workers: hemispheres worked on side by side (2 or 1); the result does not depend on it.
             tissue, align, stack, volume, hemispheres, midsurface, locate: the steps.
         """
@@ -56,6 +57,7 @@ class Reconstruct:
         brain: str = ""
         judge: bool = True
         pictures: bool = True
+        plausible: plausibility.Plausible = field(default_factory=plausibility.Plausible)
         workers: int = 2
         tissue: ClassifyTissue.Config = field(default_factory=ClassifyTissue.Config)
         align: AlignSections.Config = field(default_factory=AlignSections.Config)
@@ -101,6 +103,7 @@ class _Run:
         self.settings, self.out, self.progress = settings, out, progress
         self.seconds: dict[str, float] = {}
         self.reused: list[str] = []
+        self.warnings: list[str] = []
 
     def step(self, name: str, kind: type[Any], settings: config.Config | None, inputs: list[str],
              compute: Callable[[], Any]) -> tuple[Any, str]:  # fmt: skip
@@ -130,8 +133,11 @@ class _Run:
             raise InputError("give the folder with the sections: source.path")
         stack = read_stack(source.path, space=source.space)
         self.store = Store(self.out / "steps")
+        bounds = self.settings.plausible
         tissue, tissue_key = self._tissue(stack)
+        self.warnings += plausibility.of_tissue(tissue, bounds)
         alignment, align_key = self._align(tissue, tissue_key)
+        self.warnings += plausibility.of_alignment(tissue, alignment, bounds)
         ribbon, key = self._stack(stack, tissue, alignment, tissue_key, align_key)
         return self._finish(ribbon, key, stack.space, stack, tissue, alignment, align_key)
 
@@ -190,9 +196,10 @@ class _Run:
         places = [spots for _, spots in pairs if spots is not None]
         if stack is not None and tissue is not None and alignment is not None:
             found = with_bridges(found, stack.plane, tissue, alignment)
+        self.warnings += plausibility.of_surfaces(found, ribbon, halves, set_.plausible)
         brain = set_.brain or "".join(c for c in space if c.isalnum()) or "brain"
         report: dict[str, Any] = {
-            "brain": brain, "space": space,
+            "brain": brain, "space": space, "warnings": self.warnings,
             "hemispheres": {item.mesh.hemisphere: dict(item.report) for item in found},
             "repairs": {item.mesh.hemisphere: [dict(one) for one in item.repairs] for item in found},
         }  # fmt: skip

@@ -8,10 +8,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from meshgnn.graph import FeatureTable, MeshGraph
+from meshgnn.mesh.metric import mean_curvature, vertex_normals
+from meshgnn.mesh.operators import one_ring_average
+from meshgnn.mesh.record import SurfaceMesh
+from meshgnn.mesh.topology import directed_edges
 from meshgnn.source.sections import Section, SectionStack
 from meshgnn.source.virtual.brain import Brain
 from meshgnn.source.virtual.memory import ImageInMemory, stack_of, true_graph, truth_of
 
+SHAPE_ROUNDS = (2, 5, 15)  # one-ring averages of fold shape
+HULL_ROUNDS = 60  # of the smooth surface that sulcal depth is measured from
 PATCH_MM = 2.0  # side of the square whose mean and variance are taken
 GRID, GRID_MM = 7, 0.85  # points per side of a masked patch, and their distance
 
@@ -46,6 +52,36 @@ def sample_brain(brain: Brain, maker: ProfileMaker, within_mm: float) -> dict[st
         "masked": camera.masked,
     }
     return {name: array[known] for name, array in arrays.items()}
+
+
+def fold_shape(brain: Brain) -> dict[str, NDArray[Any]]:
+    """What the folds alone tell of every node in isocortex of the true midsurface (no section is cut).
+
+    Returns:
+        labels [N]; shape [N, 12] mean curvature, its size, and depth below a smooth surface, as they are and averaged
+        over SHAPE_ROUNDS; posed [N, 24] the same and the normal's direction (forwards, sideways from the midline,
+        upwards), by which a coronal section shows a node oblique and turned.
+    """
+    labels = truth_of(brain).labels
+    parts: list[tuple[NDArray[Any], ...]] = []
+    for cortex in brain.hemispheres:
+        hemi = cortex.hemisphere
+        middle = ((hemi.white_mm + hemi.pial_mm) / 2).astype(np.float32)
+        side: Any = hemi.name
+        mesh = SurfaceMesh(vertices_mm=middle, faces=hemi.faces, hemisphere=side, space=brain.space)
+        edges, everywhere = directed_edges(mesh), np.ones(len(middle), bool)
+        smooth = one_ring_average(middle, everywhere, edges, (HULL_ROUNDS,))[0]
+        hull = SurfaceMesh(vertices_mm=smooth, faces=hemi.faces, hemisphere=side, space=brain.space)
+        depth = ((middle - smooth) * vertex_normals(hull)).sum(1)
+        bend = np.clip(mean_curvature(mesh), -1, 1)
+        normal = vertex_normals(mesh) * np.array([-1.0 if side == "L" else 1.0, 1, 1])
+        here = np.column_stack([bend, np.abs(bend), depth, np.abs(normal[:, 1]), normal[:, 0], normal[:, 2]])
+        scales = [here, *one_ring_average(here, everywhere, edges, SHAPE_ROUNDS)]
+        keep = labels[side] >= 0
+        shape = np.concatenate([scale[:, :3] for scale in scales], axis=1)
+        parts.append((labels[side][keep], shape[keep], np.concatenate(scales, axis=1)[keep]))
+    names = ("labels", "shape", "posed")
+    return {name: np.concatenate(arrays) for name, arrays in zip(names, zip(*parts))}
 
 
 class _Camera:

@@ -9,6 +9,7 @@ masked       all cortex painted out: what lies around it tells nothing, nor does
 stain        glass and tissue level of a section tell nothing, nor mean and variance of a patch in uniform brains; in
              plain ones these are near chance (overall cell density is histology, and is in the mean)
 coordinates  position alone does not solve an unseen brain
+folds        the shape of the folds, seen whole and without error, tells little of an unseen brain's areas
 calibration  area explains as much of the relative thickness of layers as in BigBrain
 """
 
@@ -24,17 +25,18 @@ from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
 from meshgnn.data.model_inputs import plain_inputs
 from meshgnn.errors import SettingError
-from meshgnn.experiment.control_samples import sample_brain
+from meshgnn.experiment.control_samples import fold_shape, sample_brain
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Stage
 from meshgnn.source.virtual import VirtualBrain
 from meshgnn.source.virtual.areas import isocortical_areas
 from meshgnn.source.virtual.calibrate import calibration
+from meshgnn.source.virtual.settings import VERSION
 from meshgnn.store import read_arrays, read_json, write_arrays, write_json
 from meshgnn.train.baselines import fixed_recipes
 from meshgnn.train.metrics import confusion_matrix, macro_f1, per_class_f1
 
-Control = Literal["permuted", "uniform", "masked", "stain", "coordinates", "calibration"]
+Control = Literal["permuted", "uniform", "masked", "stain", "coordinates", "folds", "calibration"]
 Arrays = dict[str, NDArray[Any]]
 
 # What each control changes in its brains, by the name of the tables; the plain brains stand beside for comparison.
@@ -50,6 +52,7 @@ NOTHING, NEAR = 0.03, 0.05  # macro-F1 above chance that still counts as telling
 ONE_AREA = 0.2  # F1 of a single area that still counts as not found
 KEPT = 0.8  # share of their score that profiles must keep
 POSITION = 0.5
+SHAPE, POSED = 0.09, 0.20  # macro-F1 above chance (0.03) of fold shape, and of that with the normal's direction
 ETA, ETA_IV, ETA_IV_REST = (0.07, 0.18), (0.43, 0.63), (0.24, 0.40)  # BigBrain 0.07-0.18, IV 0.53, 0.32
 
 
@@ -137,11 +140,11 @@ class Controls:
 
     def stages(self) -> list[Stage]:
         c = self.config
-        made = to_plain([c.brain, c.profiles, c.train, c.test, c.within_mm])
+        made = to_plain([VERSION, c.brain, c.profiles, c.train, c.test, c.within_mm])
         stages = [
             Stage(name=f"{name}_brains", run=partial(self._sample, name), depends=made) for name in self._conditions()
         ]
-        return [*stages, Stage(name="controls", run=self._judge, depends=to_plain(replace(c, workers=0)))]
+        return [*stages, Stage(name="controls", run=self._judge, depends=[VERSION, to_plain(replace(c, workers=0))])]
 
     def summary(self, run: RunFolder) -> str:
         found = read_json(run / "metrics.json")["controls"]
@@ -181,7 +184,10 @@ class Controls:
             population = calibration(c.brain.preset, c.population, **knobs)
         outcomes: list[Outcome] = []
         for name in c.names:
-            outcomes += _population(name, population) if name not in NEEDS else self._images(name, run)
+            if name == "folds":
+                outcomes += self._folds()
+            else:
+                outcomes += _population(name, population) if name not in NEEDS else self._images(name, run)
         write_json(
             run / SCORES,
             {
@@ -197,6 +203,36 @@ class Controls:
             },
         )
         return [SCORES]
+
+    def _folds(self) -> list[Outcome]:
+        """Extra-trees on the first two training brains and the unseen one: a measure of what all brains share."""
+        from sklearn.ensemble import ExtraTreesClassifier
+
+        seeds = (*self.config.train[:2], self.config.test)
+        found = [fold_shape(replace(self.config.brain, seed=seed, subdivisions=0).build()) for seed in seeds]
+        outcomes = []
+        for what, words, above in (
+            ("shape", "curvature and depth of folds", SHAPE),
+            ("posed", "these and the direction of the surface", POSED),
+        ):
+            trees = ExtraTreesClassifier(
+                60, min_samples_leaf=5, class_weight="balanced", random_state=0, n_jobs=self.config.workers
+            )
+            trees.fit(
+                np.concatenate([one[what] for one in found[:-1]]), np.concatenate([one["labels"] for one in found[:-1]])
+            )
+            told, classes = trees.predict(found[-1][what]), len(isocortical_areas())
+            rng = np.random.default_rng(0)
+            chance = float(np.mean([macro_f1(found[-1]["labels"], rng.permutation(told), classes) for _ in range(10)]))
+            outcomes.append(
+                Outcome(
+                    control="folds",
+                    expect=f"{words}: macro-F1 <= chance ({chance:.3f}) + {above}",
+                    measured=macro_f1(found[-1]["labels"], told, classes),
+                    high=chance + above,
+                )
+            )
+        return outcomes
 
     def _images(self, name: str, run: RunFolder) -> list[Outcome]:
         @cache

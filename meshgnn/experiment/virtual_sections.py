@@ -11,6 +11,7 @@ from meshgnn.experiment.runner import SCORES, Stage
 from meshgnn.source.annotations import read_annotations
 from meshgnn.source.sections import read_stack
 from meshgnn.source.virtual import VirtualBrain
+from meshgnn.source.virtual.settings import VERSION
 from meshgnn.store import file_hash, read_json, write_json
 
 
@@ -44,7 +45,7 @@ class VirtualSections:
         return [self.config.source.seed]
 
     def stages(self) -> list[Stage]:
-        return [Stage(name="sections", run=self._sections, depends=to_plain(self.config.source))]
+        return [Stage(name="sections", run=self._sections, depends=[VERSION, to_plain(self.config.source)])]
 
     def _sections(self, run: RunFolder) -> list[str]:
         source = self.config.source
@@ -74,6 +75,7 @@ class VirtualSections:
                     "spacing_mm": brain.settings.spacing_mm,
                     "plane": stack.plane,
                 },
+                "generator_version": VERSION,
                 "bridges_planted": len(brain.faults),
                 "size_mb": round(sum((run.path / name).stat().st_size for name in files) / 1e6, 1),
             },

@@ -13,6 +13,7 @@ from meshgnn.errors import InputError
 from meshgnn.source.annotations import FOLDER, check_same_areas, read_annotations
 from meshgnn.source.sections import TABLE, files_of, read_stack
 from meshgnn.source.virtual import VirtualBrain
+from meshgnn.source.virtual.settings import VERSION
 from meshgnn.store import file_hash
 
 Tell = Callable[[str, int, int], None]
@@ -84,7 +85,11 @@ class VirtualCohort:
 
     def members(self) -> tuple[Member, ...]:
         return tuple(
-            Member(name=f"virtual-{seed:02d}", unseen=seed in self.config.unseen, depends=to_plain(self._brain(seed)))
+            Member(
+                name=f"virtual-{seed:02d}",
+                unseen=seed in self.config.unseen,
+                depends={"generator": VERSION, **to_plain(self._brain(seed))},
+            )
             for seed in self.config.seeds
         )
 

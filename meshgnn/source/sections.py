@@ -49,6 +49,9 @@ Plane = Literal["coronal", "sagittal", "horizontal"]
 TABLE = "sections.csv"
 NEEDED = ("file", "index", "position_mm", "pixel_um", "thickness_um", "usable")
 
+_LONGEST_MM = 1000.0  # from the first section to the last
+_WIDEST_PIXEL_UM = 1e4
+
 # Unit vectors (column, row, position) of each plane, RAS.
 AXES: dict[str, npt.NDArray[np.float64]] = {
     "coronal": np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]]),
@@ -90,8 +93,12 @@ class Section:
 
     def __post_init__(self) -> None:
         where = f"section {self.index} ({self.path.name})"
+        if not 0 <= self.index < 2**31:
+            raise InputError(f"{where}: index must lie between 0 and {2**31 - 1}")
         if not (np.isfinite(self.pixel_um) and self.pixel_um > 0):
             raise InputError(f"{where}: pixel_um must be above 0, got {self.pixel_um}")
+        if self.pixel_um > _WIDEST_PIXEL_UM:
+            raise InputError(f"{where}: pixel_um is {self.pixel_um:g}, at most {_WIDEST_PIXEL_UM:g} make sense")
         if not (np.isfinite(self.thickness_um) and self.thickness_um > 0):
             raise InputError(f"{where}: thickness_um must be above 0, got {self.thickness_um}")
         if not np.isfinite(self.position_mm):
@@ -170,6 +177,12 @@ class SectionStack:
                     f"{where}: position_mm does not increase from section {before.index} ({before.position_mm:g}) to "
                     f"{after.index} ({after.position_mm:g}); put the true positions along the cutting axis"
                 )
+        span = sections[-1].position_mm - sections[0].position_mm
+        if span > _LONGEST_MM:
+            raise InputError(
+                f"{where}: position_mm runs from {sections[0].position_mm:g} to {sections[-1].position_mm:g}, more "
+                f"than {_LONGEST_MM:g} mm; give millimetres (micrometres divided by 1000)"
+            )
         planes = sorted({section.plane for section in sections})
         if len(planes) > 1:
             raise InputError(f"{where}: sections cut in different planes ({', '.join(planes)}); split the stack")

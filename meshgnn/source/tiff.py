@@ -9,25 +9,36 @@ import numpy.typing as npt
 
 from meshgnn.errors import InputError
 
+LARGEST = 1 << 34
+"""Bytes that an image may hold once decoded (16 GiB), and 1/16 of that in a single tile: larger ones are refused."""
+_ORIENTATIONS = ("mirrored", "turned by 180 degrees", "upside down", "turned and mirrored", "turned by 90 degrees",
+                 "turned and mirrored", "turned by 270 degrees")  # fmt: skip
+
 
 class SectionImage:
     """An open TIFF whose windows are read by decoding only the tiles (or strips) they touch.
 
     Reads go through `os.pread`: several threads may share one image. Grey images of 8 or 16 bit (or float) keep their
-    type; RGB becomes luminance (Rec. 601).
+    type; where white is 0 (MinIsWhite) values are turned round, palettes and RGB become luminance (Rec. 601).
+
+    Args:
+        path: of the file.
+        mirrored: read with its columns turned round.
+        stored: the numbers as they are stored, for label images: a palette or MinIsWhite only says how to show them.
 
     Raises:
-        InputError: no TIFF, or cut short.
+        InputError: no TIFF, cut short, larger than `LARGEST`, or of a kind that is not read.
     """
 
-    def __init__(self, path: Path, *, mirrored: bool = False) -> None:
+    def __init__(self, path: Path, *, mirrored: bool = False, stored: bool = False) -> None:
         import tifffile
 
         self.path = Path(path)
-        self.mirrored = mirrored
+        self.mirrored, self.stored = mirrored, stored
+        self._grey: npt.NDArray[np.uint8] | None = None  # luminance of every palette entry
         try:
             self._file = tifffile.TiffFile(self.path)
-        except (tifffile.TiffFileError, ValueError, OSError) as error:
+        except Exception as error:
             raise InputError(f"{self.path}: cannot be read as a TIFF ({error}); export it again") from None
         try:
             self._page: Any = self._file.pages[0]
@@ -35,21 +46,57 @@ class SectionImage:
         except InputError:
             self._file.close()
             raise
-        except (IndexError, tifffile.TiffFileError, ValueError, KeyError, AttributeError) as error:
+        except Exception as error:
             self._file.close()
             raise InputError(f"{self.path}: holds no readable image ({error}); export it again") from None
         self._handle = os.open(self.path, os.O_RDONLY)
 
     def _check(self) -> None:
-        page = self._page
-        size = self.path.stat().st_size
+        """That all bytes are there, and that the numbers mean grey or colour in a way that is known here."""
+        page, name = self._page, self.path
+        samples = int(page.samplesperpixel)
+        if page.dtype is None or page.bitspersample not in (8, 10, 12, 14, 16, 32, 64) or page.imagedepth != 1:
+            raise InputError(f"{name}: {page.bitspersample} bit per sample, {page.shape}; save it as 8 or 16 bit grey")
+        tall, wide = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
+        tall = tall if page.is_tiled else min(tall, page.imagelength)
+        pixel = samples * page.dtype.itemsize
+        if page.imagelength * page.imagewidth * pixel > LARGEST or tall * wide * pixel > LARGEST // 16:
+            raise InputError(
+                f"{name}: its header asks for {page.imagelength} x {page.imagewidth} px in tiles of {tall} x {wide}; "
+                f"at most {LARGEST >> 30} GiB are read ({LARGEST >> 34} GiB a tile): save it smaller, in smaller tiles"
+            )
+        planes = samples if page.planarconfig == 2 else 1
+        expected = -(-page.imagelength // max(tall, 1)) * -(-page.imagewidth // max(wide, 1)) * planes
+        listed = min(len(page.dataoffsets), len(page.databytecounts))
+        if listed < expected:
+            raise InputError(f"{name}: lists {listed} of its {expected} tiles; the header is damaged, copy it again")
+        size = name.stat().st_size
         needed = max((o + n for o, n in zip(page.dataoffsets, page.databytecounts)), default=0)
-        if not page.dataoffsets or needed > size:
-            raise InputError(f"{self.path}: truncated, {size} bytes where {needed} are needed; copy the file again")
-        if page.samplesperpixel not in (1, 3, 4) or page.imagedepth != 1:
-            raise InputError(f"{self.path}: {page.shape} is neither a grey nor an RGB image")
-        if page.samplesperpixel > 1 and page.planarconfig != 1:
-            raise InputError(f"{self.path}: colour planes stored apart are not read; save it with interleaved RGB")
+        if needed > size:
+            raise InputError(f"{name}: truncated, {size} bytes where {needed} are needed; copy the file again")
+        if planes > 1:
+            raise InputError(f"{name}: colour planes stored apart are not read; save it with interleaved RGB")
+        turned = page.tags.get(274)
+        if turned is not None and int(turned.value) not in (0, 1):
+            how = _ORIENTATIONS[min(int(turned.value) - 2, 6)]
+            raise InputError(f"{name}: is to be shown {how} (orientation {int(turned.value)}); save it upright")
+        self._check_colours(samples)
+
+    def _check_colours(self, samples: int) -> None:
+        page, name = self._page, self.path
+        meaning = str(getattr(page.photometric, "name", page.photometric))
+        if samples == 1 and (self.stored or meaning == "MINISBLACK"):
+            return
+        if samples == 1 and meaning == "MINISWHITE" and page.dtype.kind == "u":
+            return
+        if samples == 1 and meaning == "PALETTE" and page.colormap is not None:
+            self._grey = np.round(np.array([0.299, 0.587, 0.114]) @ page.colormap / 257).astype(np.uint8)
+            return
+        decoded_as_rgb = meaning == "RGB" or (meaning == "YCBCR" and page.compression in (6, 7, 33003, 33005))
+        if samples in (3, 4) and decoded_as_rgb and not self.stored:
+            return
+        wanted = "labels need one whole number per pixel" if self.stored else "save it as grey or RGB"
+        raise InputError(f"{name}: {samples} samples per pixel that mean {meaning} are not read; {wanted}")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -57,7 +104,7 @@ class SectionImage:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self._page.dtype)
+        return np.dtype(self._page.dtype if self._grey is None else np.uint8)
 
     @property
     def tile_shape(self) -> tuple[int, int]:
@@ -95,10 +142,15 @@ class SectionImage:
         except Exception as error:
             raise InputError(f"{self.path}: tile {number} cannot be decoded ({error}); copy the file again") from None
         if decoded is None:
-            return np.zeros((shape[1], shape[2]), self.dtype)
+            decoded = np.zeros((1, shape[1], shape[2], 1), page.dtype)
         tile = decoded[0, : shape[1], : shape[2]]
         if tile.shape[-1] == 1:
-            return tile[..., 0]
+            tile = tile[..., 0]
+            if self._grey is not None:
+                return self._grey[tile]
+            if page.photometric == 0 and not self.stored:  # MinIsWhite
+                return ((1 << page.bitspersample) - 1 - tile.astype(np.int64)).astype(self.dtype)
+            return tile
         grey = tile[..., :3] @ np.array([0.299, 0.587, 0.114])
         return np.round(grey).astype(self.dtype) if self.dtype.kind == "u" else grey.astype(self.dtype)
 

@@ -150,7 +150,7 @@ def _rescue(images: NDArray[np.float32], start: Floats, offset: Floats, step: fl
             fixed = tissue(before, matrices[before])
             carried = start[k].copy()
             base = dice(tissue(k, carried), fixed)
-            if base > 0.6 or not fixed.any():
+            if base > 0.6 or not fixed.any() or not (images[k, 0] < 0).any():
                 continue
             target = work.grid[fixed].mean(0)
             own = (np.argwhere(images[k, 0] < 0).mean(0)) * step + offset[k]

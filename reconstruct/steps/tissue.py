@@ -41,6 +41,7 @@ class ClassifyTissue:
             layer_one_mm: pale bands narrower than this are not white matter.
             grey_share: a pixel is grey matter from this share of the way from white to grey density.
             least_mm2: a section with less tissue is left out.
+            largest_mm: side of the largest image; pixel_um must be wrong where one is larger.
             workers: threads reading images.
         """
 
@@ -52,6 +53,7 @@ class ClassifyTissue:
         layer_one_mm: float = 0.9
         grey_share: float = 0.35
         least_mm2: float = 20.0
+        largest_mm: float = 500.0
         workers: int = 2
 
         def build(self) -> "ClassifyTissue":
@@ -65,6 +67,7 @@ class ClassifyTissue:
         sections = stack.usable().sections
         if len(sections) < 2:
             raise InputError(f"{stack.folder}: {len(sections)} usable section, at least two are needed for a volume")
+        self._check_sizes(sections)
         # One grid for all: that of the most common image pixel; images with another pixel are resampled to it.
         usual = float(np.median([section.pixel_um for section in sections])) / 1000
         pixel = max(1, round(self.settings.pixel_mm / usual)) * usual
@@ -118,6 +121,17 @@ class ClassifyTissue:
                 ]
             ),
         )
+
+    def _check_sizes(self, sections: tuple[Section, ...]) -> None:
+        """All images share one grid: one with a wrong pixel_um would ask for any amount of memory."""
+        side = np.array([max(section.shape) * section.pixel_um / 1000 for section in sections])
+        usual = float(np.median(side))
+        for section, mm in zip(sections, side):
+            if mm > self.settings.largest_mm or mm > 4 * usual:
+                raise InputError(
+                    f"section {section.index} ({section.path.name}): its image is {mm:.4g} mm wide (others "
+                    f"{usual:.4g}, tissue.largest_mm = {self.settings.largest_mm:g}); check its pixel_um"
+                )
 
     def _densities(self, section: Section, pixel: float) -> tuple[Image, float]:
         """Optical density on the level grid of `pixel` mm, and the tissue area in mm^2."""

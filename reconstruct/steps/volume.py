@@ -20,6 +20,9 @@ from meshgnn.errors import InputError, SettingError
 from reconstruct.distance import to_background
 from reconstruct.records import Ribbon
 
+LARGEST_VOXELS = 1e9
+"""A map with more voxels is refused before memory is taken."""
+
 
 class RibbonFromVolume:
     """Two probability maps -> Ribbon of both hemispheres."""
@@ -71,6 +74,11 @@ class RibbonFromVolume:
         pial = (0.5 - tissue).astype(np.float32)
         hidden = _enclosed(pial > 0, self.settings.passage_mm / 2 / voxel, self.settings.ventricle_mm3 / voxel**3)
         depth = to_background((pial < 0) | hidden) * voxel
+        inner, outer = (depth[(pial < 0) & mask] for mask in (white > grey, grey >= white))
+        if len(outer) == 0 or inner.mean() < outer.mean():
+            raise InputError(
+                f"{white_path}: its tissue lies outside that of {grey_path.name}; are the two maps exchanged?"
+            )
         level = np.where(pial < 0, grey - white, 0.5).astype(np.float32)
         deep = (depth > self.settings.deep_mm) & (level >= 0)
         pial = np.where(hidden, -0.5, pial).astype(np.float32)
@@ -123,6 +131,10 @@ def read_probability(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float6
         header = image.header
         if hasattr(header, "get_sform") and int(header["sform_code"]) == 0 and int(header["qform_code"]) == 0:
             raise InputError(f"{path}: has no affine (sform and qform unset), so nobody knows where left is; set one")
+        if np.prod([float(size) for size in image.shape]) > LARGEST_VOXELS:
+            raise InputError(
+                f"{path}: its header asks for {image.shape} voxels, more than {LARGEST_VOXELS:.0e} are not read"
+            )
         image = nibabel.as_closest_canonical(image)
         data = np.asarray(image.get_fdata(dtype=np.float32))
     except InputError:

@@ -40,6 +40,13 @@ def test_position_and_calibration_need_no_image(tmp_path):
     assert len(found["outcomes"]) == 9
 
 
+def test_the_shape_of_folds_is_judged_without_images(tmp_path):
+    assert entry(words("controls:folds", tmp_path / "a", *COARSE, "train=1,3")) == 0
+    found = json.loads((tmp_path / "a" / "metrics.json").read_text())["controls"]["outcomes"]
+    assert [row["control"] for row in found] == ["folds", "folds"]
+    assert 0 < found[0]["measured"] < found[1]["measured"] < 0.4
+
+
 def test_wrong_settings_are_told():
     with pytest.raises(InputError, match="not among them"):
         Controls.Config(train=(1, 2), test=2)

@@ -69,6 +69,59 @@ def mapper_scores(cortex: Cortex, part: Slice, rng: np.random.Generator, error_m
     return scores
 
 
+def share_out(
+    shown_mm2: npt.NDArray[np.floating], areas_per_section: tuple[int, int], rng: np.random.Generator
+) -> list[npt.NDArray[np.bool_]]:
+    """Which isocortical areas [K] a mapper draws on each annotated section: those drawn least so far come first.
+
+    Args:
+        shown_mm2: [N, K] how much of every area each annotated section shows.
+        areas_per_section: least and most; (0, 0) = all.
+    """
+    least, most = areas_per_section
+    drawn = np.zeros(shown_mm2.shape[1])
+    out = []
+    for shown in shown_mm2:
+        pick = np.ones(len(drawn), bool)
+        if most:
+            able = np.flatnonzero(shown >= COVERED_MM2)
+            order = np.lexsort((rng.permutation(len(able)), drawn[able]))
+            pick[:] = False
+            pick[able[order[: rng.integers(least, most + 1)]]] = True
+        drawn += pick
+        out.append(pick)
+    return out
+
+
+def mistaken(
+    cortex: Cortex, part: Slice, scores: Reals, rng: np.random.Generator, rate: float
+) -> tuple[Reals, list[dict[str, Any]]]:
+    """Area scores [V, K] of a mapper who is sometimes wrong, and what he got wrong.
+
+    Each isocortical area of the section is wrong with chance `rate`: exchanged with the neighbour it has most of its
+    border with, or its border moved in or out by 2 to 5 mm.
+    """
+    told: list[dict[str, Any]] = []
+    if rate <= 0 or not len(part.face):
+        return scores, told
+    scores = scores.copy()
+    nodes = np.unique(cortex.hemisphere.faces[part.face])
+    order = np.argsort(scores[nodes], axis=1)
+    first, second = order[:, -1], order[:, -2]
+    for k in np.unique(first).tolist():
+        wrong, kind, way = rng.uniform() < rate, rng.integers(2), rng.uniform(2, 5) * rng.choice([-1.0, 1.0])
+        if not wrong or not ISOCORTEX[k]:
+            continue
+        if kind == 0:
+            other = int(np.bincount(second[first == k]).argmax())
+            scores[:, [k, other]] = scores[:, [other, k]]
+            told.append({"kind": "exchanged", "area": LAYOUT[k].name, "with": LAYOUT[other].name})
+        else:
+            scores[:, k] += 2 * way  # a border lies at half the gap between scores
+            told.append({"kind": "border moved", "area": LAYOUT[k].name, "by_mm": round(way, 2)})
+    return scores, told
+
+
 def polygons(labels: npt.NDArray[np.uint8], table: list[dict[str, Any]], *, coarse: int = 4) -> dict[str, Any]:
     """The areas of a label image [rows, columns] of keys as GeoJSON, outlined on every `coarse`-th pixel.
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from meshgnn.errors import SettingError
 from meshgnn.source.sections import AXES
-from meshgnn.source.virtual.areas import border_widths_mm, draw_profiles, lay_out
+from meshgnn.source.virtual.areas import border_widths_mm, draw_profiles, lay_out, thickness_factors
 from meshgnn.source.virtual.artefacts import Blemish, Warp, apply_blemishes, draw_blemishes, lose_part
 from meshgnn.source.virtual.cut import OUTSIDE, WHITE, Canvas, Slice, cut, draw, inside, plane_coordinates
 from meshgnn.source.virtual.faults import NUCLEI_MM, RADII_MM, draw_bridge, draw_nucleus, plant_bridges
@@ -18,6 +18,7 @@ from meshgnn.source.virtual.laminae import Cortex, furnish
 from meshgnn.source.virtual.render import WHITE_DENSITY, WHITE_SIZE_UM2, Stain, grey, optical_density
 from meshgnn.source.virtual.settings import Settings
 from meshgnn.source.virtual.surfaces import deform, read_template, subdivide
+from meshgnn.source.virtual.surroundings import BODIES, body_landmarks, draw_body, draw_meninges, lamp
 
 MARGIN_MM = 6.0
 
@@ -62,6 +63,7 @@ class Brain:
         shape: rows and columns of the images.
         faults: bridges across sulci.
         nuclei_mm: centres of deep grey nuclei, [N, 3].
+        bodies_mm: centres of ventricles, cerebellum and brain stem, [N, 3] (see surroundings).
     """
 
     def __init__(
@@ -72,25 +74,33 @@ class Brain:
         self.space = f"virtual-{seed:02d}"
         templates = tuple(read_template(template, side) for side in sides)
         mirror = np.array([[1.0 if side == "L" else -1.0, 1, 1] for side in sides])
-        moved, self.nuclei_mm = deform(
+        layouts = tuple(
+            lay_out(
+                self.seed, source.name, source.pial_mm, source.sphere,
+                warp_mm=settings.warp_mm, size_mm=settings.size_mm, shuffle=settings.shuffle,
+            )
+            for source in templates
+        )  # fmt: skip
+        relief = 0.0 if settings.uniform else settings.area_thickness
+        nuclei = (mirror[:, None] * NUCLEI_MM).reshape(-1, 3)
+        moved, landmarks = deform(
             templates,
             self.seed,
             fold_mm=settings.fold_mm,
+            refold_mm=settings.refold_mm,
             thickness_sd=settings.thickness_sd,
             linear_scale=settings.shrinkage ** (-1 / 3),
             tilt_deg=settings.tilt_deg,
-            landmarks_mm=(mirror[:, None] * NUCLEI_MM).reshape(-1, 3),
+            landmarks_mm=np.concatenate([nuclei, body_landmarks(sides)]),
+            area_thickness=tuple(thickness_factors(a, t.sphere, relief) for a, t in zip(layouts, templates)),
         )
+        self.nuclei_mm, self.bodies_mm = landmarks[: len(nuclei)], landmarks[len(nuclei) :]
         self.width_mm = border_widths_mm(self.seed)
         built = []
-        for source, hemi in zip(templates, moved):
-            areas = lay_out(
-                self.seed, hemi.name, source.pial_mm, source.sphere,
-                warp_mm=settings.warp_mm, size_mm=settings.size_mm, shuffle=settings.shuffle,
-            )  # fmt: skip
+        for areas, hemi in zip(layouts, moved):
             profiles = draw_profiles(
-                self.seed, hemi.name,
-                effect=settings.profile_effect, contrast=settings.contrast, uniform=settings.uniform,
+                self.seed, hemi.name, effect=settings.profile_effect, brain_effect=settings.brain_effect,
+                contrast=settings.contrast, uniform=settings.uniform,
             )  # fmt: skip
             fine = subdivide(hemi, settings.subdivisions)
             built.append(furnish(fine, areas, profiles, self.seed, layer_noise=settings.layer_noise))
@@ -104,6 +114,11 @@ class Brain:
         ]
         everything = np.concatenate([pial for _, pial in self._planar])
         size_mm = everything.max(0) - everything.min(0) + 2 * MARGIN_MM
+        for centre, body in zip(self.bodies_mm, BODIES * len(sides)):
+            if getattr(settings, body.kind) and not body.inside:
+                at = np.abs(plane_coordinates(centre[None], settings.plane)[0])
+                radius = np.abs(plane_coordinates(np.array([body.radii_mm]), settings.plane)[0])
+                size_mm = np.maximum(size_mm, 2 * (at + radius * settings.shrinkage ** (-1 / 3) + MARGIN_MM))
         pixel_mm = settings.pixel_um / 1000
         self.shape = (int(np.ceil(size_mm[1] / pixel_mm)), int(np.ceil(size_mm[0] / pixel_mm)))
         self.faults = plant_bridges(
@@ -178,15 +193,31 @@ class Brain:
             if abs(ends[:, 2].mean() - cut_.position_mm) < bridge.reach_mm:
                 start, end = self.to_pixels(cut_.warp, ends[:, :2])
                 draw_bridge(canvas, start, end, bridge.radius_mm / pixel_mm)
+        small = settings.shrinkage ** (-1 / 3)
         if settings.deep_grey:
-            centres = plane_coordinates(self.nuclei_mm, settings.plane)
-            radii = np.abs(plane_coordinates(RADII_MM, settings.plane)) * settings.shrinkage ** (-1 / 3)
-            for k, centre in enumerate(centres):
-                radius = radii[k % len(radii)]
-                off = (cut_.position_mm - centre[2]) / radius[2]
-                if abs(off) < 1:
-                    place = self.to_pixels(cut_.warp, centre[None, :2])[0]
-                    draw_nucleus(canvas, place, radius[:2] / pixel_mm, float(np.sqrt(1 - off * off)))
+            for k, centre in enumerate(self.nuclei_mm):
+                met = self._met(centre, RADII_MM[k % len(RADII_MM)] * small, cut_)
+                if met is not None:
+                    draw_nucleus(canvas, *met)
+        for k, centre in enumerate(self.bodies_mm):
+            body = BODIES[k % len(BODIES)]
+            met = self._met(centre, np.array(body.radii_mm) * small, cut_) if getattr(settings, body.kind) else None
+            if met is not None:
+                draw_body(canvas, body, *met, pixel_mm)
+        if settings.meninges > 0:
+            share = min(1.0, settings.meninges * settings.severity)
+            draw_meninges(canvas, stream(self.seed, "meninges", cut_.index), share, pixel_mm)
+
+    def _met(self, centre_mm: Floats, radii_mm: Floats, cut_: Cut) -> tuple[Floats, Floats, float] | None:
+        """Centre and radii (px) of an ellipsoid's cut, the share of its radii that the plane meets; None: not met."""
+        settings = self.settings
+        centre = plane_coordinates(centre_mm[None], settings.plane)[0]
+        radius = np.abs(plane_coordinates(radii_mm[None], settings.plane))[0]
+        off = (cut_.position_mm - centre[2]) / radius[2]
+        if abs(off) >= 1:
+            return None
+        place = self.to_pixels(cut_.warp, centre[None, :2])[0]
+        return place, radius[:2] * (1000 / settings.pixel_um), float(np.sqrt(1 - off * off))
 
     def picture(self, cut_: Cut, slices: list[Slice] | None = None) -> Picture:
         """Render a section, whether it is going to be annotated or not."""
@@ -204,4 +235,8 @@ class Brain:
         apply_blemishes(density, blemishes)
         if cut_.fate == "damaged":
             lose_part(density, rng)
-        return Picture(image=grey(density, cut_.stain), canvas=canvas, blemishes=blemishes)
+        light = lamp(
+            self.shape, stream(self.seed, "lamp", cut_.index), light=settings.light * settings.severity,
+            seams=settings.seams * settings.severity, pixel_mm=settings.pixel_um / 1000,
+        )  # fmt: skip
+        return Picture(image=grey(density, cut_.stain, light), canvas=canvas, blemishes=blemishes)

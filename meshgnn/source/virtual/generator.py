@@ -38,10 +38,13 @@ class VirtualBrain(Brain):
         subdivisions: int | None = None
         shrinkage: float | None = None
         fold_mm: float | None = None
+        refold_mm: float | None = None
         thickness_sd: float | None = None
+        area_thickness: float | None = None
         warp_mm: float | None = None
         size_mm: float | None = None
         contrast: float | None = None
+        brain_effect: float | None = None
         profile_effect: float | None = None
         layer_noise: float | None = None
         shuffle: bool | None = None
@@ -61,6 +64,14 @@ class VirtualBrain(Brain):
         annotation_mm: float | None = None
         faults: int | None = None
         deep_grey: bool | None = None
+        ventricles: bool | None = None
+        cerebellum: bool | None = None
+        brain_stem: bool | None = None
+        meninges: float | None = None
+        light: float | None = None
+        seams: float | None = None
+        areas_per_section: tuple[int, int] | None = None
+        mapper_errors: float | None = None
 
         def __post_init__(self) -> None:
             if self.preset not in PRESETS:

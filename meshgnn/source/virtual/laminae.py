@@ -22,9 +22,19 @@ from meshgnn.source.virtual.surfaces import Hemisphere
 
 Reals = npt.NDArray[np.float32]
 
-# Log-variation of layer shares within an area, layers I-VI, at layer_noise = 1. Set so that area explains 7-18 % of
-# the variance of relative layer thickness (layer IV up to 50 %), as in BigBrain.
-SHARE_SD = np.array([0.44, 0.52, 0.44, 0.80, 0.58, 0.42])
+# Spatial term: log-variation of layer shares within an area, layers I-VI, at layer_noise = 1. The sizes are set so that
+# area explains 7-18 % of the variance of relative layer thickness (layer IV up to 50 %), as in BigBrain; how the
+# variance is spread over correlation lengths (mm) is fitted to BigBrain's variograms (`variance`).
+SHARE_SD = np.array([0.47, 0.56, 0.53, 0.84, 0.63, 0.42])
+SCALES_MM = (2.5, 5.0, 10.0, 20.0)
+SPREAD = np.array(
+    [
+        [0.93, 0.94, 0.91, 0.43, 0.89, 1.0],
+        [0.0, 0.0, 0.0, 0.21, 0.0, 0.0],
+        [0.0, 0.0, 0.0, 0.0, 0.0, 0.0],
+        [0.07, 0.06, 0.09, 0.36, 0.11, 0.0],
+    ]
+)  # [4, 6] shares of variance
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
@@ -98,8 +108,9 @@ def furnish(hemisphere: Hemisphere, fields: AreaFields, profiles: Profiles, seed
     points = hemisphere.sphere * 75.0
     rng = stream(seed, "laminae", hemisphere.name)
     log = np.zeros((len(points), 8))
-    for scale, part in ((2.5, 0.75), (5.0, 0.5), (14.0, 0.43)):  # sums to variance 1
-        log += SmoothField.draw(rng, scale_mm=scale, sd=part, channels=8, waves=40).at(points)
+    spread = np.concatenate([SPREAD, np.repeat(SPREAD.mean(1, keepdims=True), 2, axis=1)], axis=1)
+    for scale, part in zip(SCALES_MM, spread):
+        log += np.sqrt(part) * SmoothField.draw(rng, scale_mm=scale, sd=1.0, channels=8, waves=40).at(points)
     stretch = np.exp(layer_noise * SHARE_SD * log[:, :6])
     dense, large = zip(
         *(

@@ -90,6 +90,7 @@ def optical_density(
     return out
 
 
-def grey(density: Reals, stain: Stain) -> npt.NDArray[np.uint8]:
-    """8-bit picture of optical density."""
-    return np.round(np.float32(stain.background) * np.exp(-density)).astype(np.uint8)
+def grey(density: Reals, stain: Stain, light: Reals | None = None) -> npt.NDArray[np.uint8]:
+    """8-bit picture of optical density; `light` [rows, columns] is a factor on the brightness."""
+    picture = np.float32(stain.background) * np.exp(-density)
+    return np.round(np.clip(picture if light is None else picture * light, 0, 255)).astype(np.uint8)

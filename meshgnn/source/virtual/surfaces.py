@@ -12,8 +12,10 @@ from meshgnn.mesh.record import SurfaceMesh
 from meshgnn.mesh.topology import edges_not_in_two_faces
 from meshgnn.optional import data_folder
 from meshgnn.source.virtual.fields import Floats, SmoothField, flow, stream
+from meshgnn.source.virtual.folding import refold
 
 SIDES = {"L": "left", "R": "right"}
+THICKEN = 1.25  # the template's cortex can be made this much thicker before banks of its sulci meet
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -130,16 +132,20 @@ def deform(
     seed: int,
     *,
     fold_mm: float,
+    refold_mm: float = 0.0,
     thickness_sd: float,
     linear_scale: float,
     tilt_deg: tuple[float, float, float],
     landmarks_mm: Floats,
+    area_thickness: tuple[Floats, ...] = (),
 ) -> tuple[tuple[Hemisphere, ...], Floats]:
     """An individual's folds from the template's, mounted for the cut, bounding box centred on the origin.
 
-    Space is carried along a smooth random flow (rms `fold_mm`, correlation lengths 25 and 9 mm), so nothing that was
-    apart can cross; the cortex is made thicker or thinner by a smooth factor; the whole is scaled and turned by
-    `tilt_deg` about x, y and z. Landmarks [N, 3] (template RAS) go along.
+    Each hemisphere is refolded (see `folding`, sd `refold_mm`), then space is carried along a smooth random flow (rms
+    `fold_mm`, correlation lengths 25 and 9 mm), so nothing that was apart can cross; the cortex is made thicker or
+    thinner by a smooth factor, by the areas' own (`area_thickness`, [V] for each hemisphere) and by what the folding
+    took away from it; the whole is scaled and turned by `tilt_deg` about x, y and z. Landmarks [N, 3] (template RAS)
+    go along.
     """
     rng = stream(seed, "folds")
     wide = SmoothField.draw(rng, scale_mm=25, sd=0.85 * fold_mm / np.sqrt(3), channels=3)
@@ -152,24 +158,49 @@ def deform(
         k, m = (axis + 1) % 3, (axis + 2) % 3
         one[k, k], one[k, m], one[m, k], one[m, m] = c, -s, s, c
         turn = _product(one, turn)
-    moved = []
+
+    def carry(points: Floats, side: str) -> Floats:
+        apart = np.array([1.0 if side == "R" else -1.0, 0, 0])  # the template's hemispheres touch at the midline
+        return flow(flow(refold(points, seed, side, refold_mm) + apart, fine), wide) * size
+
+    moved: list[Hemisphere] = []
     for hemi in hemispheres:
         own = stream(seed, "thickness", hemi.name)
-        factor = np.exp(SmoothField.draw(own, scale_mm=20, sd=thickness_sd).at(hemi.sphere * 75)[:, :1])
+        factor = np.exp(SmoothField.draw(own, scale_mm=20, sd=thickness_sd).at(hemi.sphere * 75)[:, 0])
+        if area_thickness:
+            factor = factor * area_thickness[len(moved)]
         half = (hemi.pial_mm - hemi.white_mm) / 2
         centre = hemi.white_mm + half
-        apart = np.array([1.0 if hemi.name == "R" else -1.0, 0, 0])  # the template's hemispheres touch at the midline
-        surfaces = []
-        for sign in (-1.0, 1.0):
-            points = centre + sign * half * np.minimum(factor, 1.25) + apart
-            surfaces.append(_product(flow(flow(points, fine), wide) * size, turn.T))
+
+        # Where folding squeezes the cortex, it starts out thicker; so far and no further keeps surfaces apart.
+        white, pial = carry(centre - half, hemi.name), carry(centre + half, hemi.name)
+        squeezed = _across(white, pial, hemi.faces) / np.maximum(_across(centre - half, centre + half, hemi.faces), 0.1)
+        factor = factor * np.clip(size / np.maximum(squeezed, 0.3), 0.9, THICKEN)
+        grown = half * np.clip(factor, 0.6, THICKEN)[:, None]
+        surfaces = [_product(carry(centre + sign * grown, hemi.name), turn.T) for sign in (-1.0, 1.0)]
         moved.append(replace(hemi, white_mm=surfaces[0], pial_mm=surfaces[1]))
-    points = landmarks_mm + np.where(landmarks_mm[:, :1] > 0, 1.0, -1.0) * np.array([1.0, 0, 0])
-    points = _product(flow(flow(points, fine), wide) * size, turn.T)
+    points = np.zeros((0, 3))
+    for point in landmarks_mm:
+        points = np.concatenate([points, _product(carry(point[None], "R" if point[0] > 0 else "L"), turn.T)])
     everything = np.concatenate([hemi.pial_mm for hemi in moved])
     middle = (everything.min(0) + everything.max(0)) / 2
     centred = tuple(replace(hemi, white_mm=hemi.white_mm - middle, pial_mm=hemi.pial_mm - middle) for hemi in moved)
     return centred, points - middle
+
+
+def _across(white: Floats, pial: Floats, faces: npt.NDArray[np.int32], rounds: int = 3) -> Floats:
+    """Thickness [V] of the ribbon across itself (not along the nodes' own way), averaged over some one-rings."""
+    middle = (white + pial) / 2
+    a, b, c = (middle[faces[:, k]] for k in range(3))
+    normal = np.cross(b - a, c - a)
+    length = np.sqrt((normal**2).sum(1))
+    thick = np.abs((normal * (pial - white)[faces].mean(1)).sum(1)) / np.maximum(length, 1e-12)
+    count = len(white)
+    share = np.maximum(np.bincount(faces.ravel(), minlength=count), 1)
+    for _ in range(rounds):
+        node = np.bincount(faces.ravel(), np.repeat(thick, 3), count) / share
+        thick = node[faces].mean(1)
+    return np.bincount(faces.ravel(), np.repeat(thick, 3), count) / share
 
 
 def _product(points: Floats, matrix: Floats) -> Floats:

@@ -1,6 +1,7 @@
 """The truth beside a virtual brain: written by the generator, read by judges, never by the pipeline.
 
-    truth/brain.json      config, settings, space, frame, planted faults, per section: position, fate, stain, blemishes
+    truth/brain.json      generator version, config, settings, space, frame, planted faults; per section: position,
+                          fate, stain, blemishes, what the mapper left out or got wrong
     truth/warps.npz       per section of brain.json: matrix [N,2,2], shift_mm [N,2], waves [N,M,3], phases [N,M],
                           weights [N,M,2] (see `Warp`)
     truth/sub-NAME_hemi-L_{white,pial,midthickness,sphere}.surf.gii     in the stack's space, RAS mm
@@ -27,6 +28,7 @@ from meshgnn.source.sections import AXES
 from meshgnn.source.virtual.areas import isocortical_areas
 from meshgnn.source.virtual.artefacts import Warp
 from meshgnn.source.virtual.fields import Floats, SmoothField
+from meshgnn.source.virtual.settings import VERSION
 
 if TYPE_CHECKING:
     from meshgnn.source.virtual.brain import Brain
@@ -46,9 +48,18 @@ def node_labels(brain: "Brain") -> dict[str, npt.NDArray[np.int32]]:
 
 
 def write_truth(
-    brain: "Brain", config: dict[str, Any], folder: Path, blemishes: dict[int, list[dict[str, Any]]]
+    brain: "Brain",
+    config: dict[str, Any],
+    folder: Path,
+    blemishes: dict[int, list[dict[str, Any]]],
+    mapper: dict[int, dict[str, Any]] | None = None,
 ) -> None:
-    """Write everything true about `brain` into the new folder `folder`."""
+    """Write everything true about `brain` into the new folder `folder`.
+
+    Args:
+        blemishes: of every section.
+        mapper: by section, which areas a mapper drew if not all, and what is wrong.
+    """
     folder.mkdir()
     areas = isocortical_areas()
     labels = node_labels(brain)
@@ -73,6 +84,7 @@ def write_truth(
         _gifti(folder / f"{stem}_desc-layerShares.shape.gii", [(row, "shape") for row in shares])
     record = {
         "format": 1,
+        "version": VERSION,
         "space": brain.space,
         "config": config,
         "settings": asdict(brain.settings),
@@ -88,6 +100,7 @@ def write_truth(
                 "fate": one.fate,
                 "stain": asdict(one.stain),
                 "blemishes": blemishes.get(one.index, []),
+                **({"mapper": mapper[one.index]} if mapper and one.index in mapper else {}),
             }
             for one in brain.cuts
         ],

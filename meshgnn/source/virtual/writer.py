@@ -29,7 +29,9 @@ from meshgnn.source.virtual.annotate import (
     area_table,
     choose_sections,
     mapper_scores,
+    mistaken,
     polygons,
+    share_out,
     write_polygons,
 )
 from meshgnn.source.virtual.areas import LAYOUT
@@ -148,23 +150,42 @@ def _write_all(brain: "Brain", config: dict[str, Any], folder: Path, progress: P
     names = [f"{spec.name} ({c.hemisphere.name})" for c in brain.hemispheres for spec in LAYOUT if spec.isocortex]
     chosen = choose_sections(shown, usable, settings.annotate_every, names)
     table = area_table()
+    key_names = {int(row["key"]): str(row["name"]) for row in table}
 
-    def annotate(place: int) -> list[Any]:
-        one = present[place]
+    per_area = shown.reshape(len(shown), len(brain.hemispheres), -1).sum(1)
+    drawn = share_out(per_area[chosen], settings.areas_per_section, stream(brain.seed, "mapper", "areas"))
+    mapper: dict[int, dict[str, Any]] = {}
+
+    def annotate(turn: int) -> list[Any]:
+        one = present[chosen[turn]]
         slices = brain.slices(one)
         rng = stream(brain.seed, "mapper", one.index)
         scores = [mapper_scores(c, s, rng, settings.annotation_mm) for c, s in zip(brain.hemispheres, slices)]
-        labels = KEYS[brain.paint(one, slices, scores).label]
+        wrong = stream(brain.seed, "mistakes", one.index)
+        judged = [
+            mistaken(c, s, own, wrong, settings.mapper_errors) for c, s, own in zip(brain.hemispheres, slices, scores)
+        ]
+        labels = KEYS[brain.paint(one, slices, [own for own, _ in judged]).label]
+        if settings.areas_per_section[1]:
+            keys = np.flatnonzero(drawn[turn]) + 1
+            labels = np.where(np.isin(labels, keys), labels, 0).astype(np.uint8)
+            mapper[one.index] = {"drawn": [key_names[int(key)] for key in keys]}
+        told = [
+            {"hemisphere": c.hemisphere.name, **row} for c, (_, rows) in zip(brain.hemispheres, judged) for row in rows
+        ]
+        if told:
+            mapper.setdefault(one.index, {})["mistakes"] = told
         stem = Path(name_of(one)).stem
         write_tiff(folder / "annotations" / f"{stem}.tif", labels, settings.pixel_um)
         write_polygons(folder / "annotations" / f"{stem}.geojson", polygons(labels, table))
         return [one.index, f"{stem}.tif", f"{stem}.geojson"]
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        rows = list(pool.map(annotate, chosen.tolist()))
+        rows = list(pool.map(annotate, range(len(chosen))))
     _write_table(folder / "annotations" / "annotations.csv", ["index", "labels", "polygons"], rows)
     (folder / "annotations" / "areas.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-    write_truth(brain, config, folder / "truth", {one.index: result[1] for one, result in zip(present, results)})
+    blemishes = {one.index: result[1] for one, result in zip(present, results)}
+    write_truth(brain, config, folder / "truth", blemishes, mapper)
 
 
 def name_of(one: "Cut") -> str:

@@ -320,6 +320,134 @@ def test_coordinates_alone_do_not_solve_an_unseen_brain() -> None:
     assert shuffled["coordinates_knn_macro_f1"] < 0.1
 
 
+def _crossings(points: np.ndarray, faces: np.ndarray) -> int:
+    """Edges of a mesh that go through one of its triangles (Moeller & Trumbore 1997), not counting neighbours."""
+    from scipy.spatial import cKDTree
+
+    edges = np.unique(np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1), axis=0)
+    corners = points[faces]
+    middle = corners.mean(1)
+    reach = np.linalg.norm(corners - middle[:, None], axis=2).max()
+    half = np.linalg.norm(points[edges[:, 0]] - points[edges[:, 1]], axis=1) / 2
+    near = cKDTree(middle).query_ball_point(points[edges].mean(1), half + min(reach, 6.0))
+    edge = np.repeat(np.arange(len(edges)), [len(one) for one in near])
+    face = np.concatenate([np.array(one, np.int64) for one in near])
+    apart = ~(faces[face][:, :, None] == edges[edge][:, None, :]).any((1, 2))
+    edge, face = edge[apart], face[apart]
+    start, way = points[edges[edge, 0]], points[edges[edge, 1]] - points[edges[edge, 0]]
+    a, u, v = corners[face, 0], corners[face, 1] - corners[face, 0], corners[face, 2] - corners[face, 0]
+    p = np.cross(way, v)
+    det = (u * p).sum(1)
+    det = np.where(np.abs(det) < 1e-12, np.inf, det)
+    q = np.cross(start - a, u)
+    first, second, along = ((start - a) * p).sum(1) / det, (way * q).sum(1) / det, (v * q).sum(1) / det
+    return int(((first > 0) & (second > 0) & (first + second < 1) & (along > 0) & (along < 1)).sum())
+
+
+def test_the_crossing_count_sees_a_crossing() -> None:
+    points = np.array([[0, 0, 0], [4, 0, 0], [0, 4, 0], [1, 1, -1], [1, 1, 1], [5, 5, 5.0]])
+    assert _crossings(points, np.array([[0, 1, 2], [3, 4, 5]])) == 2
+    assert _crossings(points, np.array([[0, 1, 2]])) == 0
+
+
+def test_folds_are_the_brains_own_and_cross_nothing(brain: VirtualBrain) -> None:
+    from meshgnn.mesh.record import SurfaceMesh
+    from meshgnn.mesh.topology import euler_number
+
+    plain = VirtualBrain.Config(seed=3, refold_mm=0.0, **COARSE).build()
+    for one, two in zip(brain.hemispheres, plain.hemispheres):
+        here, there = one.hemisphere, two.hemisphere
+        assert np.linalg.norm(here.pial_mm - there.pial_mm, axis=1).mean() > 2
+        for points in (here.white_mm, here.pial_mm):
+            mesh = SurfaceMesh(vertices_mm=points.astype(np.float32), faces=here.faces, hemisphere="L", space="test")
+            assert euler_number(mesh) == 2
+            assert _crossings(points, here.faces) == 0
+        thick = np.linalg.norm(here.pial_mm - here.white_mm, axis=1)[here.cortex]
+        assert 1.8 < np.median(thick) < 3.2
+        assert np.quantile(thick, 0.01) > 0.6
+
+
+def test_v1_keeps_its_place_better_than_44() -> None:
+    """Dice of an area between brains on the template's nodes: V1 varies little, 44 much."""
+    template = read_template(None, "L")
+    label = [
+        lay_out(seed, "L", template.pial_mm, template.sphere, warp_mm=19, size_mm=5)
+        .scores_mm(template.sphere)
+        .argmax(1)
+        for seed in range(8)
+    ]
+
+    def dice(name: str) -> float:
+        held = [one == [spec.name for spec in LAYOUT].index(name) for one in label]
+        pairs = [(a, b) for k, a in enumerate(held) for b in held[:k]]
+        return float(np.mean([2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in pairs]))
+
+    assert dice("V1") > dice("4") > dice("44")
+    assert dice("V1") > dice("44") + 0.2
+
+
+def test_four_terms_of_the_profiles() -> None:
+    from meshgnn.source.virtual.areas import draw_profiles
+
+    def shares(seed: int, side: str = "L", **knobs: float) -> np.ndarray:
+        rows = draw_profiles(seed, side, **{"effect": 0.0, "brain_effect": 0.0, **knobs}).share  # type: ignore[arg-type]
+        return np.log(rows)
+
+    assert np.array_equal(shares(1), shares(2))  # area alone
+    moved = shares(1, brain_effect=0.1) - shares(1)
+    assert np.abs(moved - moved[:1]).max() < 0.05 < np.abs(moved).max()  # one factor for all areas of a brain
+    both = np.std([shares(seed, effect=1.0) - shares(seed) for seed in range(20)])
+    sides = np.std([shares(seed, "L", effect=1.0) - shares(seed, "R", effect=1.0) for seed in range(20)]) / np.sqrt(2)
+    assert both > 1.7 * sides > 0.02  # hemispheres of a brain are more alike than brains
+
+
+def test_surroundings_are_no_cortex(brain: VirtualBrain) -> None:
+    from meshgnn.source.virtual.surroundings import CEREBELLUM, MENINX, STEM, VENTRICLE
+
+    full = VirtualBrain.Config(
+        seed=3, ventricles=True, cerebellum=True, brain_stem=True, meninges=0.5, light=0.1, seams=0.02, **COARSE
+    ).build()
+    seen = set()
+    assert full.shape[0] > brain.shape[0]  # the frame holds the cerebellum
+    for cut in full.cuts[::3]:
+        canvas = full.paint(cut, full.slices(cut))
+        seen |= set(np.unique(canvas.label).tolist())
+        around = np.isin(canvas.label, [VENTRICLE, CEREBELLUM, STEM, MENINX])
+        assert (canvas.depth[around] < 0).all()
+        assert KEYS[canvas.label[around]].max(initial=0) == 0
+        assert (canvas.density[canvas.label == VENTRICLE] == 0).all()
+    assert {VENTRICLE, CEREBELLUM, STEM, MENINX} <= seen
+    picture = full.picture(full.cuts[len(full.cuts) // 2])
+    glass = picture.image[picture.canvas.label == OUTSIDE]
+    assert len(np.unique(glass)) > 3  # the light is uneven
+
+
+def test_a_mapper_may_draw_few_areas_and_be_wrong(tmp_path: Path) -> None:
+    knobs = {"seed": 3, "hemispheres": "L", "areas_per_section": (1, 4), **COARSE}
+    right = VirtualBrain.Config(**knobs).build().write(tmp_path / "right")  # type: ignore[arg-type]
+    wrong = VirtualBrain.Config(mapper_errors=0.5, **knobs).build().write(tmp_path / "wrong")  # type: ignore[arg-type]
+    names, other = sorted((right / "annotations").glob("*.tif")), 0
+    for path in names:
+        with SectionImage(path) as one, SectionImage(wrong / "annotations" / path.name) as two:
+            labels, told = one.read(), two.read()
+        assert 1 <= len(set(np.unique(labels)) - {0}) <= 4
+        other += int((labels != told).any())
+    assert other > len(names) / 3
+    rows = json.loads((wrong / "truth" / "brain.json").read_text())
+    assert rows["version"] >= 2
+    kinds = {row["kind"] for section in rows["sections"] for row in section.get("mapper", {}).get("mistakes", [])}
+    assert kinds == {"exchanged", "border moved"}
+    assert not any(
+        "mistakes" in s.get("mapper", {}) for s in json.loads((right / "truth/brain.json").read_text())["sections"]
+    )
+
+
+def test_impossible_mappers_and_lamps_are_refused() -> None:
+    for knobs in ({"areas_per_section": (3, 2)}, {"areas_per_section": (0, 4)}, {"mapper_errors": 1.5}, {"light": 0.9}):
+        with pytest.raises(InputError, match="virtual brain"):
+            VirtualBrain.Config(**knobs)  # type: ignore[arg-type]
+
+
 def test_config_travels_as_plain_data() -> None:
     config = override(VirtualBrain.Config(), ["preset=hard", "tilt_deg=1,2,3", "pixel_um=100", "hemispheres=L"])
     assert config.resolve().tilt_deg == (1.0, 2.0, 3.0)

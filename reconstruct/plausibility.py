@@ -1,0 +1,215 @@
+"""What a reconstruction must look like to be a brain: bounds, and what is said of sections and hemispheres beyond them.
+
+Images carry no proof of their order, size or stain, and a wrong line in the sections file still gives a mesh. So every
+figure that such a mistake moves is held against a bound. What cannot be a brain is refused; the rest is a warning that
+names the section or the hemisphere and what to look at. The bounds are for human brains; set them for other species.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from meshgnn import config
+from meshgnn.errors import InputError
+from reconstruct.records import Alignment, Midsurface, Ribbon, TissueStack
+
+_LARGE = 0.2  # sections with less tissue than this share of the largest are too small to be compared
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plausible(config.Config):
+    """Bounds. In brackets what virtual brains (preset quick) show.
+
+    Args:
+        thickness_mm: least and largest median thickness of a hemisphere [2.4].
+        hemisphere_cm2: least and largest area of its midsurface [650].
+        handles: most handles cut from a hemisphere [0-3].
+        sides: largest volume of one hemisphere over the other's [1.01].
+        lost: largest share of tissue that hangs together with neither hemisphere [0.01].
+        joint: largest area of white matter where left meets right, over the smaller white volume to the power 2/3; a
+            single hemisphere cut in two has a wide joint.
+        area_step: a section's tissue exceeds or falls short of both its neighbours' by at most this factor [1.05].
+        waist: least tissue in the midst of the stack, as a share of what lies on both sides of it [0.8 of 1].
+        odd: neighbours of a section must differ from each other by at least this multiple of what they differ from it
+            [1.35]; below, it does not belong between them.
+        swapped: two sections must fit their places by at least this factor better than each other's [1.35].
+        overlap: least Dice overlap with the neighbours [0.64].
+        tissue_share: largest share of a section's image that is tissue: glass must be seen around it [0.5].
+        copies: share of sections that may show the same image as another one before the stack is refused.
+    """
+
+    thickness_mm: tuple[float, float] = (1.2, 4.5)
+    hemisphere_cm2: tuple[float, float] = (150.0, 3000.0)
+    handles: int = 60
+    sides: float = 1.5
+    lost: float = 0.1
+    joint: float = 0.8
+    area_step: float = 1.4
+    waist: float = 0.35
+    odd: float = 1.0
+    swapped: float = 1.05
+    overlap: float = 0.4
+    tissue_share: float = 0.9
+    copies: float = 0.1
+
+
+def of_tissue(stack: TissueStack, bounds: Plausible) -> list[str]:
+    """Warnings about sections as they lie on the glass.
+
+    Raises InputError if grey matter lies inside white, or if too many sections show one image.
+    """
+    told = []
+    first: dict[str, int] = {}
+    copies = []
+    for k, index in enumerate(stack.index.tolist()):
+        key = sha256(stack.outer[k].tobytes() + stack.white[k].tobytes()).hexdigest()
+        if key in first:
+            copies.append((first[key], index))
+        first.setdefault(key, index)
+    if len(copies) > max(1.0, bounds.copies * len(stack.index)):
+        raise InputError(
+            f"{len(copies) + 1} of {len(stack.index)} sections show the same image as another one, sections "
+            f"{copies[0][0]} and {copies[0][1]} first: check the column `file` of the sections file"
+        )
+    told += [f"sections {a} and {b} show the same image: check the column `file`" for a, b in copies]
+    depth = -stack.outer
+    white = stack.white < 0
+    grey = (stack.outer < 0) & ~white
+    if white.any() and grey.any() and depth[white].mean() < depth[grey].mean():
+        raise InputError(
+            f"what was taken for white matter lies nearer to the surface ({depth[white].mean():.1f} mm deep) than what "
+            f"was taken for grey matter ({depth[grey].mean():.1f} mm): grey matter must be the darker of the two; "
+            "invert the stain, or take sections in which cells are stained"
+        )
+    area = _areas(stack)
+    share = area / np.prod(2 * stack.centre_mm + stack.image_px_mm[:, None], axis=1)
+    for k in np.flatnonzero(share > bounds.tissue_share).tolist():
+        told.append(f"section {stack.index[k]}: {share[k]:.0%} of its image is tissue; glass must be seen around it")
+    step = _steps(area)
+    wrong = np.flatnonzero((step > bounds.area_step) | (step < 1 / bounds.area_step)).tolist()
+    for k in wrong:
+        told.append(
+            f"section {stack.index[k]}: its tissue covers {step[k]:.2g} times that of its neighbours; check its "
+            "pixel_um, and that the section is whole (or mark it as not usable)"
+        )
+    smooth = ndimage.median_filter(area, 3, mode="nearest")
+    if len(area) > 4:
+        before, after = np.maximum.accumulate(smooth), np.maximum.accumulate(smooth[::-1])[::-1]
+        narrow = smooth / np.maximum(np.minimum(before, after), 1e-9)
+        k = int(np.argmin(np.where(np.isin(np.arange(len(area)), wrong), np.inf, narrow)))
+        if narrow[k] < bounds.waist:
+            told.append(
+                f"section {stack.index[k]}: the stack has a waist there ({narrow[k]:.0%} of the tissue on both sides); "
+                "check that the parts before and after it are not exchanged"
+            )
+    return told
+
+
+def of_alignment(stack: TissueStack, alignment: Alignment, bounds: Plausible) -> list[str]:
+    """Warnings about sections that do not fit their place."""
+    area, index, told = _areas(stack), stack.index, []
+    apart = alignment.difference
+    large = area >= _LARGE * area.max()
+    gaps = np.diff(stack.position_mm)
+    wide = gaps > 2.5 * np.median(gaps)
+    step = _steps(area)
+    odd = np.full(len(area), np.inf)
+    for k in range(1, len(area) - 1):
+        if large[k - 1] and large[k + 1] and not wide[k - 1 : k + 1].any():
+            odd[k] = apart[k - 1, 1] / max(apart[k - 1, 0] + apart[k, 0], 1e-9) * 2
+    for k in np.flatnonzero(odd < bounds.odd).tolist():
+        told.append(
+            f"section {index[k]}: the sections before and after it fit each other better than it fits them "
+            f"({odd[k]:.2f}, at least {bounds.odd:g} is expected); check its file, place in the order, pixel_um and "
+            "whether it is turned or mirrored"
+        )
+    for k in range(1, len(area) - 2):
+        four = slice(k - 1, k + 3)
+        if not large[four].all() or wide[k - 1 : k + 2].any() or (odd[four] < bounds.odd).any():
+            continue
+        ratio = (apart[k - 1, 1] + apart[k, 1]) / max(apart[k - 1, 0] + apart[k + 1, 0], 1e-9)
+        if ratio < bounds.swapped:
+            told.append(f"sections {index[k]} and {index[k + 1]} fit each other's places better: are they exchanged?")
+    alone = large & (alignment.overlap < bounds.overlap) & ~(odd < bounds.odd) & (np.abs(np.log(step)) < 0.3)
+    for k in np.flatnonzero(alone).tolist():
+        told.append(
+            f"section {index[k]}: overlaps its neighbours by {alignment.overlap[k]:.2f} only (at least "
+            f"{bounds.overlap:g} is expected); check its place in the order and how it lies"
+        )
+    return told
+
+
+def of_surfaces(found: Sequence[Midsurface], ribbon: Ribbon, halves: Sequence[Ribbon], bounds: Plausible) -> list[str]:
+    """Warnings about hemispheres."""
+    told = []
+    for item in found:
+        side, report = item.mesh.hemisphere, item.report
+        for name, value, (low, high), unit, remedy in (
+            ("median thickness", report["thickness_mm_median"], bounds.thickness_mm, "mm",
+             "check stain, light and pixel_um"),
+            ("area", report["area_mm2"] / 100, bounds.hemisphere_cm2, "cm2", "check pixel_um and position_mm"),
+        ):  # fmt: skip
+            if not low <= value <= high:
+                told.append(
+                    f"hemisphere {side}: {name} {value:.3g} {unit}, where {low:g} to {high:g} is expected; {remedy} "
+                    "(plausible.* sets bounds for other species)"
+                )
+        if report["handles_removed"] > bounds.handles:
+            told.append(
+                f"hemisphere {side}: {report['handles_removed']} handles were cut, at most {bounds.handles} are "
+                "expected; look for torn or badly placed sections"
+            )
+    volumes = [float((half.pial < 0).sum()) for half in halves]
+    lost = 1 - sum(volumes) / max(1.0, float((ribbon.pial < 0).sum()))
+    if lost > bounds.lost:
+        told.append(
+            f"{lost:.0%} of the tissue hangs together with no hemisphere and was left out; look for a section that is "
+            "empty, a fragment, or far off its place"
+        )
+    if len(halves) == 2:
+        ratio = max(volumes) / max(1.0, min(volumes))
+        if ratio > bounds.sides:
+            small = halves[int(np.argmin(volumes))].hemisphere
+            told.append(f"hemisphere {small}: {ratio:.1f} times smaller than the other one; is a part of it missing?")
+        joint = joint_of(ribbon, halves)
+        if joint > bounds.joint:
+            told.append(
+                f"hemispheres L and R: the white matter between them is wide ({joint:.2f}, at most {bounds.joint:g} is "
+                "expected); if this is one hemisphere, set hemispheres.sides to L or R"
+            )
+    return told
+
+
+def joint_of(ribbon: Ribbon, halves: Sequence[Ribbon]) -> float:
+    """Area in which the white matter of two halves touches, over the smaller white volume to the power 2/3."""
+    sides = np.zeros(ribbon.pial.shape, np.int8)
+    volumes = []
+    for number, half in enumerate(halves, start=1):
+        places = np.argwhere(half.white < 0)
+        volumes.append(len(places))
+        places = places + np.rint(ribbon.to_voxels(half.affine[:3, 3])).astype(int)
+        sides[tuple(places.T)] = number
+    faces = 0
+    for axis in range(3):
+        turned = np.moveaxis(sides, axis, 0)
+        faces += int((turned[1:] * turned[:-1] == 2).sum())
+    return faces / max(1.0, min(volumes)) ** (2 / 3)
+
+
+def _areas(stack: TissueStack) -> NDArray[np.float64]:
+    """Tissue of every section in mm^2."""
+    return np.asarray((stack.outer < 0).sum((1, 2)) * stack.pixel_mm**2, np.float64)
+
+
+def _steps(area: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[N] tissue over that of the nearer neighbour where it lies outside of both; 1 between them, and at the ends."""
+    result = np.ones(len(area))
+    for k in range(1, len(area) - 1):
+        low, high = sorted((area[k - 1], area[k + 1]))
+        if low >= _LARGE * area.max():
+            result[k] = max(area[k] / low, 1e-3) if area[k] < low else max(1.0, area[k] / high)
+    return result
