@@ -1,12 +1,14 @@
 """CIFTI-2 dense scalars and labels (`.dscalar.nii`, `.dlabel.nii`): both hemispheres in one file."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.imageglobals import LoggingOutputSuppressor
+from nibabel.imageglobals import logger
 from numpy.typing import NDArray
 
 from meshgnn.errors import InputError
@@ -17,12 +19,23 @@ _STRUCTURES = {"L": "CIFTI_STRUCTURE_CORTEX_LEFT", "R": "CIFTI_STRUCTURE_CORTEX_
 _AXES = {".dscalar.nii": "ScalarAxis", ".dlabel.nii": "LabelAxis"}
 
 
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Nothing from nibabel, which tells of every odd field of a damaged header."""
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = before
+
+
 def _load(path: Path) -> tuple[NDArray[np.float32], Any, Any]:
     kind = next(axis for suffix, axis in _AXES.items() if path.name.endswith(suffix))
     try:
-        # nibabel tells of every odd field of a damaged header.
-        with LoggingOutputSuppressor(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _silence():
             image: Any = nib.load(path)
         stored = image.dataobj
         declared = int(np.prod(stored.shape, dtype=object)) * np.dtype(stored.dtype).itemsize

@@ -245,7 +245,7 @@ def test_bad_brains(tmp_path, capsys):
     one = graph._replace(labels=np.where(graph.labels >= 0, 0, -1), areas=Areas(names=("only",)))
     assert "a single area (only)" in run("single", one)
     unlabelled = graph._replace(labels=np.full(graph.n_nodes, -1))
-    assert "no atlas" in run("unlabelled", unlabelled)
+    assert "labels no vertex of cortex" in run("unlabelled", unlabelled)
     half = graph.__class__(brain="Half", meshes=graph.meshes[:1], labels=graph.labels[:642], areas=graph.areas)
     assert "hemisphere R is missing" in run("half", half)
     dot = sphere(0)
@@ -255,7 +255,7 @@ def test_bad_brains(tmp_path, capsys):
         labels=np.r_[0, 1, np.full(10, -1), 0, 1, np.full(10, -1)],
         areas=Areas(names=("a", "b")),
     )
-    assert "too small" in run("tiny", tiny)
+    assert "at least two to an area" in run("tiny", tiny)
 
 
 def test_a_broken_mesh_works(tmp_path):

@@ -133,7 +133,7 @@ def test_freesurfer_headers(tmp_path, little_memory, reader, content):
     refused(reader, path, "lh.file")
 
 
-def test_cifti_headers(tmp_path, little_memory):
+def test_cifti_headers(tmp_path, little_memory, capfd):
     axis = nib.cifti2.BrainModelAxis.from_mask(np.ones(50, bool), name="cortex_left")
     path = tmp_path / "x.dscalar.nii"
     nib.save(nib.Cifti2Image(np.zeros((1, 50), np.float32), (nib.cifti2.ScalarAxis(["a"]), axis)), path)
@@ -148,3 +148,8 @@ def test_cifti_headers(tmp_path, little_memory):
     refused(lambda p: cifti.read_scalars(p, "L"), path, "truncated")
     path.write_bytes(whole.replace(b'SurfaceNumberOfVertices="50"', b'SurfaceNumberOfVertices="9999999999999"'))
     refused(lambda p: cifti.read_scalars(p, "L"), path, "not a readable|no surface file is that large")
+    header = bytearray(whole)
+    header[508:512] = struct.pack("<i", 77)  # sform_code
+    path.write_bytes(header[:-20])
+    refused(lambda p: cifti.read_scalars(p, "L"), path, "truncated")
+    assert capfd.readouterr().err == ""  # one line, told by us
