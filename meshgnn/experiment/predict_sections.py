@@ -86,7 +86,7 @@ class PredictSections:
         return list(self.ensemble.weights)
 
     def check(self) -> None:
-        read_stack(self.config.stack, space=self.brain, mirrored="turn")
+        read_stack(self.config.stack, space=self.brain, mirrored="turn").usable()
         if (self.config.stack / ANNOTATIONS).is_dir():
             read_annotations(self.config.stack).check()
 

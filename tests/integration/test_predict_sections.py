@@ -112,7 +112,7 @@ def test_images_of_the_training_that_were_stored_anew_are_recognised(trained, tm
             pixels = image.read()
         write_tiff(path, (255 - pixels[:, ::-1]).astype(np.uint16) * 100, 500)
     out = RunFolder(tmp_path / "out")
-    out.open(resume=False)
+    out.open()
     asked((tmp_path, folder), stack="copy").build()._images(out)
     assert json.loads((out / "tables" / "shared_images.json").read_text()) == list(range(len(POSITIONS)))
     assert "were part of the training" in capsys.readouterr().out
