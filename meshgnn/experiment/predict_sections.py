@@ -1,9 +1,7 @@
 """Maps a new stack of sections with a trained run: mesh, features, areas. Nothing is trained."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +29,14 @@ from meshgnn.export.tables import write_csv
 from meshgnn.source.annotations import FOLDER as ANNOTATIONS
 from meshgnn.source.annotations import read_annotations
 from meshgnn.source.cohort import brain_name, stack_hashes
+from meshgnn.source.same_images import shared_images
 from meshgnn.source.sections import read_stack
 from meshgnn.store import file_hash, load_graph, read_arrays, read_json, write_arrays, write_json
 from meshgnn.train.cohort import inner_edges
 from meshgnn.train.ensemble import Ensemble
 from meshgnn.train.metrics import score
+
+SHARED = "tables/shared_images.json"  # numbers of sections that the run was trained on
 
 
 class PredictSections:
@@ -85,17 +86,19 @@ class PredictSections:
         return list(self.ensemble.weights)
 
     def check(self) -> None:
-        read_stack(self.config.stack, space=self.brain, mirrored="turn")
+        read_stack(self.config.stack, space=self.brain, mirrored="turn").usable()
         if (self.config.stack / ANNOTATIONS).is_dir():
             read_annotations(self.config.stack).check()
 
     def stages(self) -> list[Stage]:
-        areas = [*self.ensemble.areas.names]
+        mesh = [to_plain(self.mesh), list(self.ensemble.areas.names), self.stack_files]
+        features = [to_plain(self.trained.encoder), self.trained.files]
         return [
-            Stage(name="mesh", run=self._mesh, depends=[to_plain(self.mesh), areas]),
-            Stage(name="features", run=self._features, depends=to_plain(self.trained.encoder)),
-            Stage(name="predict", run=self._predict),
-            Stage(name="export", run=self._export),
+            Stage(name="images", run=self._images, depends=[self.stack_files, self.trained.trained_on], after=()),
+            Stage(name="mesh", run=self._mesh, depends=mesh, after=()),
+            Stage(name="features", run=self._features, depends=features, after=("mesh",)),
+            Stage(name="predict", run=self._predict, depends=self.trained.files, after=("images", "features")),
+            Stage(name="export", run=self._export, after=("predict",)),
         ]
 
     # -- from sections to a map -----------------------------------------------------------------------------------
@@ -107,8 +110,8 @@ class PredictSections:
         return [str((self._folder(run) / name).relative_to(run.path)) for name in files]
 
     def _mesh(self, run: RunFolder) -> list[str]:
-        for warning in self._warnings():
-            run.warn(warning)
+        if strange := self._strange_areas():
+            run.warn(strange)
         folder = self._folder(run)
         files = make_mesh(
             self.maker, self.brain, self.config.stack, folder, self.ensemble.areas, Bars(run, f"{self.brain} ")
@@ -148,32 +151,35 @@ class PredictSections:
 
     # -- what is told ---------------------------------------------------------------------------------------------
 
-    @cached_property
-    def _seen(self) -> list[str]:
-        """Images of this stack that the run was trained on."""
-        stack, found = self.config.stack, []
-        for section in read_stack(stack, mirrored="turn"):
-            name = os.path.relpath(section.path, stack)
-            if (self.stack_files.get(name) or file_hash(section.path)) in self.trained.trained_on:
-                found.append(name)
-        return found
-
-    def _warnings(self) -> list[str]:
-        found = []
-        if seen := self._seen:
-            found.append(
-                f"{len(seen)} images of {self.config.stack} ({', '.join(seen[:3])}{', ...' if len(seen) > 3 else ''}) "
-                f"were part of the training of {self.config.run}: this is no new brain, and scores say nothing"
+    def _images(self, run: RunFolder) -> list[str]:
+        """Sections of this stack that the run was trained on: the same file, or the same image stored anew."""
+        stack, known = read_stack(self.config.stack, mirrored="turn"), {}
+        for name, folder in self.trained.stacks.items():
+            try:
+                known[name] = read_stack(folder, mirrored="turn")
+            except InputError:
+                run.warn(f"{folder}, which the run was trained on, is not there any more: of its images only unchanged "
+                         "files are recognised")  # fmt: skip
+        pairs = shared_images(known, {self.brain: stack}, Bars(run, f"{self.brain} "))
+        seen = {int(copy.rsplit("/", 1)[1]) for _, copy in pairs}
+        seen |= {section.index for section in stack if file_hash(section.path) in self.trained.trained_on}
+        write_json(run / SHARED, sorted(seen))
+        if seen:
+            told = ", ".join(map(str, sorted(seen)[:5])) + (", ..." if len(seen) > 5 else "")
+            run.warn(
+                f"{len(seen)} sections of {self.config.stack} ({told}) were part of the training of "
+                f"{self.config.run}: this is no new brain, and scores say nothing"
             )
-        if (self.config.stack / ANNOTATIONS).is_dir():
-            own = read_annotations(self.config.stack).areas.names
-            unknown = sorted(set(own) - set(self.ensemble.areas.names))
-            if unknown:
-                found.append(
-                    f"{len(unknown)} of {len(own)} annotated areas are not the model's and judge nothing: "
-                    f"{', '.join(unknown[:5])}"
-                )
-        return found
+        return [SHARED]
+
+    def _strange_areas(self) -> str:
+        """What to say of annotated areas that the model does not know; "" if there are none."""
+        if not (self.config.stack / ANNOTATIONS).is_dir():
+            return ""
+        own = read_annotations(self.config.stack).areas.names
+        unknown = sorted(set(own) - set(self.ensemble.areas.names))
+        told = f"{len(unknown)} of {len(own)} annotated areas are not the model's and judge nothing: "
+        return told + ", ".join(unknown[:5]) if unknown else ""
 
     def _metrics(self, run: RunFolder, judge: Judge | None, area_map: AreaMap) -> Mapping[str, Any]:
         graph = area_map.graph
@@ -186,7 +192,7 @@ class PredictSections:
             "alignment": "similarity" if self.ensemble.inputs.coordinates else None,
             "nodes": {"mapped": int(graph.cortex.sum()), "judged": int(inside.sum())},
             "judged_by": judge.by if judge else None,
-            "leakage": {"shared_patches": len(self._seen)},
+            "leakage": {"shared_patches": len(read_json(run / SHARED))},
             "reconstruction": self.maker.measures(self._folder(run) / "mesh"),
         }
         if metrics["leakage"]["shared_patches"]:

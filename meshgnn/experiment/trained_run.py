@@ -13,6 +13,7 @@ from meshgnn.source.cohort import StackFolders, VirtualCohort
 from meshgnn.store import file_hash, read_json
 
 NEEDED = ("encoder", "train")  # stages whose outputs make the model
+OTHER_VERSION = "cannot be read by this version; train again, or predict with the version in the run's provenance.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,7 @@ class TrainedRun:
         mesh, encoder: configs of its mesh maker and of its features.
         files: hash by name (relative to the folder) of everything that a prediction reads.
         trained_on: hashes of the files of its training stacks -> "brain, file".
+        stacks: folders of its training stacks by brain; they may have been moved since.
     """
 
     folder: Path
@@ -30,6 +32,7 @@ class TrainedRun:
     encoder: Config
     files: dict[str, str]
     trained_on: dict[str, str]
+    stacks: dict[str, Path]
 
 
 def read_trained_run(folder: Path, mesh: Config | None = None, encoder: Config | None = None) -> TrainedRun:
@@ -61,7 +64,8 @@ def read_trained_run(folder: Path, mesh: Config | None = None, encoder: Config |
     files = {"config.json": file_hash(folder / "config.json")}
     for stage in NEEDED:
         files |= _outputs(folder, stage)
-    return TrainedRun(folder=folder, mesh=mesh, encoder=encoder, files=files, trained_on=_trained_on(folder, plain))
+    stacks, trained_on = _trained_on(folder, plain)
+    return TrainedRun(folder=folder, mesh=mesh, encoder=encoder, files=files, trained_on=trained_on, stacks=stacks)
 
 
 def _experiment(folder: Path, stored: dict[str, Any]) -> SectionMapping.Config:
@@ -80,7 +84,7 @@ def _experiment(folder: Path, stored: dict[str, Any]) -> SectionMapping.Config:
     try:
         base = resolve(name, [str(one) for one in stored["overrides"]])
     except InputError as error:
-        raise InputError(f"{folder / 'config.json'}: cannot be read by this version: {error}") from None
+        raise InputError(f"{folder / 'config.json'}: {OTHER_VERSION}: {error}") from None
     if not isinstance(base, SectionMapping.Config):
         raise InputError(f"{folder / 'config.json'}: {name} is not the experiment of its settings")
     return base
@@ -91,7 +95,7 @@ def _part(folder: Path, base: SectionMapping.Config, plain: dict[str, Any], name
     try:
         part = from_plain(type(getattr(base, name)), plain.get(name), name)
     except InputError as error:
-        raise InputError(f"{folder / 'config.json'}: cannot be read by this version: {error}") from None
+        raise InputError(f"{folder / 'config.json'}: {OTHER_VERSION}: {error}") from None
     assert isinstance(part, Config)
     return part
 
@@ -119,22 +123,21 @@ def _outputs(folder: Path, stage: str) -> dict[str, str]:
     return outputs
 
 
-def _trained_on(folder: Path, plain: dict[str, Any]) -> dict[str, str]:
-    """Hashes of the files of training stacks, as the run recorded them."""
+def _trained_on(folder: Path, plain: dict[str, Any]) -> tuple[dict[str, Path], dict[str, str]]:
+    """Folders of the training stacks, and the hashes of their files as the run recorded them."""
     cohort = from_plain(VirtualCohort.Config | StackFolders.Config, plain.get("cohort"), "config.json: cohort").build()
     if isinstance(cohort, StackFolders):
         unseen = set(cohort.config.unseen)
-        names = [name for name, path in cohort.folders.items() if path not in unseen]
+        stacks = {name: path for name, path in cohort.folders.items() if path not in unseen}
         inputs = read_json(folder / "provenance.json").get("inputs", {})
         found = {str(key): str(digest) for key, digest in inputs.items()}
     else:
         names = [member.name for member in cohort.members() if not member.unseen]
+        stacks = {name: folder / "brains" / name / "sections" for name in names}
         found = {}
         for name in names:
             for file, digest in _recorded(folder, f"sections-{name}").items():
                 found[file.replace(f"brains/{name}/sections/", f"{name}/", 1)] = digest
-    return {
-        digest: ", ".join(key.split("/", 1))
-        for key, digest in found.items()
-        if "/" in key and key.split("/", 1)[0] in names
+    return stacks, {
+        digest: ", ".join(key.split("/", 1)) for key, digest in found.items() if key.split("/", 1)[0] in stacks
     }

@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = ("README.md", "docs/user-guide.md")
 PLACES = ("DIR", "OTHER", "STACK1", "STACK2", "STACK3", "GREY.nii.gz", "WHITE.nii.gz")  # made by `tests.install.inputs`
-VALUES = {"NAME": "Planted"}  # what else stands in capitals
+VALUES = {"NAME": "Planted", "BRAIN": "stack-3"}  # what else stands in capitals
 _PLACEHOLDER = re.compile(r"(?<![A-Za-z0-9_./-])([A-Z][A-Z0-9]+(?:\.[a-z.]+)?)(?![A-Za-z0-9_/-])")
 _COMMAND = re.compile(r"(?:\.venv/bin/)?((?:python -m (?:meshgnn|features|tests)|torchrun [^\n`]*-m )[^\n`]*)")
 
@@ -24,7 +24,7 @@ _BRAINS = (
     *(f"mesh.{setting}" for setting in (*_MESH, "hemispheres.sides=L")), "encoder.pretrain.epochs=1",
     "encoder.pretrain.epoch_steps=2", "encoder.pretrain.batches.patches=2", "encoder.pretrain.patches.pixel_um=300",
     "encoder.pretrain.batches.rare=skip", "encoder.pretrain.held_out=0", "seeds=0", "trainer.folds=2",
-    "trainer.epochs=2", "variant_seeds=1", "encoder.extract.batch=256",
+    "trainer.epochs=2", "variant_seeds=1", "controls=false", "encoder.extract.batch=256",
 )  # fmt: skip
 _PRETRAIN = ("epochs=1", "epoch_steps=2", "batches.patches=2", "batches.rare=skip", "patches.pixel_um=300")
 
@@ -68,14 +68,16 @@ class Command:
 
 
 def documented(documents: tuple[str, ...] = DOCUMENTS) -> list[Command]:
-    """Every documented command once, in the documents' order."""
+    """Every documented command in the documents' order; one that sets the same keys to other values stands once."""
     found: dict[tuple[str, ...], Command] = {}
     for document in documents:
         text = (ROOT / document).read_text(encoding="utf-8")
         text = re.sub(r"\\\n\s*", " ", text)
         for match in _COMMAND.findall(text):
             words = tuple(shlex.split(match, comments=True))
-            found.setdefault(words, _command(match.strip(), words))
+            command = _command(match.strip(), words)
+            options = {word.split("=")[0] for word in words if "=" in word or word.startswith("--")} - {"--out"}
+            found.setdefault((command.name, *sorted(options)), command)
     return [one for one in found.values() if one.name not in ELSEWHERE]
 
 

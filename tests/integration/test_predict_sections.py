@@ -10,9 +10,10 @@ import pytest
 from meshgnn.errors import InputError
 from meshgnn.experiment.cli import entry
 from meshgnn.experiment.predict_sections import PredictSections
+from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import run
 from meshgnn.export.stored import read_area_maps
-from meshgnn.source.sections import write_tiff
+from meshgnn.source.sections import SectionImage, write_tiff
 from meshgnn.store import read_arrays
 from tests.integration.test_section_mapping import NUMBERS, POSITIONS, Given, Mesher, config, write_folder
 
@@ -44,7 +45,7 @@ def test_a_new_stack_gets_the_map_that_the_run_itself_would_give(trained, mapped
     np.testing.assert_array_equal(found, own)
     metrics = json.loads((mapped / "metrics.json").read_text())
     theirs = json.loads((trained[1] / "metrics.json").read_text())
-    assert metrics["judged_by"] == "truth"
+    assert metrics["judged_by"] == "the truth"
     assert metrics["test"]["accuracy"] > 0.6
     assert metrics["nodes"]["judged"] == theirs["nodes"]["test"]
     assert metrics["leakage"]["shared_patches"] == 0
@@ -88,7 +89,7 @@ def test_annotations_judge_where_there_is_no_truth_and_strange_areas_are_told(tr
     areas.write_text(areas.read_text().replace('"A4"', '"other"'))
     done = run(asked((tmp_path, trained[1]), mesh=Mesher.Config(truth=False)), tmp_path / "out").path
     metrics = json.loads((done / "metrics.json").read_text())
-    assert metrics["judged_by"] == "annotations"
+    assert metrics["judged_by"] == "a mapper's annotations"
     assert metrics["test"]["macro_f1"] > 0.4
     assert "1 of 4 annotated areas are not the model's and judge nothing: other" in capsys.readouterr().out
 
@@ -96,11 +97,25 @@ def test_annotations_judge_where_there_is_no_truth_and_strange_areas_are_told(tr
 def test_a_stack_of_the_training_is_mapped_with_a_loud_warning(trained, tmp_path, capsys):
     done = run(asked(trained, stack="two"), tmp_path / "out").path
     told = capsys.readouterr().out
-    assert f"warning: {len(POSITIONS)} images of" in told
+    assert f"warning: {len(POSITIONS)} sections of" in told
     assert told.rstrip().endswith("the score says nothing")
     metrics = json.loads((done / "metrics.json").read_text())
     assert metrics["leakage"]["shared_patches"] == len(POSITIONS)
     assert metrics["protocol"] != "strict"
+
+
+def test_images_of_the_training_that_were_stored_anew_are_recognised(trained, tmp_path, capsys):
+    place, folder = trained
+    shutil.copytree(place / "two", tmp_path / "copy")
+    for path in sorted((tmp_path / "copy").glob("*.tif")):
+        with SectionImage(path) as image:
+            pixels = image.read()
+        write_tiff(path, (255 - pixels[:, ::-1]).astype(np.uint16) * 100, 500)
+    out = RunFolder(tmp_path / "out")
+    out.open()
+    asked((tmp_path, folder), stack="copy").build()._images(out)
+    assert json.loads((out / "tables" / "shared_images.json").read_text()) == list(range(len(POSITIONS)))
+    assert "were part of the training" in capsys.readouterr().out
 
 
 class Breaks(Given):

@@ -1,6 +1,6 @@
 """The whole way with the wings of the demo - reconstruction with pictures, contrastive features - on tiny stacks.
 
-Sections of one hemisphere, 0.3 mm per pixel and 5 mm apart, on a coarse mesh: enough to go wrong everywhere, far too
+Sections of one hemisphere, 0.3 mm per pixel and 6 mm apart, on a coarse mesh: enough to go wrong everywhere, far too
 little to score well.
 """
 
@@ -14,11 +14,11 @@ from meshgnn.experiment.cli import entry
 from meshgnn.source.virtual import VirtualBrain
 from meshgnn.store import read_arrays, read_json
 
-STACK = ("preset=quick", "hemispheres=L", "pixel_um=300", "spacing_mm=5", "annotate_every=2", "subdivisions=0")
+STACK = ("preset=quick", "hemispheres=L", "pixel_um=300", "spacing_mm=6", "annotate_every=2", "subdivisions=0")
 MESH = ("hemispheres.sides=L", "stack.voxel_mm=1.2", "midsurface.edge_mm=4", "workers=1", "judge=false")
 ENCODER = ("patches.pixel_um=300", "patches.size_px=32", "epochs=1", "epoch_steps=3", "batches.patches=2",
            "batches.classes=8", "held_out=0", "threads=1")  # fmt: skip
-LEARNING = ("seeds=0", "trainer.folds=2", "trainer.epochs=3", "trainer.workers=1", "bare=false")
+LEARNING = ("seeds=0", "trainer.folds=2", "trainer.epochs=2", "trainer.workers=1", "bare=false", "controls=false")
 
 
 def words(name, out, settings):
@@ -43,8 +43,10 @@ def test_sections_become_judged_maps_with_pictures(trained):
     _, run = trained
     metrics = read_json(run / "metrics.json")
     assert metrics["leakage"]["shared_patches"] == 0
-    assert metrics["nodes"]["test"] > 500
-    assert metrics["test"]["accuracy"] > 1.5 / metrics["classes"]
+    assert metrics["nodes"]["test"] > 300
+    # Two steps of training name nothing; position and features say whether all lies where it belongs.
+    assert metrics["baselines"]["coordinates_knn"]["accuracy"] > 0.3
+    assert metrics["baselines"]["features_smoothed"]["accuracy"] > 0.15
     for name in ("known", "new"):
         assert metrics["reconstruction"]["brains"][name]["euler_L"] == 2
         for picture in ("volume", "thickness", "sections"):
@@ -61,5 +63,5 @@ def test_the_run_maps_its_unseen_stack_again_without_training(trained, tmp_path)
     found = read_arrays(tmp_path / "map" / "tables" / "probabilities.safetensors")["new"]
     np.testing.assert_array_equal(found, own)
     metrics = json.loads((tmp_path / "map" / "metrics.json").read_text())
-    assert metrics["judged_by"] == "annotations"
+    assert metrics["judged_by"] == "a mapper's annotations"
     assert metrics["test"]["macro_f1"] == read_json(run / "metrics.json")["test"]["macro_f1"]
