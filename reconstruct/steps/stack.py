@@ -61,7 +61,7 @@ class StackSections:
         along = np.arange(stack.position_mm[0] - 3, stack.position_mm[-1] + 3, set_.voxel_mm)
         voxels = float(len(axes[0])) * len(axes[1]) * len(along)
         if voxels > _LARGEST_VOXELS:
-            raise SettingError(f"{voxels:.1e} voxels of {set_.voxel_mm:g} mm are too many; raise <voxel_mm>")
+            raise SettingError(f"{voxels:.1e} voxels of {set_.voxel_mm:g} mm are too many; raise <stack.voxel_mm>")
         grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
         levels = np.empty((2, len(stack.outer), *grid.shape[:2]), np.float32)
         for k in range(len(stack.outer)):
