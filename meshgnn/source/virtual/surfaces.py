@@ -15,7 +15,7 @@ from meshgnn.source.virtual.fields import Floats, SmoothField, flow, stream
 from meshgnn.source.virtual.folding import refold
 
 SIDES = {"L": "left", "R": "right"}
-THICKEN = 1.25  # the template's cortex can be made this much thicker before banks of its sulci meet
+THICKEN = 1.1  # more, and banks of the template's sulci begin to meet
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
