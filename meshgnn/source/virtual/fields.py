@@ -4,6 +4,7 @@ Summation order is fixed and no threaded library is called, so the same seed giv
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numba
 import numpy as np
@@ -69,7 +70,13 @@ def flow(points_mm: npt.NDArray[np.floating], velocity: SmoothField, steps: int 
     return points
 
 
-def flow_on_sphere(points: npt.NDArray[np.floating], velocity: SmoothField, radius_mm: float, steps: int = 4) -> Floats:
+class Velocity(Protocol):
+    """Anything with values [N, 3] at points [N, 3]."""
+
+    def at(self, points_mm: npt.NDArray[np.floating]) -> Floats: ...
+
+
+def flow_on_sphere(points: npt.NDArray[np.floating], velocity: Velocity, radius_mm: float, steps: int = 4) -> Floats:
     """Unit vectors [N, 3] carried along the tangential part of a velocity field in mm on a sphere of `radius_mm`."""
     current = np.array(points, np.float64)
     for _ in range(steps):

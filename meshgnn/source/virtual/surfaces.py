@@ -163,7 +163,7 @@ def deform(
         apart = np.array([1.0 if side == "R" else -1.0, 0, 0])  # the template's hemispheres touch at the midline
         return flow(flow(refold(points, seed, side, refold_mm) + apart, fine), wide) * size
 
-    moved = []
+    moved: list[Hemisphere] = []
     for hemi in hemispheres:
         own = stream(seed, "thickness", hemi.name)
         factor = np.exp(SmoothField.draw(own, scale_mm=20, sd=thickness_sd).at(hemi.sphere * 75)[:, 0])
