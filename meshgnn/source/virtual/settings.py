@@ -66,8 +66,8 @@ class Settings:
     thickness_um: float = 20.0
     subdivisions: int = 2
     shrinkage: float = 1.0
-    fold_mm: float = 5.5
-    refold_mm: float = 6.0
+    fold_mm: float = 4.5
+    refold_mm: float = 5.0
     thickness_sd: float = 0.08
     area_thickness: float = 0.5
     warp_mm: float = 19.0
@@ -144,7 +144,7 @@ PRESETS: dict[str, Settings] = {
     ),
     "default": Settings(),
     "hard": Settings(
-        tilt_deg=(8.0, 3.0, 2.0), severity=2.0, fold_mm=6.0, refold_mm=6.5, warp_mm=22.0, size_mm=6.0,
+        tilt_deg=(8.0, 3.0, 2.0), severity=2.0, fold_mm=5.0, refold_mm=5.5, warp_mm=22.0, size_mm=6.0,
         contrast=1.4, profile_effect=1.5, brain_effect=0.08, layer_noise=1.1, missing=0.06, damaged=0.03,
         position_jitter_mm=0.05, annotate_every=6, annotation_mm=0.8, faults=10, deep_grey=True, ventricles=True,
         cerebellum=True, brain_stem=True, meninges=0.15, light=0.06, seams=0.01,

@@ -15,7 +15,7 @@ from meshgnn.source.virtual.fields import Floats, SmoothField, flow, stream
 from meshgnn.source.virtual.folding import refold
 
 SIDES = {"L": "left", "R": "right"}
-THICKEN = 1.25  # the template's cortex can be made this much thicker before banks of its sulci meet
+THICKEN = 1.1  # more, and banks of the template's sulci begin to meet
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -171,17 +171,18 @@ def deform(
             factor = factor * area_thickness[len(moved)]
         half = (hemi.pial_mm - hemi.white_mm) / 2
         centre = hemi.white_mm + half
-
+        before = np.maximum(_across(centre - half, centre + half, hemi.faces), 0.1)
         # Where folding squeezes the cortex, it starts out thicker; so far and no further keeps surfaces apart.
-        white, pial = carry(centre - half, hemi.name), carry(centre + half, hemi.name)
-        squeezed = _across(white, pial, hemi.faces) / np.maximum(_across(centre - half, centre + half, hemi.faces), 0.1)
+        white, pial = (carry(centre + sign * half, hemi.name) for sign in (-1.0, 1.0))
+        squeezed = _across(white, pial, hemi.faces) / before
         factor = factor * np.clip(size / np.maximum(squeezed, 0.3), 0.9, THICKEN)
         grown = half * np.clip(factor, 0.6, THICKEN)[:, None]
-        surfaces = [_product(carry(centre + sign * grown, hemi.name), turn.T) for sign in (-1.0, 1.0)]
-        moved.append(replace(hemi, white_mm=surfaces[0], pial_mm=surfaces[1]))
+        white, pial = (carry(centre + sign * grown, hemi.name) for sign in (-1.0, 1.0))
+        moved.append(replace(hemi, white_mm=_product(white, turn.T), pial_mm=_product(pial, turn.T)))
     points = np.zeros((0, 3))
     for point in landmarks_mm:
-        points = np.concatenate([points, _product(carry(point[None], "R" if point[0] > 0 else "L"), turn.T)])
+        side = "R" if point[0] > 0 else "L"
+        points = np.concatenate([points, _product(carry(point[None], side), turn.T)])
     everything = np.concatenate([hemi.pial_mm for hemi in moved])
     middle = (everything.min(0) + everything.max(0)) / 2
     centred = tuple(replace(hemi, white_mm=hemi.white_mm - middle, pial_mm=hemi.pial_mm - middle) for hemi in moved)

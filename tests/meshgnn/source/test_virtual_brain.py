@@ -15,6 +15,7 @@ from meshgnn.source.virtual import VirtualBrain
 from meshgnn.source.virtual.annotate import KEYS, NOT_ISOCORTEX, area_table, choose_sections, polygons, write_polygons
 from meshgnn.source.virtual.areas import LAYOUT, isocortical_areas, lay_out
 from meshgnn.source.virtual.cells import BETZ
+from meshgnn.source.virtual.crossings import crossings
 from meshgnn.source.virtual.cut import OUTSIDE, WHITE
 from meshgnn.source.virtual.highres import HighRes, describe
 from meshgnn.source.virtual.prototypes import PROTOTYPES
@@ -320,48 +321,26 @@ def test_coordinates_alone_do_not_solve_an_unseen_brain() -> None:
     assert shuffled["coordinates_knn_macro_f1"] < 0.1
 
 
-def _crossings(points: np.ndarray, faces: np.ndarray) -> int:
-    """Edges of a mesh that go through one of its triangles (Moeller & Trumbore 1997), not counting neighbours."""
-    from scipy.spatial import cKDTree
-
-    edges = np.unique(np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1), axis=0)
-    corners = points[faces]
-    middle = corners.mean(1)
-    reach = np.linalg.norm(corners - middle[:, None], axis=2).max()
-    half = np.linalg.norm(points[edges[:, 0]] - points[edges[:, 1]], axis=1) / 2
-    near = cKDTree(middle).query_ball_point(points[edges].mean(1), half + min(reach, 6.0))
-    edge = np.repeat(np.arange(len(edges)), [len(one) for one in near])
-    face = np.concatenate([np.array(one, np.int64) for one in near])
-    apart = ~(faces[face][:, :, None] == edges[edge][:, None, :]).any((1, 2))
-    edge, face = edge[apart], face[apart]
-    start, way = points[edges[edge, 0]], points[edges[edge, 1]] - points[edges[edge, 0]]
-    a, u, v = corners[face, 0], corners[face, 1] - corners[face, 0], corners[face, 2] - corners[face, 0]
-    p = np.cross(way, v)
-    det = (u * p).sum(1)
-    det = np.where(np.abs(det) < 1e-12, np.inf, det)
-    q = np.cross(start - a, u)
-    first, second, along = ((start - a) * p).sum(1) / det, (way * q).sum(1) / det, (v * q).sum(1) / det
-    return int(((first > 0) & (second > 0) & (first + second < 1) & (along > 0) & (along < 1)).sum())
-
-
 def test_the_crossing_count_sees_a_crossing() -> None:
     points = np.array([[0, 0, 0], [4, 0, 0], [0, 4, 0], [1, 1, -1], [1, 1, 1], [5, 5, 5.0]])
-    assert _crossings(points, np.array([[0, 1, 2], [3, 4, 5]])) == 2
-    assert _crossings(points, np.array([[0, 1, 2]])) == 0
+    assert crossings(points, np.array([[0, 1, 2], [3, 4, 5]])) == 2
+    assert crossings(points, np.array([[0, 1, 2]])) == 0
 
 
-def test_folds_are_the_brains_own_and_cross_nothing(brain: VirtualBrain) -> None:
+def test_folds_are_the_brains_own_and_cross_nothing() -> None:
     from meshgnn.mesh.record import SurfaceMesh
     from meshgnn.mesh.topology import euler_number
 
-    plain = VirtualBrain.Config(seed=3, refold_mm=0.0, **COARSE).build()
+    brain, plain = (
+        VirtualBrain.Config(seed=3, preset="quick", hemispheres="L", refold_mm=depth).build() for depth in (None, 0.0)
+    )
     for one, two in zip(brain.hemispheres, plain.hemispheres):
         here, there = one.hemisphere, two.hemisphere
         assert np.linalg.norm(here.pial_mm - there.pial_mm, axis=1).mean() > 2
         for points in (here.white_mm, here.pial_mm):
             mesh = SurfaceMesh(vertices_mm=points.astype(np.float32), faces=here.faces, hemisphere="L", space="test")
             assert euler_number(mesh) == 2
-            assert _crossings(points, here.faces) == 0
+            assert crossings(points, here.faces) == 0
         thick = np.linalg.norm(here.pial_mm - here.white_mm, axis=1)[here.cortex]
         assert 1.8 < np.median(thick) < 3.2
         assert np.quantile(thick, 0.01) > 0.6
