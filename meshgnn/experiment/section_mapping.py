@@ -1,7 +1,6 @@
 """Area mapping from sections: stacks -> meshes -> features -> network, judged on unseen brains and between sections."""
 
 import csv
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -125,6 +124,7 @@ class SectionMapping:
         self.encoders: dict[str, SectionFeatures] = {"encoder": config.encoder.build()}
         if config.other is not None:
             self.encoders["other"] = config.other.build()
+        self._made: tuple[Cohort | None, dict[str, tuple[ModelInputs, CoordinateFrame]]] = (None, {})
         self.brains = SectionBrains(
             self.cohort, self.maker, self.encoders, folds=config.trainer.folds, hide=config.hide
         )
@@ -185,11 +185,18 @@ class SectionMapping:
 
     # -- learning -------------------------------------------------------------------------------------------------
 
-    def _seen(self, cohort: Cohort, variant: str, seeds: Sequence[int]) -> tuple[ModelInputs, CoordinateFrame]:
-        """What every model of a variant sees."""
-        table, inputs = self.variants[variant]
-        names = self._names(cohort.training[0], table)
-        return cohort_inputs(cohort, inputs, names, self.config.trainer.folds, seeds, self.config.buffer_mm)
+    def _seen(self, cohort: Cohort, variant: str, seeds: int = 1) -> tuple[ModelInputs, CoordinateFrame]:
+        """What every model of a variant sees, with the folds of so many seeds; made once a stage."""
+        c = self.config
+        if self._made[0] is not cohort:
+            self._made = (cohort, {})
+        made = self._made[1]
+        if variant not in made:
+            table, inputs = self.variants[variant]
+            names = self._names(cohort.training[0], table)
+            made[variant] = cohort_inputs(cohort, inputs, names, c.trainer.folds, c.seeds, c.buffer_mm)
+        seen, frame = made[variant]
+        return seen.with_folds(seeds * c.trainer.folds), frame
 
     def _names(self, graph: MeshGraph, table: str) -> tuple[str, ...]:
         others = [name for other, t in graph.tables.items() if other != table for name in t.columns]
@@ -211,7 +218,7 @@ class SectionMapping:
 
     def _baselines(self, run: RunFolder) -> list[str]:
         c = self.config
-        seen, _ = self._seen(self.brains.load(run), MAIN, c.seeds[:1])
+        seen, _ = self._seen(self.brains.load(run), MAIN)
         kept: dict[str, NDArray[Any]] = {}
         told: dict[str, Any] = {}
         recipes = fixed_recipes(seen)
@@ -247,11 +254,9 @@ class SectionMapping:
         c = self.config
         cohort = self.brains.load(run)
         wanted = {}
-        known = {variant: self._seen(cohort, variant, c.seeds) for variant in self.variants}
         for name, (variant, network, place, seeds) in self._networks.items():
             table, inputs = self.variants[variant]
-            seen, frame = known[variant]
-            seen = seen.with_folds(len(seeds) * c.trainer.folds)
+            seen, frame = self._seen(cohort, variant, len(seeds))
             names = self._names(cohort.training[0], table)
             run.say(f"  {name}: {len(names)} features{' and coordinates' if inputs.coordinates else ''}")
             wanted[name] = Wanted(
@@ -275,7 +280,7 @@ class SectionMapping:
         found: dict[str, Method] = {}
         folds = read_arrays(run / "tables" / "out_of_fold.safetensors")
         for name, (variant, network, place, seeds) in self._networks.items():
-            shown = network.inputs(self._seen(cohort, variant, seeds)[0])
+            shown = network.inputs(self._seen(cohort, variant)[0])
             votes = Ensemble.load(run / place).predict_arrays(shown.features, shown.coordinates, shown.edges)
             found[name] = Method(
                 maps=[[votes[seed][rows] for rows in cohort.slices()] for seed in seeds],
@@ -319,7 +324,7 @@ class SectionMapping:
 
     def _leakage(self, run: RunFolder, cohort: Cohort) -> dict[str, int]:
         """Measured on what was trained on: edges and nodes of training that belong to unseen brains, shared images."""
-        seen, _ = self._seen(cohort, MAIN, self.config.seeds[:1])
+        seen, _ = self._seen(cohort, MAIN)
         unseen = np.array(cohort.unseen)[seen.brain]
         used = seen.train.any(0) | seen.validation.any(0) | seen.known
         shared = self.brains.check_images([self.brains.stack_folder(run, member) for member in self.members], Bars(run))
