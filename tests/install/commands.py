@@ -28,14 +28,18 @@ _BRAINS = (
 )  # fmt: skip
 _PRETRAIN = ("epochs=1", "epoch_steps=2", "batches.patches=2", "batches.rare=skip", "patches.pixel_um=300")
 
+_DRAWN = (
+    *_BRAINS, *(f"cohort.{one.replace('source', 'brain')}" for one in _STACK), "cohort.seeds=1,2", "cohort.unseen=2"
+)  # fmt: skip
+
 # Settings that make a command small; one that is not named here runs as it stands in the document.
 SMALL: dict[str, tuple[str, ...]] = {
     "surface": ("seeds=0", "trainer.epochs=5", "trainer.folds=2", "validation.blocks=2", "validation.buffer_mm=2"),
     "virtual_sections": _STACK,
     "reconstruct": (*_MESH, "hemispheres.sides=L"),
     "reconstruct:mni152": (*_MESH, "volume.voxel_mm=2"),
-    "virtual_brain": (*_BRAINS, *(f"cohort.{one.replace('source', 'brain')}" for one in _STACK), "cohort.seeds=1,2",
-                      "cohort.unseen=2"),
+    "virtual_brain": _DRAWN,
+    "virtual_brain:uniform": _DRAWN,
     "virtual_brain:sections": _BRAINS,
     "features.pretrain": _PRETRAIN,
 }  # fmt: skip
