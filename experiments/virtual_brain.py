@@ -14,8 +14,7 @@ from meshgnn.train.fit import TrainerConfig
 from reconstruct.maker import MeshFromSections
 from reconstruct.steps.midsurface import ExtractMidsurface
 
-# Two folds share twice the steps of one encoder: each sees half of the sections, and needs its steps all the same.
-ENCODERS = (ContrastiveFeatures.Config(effort=2.0), ProfileFeatures.Config())
+ENCODERS = (ContrastiveFeatures.Config(), ProfileFeatures.Config())
 ON_STACKS = ContrastiveFeatures.Config(effort=2.0, pretrain=PretrainConfig(batches=BalancedBatches.Config(rare="skip")))
 
 
@@ -27,7 +26,7 @@ def virtual_brain() -> SectionMapping.Config:
         encoder=ENCODERS[0],
         other=ENCODERS[1],
         inputs=NodeInputs.Config(rounds=(2, 5, 15), rim=False, check=False),
-        trainer=TrainerConfig(folds=2, epochs=80, learning_rate=1.6e-2, ema=0.9),
+        trainer=TrainerConfig(folds=2, epochs=50, learning_rate=1.6e-2, ema=0.9),
         variant_seeds=1,
     )
 

@@ -39,7 +39,7 @@ FLOOR = 1e-3
 NEIGHBOURS = (5, 25, 50)
 PRIOR_NEIGHBOURS, REGISTERED_NEIGHBOURS = 50, 5
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5)
-TREES = 300
+TREES, FOLD_TREES = 300, 100  # of the model, and of each one that only votes out of fold
 WARP_MM, WARPS = 6.0, 5
 SPHERE_MM = 100.0  # radius of the registered sphere, by convention
 NO_REGISTRATION = "no registered sphere (surface sphere_reg) on which hemispheres correspond"
@@ -227,5 +227,6 @@ class SameInputs:
 
     def _trees(self, x: NDArray[np.float32], known: NDArray[np.bool_], number: int) -> NDArray[np.float32]:
         inputs = self.inputs
-        shares = trees(x, inputs.labels, known, inputs.n_classes, self.seed + 1000 * number, TREES)
+        count = FOLD_TREES if number else TREES
+        shares = trees(x, inputs.labels, known, inputs.n_classes, self.seed + 1000 * number, count)
         return _normalised(np.log(shares + FLOOR))
