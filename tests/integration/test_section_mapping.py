@@ -145,7 +145,7 @@ def config(tmp_path, **more):
         cohort=StackFolders.Config(train=(tmp_path / "one", tmp_path / "two"), unseen=(tmp_path / "three",)),
         mesh=Mesher.Config(), encoder=Given.Config(), other=Given.Config(noise=3.0, name="noisy"),
         inputs=NodeInputs.Config(rounds=(2,), rim=False, check=False), seeds=(0, 1),
-        trainer=TrainerConfig(folds=2, epochs=20, validate_every=5, workers=2),
+        trainer=TrainerConfig(folds=2, epochs=20, validate_every=5, workers=2), controls=False,
     )  # fmt: skip
     return replace(base, **more)
 
@@ -155,7 +155,7 @@ def finished(tmp_path_factory):
     place = tmp_path_factory.mktemp("stacks")
     for name in NUMBERS:
         write_folder(place / name, name)
-    done = run(config(place), place / "out")
+    done = run(config(place, controls=True), place / "out")
     return place, done.path, json.loads((done.path / "metrics.json").read_text())
 
 
@@ -209,10 +209,10 @@ def test_every_brain_gets_its_files(finished):
 
 def test_a_finished_run_is_kept_and_a_damaged_stage_done_again(finished, capsys):
     place, out, metrics = finished
-    run(config(place), out, resume=True)
+    run(config(place, controls=True), out, resume=True)
     assert "unchanged, kept" in capsys.readouterr().out
     (out / "brains" / "two" / "features.safetensors").write_bytes(b"")
-    run(config(place), out, resume=True)
+    run(config(place, controls=True), out, resume=True)
     told = capsys.readouterr().out
     assert "mesh-two: unchanged, kept" in told
     assert "features-two: unchanged" not in told

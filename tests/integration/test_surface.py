@@ -18,7 +18,7 @@ from meshgnn.source.surface_folder import SurfaceFolder
 from tests.synthetic import brain, sphere
 
 TINY = ("trainer.epochs=20", "trainer.folds=2", "trainer.validate_every=5", "validation.blocks=3", "seeds=0,1",
-        "features.rounds=2,5", "validation.buffer_mm=3", "trainer.workers=2")  # fmt: skip
+        "features.rounds=2,5", "validation.buffer_mm=3", "trainer.workers=2", "controls=false")  # fmt: skip
 
 
 def command(*words, sets=TINY):
@@ -30,7 +30,9 @@ def finished(tmp_path_factory):
     """One finished run on a synthetic folder: (run folder, surface folder)."""
     place = tmp_path_factory.mktemp("run")
     write_surface_folder(place / "ball", brain(), "Planted")
-    words = command("surface", "--out", str(place / "out"), "--set", f"source.folder={place / 'ball'}")
+    words = command(
+        "surface", "--out", str(place / "out"), sets=(*TINY, f"source.folder={place / 'ball'}", "controls=true")
+    )
     assert entry(words) == 0
     return place / "out", place / "ball"
 
