@@ -110,7 +110,7 @@ def test_images_of_the_training_that_were_stored_anew_are_recognised(trained, tm
     for path in sorted((tmp_path / "copy").glob("*.tif")):
         with SectionImage(path) as image:
             pixels = image.read()
-        write_tiff(path, (255 - pixels[:, ::-1]).astype(np.uint16) * 100, 500)
+        write_tiff(path, pixels.astype(np.uint16) * 100 + 7, 500)
     out = RunFolder(tmp_path / "out")
     out.open()
     asked((tmp_path, folder), stack="copy").build()._images(out)

@@ -90,6 +90,6 @@ def test_bright_tissue_is_told(straight: Path, tmp_path: Path) -> None:
 
 
 def test_a_table_that_is_no_text_is_told(tmp_path: Path) -> None:
-    (tmp_path / "sections.csv").write_bytes(b"\xff\xfe\x00bad")
+    (tmp_path / "sections.csv").write_bytes(b"\x00\x81bad")
     with pytest.raises(InputError, match="UTF-8"):
         read_stack(tmp_path)

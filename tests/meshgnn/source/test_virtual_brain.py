@@ -230,7 +230,8 @@ def test_no_area_dies_out() -> None:
 def test_shuffled_areas_lie_elsewhere(brain: VirtualBrain) -> None:
     shuffled = VirtualBrain.Config(seed=3, shuffle=True, **COARSE).build()
     for one, two in zip(brain.hemispheres, shuffled.hemispheres):
-        assert np.array_equal(one.hemisphere.pial_mm, two.hemisphere.pial_mm)
+        # The folds stay; cortex is a little thicker or thinner where another area lies now.
+        assert np.abs(one.hemisphere.pial_mm - two.hemisphere.pial_mm).max() < 1.0
         assert (one.labels() == two.labels())[one.labels() < 30].mean() < 0.25
         assert set(np.unique(one.labels())) == set(np.unique(two.labels()))
 
@@ -283,7 +284,7 @@ def test_bad_configs_are_told() -> None:
         VirtualBrain.Config(annotate_every=0)
     with pytest.raises(InputError, match="preset"):
         VirtualBrain.Config(preset="huge")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="no area 'V9'"):
+    with pytest.raises(InputError, match="no area is named 'V9'"):
         HighRes.Config(area="V9")
 
 
@@ -423,7 +424,7 @@ def test_a_mapper_may_draw_few_areas_and_be_wrong(tmp_path: Path) -> None:
 
 def test_impossible_mappers_and_lamps_are_refused() -> None:
     for knobs in ({"areas_per_section": (3, 2)}, {"areas_per_section": (0, 4)}, {"mapper_errors": 1.5}, {"light": 0.9}):
-        with pytest.raises(InputError, match="virtual brain"):
+        with pytest.raises(InputError, match=next(iter(knobs))):
             VirtualBrain.Config(**knobs)  # type: ignore[arg-type]
 
 
