@@ -18,7 +18,7 @@ from meshgnn.encoder import MeshMaker, SectionFeatures
 from meshgnn.errors import InputError
 from meshgnn.experiment import section_scores
 from meshgnn.experiment.progress import Bars
-from meshgnn.experiment.run_folder import RunFolder
+from meshgnn.experiment.run_folder import RunFolder, read_config
 from meshgnn.experiment.runner import SCORES, Stage
 from meshgnn.experiment.section_brain import export_brain
 from meshgnn.experiment.section_brains import SectionBrains
@@ -49,7 +49,7 @@ SEES = {MAIN: "encoder's features", BARE: "encoder's features", OTHER: "other fe
 
 
 def control_scores(run: Path) -> dict[str, Any]:
-    """What a finished control run scored: its task and macro-F1 of every network, by protocol.
+    """What a finished control run scored: its experiment (`task`) and macro-F1 of every network, by protocol.
 
     Raises:
         InputError: not a finished run on sections.
@@ -58,7 +58,7 @@ def control_scores(run: Path) -> dict[str, Any]:
     if not isinstance(metrics, dict) or "test" not in metrics or "variants" not in metrics:
         raise InputError(f"{run}: is not a finished run on sections with an unseen brain (no such metrics.json)")
     blocks = {"strict": metrics, "gap_filling": metrics.get("gap_filling", {})}
-    return {"task": metrics["task"]} | {
+    return {"task": read_config(run).get("experiment") or metrics["task"]} | {
         name: {MAIN: one["test"]["macro_f1"]} | {n: r["macro_f1"] for n, r in one["variants"].items()}
         for name, one in blocks.items()
         if "test" in one
@@ -221,7 +221,7 @@ class SectionMapping:
         seen, _ = self._seen(self.brains.load(run), MAIN)
         kept: dict[str, NDArray[Any]] = {}
         told: dict[str, Any] = {}
-        recipes = fixed_recipes(seen)
+        recipes = fixed_recipes(seen, "aligned coordinates")
         for name in tqdm(recipes, desc="fixed recipes", disable=None, leave=False):
             recipe = recipes[name]
             for number, seed in enumerate(c.seeds if recipe.seeded else c.seeds[:1]):

@@ -13,7 +13,7 @@ from meshgnn.store import write_text
 
 _STYLE = """
 :root { --ink: #1d2430; --soft: #667085; --line: #e4e7ec; --us: #0b6e99; --fill: #d5eaf3; }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 72rem; margin: 2.5rem auto;
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 84rem; margin: 2.5rem auto;
   padding: 0 1rem; }
 h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin-top: 2.2rem; }
 p.lead { color: var(--soft); margin-top: .3rem; } .note { background: #fff6e5; padding: .6rem .9rem;
@@ -51,18 +51,18 @@ def _ranking(metrics: Mapping[str, Any], model: str) -> str:
     rows = []
     for name, row in sorted(entries.items(), key=lambda item: -item[1]["macro_f1"]):
         spread = f" &plusmn; {row['macro_f1_sd']:.3f}" if row.get("macro_f1_sd") else ""
-        bar = f'<span class="bar" style="width:{90 * row["macro_f1"] / best:.0f}px"></span>'
+        bar = f'<span class="bar" style="width:{60 * row["macro_f1"] / best:.0f}px"></span>'
         sees = f"{escape(name)}<br><small>{escape(row.get('sees', ''))}</small>"
         cells = [sees, f"{_number(row['macro_f1'])}{spread}", bar, _number(row.get("macro_f1_all_cortex"))]
         cells += [_number(row["accuracy"]), _number(row["balanced_accuracy"])]
         cells += [_number(row["boundary_error_mm"], 2), _number(row["ece"])]
-        cells.append(f"{row.get('fits', '-')} &times; {row.get('seeds', '-')}")
+        cells.append(f"{row.get('fits', '-')} x {row.get('seeds', '-')}")
         if gaps:
             gap = gaps.get(name)
             cells.append(f"{gap['difference']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]" if gap else "")
         rows.append(("us" if name == model else "", cells))
     head = ["", "macro-F1", "", "all cortex", "accuracy", "balanced", "border error, mm", "calibration error"]
-    head.append("fits &times; seeds")
+    head.append("fits x seeds")
     return _table([*head, "network minus this, 95 % interval"] if gaps else head, rows) + _fine_print(metrics)
 
 

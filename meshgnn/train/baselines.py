@@ -98,11 +98,15 @@ def _mlp(inputs: ModelInputs, x: NDArray[np.floating], seed: int) -> NDArray[np.
         return _fit(make_pipeline(StandardScaler(), network), inputs, x)
 
 
-def fixed_recipes(inputs: ModelInputs) -> dict[str, Recipe]:
-    """By name; those that need features are absent where there are none."""
+def fixed_recipes(inputs: ModelInputs, coordinates: str = "mirrored coordinates") -> dict[str, Recipe]:
+    """By name; those that need features are absent where there are none.
+
+    Args:
+        coordinates: what `inputs.mirrored_mm` holds, in words.
+    """
     found = {
         "majority": Recipe(run=lambda seed: _majority(inputs, seed), sees="training labels"),
-        "coordinates_knn": Recipe(run=lambda seed: _knn(inputs, seed), sees="mirrored coordinates"),
+        "coordinates_knn": Recipe(run=lambda seed: _knn(inputs, seed), sees=coordinates),
     }
     if inputs.raw.shape[1]:
         both = np.concatenate([inputs.mirrored_mm, inputs.raw], axis=1)
@@ -113,11 +117,11 @@ def fixed_recipes(inputs: ModelInputs) -> dict[str, Recipe]:
                 run=lambda seed: _trees(inputs, inputs.smoothed, seed), sees="raw features at 4 fixed scales"
             ),
             "coordinates_features_mlp": Recipe(
-                run=lambda seed: _mlp(inputs, both, seed), sees="raw features, mirrored coordinates", seeded=True
+                run=lambda seed: _mlp(inputs, both, seed), sees=f"raw features, {coordinates}", seeded=True
             ),
             "coordinates_features_trees": Recipe(
                 run=lambda seed: _trees(inputs, everything, seed),
-                sees="raw features at 4 fixed scales, mirrored coordinates",
+                sees=f"raw features at 4 fixed scales, {coordinates}",
             ),
         }
     return found
