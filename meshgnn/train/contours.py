@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-NEIGHBOURS_MM = 1.0  # how fast votes fall with distance
+FALL_MM = 1.0  # distance over which a vote falls to a third
 FARTHEST_MM = 20.0
 
 
@@ -58,6 +58,6 @@ def contour_interpolation(
             if drawn.any() and len(asked):
                 distance = np.minimum(cKDTree(flat_points[drawn]).query(flat_nodes[asked])[0], FARTHEST_MM)
             away[asked, area] += weight[asked] * distance
-    near = np.exp(-(away - away.min(1, keepdims=True)) / NEIGHBOURS_MM)
+    near = np.exp(-(away - away.min(1, keepdims=True)) / FALL_MM)
     votes[:] = near / near.sum(1, keepdims=True)
     return votes
