@@ -1,7 +1,7 @@
 """Square patches of sections around nodes or any other points: upright, at any resolution, with the border masked."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -127,8 +127,3 @@ class PatchSampler:
         np.log(grey, out=grey)
         np.multiply(grey, np.float32(-1 / level.tissue_density), out=grey)
         return np.maximum(grey, 0, out=grey)
-
-
-def without_cache_size(config: PatchSampler.Config) -> PatchSampler.Config:
-    """The config with the default cache: what decides values, for hashes."""
-    return replace(config, cache_mb=PatchSampler.Config().cache_mb)

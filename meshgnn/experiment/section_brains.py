@@ -73,20 +73,22 @@ class SectionBrains:
         self.cohort, self.maker, self.encoders = cohort, maker, encoders
         self.fold_count, self.hide = folds, hide
         self.members = cohort.members()
+        self._shared: list[tuple[str, str]] | None = None
 
     def check_images(self, folders: Sequence[Path], tell: Tell | None = None) -> int:
         """How many section images stand in a training and in an unseen stack, by their pixels; LeakError if any."""
-        stacks: list[dict[str, SectionStack]] = [{}, {}]
-        for member, folder in zip(self.members, folders):
-            stacks[member.unseen][member.name] = read_stack(folder, mirrored="turn")
-        shared = shared_images(stacks[False], stacks[True], tell)
-        if shared:
-            one, other = shared[0]
+        if self._shared is None:  # a user's stacks are looked at before the first stage, and not again
+            stacks: list[dict[str, SectionStack]] = [{}, {}]
+            for member, folder in zip(self.members, folders):
+                stacks[member.unseen][member.name] = read_stack(folder, mirrored="turn")
+            self._shared = shared_images(stacks[False], stacks[True], tell)
+        if self._shared:
+            one, other = self._shared[0]
             raise LeakError(
-                f"{len(shared)} section images stand in a training and in an unseen stack ({one} shows the same as "
-                f"{other}); leave one of them out"
+                f"{len(self._shared)} section images stand in a training and in an unseen stack ({one} shows the same "
+                f"as {other}); leave one of them out"
             )
-        return len(shared)
+        return len(self._shared)
 
     # -- from sections to features --------------------------------------------------------------------------------
 

@@ -81,7 +81,7 @@ class Ensemble:
         return F.log_softmax(logits, dim=1).numpy()
 
     def arrays(
-        self, graph: MeshGraph, edges: NDArray[np.int32], align: Alignment, fixed: NDArray[np.bool_] | None
+        self, graph: MeshGraph, edges: NDArray[np.int32], align: Alignment
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Model inputs of a brain: features [V, D] and coordinates [V, 3] (or [V, 0])."""
         maker = self.inputs.build()
@@ -93,7 +93,7 @@ class Ensemble:
             )
         if not self.inputs.coordinates:
             return features, np.zeros((graph.n_nodes, 0), np.float32)
-        return features, self.frame.scaled(self.frame.coordinates_mm(graph, align, fixed))
+        return features, self.frame.scaled(self.frame.coordinates_mm(graph, align))
 
     def predict(
         self,
@@ -101,7 +101,6 @@ class Ensemble:
         *,
         edges: NDArray[np.int32] | None = None,
         align: Alignment | None = None,
-        fixed: NDArray[np.bool_] | None = None,
     ) -> dict[int, NDArray[np.float32]]:
         """Probabilities [V, K] per seed.
 
@@ -109,10 +108,9 @@ class Ensemble:
             graph: any brain with the features the model was trained on.
             edges: [2, E] if not the graph's own (a split cuts some).
             align: overrides the model's own choice.
-            fixed: nodes whose coordinates are in the frame already (the training part itself).
         """
         edges = graph.edges if edges is None else edges
-        return self.predict_arrays(*self.arrays(graph, edges, align or self.align, fixed), edges)
+        return self.predict_arrays(*self.arrays(graph, edges, align or self.align), edges)
 
     def predict_arrays(
         self, features: NDArray[np.float32], coordinates: NDArray[np.float32], edges: NDArray[np.int32]
