@@ -13,6 +13,7 @@ from meshgnn.config import override
 from meshgnn.experiment.cli import entry
 from meshgnn.source.virtual import VirtualBrain
 from meshgnn.store import read_arrays, read_json
+from tests.figures import compare
 
 STACK = ("preset=quick", "hemispheres=L", "pixel_um=300", "spacing_mm=6", "annotate_every=2", "subdivisions=0")
 MESH = ("hemispheres.sides=L", "stack.voxel_mm=1.2", "midsurface.edge_mm=4", "workers=1", "judge=false")
@@ -54,6 +55,10 @@ def test_sections_become_judged_maps_with_pictures(trained):
         assert (run / "export" / name / f"{name}.html").stat().st_size > 1e5
         assert list((run / "export" / name / "sections").glob("*_areas.geojson"))
     assert "<html" in (run / "report.html").read_text()
+
+
+def test_a_run_scores_what_it_scored_before(trained):
+    compare("wings", read_json(trained[1] / "metrics.json"))
 
 
 def test_the_run_maps_its_unseen_stack_again_without_training(trained, tmp_path):

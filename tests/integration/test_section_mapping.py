@@ -21,6 +21,7 @@ from meshgnn.source.cohort import StackFolders, VirtualCohort
 from meshgnn.source.sections import read_stack, write_tiff
 from meshgnn.store import load_graph, read_arrays, write_json
 from meshgnn.train.fit import TrainerConfig
+from tests.figures import compare
 from tests.synthetic import brain
 
 POSITIONS = np.arange(-28.0, 28.1, 4.0)
@@ -157,6 +158,10 @@ def finished(tmp_path_factory):
         write_folder(place / name, name)
     done = run(config(place, controls=True), place / "out")
     return place, done.path, json.loads((done.path / "metrics.json").read_text())
+
+
+def test_a_run_scores_what_it_scored_before(finished):
+    compare("sections", finished[2])
 
 
 def test_both_protocols_are_judged_beside_their_baselines(finished):

@@ -15,6 +15,7 @@ from meshgnn.experiment.cli import entry, shipped
 from meshgnn.export.gifti import write_labels, write_scalars, write_surface_folder
 from meshgnn.graph import Areas
 from meshgnn.source.surface_folder import SurfaceFolder
+from tests.figures import compare
 from tests.synthetic import brain, sphere
 
 TINY = ("trainer.epochs=20", "trainer.folds=2", "trainer.validate_every=5", "validation.blocks=3", "seeds=0,1",
@@ -78,6 +79,10 @@ def test_a_run_leaves_what_the_design_promises(finished):
     assert "http://" not in page.replace("http://www.w3.org/", "")
     assert "https://" not in page
     assert "coordinates_knn" in page
+
+
+def test_a_run_scores_what_it_scored_before(finished):
+    compare("surface", json.loads((finished[0] / "metrics.json").read_text()))
 
 
 def test_predictions_are_the_argmax_of_probabilities_and_carry_the_areas(finished):
