@@ -88,7 +88,7 @@ class SectionMapping:
             control_seeds: with how many of the seeds; 0 = all.
             hide: where no truth lies beside a training stack, about every n-th annotated section is kept from training
                 and judges the gaps between annotations; 0 = none.
-            compare: finished runs of controls (`virtual_brain:uniform`), whose scores are quoted beside this run's.
+            compare: finished runs of controls (`virtual_brain:uniform`, `:masked`), whose scores are quoted beside this run's.
         """
 
         cohort: VirtualCohort.Config | StackFolders.Config = field(default_factory=VirtualCohort.Config)
