@@ -29,6 +29,10 @@ class MeshFromSections:
     def __init__(self, config: Config) -> None:
         self.config = config
 
+    def check(self, stack: Path) -> None:
+        """Raises InputError for whatever can be told of the sections before anything is made of them."""
+        Reconstruct(replace(self.config, source=SectionFolder.Config(path=stack))).check()
+
     def make(self, brain: str, stack: Path, out: Path, tell: Callable[[str, int, int], None]) -> list[str]:
         """Raises InputError when the sections hold no brain in order."""
         source = SectionFolder.Config(path=stack, space=brain)

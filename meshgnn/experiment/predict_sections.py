@@ -15,6 +15,7 @@ from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Stage
 from meshgnn.experiment.section_brain import (
+    check_stack,
     export_brain,
     judge_of,
     load_brain,
@@ -86,7 +87,9 @@ class PredictSections:
         return list(self.ensemble.weights)
 
     def check(self) -> None:
-        read_stack(self.config.stack, space=self.brain, mirrored="turn").usable()
+        stack = read_stack(self.config.stack, space=self.brain, mirrored="turn")
+        encoder = {"encoder": self.encoder}
+        check_stack(self.maker, encoder, self.config.stack, str(self.config.stack), stack.coarsest_um, mesh="")
         if (self.config.stack / ANNOTATIONS).is_dir():
             read_annotations(self.config.stack).check()
 

@@ -36,6 +36,36 @@ def renumbered(labels: NDArray[np.integer], own: Areas, areas: Areas) -> NDArray
     return table[labels]
 
 
+def check_stack(
+    maker: MeshMaker,
+    encoders: Mapping[str, SectionFeatures],
+    folder: Path | None,
+    name: str,
+    pixel_um: float,
+    *,
+    mesh: str = "mesh",
+) -> None:
+    """Ask mesh maker and encoders, where they have a method `check`, before any work begins.
+
+    Args:
+        encoders: by the key that each is set under.
+        folder: of the stack; None where it is still to be drawn.
+        name: of the stack, for messages.
+        pixel_um: width of its coarsest pixels.
+        mesh: key that the mesh maker's settings stand under.
+
+    Raises:
+        InputError: what one of them cannot work with: too few sections, pixels too coarse for its patches, ...
+    """
+    for key, encoder in encoders.items():
+        if hasattr(encoder, "check"):
+            with at(key):
+                encoder.check(name, pixel_um)
+    if folder is not None and hasattr(maker, "check"):
+        with at(mesh):
+            maker.check(folder)
+
+
 def make_mesh(maker: MeshMaker, name: str, stack: Path, folder: Path, areas: Areas | None, tell: Tell) -> list[str]:
     """Reconstruct the stack; keep mesh, annotations and truth.
 

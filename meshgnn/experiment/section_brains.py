@@ -11,7 +11,7 @@ from meshgnn.encoder import MeshMaker, SectionBrain, SectionFeatures, Tell
 from meshgnn.errors import InputError, LeakError
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
-from meshgnn.experiment.section_brain import judge_of, load_brain, make_features, make_mesh
+from meshgnn.experiment.section_brain import check_stack, judge_of, load_brain, make_features, make_mesh
 from meshgnn.experiment.section_scores import HIDDEN, Judge
 from meshgnn.graph import MeshGraph
 from meshgnn.source.annotations import FOLDER as ANNOTATIONS
@@ -89,6 +89,16 @@ class SectionBrains:
                 f"as {other}); leave one of them out"
             )
         return len(self._shared)
+
+    def check(self) -> None:
+        """Whatever mesh maker and encoders can tell of the sections is told before the first stage.
+
+        Raises:
+            InputError: see `check_stack`.
+        """
+        folders = self.cohort.folders.values() if isinstance(self.cohort, StackFolders) else [None]
+        for folder, (name, pixel_um) in zip(folders, self.cohort.coarsest_um().items(), strict=True):
+            check_stack(self.maker, self.encoders, folder, name, pixel_um)
 
     # -- from sections to features --------------------------------------------------------------------------------
 

@@ -88,7 +88,7 @@ class SectionMapping:
             control_seeds: with how many of the seeds; 0 = all.
             hide: where no truth lies beside a training stack, about every n-th annotated section is kept from training
                 and judges the gaps between annotations; 0 = none.
-            compare: finished runs of controls (`virtual_brain:uniform`, `:masked`), whose scores are quoted beside this run's.
+            compare: finished control runs (`virtual_brain:uniform`, `:masked`), whose scores are quoted beside ours.
         """
 
         cohort: VirtualCohort.Config | StackFolders.Config = field(default_factory=VirtualCohort.Config)
@@ -143,6 +143,7 @@ class SectionMapping:
         self.cohort.check()
         for run in self.config.compare:
             control_scores(run)
+        self.brains.check()
         if isinstance(self.cohort, StackFolders):
             self.brains.check_images([self.cohort.folders[member.name] for member in self.members])
 

@@ -43,6 +43,10 @@ class CohortSource(Protocol):
         """Raises InputError for whatever can be told before work begins."""
         ...
 
+    def coarsest_um(self) -> dict[str, float]:
+        """Width of the coarsest pixels of every member's sections, by what to call them in a message."""
+        ...
+
     def provide(self, member: Member, folder: Path, tell: Tell) -> tuple[Path, list[str]]:
         """The stack folder of a member, and the files written into `folder` for it (relative to it)."""
         ...
@@ -97,6 +101,9 @@ class VirtualCohort:
         with at("cohort.brain"):
             for seed in self.config.seeds:
                 self._brain(seed).resolve()
+
+    def coarsest_um(self) -> dict[str, float]:
+        return {"virtual brains": self.config.brain.resolve().pixel_um}
 
     def provide(self, member: Member, folder: Path, tell: Tell) -> tuple[Path, list[str]]:
         place = folder / "sections"
@@ -160,6 +167,9 @@ class StackFolders:
         check_same_areas(list(annotated))
         for annotations in annotated.values():
             annotations.check()
+
+    def coarsest_um(self) -> dict[str, float]:
+        return {str(path): read_stack(path).coarsest_um for path in self.folders.values()}
 
     def provide(self, member: Member, folder: Path, tell: Tell) -> tuple[Path, list[str]]:
         return self.folders[member.name], []

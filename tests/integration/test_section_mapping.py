@@ -10,6 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from experiments.virtual_brain import virtual_brain
 from meshgnn.config import Config, override
 from meshgnn.data.inputs import NodeInputs
 from meshgnn.encoder import Truth
@@ -316,6 +317,24 @@ def test_wrong_stacks_are_told_before_anything_is_written(tmp_path):
     wrong("areas", areas, "the same areas.json")
     wrong("leak", leak, "unseen stack")
     wrong("cut", cut, "s03.tif")
+
+
+def test_what_mesh_maker_and_encoder_cannot_take_is_told_before_anything_is_written(tmp_path):
+    for name in NUMBERS:
+        write_folder(tmp_path / name, name)
+    wings = virtual_brain()  # patches of 100 um; these sections have pixels of 500
+    coarse = r"one: sections of 500 um per px .* set encoder.pretrain.patches.pixel_um=500"
+    with pytest.raises(InputError, match=coarse):
+        run(config(tmp_path, encoder=wings.encoder), tmp_path / "out")
+    drawn = replace(wings.cohort, brain=replace(wings.cohort.brain, pixel_um=250.0))
+    with pytest.raises(InputError, match="virtual brains: sections of 250 um"):
+        run(replace(wings, cohort=drawn), tmp_path / "out")
+    table = tmp_path / "three" / "sections.csv"
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:4]))
+    shutil.rmtree(tmp_path / "three" / "annotations")
+    with pytest.raises(InputError, match="three: 3 of 3 sections are usable; at least 4"):
+        run(config(tmp_path, mesh=wings.mesh), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_unseen_stack_without_annotations_is_mapped_and_not_judged(finished, tmp_path):
