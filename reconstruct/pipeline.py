@@ -9,7 +9,7 @@ Every result lies on disk under OUT/steps, see `reconstruct.state`; what a user 
 
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -235,18 +235,26 @@ class _Run:
 
         plain: dict[str, Any] = {f"euler_{item.mesh.hemisphere}": int(item.report["euler_number"]) for item in found}
         plain |= judge.coverage(places)
-        if folder is None or not self.settings.judge or not (folder / "truth" / "brain.json").is_file():
+        if folder is None or not self.settings.judge or not true_hemispheres(folder):
             return plain
         begun = time.perf_counter()
         self.progress("judge", 0, 1)
-        extract = self.settings.midsurface.build()
-        block = judge.judge_stack(
-            folder, found, places, extract=extract, voxel_mm=self.settings.stack.voxel_mm,
-            workers=self.settings.workers,
-        )  # fmt: skip
+        block = judge_folder(self.settings, folder, found, places)
         self.seconds["judge"] = round(time.perf_counter() - begun, 3)
         self.progress("judge", 1, 1)
         return block
+
+
+def judge_folder(
+    settings: Reconstruct.Config, folder: Path, found: Sequence[Midsurface], places: Sequence[NodeLocations]
+) -> dict[str, Any]:
+    """The block `reconstruction` against the truth in a stack folder; the floor is that of these settings."""
+    from reconstruct import judge
+
+    return judge.judge_stack(
+        folder, found, places, extract=settings.midsurface.build(), voxel_mm=settings.stack.voxel_mm,
+        workers=settings.workers,
+    )  # fmt: skip
 
 
 _STEPS = ("volume", "tissue", "align", "stack", "hemispheres", "midsurface", "locate", "judge", "pictures")

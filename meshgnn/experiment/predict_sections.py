@@ -18,9 +18,11 @@ from meshgnn.experiment.section_brain import (
     check_stack,
     export_brain,
     judge_of,
+    keep_truth,
     load_brain,
     make_features,
     make_mesh,
+    measures,
 )
 from meshgnn.experiment.section_scores import Judge
 from meshgnn.experiment.trained_run import read_trained_run
@@ -29,7 +31,7 @@ from meshgnn.export.gifti import write_area_map
 from meshgnn.export.tables import write_csv
 from meshgnn.source.annotations import FOLDER as ANNOTATIONS
 from meshgnn.source.annotations import read_annotations
-from meshgnn.source.cohort import brain_name, stack_hashes
+from meshgnn.source.cohort import brain_name, stack_hashes, truth_hashes
 from meshgnn.source.same_images import shared_images
 from meshgnn.source.sections import read_stack
 from meshgnn.store import file_hash, load_graph, read_arrays, read_json, write_arrays, write_json
@@ -81,7 +83,8 @@ class PredictSections:
 
     def inputs(self) -> dict[str, str]:
         files = {str(self.config.run / name): digest for name, digest in self.trained.files.items()}
-        return files | {str(self.config.stack / name): digest for name, digest in self.stack_files.items()}
+        own = self.stack_files | truth_hashes(self.config.stack)
+        return files | {str(self.config.stack / name): digest for name, digest in own.items()}
 
     def seeds(self) -> list[int]:
         return list(self.ensemble.weights)
@@ -95,12 +98,14 @@ class PredictSections:
 
     def stages(self) -> list[Stage]:
         mesh = [to_plain(self.mesh), list(self.ensemble.areas.names), self.stack_files]
+        truth = truth_hashes(self.config.stack)
         features = [to_plain(self.trained.encoder), self.trained.files]
         return [
             Stage(name="images", run=self._images, depends=[self.stack_files, self.trained.trained_on], after=()),
             Stage(name="mesh", run=self._mesh, depends=mesh, after=()),
+            Stage(name="truth", run=self._truth, depends=truth, after=("mesh",)),
             Stage(name="features", run=self._features, depends=features, after=("mesh",)),
-            Stage(name="predict", run=self._predict, depends=self.trained.files, after=("images", "features")),
+            Stage(name="predict", run=self._predict, depends=self.trained.files, after=("images", "features", "truth")),
             Stage(name="export", run=self._export, after=("predict",)),
         ]
 
@@ -122,6 +127,9 @@ class PredictSections:
         graph = load_graph(folder / "graph")
         run.say(f"  {self.brain}: {graph.n_nodes} nodes, {graph.cortex.mean():.0%} in cortex")
         return self._named(run, files)
+
+    def _truth(self, run: RunFolder) -> list[str]:
+        return self._named(run, keep_truth(self.maker, self.config.stack, self._folder(run)))
 
     def _features(self, run: RunFolder) -> list[str]:
         brain = load_brain(self.maker, self.config.stack, self._folder(run))
@@ -196,7 +204,7 @@ class PredictSections:
             "nodes": {"mapped": int(graph.cortex.sum()), "judged": int(inside.sum())},
             "judged_by": judge.by if judge else None,
             "leakage": {"shared_patches": len(read_json(run / SHARED))},
-            "reconstruction": self.maker.measures(self._folder(run) / "mesh"),
+            "reconstruction": measures(self.maker, self._folder(run)),
         }
         if metrics["leakage"]["shared_patches"]:
             metrics["protocol"] = "none: images of the training"

@@ -133,7 +133,8 @@ class SectionMapping:
 
     def inputs(self) -> dict[str, str]:
         if isinstance(self.config.cohort, StackFolders.Config):
-            return {f"{member.name}/{name}": key for member in self.members for name, key in member.depends.items()}
+            files = {member.name: member.depends | self.brains.truth_hashes(member) for member in self.members}
+            return {f"{brain}/{name}": key for brain, own in files.items() for name, key in own.items()}
         return {}
 
     def seeds(self) -> list[int]:
@@ -160,9 +161,12 @@ class SectionMapping:
             found.append(Stage(name=f"sections-{member.name}", run=partial(self.brains.draw, member),
                                depends=member.depends, after=()))  # fmt: skip
         for member in every:
+            truth = self.brains.truth_hashes(member)
             found.append(Stage(name=f"mesh-{member.name}", run=at("mesh")(partial(self.brains.mesh, member)),
-                               depends=[to_plain(c.mesh), 0 if member.unseen else c.hide],
+                               depends=[to_plain(c.mesh), 0 if member.unseen else c.hide, bool(truth)],
                                after=of("sections", [member])))  # fmt: skip
+            found.append(Stage(name=f"truth-{member.name}", run=at("mesh")(partial(self.brains.truth, member)),
+                               depends=truth, after=of("mesh", [member])))  # fmt: skip
         for name in self.encoders:
             depends = to_plain([getattr(c, name), c.trainer.folds])
             fit = at(name)(partial(self.brains.fit, name))
@@ -180,7 +184,8 @@ class SectionMapping:
             *found,
             Stage(name="baselines", run=self._baselines, depends=[*plan, unseen], after=of("features", every)),
             Stage(name="train", run=self._train, depends=learning, after=of("features", training)),
-            Stage(name="evaluate", run=self._evaluate, depends=compared, after=("baselines", "train")),
+            Stage(name="evaluate", run=self._evaluate, depends=compared,
+                  after=("baselines", "train", *of("truth", every))),
             Stage(name="export", run=self._export, after=("evaluate",)),
         ]  # fmt: skip
 
@@ -391,9 +396,7 @@ class SectionMapping:
             "not_run": {} if "registered_prior" in methods else {"registered_prior": NO_REGISTRATION},
             "controls": {str(path): control_scores(path) for path in c.compare},
             "leakage": self._leakage(run, cohort),
-            "reconstruction": section_scores.mean_measures(
-                {m.name: self.maker.measures(self.brains.folder(run, m) / "mesh") for m in self.members}
-            ),
+            "reconstruction": section_scores.mean_measures(self.brains.measures(run)),
         }
         filled, scores = section_scores.judged(cohort, strict, gaps, methods, self._contours(run, cohort))
         return filled, metrics | scores

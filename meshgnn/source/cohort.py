@@ -180,6 +180,13 @@ def brain_name(stack: Path) -> str:
     return "".join(c if c.isalnum() else "-" for c in stack.resolve().name).strip("-") or "brain"
 
 
+def truth_hashes(folder: Path) -> dict[str, str]:
+    """Content of every file of the truth beside a stack, if one lies there, by path relative to the folder."""
+    truth = folder / "truth"
+    files = [path for path in sorted(truth.glob("*")) if path.suffix in (".json", ".npz", ".gii") and path.is_file()]
+    return {f"truth/{path.name}": file_hash(path) for path in files}
+
+
 def stack_hashes(folder: Path) -> dict[str, str]:
     """Content of every file that the stack and its annotations consist of, by path relative to the folder.
 
