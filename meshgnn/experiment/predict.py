@@ -16,6 +16,7 @@ from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
 from meshgnn.export.tables import write_csv, write_graphml
 from meshgnn.graph import MeshGraph
+from meshgnn.results import MappedNodes, Measures, PredictionMetrics
 from meshgnn.source.socket import Reading
 from meshgnn.source.surface_folder import SurfaceFolder
 from meshgnn.store import file_hash, read_json, write_json
@@ -123,25 +124,24 @@ class Predict:
         written = write_area_map(run / "predictions", area_map)
         write_csv(run / "predictions" / "nodes.csv", area_map)
         write_graphml(run / "export" / "graph.graphml", area_map)
-        metrics: dict[str, Any] = {
-            "task": f"{graph.brain}: prediction of {self.config.run}",
-            "protocol": "strict",
-            "classes": len(graph.areas),
-            "seeds": self.seeds(),
-            "alignment": used if self.ensemble.inputs.coordinates else None,
-            "nodes": {"mapped": int(graph.cortex.sum()), "judged": int((graph.labels >= 0).sum())},
-        }
-        if (graph.labels >= 0).any():
-            metrics["test"] = score(graph, graph.cortex, area_map.probabilities).plain()
-        write_json(run / SCORES, metrics)
+        judged = int((graph.labels >= 0).sum())
+        metrics = PredictionMetrics(
+            task=f"{graph.brain}: prediction of {self.config.run}",
+            protocol="strict",
+            classes=len(graph.areas),
+            seeds=tuple(self.seeds()),
+            alignment=used if self.ensemble.inputs.coordinates else None,
+            nodes=MappedNodes(mapped=int(graph.cortex.sum()), judged=judged),
+            test=Measures(**score(graph, graph.cortex, area_map.probabilities).plain()) if judged else None,
+        )
+        write_json(run / SCORES, metrics.to_json())
         files = [str(path.relative_to(run.path)) for path in written]
         return [*files, "predictions/nodes.csv", "export/graph.graphml", SCORES]
 
     def summary(self, run: RunFolder) -> str:
-        metrics = read_json(run / "metrics.json")
-        told = (
-            f"{metrics['nodes']['mapped']} nodes mapped to {metrics['classes']} areas; files in {run / 'predictions'}"
-        )
-        if "test" in metrics:
-            told += f"\nagainst the folder's own labels: macro-F1 {metrics['test']['macro_f1']:.3f}"
+        path = run / "metrics.json"
+        metrics = PredictionMetrics.from_json(read_json(path), str(path))
+        told = f"{metrics.nodes.mapped} nodes mapped to {metrics.classes} areas; files in {run / 'predictions'}"
+        if metrics.test:
+            told += f"\nagainst the folder's own labels: macro-F1 {metrics.test.macro_f1:.3f}"
         return told
