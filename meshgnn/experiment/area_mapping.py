@@ -22,7 +22,7 @@ from meshgnn.encoder import TableMaker
 from meshgnn.errors import InputError, SettingError
 from meshgnn.experiment.preparation import Prepared, prepare
 from meshgnn.experiment.run_folder import RunFolder
-from meshgnn.experiment.runner import SCORES, Stage
+from meshgnn.experiment.runner import SCORES, Experiment, Stage
 from meshgnn.experiment.summary import read_metrics, summary_text, write_history
 from meshgnn.experiment.training import ControlNetwork, Wanted, control_networks, first_seeds, row, train_ensembles
 from meshgnn.export.area_map import AreaMap
@@ -72,7 +72,7 @@ def _left_out(graph: MeshGraph, split: Split) -> LeftOut:
     )
 
 
-class AreaMapping:
+class AreaMapping(Experiment):
     """Node classification on one brain, judged beside its baselines."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -118,7 +118,7 @@ class AreaMapping:
 
     # -- the experiment socket ------------------------------------------------------------------------------------
 
-    def inputs(self) -> dict[str, str]:
+    def input_files(self) -> dict[str, str]:
         return {str(path): file_hash(path) for path in self.reading.files}
 
     def seeds(self) -> list[int]:
@@ -130,15 +130,16 @@ class AreaMapping:
         training = to_plain([c.model, c.trainer, list(c.seeds), c.validation, c.controls, c.control_seeds])
         training[1].pop("workers")  # members do not depend on it
         return [
-            Stage(name="read", run=self._read, depends=data),
+            Stage(name="read", run=self._read, after=(), depends=data, files=self.input_files()),
             Stage(
                 name="baselines",
                 run=self._baselines,
+                after=("read",),
                 depends=[list(c.seeds), c.trainer.folds, to_plain(c.validation)],
             ),
-            Stage(name="train", run=self._train, depends=training),
-            Stage(name="evaluate", run=self._evaluate),
-            Stage(name="export", run=self._export),
+            Stage(name="train", run=self._train, after=("baselines",), depends=training),
+            Stage(name="evaluate", run=self._evaluate, after=("baselines", "train")),
+            Stage(name="export", run=self._export, after=("evaluate",)),
         ]
 
     # -- stages ---------------------------------------------------------------------------------------------------

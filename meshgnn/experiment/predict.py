@@ -11,7 +11,7 @@ from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
 from meshgnn.errors import InputError
 from meshgnn.experiment.run_folder import RunFolder
-from meshgnn.experiment.runner import SCORES, Stage
+from meshgnn.experiment.runner import SCORES, Experiment, Stage
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
 from meshgnn.export.tables import write_csv, write_graphml
@@ -24,7 +24,7 @@ from meshgnn.train.ensemble import Ensemble
 from meshgnn.train.metrics import score
 
 
-class Predict:
+class Predict(Experiment):
     """A trained run on a surface folder. Labels of that folder, if any, are used to judge, never to predict."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class Predict:
         self.reading: Reading = config.source.build().read()
         self._computed: list[str] = []  # what the map had to compute, in words
 
-    def inputs(self) -> dict[str, str]:
+    def input_files(self) -> dict[str, str]:
         files = [*self.reading.files, self.config.run / "model.safetensors", self.config.run / "model.json"]
         return {str(path): file_hash(path) for path in files}
 
@@ -69,7 +69,9 @@ class Predict:
         return list(self.ensemble.weights)
 
     def stages(self) -> list[Stage]:
-        return [Stage(name="predict", run=self._predict, depends=to_plain(self.config))]
+        return [
+            Stage(name="predict", run=self._predict, after=(), depends=to_plain(self.config), files=self.input_files())
+        ]
 
     @cached_property
     def _mapped(self) -> tuple[AreaMap, str]:

@@ -13,7 +13,7 @@ from meshgnn.encoder import MeshMaker, SectionFeatures
 from meshgnn.errors import InputError
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
-from meshgnn.experiment.runner import SCORES, Stage
+from meshgnn.experiment.runner import SCORES, Experiment, Stage
 from meshgnn.experiment.section_brain import (
     export_brain,
     judge_of,
@@ -39,7 +39,7 @@ from meshgnn.train.metrics import score
 SHARED = "tables/shared_images.json"  # numbers of sections that the run was trained on
 
 
-class PredictSections:
+class PredictSections(Experiment):
     """A trained run on a stack folder. Annotations or truth of that stack judge the map, they never enter it."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class PredictSections:
 
     # -- the experiment socket ------------------------------------------------------------------------------------
 
-    def inputs(self) -> dict[str, str]:
+    def input_files(self) -> dict[str, str]:
         files = {str(self.config.run / name): digest for name, digest in self.trained.files.items()}
         return files | {str(self.config.stack / name): digest for name, digest in self.stack_files.items()}
 

@@ -19,7 +19,7 @@ from meshgnn.errors import InputError
 from meshgnn.experiment import section_scores
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder, read_config
-from meshgnn.experiment.runner import SCORES, Stage
+from meshgnn.experiment.runner import SCORES, Experiment, Stage
 from meshgnn.experiment.section_brain import export_brain
 from meshgnn.experiment.section_brains import SectionBrains
 from meshgnn.experiment.section_scores import BARE, HIDDEN, MAIN, OTHER, Method, Part
@@ -71,7 +71,7 @@ def control_scores(run: Path) -> ControlScores:
     )
 
 
-class SectionMapping:
+class SectionMapping(Experiment):
     """Node classification on brains made from sections."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -137,7 +137,7 @@ class SectionMapping:
 
     # -- the experiment socket ------------------------------------------------------------------------------------
 
-    def inputs(self) -> dict[str, str]:
+    def input_files(self) -> dict[str, str]:
         if isinstance(self.config.cohort, StackFolders.Config):
             return {f"{member.name}/{name}": key for member in self.members for name, key in member.depends.items()}
         return {}
