@@ -1,11 +1,12 @@
 """Reconstruction as an experiment: run folder, metrics.json, meshes for other programs, a QC page."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from meshgnn.config import to_plain
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
-from meshgnn.experiment.runner import SCORES, Stage
+from meshgnn.experiment.runner import SCORES, Experiment, Stage
 from meshgnn.export.mesh_files import write_glb, write_ply
 from meshgnn.source.sections import TABLE, files_of
 from meshgnn.store import file_hash, read_json, write_json
@@ -14,7 +15,7 @@ from reconstruct.pipeline import Reconstruct
 from reconstruct.sources import Mni152, SectionFolder, VolumePair
 
 
-class ReconstructRun:
+class ReconstructRun(Experiment):
     """`Reconstruct` in a run folder. Its steps keep their own results under steps/ and are not run twice."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,12 @@ class ReconstructRun:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def inputs(self) -> dict[str, str]:
+    def input_files(self) -> dict[str, str]:
+        return self._files
+
+    @cached_property
+    def _files(self) -> dict[str, str]:
+        """Hashed once: sections can be many gigabytes."""
         source = self.config.source
         if isinstance(source, Mni152.Config):
             source = source.volumes()
@@ -43,11 +49,9 @@ class ReconstructRun:
         """The source is there and can be read; raises InputError."""
         Reconstruct(self.config).check()
 
-    def seeds(self) -> list[int]:
-        return []
-
     def stages(self) -> list[Stage]:
-        return [Stage(name="reconstruct", run=self._run, depends=to_plain(self.config))]
+        depends = to_plain(self.config)
+        return [Stage(name="reconstruct", run=self._run, after=(), depends=depends, files=self.input_files())]
 
     def _run(self, run: RunFolder) -> list[str]:
         result = Reconstruct(self.config).run(run.path, Bars(run))

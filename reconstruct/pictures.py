@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from meshgnn.export import plots
 from meshgnn.export.picture import visible_faces
 from meshgnn.mesh.record import SurfaceMesh
 from meshgnn.source.sections import AXES, SectionStack, open_section
@@ -29,15 +30,6 @@ def pictures(
     _save(folder / "thickness.png", _thickness(result.midsurfaces), 80)
     if stack is not None and tissue is not None and alignment is not None:
         _save(folder / "sections.png", _sections(result.midsurfaces, stack, tissue, alignment), 85)
-
-
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _save(path: Path, figure: Any, dpi: int) -> None:
@@ -66,7 +58,7 @@ def _sections(
 ) -> Any:  # fmt: skip
     from matplotlib.collections import LineCollection
 
-    figure = _figure(21, 14)
+    figure = plots.figure(21, 14)
     column, row, along = AXES[stack.plane]
     letter = "xyz"[int(np.argmax(np.abs(along)))]
     chosen = np.linspace(0, len(tissue.index) - 1, 8).round().astype(int)[1:-1]
@@ -125,7 +117,7 @@ def _volume(ribbon: Ribbon, surfaces: Sequence[Midsurface]) -> Any:
     corners = np.concatenate([item.mesh.vertices_mm for item in surfaces]).astype(np.float64)
     low, high = corners.min(0) - 4, corners.max(0) + 4
     step = ribbon.voxel_mm / 2
-    figure = _figure(18, 15)
+    figure = plots.figure(18, 15)
     table = figure.subplots(3, 3)
     for number, (name, across, up) in enumerate((("x", 1, 2), ("y", 0, 2), ("z", 0, 1))):
         flat = np.meshgrid(np.arange(low[across], high[across], step), np.arange(low[up], high[up], step))
@@ -162,7 +154,7 @@ def _thickness(surfaces: Sequence[Midsurface]) -> Any:
     low, high = 1.0, 5.0
     extent = max(float(np.ptp(item.mesh.vertices_mm[:, 1:], axis=0).max()) for item in surfaces)
     scale = 420 / extent
-    figure = _figure(4.6 * 2 * len(surfaces), 4.4)
+    figure = plots.figure(4.6 * 2 * len(surfaces), 4.4)
     axes = figure.subplots(1, 2 * len(surfaces))
     for n, item in enumerate(surfaces):
         value = item.thickness_mm[item.mesh.faces].mean(1)

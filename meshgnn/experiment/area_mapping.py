@@ -22,8 +22,8 @@ from meshgnn.encoder import TableMaker
 from meshgnn.errors import InputError, SettingError
 from meshgnn.experiment.preparation import Prepared, prepare
 from meshgnn.experiment.run_folder import RunFolder
-from meshgnn.experiment.runner import SCORES, Stage
-from meshgnn.experiment.summary import summary_text, write_history
+from meshgnn.experiment.runner import SCORES, Experiment, Stage
+from meshgnn.experiment.summary import read_metrics, summary_text, write_history
 from meshgnn.experiment.training import ControlNetwork, Wanted, control_networks, first_seeds, row, train_ensembles
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
@@ -33,6 +33,7 @@ from meshgnn.export.tables import write_csv, write_graphml
 from meshgnn.graph import MeshGraph
 from meshgnn.mesh.topology import summary
 from meshgnn.nn import GraphSAGE, NetworkConfig
+from meshgnn.results import Confusion, Measures, MethodScores, Metrics, NodeCounts, ProtocolScores, Validation
 from meshgnn.source.socket import BrainSource
 from meshgnn.store import (
     file_hash,
@@ -71,7 +72,7 @@ def _left_out(graph: MeshGraph, split: Split) -> LeftOut:
     )
 
 
-class AreaMapping:
+class AreaMapping(Experiment):
     """Node classification on one brain, judged beside its baselines."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -117,7 +118,7 @@ class AreaMapping:
 
     # -- the experiment socket ------------------------------------------------------------------------------------
 
-    def inputs(self) -> dict[str, str]:
+    def input_files(self) -> dict[str, str]:
         return {str(path): file_hash(path) for path in self.reading.files}
 
     def seeds(self) -> list[int]:
@@ -129,15 +130,16 @@ class AreaMapping:
         training = to_plain([c.model, c.trainer, list(c.seeds), c.validation, c.controls, c.control_seeds])
         training[1].pop("workers")  # members do not depend on it
         return [
-            Stage(name="read", run=self._read, depends=data),
+            Stage(name="read", run=self._read, after=(), depends=data, files=self.input_files()),
             Stage(
                 name="baselines",
                 run=self._baselines,
+                after=("read",),
                 depends=[list(c.seeds), c.trainer.folds, to_plain(c.validation)],
             ),
-            Stage(name="train", run=self._train, depends=training),
-            Stage(name="evaluate", run=self._evaluate),
-            Stage(name="export", run=self._export),
+            Stage(name="train", run=self._train, after=("baselines",), depends=training),
+            Stage(name="evaluate", run=self._evaluate, after=("baselines", "train")),
+            Stage(name="export", run=self._export, after=("evaluate",)),
         ]
 
     # -- stages ---------------------------------------------------------------------------------------------------
@@ -206,8 +208,9 @@ class AreaMapping:
         def judge(name: str, by_seed: Sequence[NDArray[Any]], sees: str, fits: int, chosen: Any = None) -> None:
             scores = [score(graph, split.test, votes, left_out) for votes in by_seed]
             kept.update({f"{name}/{number}": votes for number, votes in enumerate(by_seed)})
-            told = row(mean_scores([s.plain() for s in scores]), sees=sees, fits=fits, seeds=len(scores), chosen=chosen)
-            found[name] = told | {"per_area_f1": list(scores[0].per_area_f1)}
+            mean = mean_scores([s.plain() for s in scores])
+            told = row(mean, sees=sees, fits=fits, seeds=len(scores), chosen=chosen)
+            found[name] = told.to_json() | {"per_area_f1": list(scores[0].per_area_f1)}
 
         recipes = fixed_recipes(seen)
         for name, recipe in tqdm(recipes.items(), desc="fixed recipes", disable=None, leave=False):
@@ -299,7 +302,10 @@ class AreaMapping:
         known = seen.labels[seen.known]
         mean = np.mean([by_seed[seed] for seed in c.seeds], axis=0)
         together = score(graph, split.test, mean, left_out)
-        judged = read_json(run / "tables" / "baselines.json")
+        path = run / "tables" / "baselines.json"
+        plain = read_json(path)
+        baselines = {name: MethodScores.from_json(one, f"{path}: {name}") for name, one in plain.items()}
+        per_area = {name: dict(zip(graph.areas.names, one["per_area_f1"])) for name, one in plain.items()}
         stored = read_arrays(run / "tables" / "baselines.safetensors")
         others: dict[str, list[NDArray[Any]]] = {}
         for key in sorted(stored):  # the file keeps no order
@@ -311,55 +317,58 @@ class AreaMapping:
             )
             others[name] = list(votes.values())
             scores = [score(graph, split.test, own, left_out) for own in others[name]]
-            told = row(
+            baselines[name] = row(
                 mean_scores([s.plain() for s in scores]), sees=network.sees, fits=c.trainer.folds, seeds=len(scores)
             )
-            judged[name] = told | {"per_area_f1": list(scores[0].per_area_f1)}
+            per_area[name] = dict(zip(graph.areas.names, scores[0].per_area_f1))
         main, places = [[by_seed[seed]] for seed in c.seeds], judged_blocks([graph], [split.test])
-        per_area = np.mean([s.per_area_f1 for s in tested], axis=0)  # NaN: not in the test part, for every seed
+        own = np.mean([s.per_area_f1 for s in tested], axis=0)  # NaN: not in the test part, for every seed
         names = self._prepared.names
-        metrics = {
-            "task": f"{graph.brain} {self.reading.atlas}: {split.name}",
-            "protocol": split.protocol,
-            "classes": len(graph.areas),
-            "seeds": list(c.seeds),
-            "nodes": {"train": int(seen.known.sum()), "test": tested[0].nodes, "left_out": left_out.plain()},
-            "features": list(names),
-            "computed_features": list(computed_features(graph, names)),
-            "transductive_features": [name for name in names if name in TRANSDUCTIVE],
-            "left_out_features": read_json(run / "tables" / "left_out.json"),
-            "rim": any(name.startswith(RIM_PREFIX) for name in names),
-            "coordinates": c.features.coordinates,
-            "alignment": align if c.features.coordinates else None,
-            "model": to_plain(c.model)["_"],
-            "test": row(
+        found = ProtocolScores(
+            test=row(
                 mean_scores([s.plain() for s in tested]), sees="everything", fits=c.trainer.folds, seeds=len(c.seeds)
             ),
-            "validation": mean_scores([striped_scores(known, out_of_fold[str(seed)]) for seed in c.seeds]),
-            "per_seed": [s.plain() for s in tested],
-            "seeds_together": together.plain(),
-            "baselines": {n: {k: v for k, v in b.items() if k != "per_area_f1"} for n, b in judged.items()},
-            "not_run": {} if "registered_prior" in judged else {"registered_prior": NO_REGISTRATION},
-            "ours_minus": {
+            baselines=baselines,
+            ours_minus={
                 name: paired_interval(
                     [graph],
                     [split.test],
                     main[: len(votes)] if name in self._networks else main,
-                    [[own] for own in votes],
+                    [[one] for one in votes],
                     places=places,
-                ).plain()
+                )
                 for name, votes in others.items()
             },
-            "per_area_f1": dict(zip(graph.areas.names, map(float, per_area))),
-            "baselines_per_area_f1": {n: dict(zip(graph.areas.names, b["per_area_f1"])) for n, b in judged.items()},
-            "confusion": {"areas": list(graph.areas.names), "rows_true_columns_predicted": together.confusion},
-            "leakage": read_json(run / "tables" / "leakage.json"),
-        }
+            per_area_f1=dict(zip(graph.areas.names, map(float, own))),
+            baselines_per_area_f1=per_area,
+            confusion=Confusion(areas=tuple(graph.areas.names), rows_true_columns_predicted=together.confusion),
+        )
+        metrics = Metrics(
+            task=f"{graph.brain} {self.reading.atlas}: {split.name}",
+            protocol=split.protocol,
+            classes=len(graph.areas),
+            seeds=tuple(c.seeds),
+            nodes=NodeCounts(train=int(seen.known.sum()), test=tested[0].nodes, left_out=left_out.plain()),
+            features=tuple(names),
+            computed_features=tuple(computed_features(graph, names)),
+            transductive_features=tuple(name for name in names if name in TRANSDUCTIVE),
+            left_out_features=tuple(read_json(run / "tables" / "left_out.json")),
+            rim=any(name.startswith(RIM_PREFIX) for name in names),
+            coordinates=c.features.coordinates,
+            alignment=align if c.features.coordinates else None,
+            model=to_plain(c.model)["_"],
+            validation=Validation(**mean_scores([striped_scores(known, out_of_fold[str(seed)]) for seed in c.seeds])),
+            not_run={} if "registered_prior" in baselines else {"registered_prior": NO_REGISTRATION},
+            leakage=read_json(run / "tables" / "leakage.json"),
+            strict=found,
+            per_seed=tuple(Measures(**s.plain()) for s in tested),
+            seeds_together=Measures(**together.plain()),
+        )
         area_map = AreaMap(graph=graph, probabilities=mean)
         written = write_area_map(run / "predictions", area_map)
         write_csv(run / "predictions" / "nodes.csv", area_map)
         write_arrays(run / "tables" / "probabilities.safetensors", {"probabilities": area_map.probabilities})
-        write_json(run / SCORES, metrics)
+        write_json(run / SCORES, metrics.to_json())
         files = [str(path.relative_to(run.path)) for path in written]
         return [*files, "predictions/nodes.csv", "tables/probabilities.safetensors", SCORES]
 
@@ -371,10 +380,10 @@ class AreaMapping:
         with (run / "metrics.csv").open(newline="") as handle:
             history = list(csv.DictReader(handle))
         write_report(
-            run / "report.html", read_json(run / SCORES), history, read_json(run / "config.json"),
+            run / "report.html", read_metrics(run / SCORES), history, read_json(run / "config.json"),
             read_json(run / "provenance.json"), area_map, page_html(area_map, title=graph.brain),
         )  # fmt: skip
         return ["export/graph.graphml", "report.html"]
 
     def summary(self, run: RunFolder) -> str:
-        return summary_text(read_json(run / "metrics.json"), run.path)
+        return summary_text(read_metrics(run / "metrics.json"), run.path)

@@ -8,12 +8,12 @@ import json
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from meshgnn.command import guarded
 from meshgnn.config import Config, override, to_plain
 from meshgnn.errors import InputError
 from meshgnn.experiment.run_folder import RunFolder, read_config
+from meshgnn.experiment.runner import Experiment, run_experiment
 from meshgnn.keys import listed
 
 DEFAULT = "virtual_brain"
@@ -120,12 +120,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.print_config:
         print(json.dumps(to_plain(config), indent=2))
         return 0
-    experiment: Any = config.build()  # type: ignore[attr-defined]
-    if hasattr(experiment, "answer"):  # an experiment that only looks and prints
-        print(experiment.answer())
+    experiment: Experiment = config.build()  # type: ignore[attr-defined]
+    answer = experiment.answer()
+    if answer is not None:
+        print(answer)
         return 0
-    from meshgnn.experiment.runner import run_experiment
-
     out = options.out or Path("runs") / name.replace(":", "-") / datetime.now().strftime("%Y%m%d-%H%M%S")
     stored = {"experiment": name, "overrides": sets, "config": to_plain(config)}
     run_experiment(experiment, stored, RunFolder(out), resume=options.resume, only=options.stage)

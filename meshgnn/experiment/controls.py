@@ -27,7 +27,7 @@ from meshgnn.data.model_inputs import plain_inputs
 from meshgnn.errors import SettingError
 from meshgnn.experiment.control_samples import fold_shape, sample_brain
 from meshgnn.experiment.run_folder import RunFolder
-from meshgnn.experiment.runner import SCORES, Stage
+from meshgnn.experiment.runner import SCORES, Experiment, Stage
 from meshgnn.source.virtual import VirtualBrain
 from meshgnn.source.virtual.areas import isocortical_areas
 from meshgnn.source.virtual.calibrate import calibration
@@ -78,7 +78,7 @@ class Outcome:
         return self.low <= self.measured <= self.high
 
 
-class Controls:
+class Controls(Experiment):
     """Runs controls and tells which came out as stated."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -127,9 +127,6 @@ class Controls:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def inputs(self) -> dict[str, str]:
-        return {}
-
     def check(self) -> None:
         """Raises InputError if images are needed and no maker of profiles is given."""
         if self._conditions() and self.config.profiles is None:
@@ -142,9 +139,12 @@ class Controls:
         c = self.config
         made = to_plain([VERSION, c.brain, c.profiles, c.train, c.test, c.within_mm])
         stages = [
-            Stage(name=f"{name}_brains", run=partial(self._sample, name), depends=made) for name in self._conditions()
+            Stage(name=f"{name}_brains", run=partial(self._sample, name), after=(), depends=made)
+            for name in self._conditions()
         ]
-        return [*stages, Stage(name="controls", run=self._judge, depends=[VERSION, to_plain(replace(c, workers=0))])]
+        after = tuple(stage.name for stage in stages)
+        judged = [VERSION, to_plain(replace(c, workers=0))]
+        return [*stages, Stage(name="controls", run=self._judge, after=after, depends=judged)]
 
     def summary(self, run: RunFolder) -> str:
         found = read_json(run / "metrics.json")["controls"]

@@ -11,11 +11,12 @@ from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
 from meshgnn.errors import InputError
 from meshgnn.experiment.run_folder import RunFolder
-from meshgnn.experiment.runner import SCORES, Stage
+from meshgnn.experiment.runner import SCORES, Experiment, Stage
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
 from meshgnn.export.tables import write_csv, write_graphml
 from meshgnn.graph import MeshGraph
+from meshgnn.results import MappedNodes, Measures, PredictionMetrics
 from meshgnn.source.socket import Reading
 from meshgnn.source.surface_folder import SurfaceFolder
 from meshgnn.store import file_hash, read_json, write_json
@@ -23,7 +24,7 @@ from meshgnn.train.ensemble import Ensemble
 from meshgnn.train.metrics import score
 
 
-class Predict:
+class Predict(Experiment):
     """A trained run on a surface folder. Labels of that folder, if any, are used to judge, never to predict."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ class Predict:
         self.reading: Reading = config.source.build().read()
         self._computed: list[str] = []  # what the map had to compute, in words
 
-    def inputs(self) -> dict[str, str]:
+    def input_files(self) -> dict[str, str]:
         files = [*self.reading.files, self.config.run / "model.safetensors", self.config.run / "model.json"]
         return {str(path): file_hash(path) for path in files}
 
@@ -68,7 +69,9 @@ class Predict:
         return list(self.ensemble.weights)
 
     def stages(self) -> list[Stage]:
-        return [Stage(name="predict", run=self._predict, depends=to_plain(self.config))]
+        return [
+            Stage(name="predict", run=self._predict, after=(), depends=to_plain(self.config), files=self.input_files())
+        ]
 
     @cached_property
     def _mapped(self) -> tuple[AreaMap, str]:
@@ -123,25 +126,24 @@ class Predict:
         written = write_area_map(run / "predictions", area_map)
         write_csv(run / "predictions" / "nodes.csv", area_map)
         write_graphml(run / "export" / "graph.graphml", area_map)
-        metrics: dict[str, Any] = {
-            "task": f"{graph.brain}: prediction of {self.config.run}",
-            "protocol": "strict",
-            "classes": len(graph.areas),
-            "seeds": self.seeds(),
-            "alignment": used if self.ensemble.inputs.coordinates else None,
-            "nodes": {"mapped": int(graph.cortex.sum()), "judged": int((graph.labels >= 0).sum())},
-        }
-        if (graph.labels >= 0).any():
-            metrics["test"] = score(graph, graph.cortex, area_map.probabilities).plain()
-        write_json(run / SCORES, metrics)
+        judged = int((graph.labels >= 0).sum())
+        metrics = PredictionMetrics(
+            task=f"{graph.brain}: prediction of {self.config.run}",
+            protocol="strict",
+            classes=len(graph.areas),
+            seeds=tuple(self.seeds()),
+            alignment=used if self.ensemble.inputs.coordinates else None,
+            nodes=MappedNodes(mapped=int(graph.cortex.sum()), judged=judged),
+            test=Measures(**score(graph, graph.cortex, area_map.probabilities).plain()) if judged else None,
+        )
+        write_json(run / SCORES, metrics.to_json())
         files = [str(path.relative_to(run.path)) for path in written]
         return [*files, "predictions/nodes.csv", "export/graph.graphml", SCORES]
 
     def summary(self, run: RunFolder) -> str:
-        metrics = read_json(run / "metrics.json")
-        told = (
-            f"{metrics['nodes']['mapped']} nodes mapped to {metrics['classes']} areas; files in {run / 'predictions'}"
-        )
-        if "test" in metrics:
-            told += f"\nagainst the folder's own labels: macro-F1 {metrics['test']['macro_f1']:.3f}"
+        path = run / "metrics.json"
+        metrics = PredictionMetrics.from_json(read_json(path), str(path))
+        told = f"{metrics.nodes.mapped} nodes mapped to {metrics.classes} areas; files in {run / 'predictions'}"
+        if metrics.test:
+            told += f"\nagainst the folder's own labels: macro-F1 {metrics.test.macro_f1:.3f}"
         return told

@@ -14,7 +14,7 @@ from meshgnn.encoder import MeshMaker, SectionFeatures
 from meshgnn.errors import InputError
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
-from meshgnn.experiment.runner import SCORES, Stage
+from meshgnn.experiment.runner import SCORES, Experiment, Stage
 from meshgnn.experiment.section_brain import (
     check_stack,
     export_brain,
@@ -42,7 +42,7 @@ from meshgnn.train.metrics import score
 SHARED = "tables/shared_images.json"  # numbers of sections that the run was trained on
 
 
-class PredictSections:
+class PredictSections(Experiment):
     """A trained run on a stack folder. Annotations or truth of that stack judge the map, they never enter it."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class PredictSections:
 
     # -- the experiment socket ------------------------------------------------------------------------------------
 
-    def inputs(self) -> dict[str, str]:
+    def input_files(self) -> dict[str, str]:
         files = {str(self.config.run / name): digest for name, digest in self.trained.files.items()}
         own = self.stack_files | truth_hashes(self.config.stack)
         return files | {str(self.config.stack / name): digest for name, digest in own.items()}

@@ -32,7 +32,7 @@ class RunFolder:
 
     # -- opening --------------------------------------------------------------------------------------------------
 
-    def look(self, *, resume: bool, config: dict[str, Any]) -> None:
+    def check(self, *, resume: bool, config: dict[str, Any]) -> None:
         """Whether `open` may go on; nothing is written.
 
         Args:
@@ -63,7 +63,7 @@ class RunFolder:
             )
 
     def open(self) -> None:
-        """Create the folder, or go on with it; call `look` first.
+        """Create the folder, or go on with it; call `check` first.
 
         Raises:
             InputError: it cannot be written.

@@ -1,9 +1,9 @@
 """Drives an experiment: stage after stage, each skipped if the hash of its inputs and config is unchanged."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from meshgnn import __version__
 from meshgnn.config import to_plain
@@ -19,58 +19,67 @@ class Stage:
     Args:
         name: of the step.
         run: does the work in the run folder and returns the files it wrote, relative to it.
-        depends: JSON-ready config and input hashes that decide whether an earlier result may be kept.
-        after: names of the stages whose results it reads; they count too. None: it may read the results of all stages
-            before it and every input file of the experiment. A stage that names others states the hashes of the input
-            files that it reads itself in `depends`.
+        after: names of the stages whose results it reads; what they depend on counts too.
+        depends: JSON-ready settings that decide whether an earlier result may be kept.
+        files: hash by name of the input files that it reads itself.
         version: raised by hand when the same settings and inputs give another result than before.
     """
 
     name: str
     run: Callable[[RunFolder], list[str]]
+    after: tuple[str, ...]
     depends: Any = None
-    after: tuple[str, ...] | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
     version: int = 1
 
 
-def stage_keys(stages: Sequence[Stage], inputs: dict[str, str]) -> dict[str, str]:
+def stage_keys(stages: Sequence[Stage]) -> dict[str, str]:
     """Name -> key of every stage: an earlier result is kept if its key is the same.
 
-    A key holds the stage's settings, the keys of the stages it comes after, and the version of the code: that of the
-    package and that of the stage. It does not hold the commit: a commit that mends a comment would redo everything.
-    Whoever changes what a stage gives raises its `version`; provenance.json tells the commit each stage was run with.
+    A key holds the stage's settings and input files, the keys of the stages it comes after, and the version of the
+    code: that of the package and that of the stage. It does not hold the commit: a commit that mends a comment would
+    redo everything. Whoever changes what a stage gives raises its `version`; provenance.json names the commit that
+    each stage was run with.
 
     Raises:
         ValueError: a stage comes after one that does not stand before it.
     """
     keys: dict[str, str] = {}
     for stage in stages:
-        wrong = [name for name in stage.after or () if name not in keys]
+        wrong = [name for name in stage.after if name not in keys]
         if wrong or stage.name in keys:
             raise ValueError(f"stage {stage.name!r} stands twice, or before {wrong}")
-        before = [[name, keys[name]] for name in (keys if stage.after is None else stage.after)]
-        files = inputs if stage.after is None else {}
-        keys[stage.name] = content_hash(stage.name, stage.depends, before, files, __version__, stage.version)
+        before = [[name, keys[name]] for name in stage.after]
+        settings = [stage.depends, before, dict(stage.files), __version__, stage.version]
+        keys[stage.name] = content_hash(stage.name, *settings)
     return keys
 
 
-class Experiment(Protocol):
-    """What an experiment's config builds.
+class Experiment:
+    """What an experiment's config builds; experiments inherit from it and say what is their own."""
 
-    A method `check()`, if there is one, is called before anything is written and raises InputError for wrong input.
-    """
+    def answer(self) -> str | None:
+        """What an experiment that only looks at something prints; None for one that has stages to run."""
+        return None
 
-    def inputs(self) -> dict[str, str]:
-        """Hash of every input file by path."""
-        ...
+    def input_files(self) -> dict[str, str]:
+        """Hash of every input file by name, for provenance.json."""
+        return {}
 
-    def seeds(self) -> list[int]: ...
+    def check(self) -> None:
+        """Called before anything is written; raises InputError for whatever is wrong with input and settings."""
 
-    def stages(self) -> list[Stage]: ...
+    def seeds(self) -> list[int]:
+        """For provenance.json."""
+        return []
+
+    def stages(self) -> list[Stage]:
+        """In an order in which they can be run."""
+        return []
 
     def summary(self, run: RunFolder) -> str:
-        """What to print at the end."""
-        ...
+        """What to print at the end, where a stage left scores."""
+        return ""
 
 
 def run(config: Any, out: Path, *, resume: bool = False) -> RunFolder:
@@ -91,23 +100,21 @@ def run_experiment(experiment: Experiment, config: dict[str, Any], run: RunFolde
     Raises:
         InputError: the run folder or a stage's input is wrong.
     """
+    # Whatever is wrong with folder and input is reported before a file is written.
+    if not only:
+        run.check(resume=resume, config=config)
     stages = experiment.stages()
     names = [stage.name for stage in stages]
     if only and only not in names:
         raise InputError(f"--stage {only}: there is no such stage; stages: {', '.join(names)}")
-    # Everything that can be wrong with folder and input is told before a file is written.
-    going_on = resume or bool(only and names.index(only))
-    if not only:
-        run.look(resume=going_on, config=config)
-    inputs = experiment.inputs()
-    if hasattr(experiment, "check"):
-        experiment.check()
-    keys = stage_keys(stages, inputs)
+    inputs = experiment.input_files()
+    experiment.check()
+    keys = stage_keys(stages)
     for name in names[: names.index(only)] if only else []:
         if not run.stage_done(name, keys[name]):
             raise InputError(f"--stage {only}: stage {name!r} before it is not done; run without --stage first")
     if only:
-        run.look(resume=going_on, config=config)
+        run.check(resume=resume or names.index(only) > 0, config=config)
     run.open()
     write_json(run / "config.json", config)
     here = circumstances()
@@ -131,7 +138,7 @@ def run_experiment(experiment: Experiment, config: dict[str, Any], run: RunFolde
             with stopwatch() as watch:
                 outputs = stage.run(run)
         except OSError as error:
-            if error.filename is None:  # a failed write does not tell its file
+            if error.filename is None:  # a failed write does not name its file
                 error.filename = str(run.path)
             raise
         run.close_stage(stage.name, key, outputs, watch["seconds"], begun)

@@ -19,11 +19,11 @@ from meshgnn.errors import InputError
 from meshgnn.experiment import section_scores
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder, read_config
-from meshgnn.experiment.runner import SCORES, Stage
+from meshgnn.experiment.runner import SCORES, Experiment, Stage
 from meshgnn.experiment.section_brain import export_brain
 from meshgnn.experiment.section_brains import SectionBrains
 from meshgnn.experiment.section_scores import BARE, HIDDEN, MAIN, OTHER, Method, Part
-from meshgnn.experiment.summary import section_summary, write_history
+from meshgnn.experiment.summary import read_metrics, section_summary, write_history
 from meshgnn.experiment.training import ControlNetwork, Wanted, control_networks, first_seeds, train_ensembles
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
@@ -31,6 +31,7 @@ from meshgnn.export.report import write_report
 from meshgnn.export.tables import write_csv
 from meshgnn.graph import MeshGraph
 from meshgnn.nn import GraphSAGE, NetworkConfig
+from meshgnn.results import BrainNames, ControlScores, Metrics, NodeCounts, ProtocolScores, Validation
 from meshgnn.source.annotations import annotation_points, read_annotations
 from meshgnn.source.cohort import CohortSource, Member, StackFolders, VirtualCohort
 from meshgnn.source.sections import AXES
@@ -48,24 +49,29 @@ from meshgnn.train.same_inputs import NO_REGISTRATION, SameInputs
 SEES = {MAIN: "encoder's features", BARE: "encoder's features", OTHER: "other features"}
 
 
-def control_scores(run: Path) -> dict[str, Any]:
-    """What a finished control run scored: its experiment (`task`) and macro-F1 of every network, by protocol.
+def control_scores(run: Path) -> ControlScores:
+    """What a finished control run scored; its `task` is the name of its experiment where it has one.
 
     Raises:
         InputError: not a finished run on sections.
     """
-    metrics = read_json(run / "metrics.json") if (run / "metrics.json").is_file() else {}
-    if not isinstance(metrics, dict) or "test" not in metrics or "variants" not in metrics:
+    path = run / "metrics.json"
+    plain = read_json(path) if path.is_file() else {}
+    if not isinstance(plain, dict) or "test" not in plain or "variants" not in plain:
         raise InputError(f"{run}: is not a finished run on sections with an unseen brain (no such metrics.json)")
-    blocks = {"strict": metrics, "gap_filling": metrics.get("gap_filling", {})}
-    return {"task": read_config(run).get("experiment") or metrics["task"]} | {
-        name: {MAIN: one["test"]["macro_f1"]} | {n: r["macro_f1"] for n, r in one["variants"].items()}
-        for name, one in blocks.items()
-        if "test" in one
-    }
+    metrics = Metrics.from_json(plain, str(path))
+
+    def networks(scores: ProtocolScores | None) -> dict[str, float] | None:
+        return {name: row.macro_f1 for name, row in scores.networks.items()} if scores else None
+
+    return ControlScores(
+        task=read_config(run).get("experiment") or metrics.task,
+        strict=networks(metrics.strict),
+        gap_filling=networks(metrics.gap_filling),
+    )
 
 
-class SectionMapping:
+class SectionMapping(Experiment):
     """Node classification on brains made from sections."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -131,7 +137,7 @@ class SectionMapping:
 
     # -- the experiment socket ------------------------------------------------------------------------------------
 
-    def inputs(self) -> dict[str, str]:
+    def input_files(self) -> dict[str, str]:
         if isinstance(self.config.cohort, StackFolders.Config):
             files = {member.name: member.depends | self.brains.truth_hashes(member) for member in self.members}
             return {f"{brain}/{name}": key for brain, own in files.items() for name, key in own.items()}
@@ -349,7 +355,9 @@ class SectionMapping:
         shown = self.brains.shown(run, cohort)
         together = section_scores.mean_map(maps)
         if gaps and gaps.by == HIDDEN:  # judged without them; the map itself uses all that was drawn
-            weight = metrics["gap_filling"]["annotations"]["weight"]
+            assert metrics.gap_filling is not None
+            assert metrics.gap_filling.annotations is not None
+            weight = metrics.gap_filling.annotations.weight
             alone = section_scores.mean_map(methods[MAIN].maps)
             together = [
                 votes if unseen else join(carried_labels(graph, drawn(graph)), own, weight)
@@ -364,42 +372,44 @@ class SectionMapping:
         write_arrays(
             run / "tables" / "probabilities.safetensors", {m.name: votes for m, votes in zip(self.members, together)}
         )
-        write_json(run / SCORES, metrics)
+        write_json(run / SCORES, metrics.to_json())
         return [*files, "tables/probabilities.safetensors", SCORES]
 
     def _metrics(
         self, run: RunFolder, cohort: Cohort, strict: Part, gaps: Part, methods: dict[str, Method]
-    ) -> tuple[list[Maps], dict[str, Any]]:
+    ) -> tuple[list[Maps], Metrics]:
         """Maps with the gaps between annotations filled, [seed][brain], and all that is told of a run."""
         c = self.config
         known = read_arrays(run / "tables" / "out_of_fold.safetensors")["labels"].astype(np.int32)
         folds = methods[MAIN].folds or ()
         names = self._names(cohort.training[0], self.encoders["encoder"].name)
-        metrics: dict[str, Any] = {
-            "task": f"{', '.join(member.name for member in self.members)}: from sections to areas",
-            "protocol": "strict",
-            "classes": len(cohort.graphs[0].areas),
-            "seeds": list(c.seeds),
-            "brains": {
-                name: [member.name for member in self.members if member.unseen is unseen]
-                for name, unseen in (("training", False), ("unseen", True))
-            },
-            "nodes": {"train": len(known), "test": strict.nodes, "gap_filling": gaps.nodes},
-            "features": [f"{len(names)} of {type(self.encoders['encoder']).__name__}"],
-            "transductive_features": [],
-            "left_out_features": [],
-            "rim": False,
-            "coordinates": c.inputs.coordinates,
-            "alignment": "similarity" if c.inputs.coordinates else None,
-            "model": to_plain(c.model)["_"],
-            "validation": mean_scores([striped_scores(known, votes) for votes in folds]),
-            "not_run": {} if "registered_prior" in methods else {"registered_prior": NO_REGISTRATION},
-            "controls": {str(path): control_scores(path) for path in c.compare},
-            "leakage": self._leakage(run, cohort),
-            "reconstruction": section_scores.mean_measures(self.brains.measures(run)),
-        }
-        filled, scores = section_scores.judged(cohort, strict, gaps, methods, self._contours(run, cohort))
-        return filled, metrics | scores
+        contours = self._contours(run, cohort)
+        filled, unseen, between = section_scores.judged(cohort, strict, gaps, methods, contours)
+        return filled, Metrics(
+            task=f"{', '.join(member.name for member in self.members)}: from sections to areas",
+            protocol="strict",
+            classes=len(cohort.graphs[0].areas),
+            seeds=tuple(c.seeds),
+            brains=BrainNames(
+                training=tuple(member.name for member in self.members if not member.unseen),
+                unseen=tuple(member.name for member in self.members if member.unseen),
+            ),
+            nodes=NodeCounts(train=len(known), test=strict.nodes, gap_filling=gaps.nodes),
+            features=(f"{len(names)} of {type(self.encoders['encoder']).__name__}",),
+            transductive_features=(),
+            left_out_features=(),
+            rim=False,
+            coordinates=c.inputs.coordinates,
+            alignment="similarity" if c.inputs.coordinates else None,
+            model=to_plain(c.model)["_"],
+            validation=Validation(**mean_scores([striped_scores(known, votes) for votes in folds])),
+            not_run={} if "registered_prior" in methods else {"registered_prior": NO_REGISTRATION},
+            controls={str(path): control_scores(path) for path in c.compare},
+            leakage=self._leakage(run, cohort),
+            reconstruction=section_scores.mean_measures(self.brains.measures(run)),
+            strict=unseen,
+            gap_filling=between,
+        )
 
     # -- files for other programs ---------------------------------------------------------------------------------
 
@@ -420,10 +430,10 @@ class SectionMapping:
         with (run / "metrics.csv").open(newline="") as handle:
             history = list(csv.DictReader(handle))
         write_report(
-            run / "report.html", read_json(run / SCORES), history, read_json(run / "config.json"),
+            run / "report.html", read_metrics(run / SCORES), history, read_json(run / "config.json"),
             read_json(run / "provenance.json"), *shown,
         )  # fmt: skip
         return [*files, "report.html"]
 
     def summary(self, run: RunFolder) -> str:
-        return section_summary(read_json(run / "metrics.json"), run.path)
+        return section_summary(read_metrics(run / "metrics.json"), run.path)

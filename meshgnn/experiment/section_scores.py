@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from meshgnn.experiment.training import row
 from meshgnn.graph import MeshGraph
+from meshgnn.results import AnnotationWeight, Confusion, Interval, MethodScores, ObliquenessScore, ProtocolScores
 from meshgnn.train.cohort import Cohort, nearest_annotation
 from meshgnn.train.intervals import Maps, judged_blocks, paired_interval
 from meshgnn.train.metrics import LeftOut, Scores, macro_f1, mean_scores, score
@@ -96,10 +97,10 @@ class Part:
         values = [float(np.nanmean(column)) if np.isfinite(column).any() else None for column in rows.T]
         return dict(zip(names, values))
 
-    def confusion(self, maps: Maps) -> list[list[int]]:
-        return np.sum([s.confusion for s in self.score(maps)], axis=0).tolist()
+    def confusion(self, maps: Maps) -> tuple[tuple[int, ...], ...]:
+        return tuple(map(tuple, np.sum([s.confusion for s in self.score(maps)], axis=0).tolist()))
 
-    def by_obliqueness(self, maps: Maps) -> dict[str, dict[str, float]]:
+    def by_obliqueness(self, maps: Maps) -> dict[str, ObliquenessScore]:
         """macro-F1 in classes of the angle between cortical normal and section plane."""
         found = {}
         for low, high in pairwise(OBLIQUE_DEG):
@@ -113,16 +114,16 @@ class Part:
             labels = np.concatenate(true)
             if len(labels):
                 value = macro_f1(labels, np.concatenate(called), len(self.graphs[0].areas))
-                found[f"{low}-{high}"] = {"macro_f1": value, "nodes": len(labels)}
+                found[f"{low}-{high}"] = ObliquenessScore(macro_f1=value, nodes=len(labels))
         return found
 
-    def against(self, ours: Sequence[Maps], others: Mapping[str, Sequence[Maps]]) -> dict[str, dict[str, Any]]:
+    def against(self, ours: Sequence[Maps], others: Mapping[str, Sequence[Maps]]) -> dict[str, Interval]:
         """Paired intervals of macro-F1, mean over our seeds minus mean over theirs."""
         own = [self.own(maps) for maps in ours]
         return {
             name: paired_interval(
                 self.graphs, self.judged, own, [self.own(maps) for maps in by_seed], places=self.places
-            ).plain()
+            )
             for name, by_seed in others.items()
         }
 
@@ -175,38 +176,32 @@ class Method:
     trained: bool = False
 
 
-def block(part: Part, methods: Mapping[str, Method]) -> dict[str, Any]:
+def block(part: Part, methods: Mapping[str, Method]) -> ProtocolScores:
     """The scores of one protocol: the network, its variants, baselines, intervals, obliqueness."""
 
-    def rows(kind: str) -> dict[str, Any]:
+    def rows(kind: str) -> dict[str, MethodScores]:
         return {
-            name: row(
-                part.mean(m.maps),
-                sees=m.sees,
-                fits=m.fits,
-                seeds=len(m.maps),
-                chosen={k: m.chosen[k] for k in m.chosen},
-            )
+            name: row(part.mean(m.maps), sees=m.sees, fits=m.fits, seeds=len(m.maps), chosen=m.chosen)
             for name, m in methods.items()
             if m.kind == kind and name != MAIN
         }
 
     main = methods[MAIN]
     oblique = {name: m for name, m in methods.items() if m.kind == "network" or name in OBLIQUE_ROWS}
-    gaps: dict[str, Any] = {}
+    gaps: dict[str, Interval] = {}
     for name, method in methods.items():
         if name != MAIN:
             same = main.maps[: len(method.maps)] if method.trained else main.maps
             gaps |= part.against(same, {name: method.maps})
-    return {
-        "test": row(part.mean(main.maps), sees=main.sees, fits=main.fits, seeds=len(main.maps)),
-        "judged_by": part.by,
-        "left_out": part.left_out(),
-        "baselines": rows("baseline"),
-        "variants": rows("network"),
-        "ours_minus": gaps,
-        "by_obliqueness_deg": {name: part.by_obliqueness(mean_map(m.maps)) for name, m in oblique.items()},
-    }
+    return ProtocolScores(
+        test=row(part.mean(main.maps), sees=main.sees, fits=main.fits, seeds=len(main.maps)),
+        judged_by=part.by,
+        left_out=part.left_out(),
+        baselines=rows("baseline"),
+        variants=rows("network"),
+        ours_minus=gaps,
+        by_obliqueness_deg={name: part.by_obliqueness(mean_map(m.maps)) for name, m in oblique.items()},
+    )
 
 
 def mean_measures(brains: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -226,22 +221,24 @@ def judged(
     gaps: Part,
     methods: Mapping[str, Method],
     contours: Maps | None,
-) -> tuple[list[Maps], dict[str, Any]]:
-    """Main maps with the gaps between annotations filled, [seed][brain], and the scores of both protocols.
+) -> tuple[list[Maps], ProtocolScores | None, ProtocolScores | None]:
+    """Main maps with the gaps between annotations filled, [seed][brain]; scores on unseen brains and in those gaps.
 
     Args:
         methods: the network (MAIN), its variants and every baseline.
         contours: interpolated contours of every brain.
     """
-    scores: dict[str, Any] = {}
+    unseen = between_sections = None
     if strict:
         main = mean_map(methods[MAIN].maps)
         others = {name: m for name, m in methods.items() if m.kind == "baseline"}
-        scores = block(strict, methods)
-        scores["per_area_f1"] = strict.per_area_f1(main)
-        scores["baselines_per_area_f1"] = {name: strict.per_area_f1(mean_map(m.maps)) for name, m in others.items()}
-        names = list(cohort.graphs[0].areas.names)
-        scores["confusion"] = {"areas": names, "rows_true_columns_predicted": strict.confusion(main)}
+        names = cohort.graphs[0].areas.names
+        unseen = replace(
+            block(strict, methods),
+            per_area_f1=strict.per_area_f1(main),
+            baselines_per_area_f1={name: strict.per_area_f1(mean_map(m.maps)) for name, m in others.items()},
+            confusion=Confusion(areas=tuple(names), rows_true_columns_predicted=strict.confusion(main)),
+        )
     carried = [carried_labels(graph, drawn(graph)) for graph in cohort.graphs]
     between: dict[str, Method] = {}
     filled: list[Maps] = []
@@ -258,17 +255,19 @@ def judged(
         )
         if name == MAIN:
             filled = [*joined]
-            told = {"weight": weight, "hidden_sections_macro_f1": by_weight}
+            told = AnnotationWeight(
+                weight=weight, hidden_sections_macro_f1={str(one): value for one, value in by_weight.items()}
+            )
     if gaps:
         nearest = [nearest_annotation(graph, drawn(graph))[0] for graph in cohort.graphs]
         between["nearest_annotation"] = Method(maps=[nearest], sees="annotations")
         between["label_propagation"] = Method(maps=[carried], sees="annotations")
         if contours is not None:
             between["contour_interpolation"] = Method(maps=[contours], sees="annotations")
-        scores["gap_filling"] = block(gaps, between)
-        scores["gap_filling"]["annotations"] = told
-        scores["gap_filling"]["distance_to_annotation_mm"] = _distances(cohort, gaps)
-    return filled, scores
+        between_sections = replace(
+            block(gaps, between), annotations=told, distance_to_annotation_mm=_distances(cohort, gaps)
+        )
+    return filled, unseen, between_sections
 
 
 def _distances(cohort: Cohort, gaps: Part) -> dict[str, float]:

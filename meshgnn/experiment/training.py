@@ -15,6 +15,7 @@ from meshgnn.data.model_inputs import ModelInputs
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.graph import Areas
 from meshgnn.nn import MLP, Adjacency, NetworkConfig
+from meshgnn.results import MethodScores
 from meshgnn.store import content_hash, file_hash
 from meshgnn.train.calibration import Calibration
 from meshgnn.train.checkpoint import load_tree
@@ -169,10 +170,10 @@ def control_networks(model: NetworkConfig) -> dict[str, ControlNetwork]:
 
 
 def row(
-    scores: dict[str, Any], *, sees: str, fits: int, seeds: int, chosen: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    """One row of the tables: mean scores, what the method sees, and how many fits one score averages over."""
-    return scores | {"sees": sees, "fits": fits, "seeds": seeds} | ({"chosen": chosen} if chosen else {})
+    scores: dict[str, Any], *, sees: str, fits: int, seeds: int, chosen: Mapping[str, Any] | None = None
+) -> MethodScores:
+    """One row of the tables; `scores` as `mean_scores` gives them."""
+    return MethodScores(**scores, sees=sees, fits=fits, seeds=seeds, chosen=dict(chosen) if chosen else None)
 
 
 def first_seeds(seeds: Sequence[int], count: int) -> tuple[int, ...]:

@@ -7,11 +7,12 @@ import numpy as np
 from meshgnn.config import Config as BaseConfig
 from meshgnn.data.derived import inconsistent_features
 from meshgnn.errors import InputError
+from meshgnn.experiment.runner import Experiment
 from meshgnn.mesh.topology import summary
 from meshgnn.source.surface_folder import SurfaceFolder
 
 
-class Validate:
+class Validate(Experiment):
     """Reads a folder as `surface` would and describes it."""
 
     @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from tqdm import tqdm
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at, to_plain
 from meshgnn.experiment.run_folder import RunFolder
-from meshgnn.experiment.runner import SCORES, Stage
+from meshgnn.experiment.runner import SCORES, Experiment, Stage
 from meshgnn.source.annotations import read_annotations
 from meshgnn.source.sections import read_stack
 from meshgnn.source.virtual import VirtualBrain
@@ -15,7 +15,7 @@ from meshgnn.source.virtual.settings import VERSION
 from meshgnn.store import file_hash, read_json, write_json
 
 
-class VirtualSections:
+class VirtualSections(Experiment):
     """Writes the sections, annotations and truth of one virtual brain into the run folder."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class VirtualSections:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def inputs(self) -> dict[str, str]:
+    def input_files(self) -> dict[str, str]:
         template = self.config.source.template
         if template is None or not template.is_dir():
             return {}
@@ -45,7 +45,8 @@ class VirtualSections:
         return [self.config.source.seed]
 
     def stages(self) -> list[Stage]:
-        return [Stage(name="sections", run=self._sections, depends=[VERSION, to_plain(self.config.source)])]
+        made = [VERSION, to_plain(self.config.source)]
+        return [Stage(name="sections", run=self._sections, after=(), depends=made, files=self.input_files())]
 
     def _sections(self, run: RunFolder) -> list[str]:
         source = self.config.source

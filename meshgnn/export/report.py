@@ -1,257 +1,159 @@
-"""report.html of a run: who wins, borders, areas, confusions, learning curves, provenance. One file, no scripts."""
+"""report.html of a run: who wins, borders, areas, confusions, learning curves, provenance. One file, no scripts.
 
+The layout is `templates/report.html`; the names that it shows are in `words.py`.
+"""
+
+import json
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from meshgnn.export.area_map import AreaMap
+from meshgnn.export.html import render
 from meshgnn.export.picture import area_strips, data_address
+from meshgnn.export.plots import learning_curves
+from meshgnn.export.words import ALIGNMENTS, LEAKS, MEASURES, MESHES, Names, Word, readable
+from meshgnn.graph import MeshGraph
+from meshgnn.results import Confusion, Interval, MethodScores, Metrics, ProtocolScores
 from meshgnn.store import write_text
 
-_STYLE = """
-:root { --ink: #1d2430; --soft: #667085; --line: #e4e7ec; --us: #0b6e99; --fill: #d5eaf3; }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 84rem; margin: 2.5rem auto;
-  padding: 0 1rem; }
-h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin-top: 2.2rem; }
-p.lead { color: var(--soft); margin-top: .3rem; } .note { background: #fff6e5; padding: .6rem .9rem;
-  border-radius: 6px; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .55rem; text-align: right; border-bottom: 1px solid var(--line); }
-td { white-space: nowrap; } img { max-width: 100%; }
-th:first-child, td:first-child { text-align: left; } th { color: var(--soft); font-weight: 600; }
-tr.us td { font-weight: 700; color: var(--us); } .bar { display: inline-block; height: .65rem;
-  background: var(--fill); }
-tr.us .bar { background: var(--us); } .matrix td { padding: .15rem .4rem; font-size: 12px; border: 0; }
-.matrix th { font-size: 12px; font-weight: 500; padding: .15rem .4rem; border: 0; }
-iframe.page { width: 100%; height: 46rem; border: 1px solid var(--line); border-radius: 8px; }
-details { margin: .6rem 0; } pre { background: #f7f8fa; padding: .8rem; overflow: auto; font-size: 12px; }
-"""
+_MESH_COLUMNS = ("distance_mm_mean", "distance_mm_p95", "euler_L", "euler_R", "observed_share")
+_RIVALS = 3  # baselines beside the network in the table of areas
+_MATRIX, _PAIRS = 25, 20  # areas that still make a readable matrix; pairs that are listed where there are more
 
 
-def _number(value: Any, digits: int = 3) -> str:
-    return "-" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
+def interval_scope(interval: Interval) -> str:
+    """What an interval generalises to."""
+    return "other brains" if interval.over == "brains" else "other places of these brains, not of other brains"
 
 
-def _table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], kind: str = "") -> str:
-    header = "".join(f"<th>{escape(name)}</th>" for name in head)
-    body = "".join(
-        f'<tr class="{mark}">' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>" for mark, cells in rows
+def verdict(scores: ProtocolScores, names: Names) -> str:
+    """The network beside its best baseline, in one sentence."""
+    own = scores.test.macro_f1
+    key, row = _best(scores)
+    gap, interval = own - row.macro_f1, scores.ours_minus.get(key)
+    sure = ""
+    if interval is not None:
+        sure = f", 95 % interval of the difference {interval.low:+.3f} to {interval.high:+.3f}"
+        if interval.low <= 0 <= interval.high:
+            sure += ": no difference can be told"
+    return (
+        f"The network reaches macro-F1 {own:.3f}, {abs(gap):.3f} {'above' if gap > 0 else 'below'} the best baseline "
+        f"({names.method(key).name}, {row.macro_f1:.3f}){sure}."
     )
-    return f'<table class="{kind}"><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>'
 
 
-def _ranking(metrics: Mapping[str, Any], model: str) -> str:
-    """Table of one protocol's scores, best first; with what each method sees, its fits, and paired intervals."""
-    entries = {model: metrics["test"], **metrics.get("variants", {}), **metrics["baselines"]}
-    gaps = metrics.get("ours_minus", {})
-    best = max(row["macro_f1"] for row in entries.values()) or 1
-    rows = []
-    for name, row in sorted(entries.items(), key=lambda item: -item[1]["macro_f1"]):
-        spread = f" &plusmn; {row['macro_f1_sd']:.3f}" if row.get("macro_f1_sd") else ""
-        bar = f'<span class="bar" style="width:{60 * row["macro_f1"] / best:.0f}px"></span>'
-        sees = f"{escape(name)}<br><small>{escape(row.get('sees', ''))}</small>"
-        cells = [sees, f"{_number(row['macro_f1'])}{spread}", bar, _number(row.get("macro_f1_all_cortex"))]
-        cells += [_number(row["accuracy"]), _number(row["balanced_accuracy"])]
-        cells += [_number(row["boundary_error_mm"], 2), _number(row["ece"])]
-        cells.append(f"{row.get('fits', '-')} x {row.get('seeds', '-')}")
-        if gaps:
-            gap = gaps.get(name)
-            cells.append(f"{gap['difference']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]" if gap else "")
-        rows.append(("us" if name == model else "", cells))
-    head = ["", "macro-F1", "", "all cortex", "accuracy", "balanced", "border error, mm", "calibration error"]
-    head.append("fits x seeds")
-    return _table([*head, "network minus this, 95 % interval"] if gaps else head, rows) + _fine_print(metrics)
+def _best(scores: ProtocolScores) -> tuple[str, MethodScores]:
+    return max(scores.baselines.items(), key=lambda item: item[1].macro_f1)
 
 
-def _fine_print(metrics: Mapping[str, Any]) -> str:
+def _fine_print(
+    scores: ProtocolScores, left_out: Mapping[str, float], not_run: Mapping[str, str], names: Names
+) -> str:  # fmt: skip
     """What the columns mean, what the intervals speak of, and what was left out of the scores."""
-    told = [
+    sentences = [
         "Every row says what it sees; a score averages over fits (members of an ensemble) and is a mean over seeds. "
         "Border error: mean geodesic distance between predicted and true borders."
     ]
-    gaps = metrics.get("ours_minus", {})
-    if gaps:
-        one = next(iter(gaps.values()))
-        what = "other brains" if one["over"] == "brains" else "other places of these brains, not of other brains"
-        told.append(
-            f"Intervals: mean of the network's seeds minus mean of the row's, over {one['replicates']} {one['over']}; "
-            f"they speak of {what}."
+    if scores.ours_minus:
+        one = next(iter(scores.ours_minus.values()))
+        sentences.append(
+            f"Intervals: mean of the network's seeds minus mean of the row's, over {one.replicates} {one.over}; "
+            f"they speak of {interval_scope(one)}."
         )
-    left_out = metrics.get("left_out") or metrics.get("nodes", {}).get("left_out") or {}
     if left_out:
-        told.append(
+        sentences.append(
             f"Left out of macro-F1: {left_out['unmatched_nodes']:.0f} nodes in cortex without a counterpart in the "
             f"truth, and true cortex of {left_out['missed_nodes']:.0f} nodes that the map does not cover; both are "
             "errors under 'all cortex'."
         )
-    for name, why in metrics.get("not_run", {}).items():
-        told.append(f"{name} was not run: {why}.")
-    return f'<p class="lead">{escape(" ".join(told))}</p>'
+    sentences += [f"Not run: {names.method(key).name} ({why})." for key, why in not_run.items()]
+    return " ".join(sentences)
 
 
-def _controls(metrics: Mapping[str, Any]) -> str:
-    """How much of a score is left where sections carry no trace of the areas."""
-    rows = []
-    own = {"main": metrics["test"], **metrics["variants"]} if "test" in metrics and metrics.get("controls") else {}
-    for control in metrics.get("controls", {}).values():
-        for name, row in own.items():
-            if name in control.get("strict", {}):
-                left = control["strict"][name]
-                share = f"{left / row['macro_f1']:.0%}" if row["macro_f1"] > 0 else "-"
-                rows.append(
-                    ("", [escape(control["task"]), escape(name), _number(row["macro_f1"]), _number(left), share])
-                )
-    if not rows:
-        return ""
-    head = ["control", "network", "macro-F1", "in the control", "share left"]
-    return "<h2>Controls of the whole chain</h2>" + _table(head, rows)
+def _notes(m: Metrics) -> list[str]:
+    """What a reader must know before believing the figures."""
+    notes = []
+    if m.transductive_features:
+        notes.append(
+            f"{', '.join(m.transductive_features)} were embedded over both hemispheres together, test part included; "
+            "compare with a run without them."
+        )
+    if m.coordinates:
+        way = ALIGNMENTS.get(m.alignment or "", m.alignment)
+        notes.append(f"Coordinates are an input (brought together by {way}); compare with a run without them.")
+    if m.left_out_features:
+        left = ", ".join(m.left_out_features)
+        notes.append(f"Left out, since they relate differently to the others in the two parts: {left}.")
+    if m.rim:
+        notes.append(
+            "The rim of the cortex mask is an input of every model; where the mask was drawn from the atlas it gives "
+            "away something of the areas. Compare with features.rim=false."
+        )
+    return notes
 
 
-def _verdict(metrics: Mapping[str, Any], model: str) -> str:
-    own = metrics["test"]["macro_f1"]
-    name, row = max(metrics["baselines"].items(), key=lambda item: item[1]["macro_f1"])
-    gap = own - row["macro_f1"]
-    word = "above" if gap > 0 else "below"
-    interval = metrics.get("ours_minus", {}).get(name)
-    sure = ""
-    if interval:
-        sure = f", 95 % interval of the difference {interval['low']:+.3f} to {interval['high']:+.3f}"
-        if interval["low"] <= 0 <= interval["high"]:
-            sure += ": no difference can be told"
-    return (
-        f"{escape(model)} reaches macro-F1 {own:.3f}, {abs(gap):.3f} {word} the best baseline "
-        f"({escape(name)}, {row['macro_f1']:.3f}){sure}."
-    )
-
-
-def _areas(metrics: Mapping[str, Any]) -> str:
-    own = metrics["per_area_f1"]
-    others = metrics["baselines_per_area_f1"]
-    show = sorted(others, key=lambda name: -metrics["baselines"][name]["macro_f1"])[:3]
-    rows = [
-        ("", [escape(area), _number(value), *(_number(others[name].get(area)) for name in show)])
-        for area, value in sorted(own.items(), key=lambda item: -(item[1] if item[1] is not None else -1))
+def _controls(m: Metrics) -> list[tuple[str, str, float, float]]:
+    """(control, key of a network, its score, its score in the control): sections there carry no trace of the areas."""
+    if m.strict is None:
+        return []
+    return [
+        (control.task, key, row.macro_f1, left)
+        for control in (m.controls or {}).values()
+        for key, row in m.strict.networks.items()
+        for left in [(control.strict or {}).get(key)]
+        if left is not None
     ]
-    return _table(["area", metrics["model"], *show], rows)
 
 
-def _sections(metrics: Mapping[str, Any]) -> str:
-    """What only brains made from sections have: gap filling, obliqueness, the meshes."""
-    if "reconstruction" not in metrics:
-        return ""
-    parts = []
-    gaps = metrics.get("gap_filling")
-    if gaps:
-        parts.append("<h2>Between annotated sections</h2><p>" + _verdict(gaps, metrics["model"]) + "</p>")
-        parts.append(_ranking(gaps, metrics["model"]))
-        parts.append(
-            '<p class="lead">Gap filling: nodes of the training brains whose own section carries no annotation, judged '
-            f"by {escape(gaps['judged_by'])}; they lie {gaps['distance_to_annotation_mm']['judged']:.1f} mm from the "
-            "nearest annotation on average (all nodes without annotation: "
-            f"{gaps['distance_to_annotation_mm']['all']:.1f} mm).</p>"
-        )
-    oblique = metrics.get("by_obliqueness_deg", {})
-    if oblique:
-        columns = list(next(iter(oblique.values())))
-        rows = [
-            (
-                "us" if name == "main" else "",
-                [
-                    escape(metrics["model"] if name == "main" else name),
-                    *(_number(row.get(column, {}).get("macro_f1")) for column in columns),
-                ],
-            )
-            for name, row in oblique.items()
-        ]
-        nodes = next(iter(oblique.values()))
-        head = [f"{column} deg ({nodes[column]['nodes']} nodes)" for column in columns]
-        parts.append("<h2>Oblique cuts</h2>" + _table(["", *head], rows))
-        parts.append(
-            '<p class="lead">macro-F1 on unseen brains by the angle between the cortical normal and the section plane: '
-            "a patch of obliquely cut cortex looks like another area.</p>"
-        )
-    brains = metrics["reconstruction"].get("brains", {})
-    columns = [c for c in ("distance_mm_mean", "distance_mm_p95", "euler_L", "euler_R", "observed_share")
-               if any(c in row for row in brains.values())]  # fmt: skip
-    if columns:
-        digits = {"euler_L": 0, "euler_R": 0}
-        rows = [
-            ("", [escape(name), *(_number(row.get(c), digits.get(c, 3)) for c in columns)])
-            for name, row in brains.items()
-        ]
-        parts.append("<h2>Meshes</h2>" + _table(["", *(c.replace("_", " ") for c in columns)], rows))
-    return "".join(parts)
+def _confusions(confusion: Confusion) -> dict[str, Any]:
+    """`areas` with the `shares` of a matrix or, where there are many areas, the worst `pairs`."""
+    names, counts = confusion.areas, np.array(confusion.rows_true_columns_predicted)
+    support = np.maximum(counts.sum(1, keepdims=True), 1)
+    pairs = []
+    if len(names) > _MATRIX:
+        wrong = counts.copy()
+        np.fill_diagonal(wrong, 0)
+        worst = [divmod(int(flat), len(names)) for flat in np.argsort(wrong, axis=None)[::-1][:_PAIRS]]
+        pairs = [(names[i], names[j], int(wrong[i, j]), wrong[i, j] / support[i, 0]) for i, j in worst if wrong[i, j]]
+    return {"areas": names, "pairs": pairs, "shares": (counts / support).tolist()}
 
 
-def _maps(area_map: AreaMap) -> str:
-    graph = area_map.graph
+def _maps(area_map: AreaMap) -> list[tuple[str, str]]:
+    """(title, address of a picture) of the atlas, the map and their difference."""
+    graph: MeshGraph = area_map.graph
     wrong = np.where((graph.labels >= 0) & (graph.labels != area_map.predicted), graph.labels, -1)
     rows = {"Atlas": graph.labels, "Predicted": area_map.predicted, "Where they differ (true area)": wrong}
     pictures = area_strips(graph, list(rows.values()), graph.areas)
-    return "".join(
-        f'<p class="lead">{name}</p><img alt="{name}" src="{data_address(picture)}">'
-        for name, picture in zip(rows, pictures)
-    )
+    return [(title, data_address(picture)) for title, picture in zip(rows, pictures)]
 
 
-def _confusions(metrics: Mapping[str, Any], most: int = 25) -> str:
-    names = metrics["confusion"]["areas"]
-    counts = np.array(metrics["confusion"]["rows_true_columns_predicted"])
-    if len(names) > most:
-        wrong = counts.copy()
-        np.fill_diagonal(wrong, 0)
-        worst = np.argsort(wrong, axis=None)[::-1][:20]
-        pairs = [np.unravel_index(int(flat), wrong.shape) for flat in worst]
-        rows = [
-            ("", [escape(names[i]), escape(names[j]), str(counts[i, j]), f"{counts[i, j] / counts[i].sum():.0%}"])
-            for i, j in pairs
-            if wrong[i, j]
-        ]
-        return "<p>The most frequent confusions:</p>" + _table(["true", "called", "nodes", "share"], rows)
-    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    rows = [
-        (
-            "",
-            [escape(names[i])]
-            + [f'<span style="color:rgba(29,36,48,{0.25 + 0.75 * v:.2f})">{v:.0%}</span>' for v in share[i]],
-        )
-        for i in range(len(names))
-    ]
-    return "<p>Rows are true areas, columns what they were called.</p>" + _table(["", *names], rows, "matrix")
+def _per_area(m: Metrics) -> tuple[list[tuple[str, float | None]], list[str]]:
+    """F1 of the network by area, best first, and the keys of the baselines that stand beside it."""
+    if m.strict is None:
+        return [], []
+    own, others = m.strict.per_area_f1 or {}, m.strict.baselines_per_area_f1 or {}
+    ranked = sorted(own.items(), key=lambda item: -(item[1] if item[1] is not None else -1))
+    return ranked, [key for key in m.strict.rows if key in others][:_RIVALS]
 
 
-def _curves(history: Sequence[Mapping[str, str]]) -> str:
-    """Validation macro-F1 over epochs, one line per member, as SVG."""
-    lines: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for row in history:
-        point = (float(row["epoch"]), float(row["validation_macro_f1"]))
-        lines.setdefault((row["seed"], row["fold"]), []).append(point)
-    if not lines:
-        return ""
-    longest = max(x for points in lines.values() for x, _ in points)
-    highest = max(max(y for points in lines.values() for _, y in points), 1e-6)
-    width, height = 640, 200
-    paths = []
-    for points in lines.values():
-        path = " ".join(
-            f"{40 + (width - 50) * x / longest:.1f},{height - 20 - (height - 30) * y / highest:.1f}" for x, y in points
-        )
-        paths.append(f'<polyline points="{path}" fill="none" stroke="#0b6e99" stroke-opacity=".45"/>')
-    axis = (
-        f'<line x1="40" y1="{height - 20}" x2="{width - 10}" y2="{height - 20}" stroke="#98a2b3"/>'
-        f'<line x1="40" y1="10" x2="40" y2="{height - 20}" stroke="#98a2b3"/>'
-        f'<text x="4" y="16" font-size="11">{highest:.2f}</text><text x="4" y="{height - 18}" font-size="11">0</text>'
-        f'<text x="{width - 70}" y="{height - 5}" font-size="11">epoch {longest:.0f}</text>'
-    )
-    return f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img">{axis}{"".join(paths)}</svg>'
+def _sections(m: Metrics, values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Anchors and titles of the parts that this report has."""
+    parts = [
+        ("scores", "Scores", m.strict), ("controls", "Controls", values["controls"]), ("map", "Map", True),
+        ("brain", "Brain", values["page"]), ("gaps", "Between annotated sections", m.gap_filling),
+        ("oblique", "Oblique cuts", values["oblique"]), ("meshes", "Meshes", values["meshes"]),
+        ("areas", "Areas", m.strict), ("confusions", "Confusions", m.strict), ("learning", "Learning", True),
+        ("origin", "Origin", True),
+    ]  # fmt: skip
+    return [(anchor, title) for anchor, title, there in parts if there]
 
 
 def write_report(
     path: Path,
-    metrics: Mapping[str, Any],
+    metrics: Metrics,
     history: Sequence[Mapping[str, str]],
     config: Mapping[str, Any],
     provenance: Mapping[str, Any],
@@ -262,62 +164,38 @@ def write_report(
 
     Args:
         history: rows of metrics.csv.
+        config, provenance: as in config.json and provenance.json.
         page: HTML of the page that shows the brain, put into a frame; none if empty.
     """
-    import json
-
-    notes = []
-    if metrics["transductive_features"]:
-        notes.append(
-            f"{', '.join(metrics['transductive_features'])} were embedded over both hemispheres together, test part "
-            "included; compare with a run without them."
-        )
-    if metrics["coordinates"]:
-        notes.append(f"Coordinates are an input (aligned by: {metrics['alignment']}); compare with a run without them.")
-    if metrics["left_out_features"]:
-        told = ", ".join(metrics["left_out_features"])
-        notes.append(f"Left out, since they relate differently to the others in the two parts: {told}.")
-    if metrics["rim"]:
-        notes.append(
-            "The rim of the cortex mask is an input of every model; where the mask was drawn from the atlas it gives "
-            "away something of the areas. Compare with features.rim=false."
-        )
-    noted = "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
-    nodes = metrics["nodes"]
-    if page:
-        page = f'<h2>The brain</h2><iframe class="page" title="The brain" srcdoc="{escape(page, quote=True)}"></iframe>'
-    leaks = ", ".join(
-        f"{name.replace('_', ' ')} {'not applicable' if count is None else count}"
-        for name, count in metrics["leakage"].items()
-    )
-    beside = detail = ""
-    verdict = "Nothing to judge by: no unseen brain carries labels."
-    if "test" in metrics:
-        verdict = _verdict(metrics, metrics["model"])
-        beside = "<h2>Beside the baselines</h2>" + _ranking(metrics, metrics["model"])
-        detail = f"<h2>Every area</h2>{_areas(metrics)}<h2>Confusions</h2>{_confusions(metrics)}"
-    elif "gap_filling" in metrics:
-        verdict = _verdict(metrics["gap_filling"], metrics["model"])
-    write_text(
-        path,
-        f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(metrics["task"])}</title>
-<style>{_STYLE}</style></head><body>
-<h1>{escape(metrics["task"])}</h1>
-<p class="lead">{metrics["classes"]} areas, {nodes["train"]} training and {nodes["test"]} test nodes,
-{len(metrics["seeds"])} seeds, {escape(metrics["protocol"])} protocol. Leaks: {escape(leaks)}.</p>
-<p>{verdict}</p>{noted}
-{beside}
-{_controls(metrics)}
-<h2>The map</h2>{_maps(area_map)}
-{page}
-{_sections(metrics)}
-{detail}
-<h2>Learning</h2><p class="lead">Validation macro-F1 of every member.</p>{_curves(history)}
-<p>Features: {escape(", ".join(metrics["features"]) or "none")}. Validation macro-F1
-{_number(metrics["validation"]["macro_f1"])}.</p>
-<h2>Where this comes from</h2>
-<details><summary>Configuration</summary><pre>{escape(json.dumps(config, indent=2))}</pre></details>
-<details><summary>Provenance</summary><pre>{escape(json.dumps(provenance, indent=2))}</pre></details>
-</body></html>
-""",
-    )
+    names = Names.of(config, metrics.coordinates)
+    strict, gaps = metrics.strict, metrics.gap_filling
+    judged = strict or gaps
+    areas, rivals = _per_area(metrics)
+    meshes = (metrics.reconstruction or {}).get("brains", {})
+    columns = [key for key in _MESH_COLUMNS if any(key in row for row in meshes.values())]
+    values: dict[str, Any] = {
+        "verdict": verdict(judged, names) if judged else "Nothing to judge by: no unseen brain carries labels.",
+        "best": _best(strict)[1] if strict else None,
+        "notes": _notes(metrics),
+        "fine_print": _fine_print(strict, metrics.left_out, metrics.not_run, names) if strict else "",
+        "controls": _controls(metrics),
+        "maps": _maps(area_map),
+        "page": page,
+        "gap_verdict": verdict(gaps, names) if gaps else "",
+        "gap_fine_print": _fine_print(gaps, gaps.left_out or {}, {}, names) if gaps else "",
+        "oblique": (strict.by_obliqueness_deg if strict else None) or {},
+        "meshes": meshes if columns else {},
+        "mesh_columns": columns,
+        "areas": areas,
+        "rivals": rivals,
+        "confusions": _confusions(strict.confusion) if strict and strict.confusion else {"areas": (), "pairs": ()},
+        "curves": learning_curves(history),
+        "config": json.dumps(config, indent=2),
+        "provenance": json.dumps(provenance, indent=2),
+    }
+    text = render(
+        "report.html", title=metrics.task, m=metrics, names=names, measures=MEASURES,
+        sections=_sections(metrics, values), leak=lambda key: LEAKS.get(key, Word(readable(key))),
+        mesh_word=lambda key: MESHES.get(key, Word(readable(key))), **values,
+    )  # fmt: skip
+    write_text(path, text)

@@ -4,8 +4,6 @@ B brains, S seeds, K classes.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,29 +11,11 @@ from scipy import stats
 
 from meshgnn.data.split import contiguous_blocks
 from meshgnn.graph import MeshGraph
+from meshgnn.results import Interval
 from meshgnn.train.metrics import confusion_matrix
 
 Maps = Sequence[NDArray[np.floating]]  # probabilities [V, K], one per brain
 FEWEST_BRAINS, BLOCKS = 3, 40
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-    """A difference of macro-F1 with its 95 % interval.
-
-    Args:
-        over: what the interval generalises to: "brains" (other brains), or "blocks" (other places of these brains).
-        replicates: how many of them there are.
-    """
-
-    difference: float
-    low: float
-    high: float
-    over: Literal["brains", "blocks"]
-    replicates: int
-
-    def plain(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def paired_interval(

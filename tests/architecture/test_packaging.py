@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from importlib import metadata
 from pathlib import Path
 
@@ -59,3 +60,20 @@ def test_every_import_is_declared_and_every_declaration_used():
         [str(tool) if tool.exists() else "deptry", *PACKAGES], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_the_wheel_brings_every_file_that_the_packages_read(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    for name in PACKAGES:
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "node_modules", "web"))
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-qq", "wheel", "--no-deps"]
+    words = [*pip, "--no-build-isolation", "--wheel-dir", str(tmp_path), str(source)]
+    subprocess.run(words, check=True, capture_output=True, timeout=120)
+    (wheel,) = tmp_path.glob("meshgnn-*.whl")
+    held = set(zipfile.ZipFile(wheel).namelist())
+    read = [path for name in PACKAGES for kind in ("templates", "assets") for path in (ROOT / name).rglob(f"{kind}/*")]
+    assert len(read) >= 8
+    assert [path for path in read if path.relative_to(ROOT).as_posix() not in held] == []

@@ -243,7 +243,7 @@ def test_a_brain_more_redoes_only_what_reads_it(tmp_path):
             train=tuple(tmp_path / name for name in train), unseen=tuple(tmp_path / name for name in unseen)
         )
         experiment = config(tmp_path, cohort=cohort, **more).build()
-        return stage_keys(experiment.stages(), experiment.inputs())
+        return stage_keys(experiment.stages())
 
     def redone(new):
         return {name for name, key in new.items() if before.get(name) != key}

@@ -45,7 +45,7 @@ def test_images_count_wherever_they_lie(straight: Path, tmp_path: Path) -> None:
 
     def keys() -> tuple[object, object]:
         member = StackFolders.Config(train=(stack,)).build().members()[0]
-        return member.depends, config(stack, kind=ReconstructRun.Config).build().inputs()
+        return member.depends, config(stack, kind=ReconstructRun.Config).build().input_files()
 
     before = keys()
     assert keys() == before

@@ -10,13 +10,13 @@ import base64
 import json
 from collections.abc import Sequence
 from hashlib import sha256
-from html import escape
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from meshgnn.errors import InputError
 from meshgnn.export.area_map import AreaMap
+from meshgnn.export.html import render
 from meshgnn.export.page import contents
 from meshgnn.export.page.arrays import Packer
 from meshgnn.export.page.pictures import embed
@@ -137,18 +137,8 @@ def _fill(title: str, meta: dict[str, Any], blob: str, pictures: Sequence[str]) 
     program = _asset("page.js")
     digest = base64.b64encode(sha256(program.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    held = "\n".join(
-        f'<script type="text/plain" id="section-{k}">{address}</script>' for k, address in enumerate(pictures)
-    )
-    parts = {
-        "{{policy}}": policy, "{{title}}": escape(title), "{{style}}": _asset("page.css"), "{{meta}}": safe_json(meta),
-        "{{arrays}}": blob, "{{sections}}": held, "{{program}}": program,
-    }  # fmt: skip
-    pieces = []
-    rest = _asset("page.html")
-    for mark, text in parts.items():  # in the order of the template, so that no inserted text is searched for marks
-        before, found, rest = rest.partition(mark)
-        if not found:
-            raise ValueError(f"page.html lacks {mark}")
-        pieces += [before, text]
-    return "".join([*pieces, rest])
+    return render(
+        "page.html", package="meshgnn.export.page", folder="assets", policy=policy, title=title,
+        style=_asset("page.css"), meta=safe_json(meta), arrays=blob, pictures=pictures,
+        program=program,
+    )  # fmt: skip

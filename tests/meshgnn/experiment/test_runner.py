@@ -10,12 +10,12 @@ from meshgnn.config import Config
 from meshgnn.errors import InputError
 from meshgnn.experiment import run_folder, runner
 from meshgnn.experiment.run_folder import RunFolder
-from meshgnn.experiment.runner import Stage, run, run_experiment, stage_keys
+from meshgnn.experiment.runner import Experiment, Stage, run, run_experiment, stage_keys
 from meshgnn.source.cohort import StackFolders
 from meshgnn.store import write_json
 
 
-class Words:
+class Words(Experiment):
     """One chain of stages per brain, joined by a last one; counts what is run."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Words:
     def __init__(self, config):
         self.config, self.done = config, []
 
-    def inputs(self):
+    def input_files(self):
         return {name: name for name in self.config.brains}
 
     def seeds(self):
@@ -46,7 +46,11 @@ class Words:
                   version=c.version)
             for name in c.brains
         ]  # fmt: skip
-        return [*first, *second, Stage(name="all", run=partial(self._write, "all"))]
+        return [
+            *first,
+            *second,
+            Stage(name="all", run=partial(self._write, "all"), after=tuple(stage.name for stage in second)),
+        ]
 
     def _write(self, name, run):
         self.done.append(name)
@@ -88,13 +92,13 @@ def test_versions_of_stage_and_package_are_in_the_key(tmp_path, monkeypatch):
 
 def test_a_stage_cannot_come_after_one_that_is_not_there():
     with pytest.raises(ValueError, match="before"):
-        stage_keys([Stage(name="a", run=lambda _: [], after=("b",))], {})
+        stage_keys([Stage(name="a", run=lambda _: [], after=("b",))])
 
 
 def test_the_order_of_what_a_stage_reads_counts():
     def keys(*order):
         stages = [Stage(name=name, run=lambda _: [], after=()) for name in "ab"]
-        return stage_keys([*stages, Stage(name="c", run=lambda _: [], after=order)], {})
+        return stage_keys([*stages, Stage(name="c", run=lambda _: [], after=order)])
 
     assert keys("a", "b")["c"] != keys("b", "a")["c"]
     assert keys("a", "b")["a"] == keys("b", "a")["a"]
