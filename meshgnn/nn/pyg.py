@@ -104,7 +104,8 @@ def convolutions() -> dict[str, Any]:
     found = {}
     for name in sorted(dir(library)):
         kind: Any = getattr(library, name)
-        if not (isinstance(kind, type) and issubclass(kind, library.MessagePassing)):
+        passes = isinstance(kind, type) and issubclass(kind, library.MessagePassing)
+        if not passes:
             continue
         made = _arguments(kind)
         called = list(inspect.signature(kind.forward).parameters.values())[1:]

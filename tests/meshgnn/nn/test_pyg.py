@@ -123,18 +123,29 @@ def test_what_may_stand_there_is_a_layer_of_the_library():
     assert not {"MessagePassing", "HypergraphConv", "PPFConv", "HGTConv", "NNConv"} & set(convolutions())
 
 
+@pytest.fixture
+def one_thread():
+    """As in a worker."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("layer", PROVEN)
 def test_every_proven_layer_learns(layer, tmp_path):
-    trainer = TrainerConfig(folds=2, epochs=15, validate_every=5, workers=1)
+    trainer = TrainerConfig(folds=2, epochs=25, validate_every=5, workers=1)
     network = PyGConv.Config(layer=layer, hidden=16)
     train_member(
         small_task(), network, trainer, member=0, seed=0, fold=0, folder=tmp_path, key="k", tell=lambda news: None
     )
     history = load_tree(tmp_path / "member.safetensors")["history"]
-    assert max(row["macro_f1"] for row in history) > 0.5  # chance is 0.25
+    assert max(row["validation_macro_f1"] for row in history) > 0.5  # chance is 0.25
 
 
-@pytest.mark.parametrize("layer", ["GATv2Conv", "GCNConv"])  # one on edges, one by matrix
+# One on edges; one by matrix, slow for its processes alone.
+@pytest.mark.parametrize("layer", ["GATv2Conv", pytest.param("GCNConv", marks=pytest.mark.slow)])
 def test_the_same_weights_come_of_one_process_and_of_two(layer, tmp_path):
     small_task().save(tmp_path / "task.safetensors")
     trainer = TrainerConfig(folds=2, epochs=6, validate_every=3, workers=1)
@@ -162,12 +173,12 @@ def test_no_file_is_left_behind_and_none_is_needed(writable, tmp_path):
     """The library writes the source of each layer into the folder for temporary files."""
     code = (
         "import os, sys, tempfile\n"
-        "if sys.argv[1] == 'False': tempfile._get_default_tempdir = lambda: (_ for _ in ()).throw(FileNotFoundError())\n"
+        "def none(): raise FileNotFoundError\n"
+        "if sys.argv[1] == 'False': tempfile._get_default_tempdir = none\n"
         "import torch; from meshgnn.nn import PyGConv; from meshgnn.testing import assert_gnn\n"
-        "assert_gnn(PyGConv.Config(layer='GATv2Conv', hidden=8).build)\n"
         "assert_gnn(PyGConv.Config(layer='SAGEConv', hidden=8).build)\n"
-        "torch.manual_seed(0); from meshgnn.nn.pyg import PyGLayer; from meshgnn.nn import Adjacency; import numpy as np\n"
-        "layer = PyGLayer(4, 'GATv2Conv')\n"
+        "from meshgnn.nn.pyg import PyGLayer; from meshgnn.nn import Adjacency; import numpy as np\n"
+        "torch.manual_seed(0); layer = PyGLayer(4, 'GATv2Conv')\n"
         "print(layer(torch.ones(2, 4), Adjacency(2, np.array([[0, 1], [1, 0]]))).sum().item())"
     )
     place = tmp_path if writable else tmp_path / "none"
