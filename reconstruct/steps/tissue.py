@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from scipy import ndimage
 
 from meshgnn import config
 from meshgnn.errors import InputError
+from meshgnn.source.same_images import fine_structure
 from meshgnn.source.sections import Section, SectionStack, open_section
 from reconstruct.bridges import strands
 from reconstruct.distance import to_zero_set
@@ -131,6 +133,8 @@ class ClassifyTissue:
             index=np.array([section.index for section in chosen]),
             image_px_mm=image_px,
             weight=np.ones(len(chosen)),
+            falloff=np.array([found[k][2] for k in kept]),
+            fine=np.stack([found[k][3] for k in kept]),
             bridges=np.concatenate(
                 [
                     np.column_stack([np.full(len(cut), k), corner[k] + cut[:, :2] * pixel, cut[:, 2] * pixel**2])
@@ -150,8 +154,8 @@ class ClassifyTissue:
                     f"{usual:.4g}, tissue.largest_mm = {self.settings.largest_mm:g}); check its pixel_um"
                 )
 
-    def _densities(self, section: Section, pixel: float) -> tuple[Image, float]:
-        """Optical density on the level grid of `pixel` mm, and the tissue area in mm^2."""
+    def _densities(self, section: Section, pixel: float) -> tuple[Image, float, float, Image]:
+        """Optical density on the level grid of `pixel` mm, tissue area in mm^2, `falloff`, and fine structure."""
         with open_section(section) as image:
             grey = image.read()
         if not np.isfinite(grey).all():
@@ -183,7 +187,7 @@ class ClassifyTissue:
             places = np.stack(np.meshgrid(*axes, indexing="ij"))
             soft = ndimage.gaussian_filter(coarse, 0.4 * pixel / own) if own < pixel else coarse
             coarse = ndimage.map_coordinates(soft, places, order=1, mode="nearest").astype(np.float32)
-        return coarse, float((coarse > 0.06).sum() * pixel**2)
+        return coarse, float((coarse > 0.06).sum() * pixel**2), falloff(grey), fine_structure(grey)
 
     def _levels(
         self, density: Image, pixel: float, ratio: float, shape: tuple[int, int]
@@ -223,6 +227,17 @@ def glass(grey: NDArray[np.generic]) -> float:
     """Grey value of bare glass: the most frequent value in the frame and in the brightest part of the image."""
     frame = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]]).astype(np.float64)
     return float(np.median(frame))
+
+
+def falloff(grey: NDArray[Any]) -> float:
+    """How much darker one edge of an image [H, W] is than the opposite one, as a share: uneven light.
+
+    Edges are bands of 2 % of the image, each by its median: tissue that reaches half of an edge does not count.
+    """
+    band = max(1, round(0.02 * min(grey.shape)))
+    ends = ((grey[:band], grey[-band:]), (grey[:, :band], grey[:, -band:]))
+    pairs = [(float(np.median(one)), float(np.median(other))) for one, other in ends]
+    return max(abs(one - other) / max(one, other, 1e-9) for one, other in pairs)
 
 
 def stain_levels(density: Image, ratio: float) -> tuple[float, float]:
