@@ -45,6 +45,8 @@ from meshgnn.train.intervals import Maps
 from meshgnn.train.metrics import mean_scores, striped_scores
 from meshgnn.train.propagate import carried_labels, drawn, join
 from meshgnn.train.same_inputs import NO_REGISTRATION, SameInputs
+from meshgnn.train.stored_baselines import FILE as STORED_BASELINES
+from meshgnn.train.stored_baselines import StoredBaselines
 
 SEES = {MAIN: "encoder's features", BARE: "encoder's features", OTHER: "other features"}
 
@@ -239,14 +241,16 @@ class SectionMapping(Experiment):
             for number, seed in enumerate(c.seeds if recipe.seeded else c.seeds[:1]):
                 kept[f"{name}/{number}"] = recipe.run(seed)
             told[name] = {"sees": recipe.sees, "fits": 1, "chosen": {}}
-        rows = list(SameInputs(seen, range(c.trainer.folds), c.seeds[0]).rows())
-        for name, fit in tqdm(rows, desc="baselines on the same inputs", disable=None, leave=False):
-            fitted = fit()
-            kept |= {f"{name}/0": fitted.probabilities, f"out_of_fold/{name}/0": fitted.out_of_fold}
-            told[name] = {"sees": fitted.sees, "fits": 1, "chosen": fitted.chosen}
+        same = SameInputs(seen, range(c.trainer.folds), c.seeds[0])
+        fitted = {}
+        for name, fit in tqdm(list(same.rows()), desc="baselines on the same inputs", disable=None, leave=False):
+            fitted[name] = one = fit()
+            kept |= {f"{name}/0": one.probabilities, f"out_of_fold/{name}/0": one.out_of_fold}
+            told[name] = {"sees": one.sees, "fits": 1, "chosen": one.chosen}
+        StoredBaselines.of(seen, fitted, same.discriminant).save(run / "tables" / STORED_BASELINES)
         write_arrays(run / "tables" / "baselines.safetensors", kept)
         write_json(run / "tables" / "baselines.json", told)
-        return ["tables/baselines.safetensors", "tables/baselines.json"]
+        return ["tables/baselines.safetensors", "tables/baselines.json", f"tables/{STORED_BASELINES}"]
 
     @property
     def _networks(self) -> dict[str, tuple[str, ControlNetwork, str, tuple[int, ...]]]:

@@ -11,8 +11,10 @@ from meshgnn.experiment.run_folder import read_config
 from meshgnn.experiment.section_mapping import SectionMapping
 from meshgnn.source.cohort import StackFolders, VirtualCohort
 from meshgnn.store import file_hash, read_json
+from meshgnn.train.stored_baselines import FILE
 
 NEEDED = ("encoder", "train")  # stages whose outputs make the model
+BASELINES = f"tables/{FILE}"  # read too, where a run has kept it
 OTHER_VERSION = "cannot be read by this version; train again, or predict with the version in the run's provenance.json"
 
 
@@ -64,6 +66,8 @@ def read_trained_run(folder: Path, mesh: Config | None = None, encoder: Config |
     files = {"config.json": file_hash(folder / "config.json")}
     for stage in NEEDED:
         files |= _outputs(folder, stage)
+    if (folder / BASELINES).is_file() and _recorded(folder, "baselines").get(BASELINES):
+        files |= _outputs(folder, "baselines", BASELINES)
     stacks, trained_on = _trained_on(folder, plain)
     return TrainedRun(folder=folder, mesh=mesh, encoder=encoder, files=files, trained_on=trained_on, stacks=stacks)
 
@@ -112,9 +116,9 @@ def _recorded(folder: Path, stage: str) -> dict[str, str]:
         ) from None
 
 
-def _outputs(folder: Path, stage: str) -> dict[str, str]:
-    """The same, with every file looked at."""
-    outputs = _recorded(folder, stage)
+def _outputs(folder: Path, stage: str, *names: str) -> dict[str, str]:
+    """The same, or the files `names` among them, with every file looked at."""
+    outputs = {name: key for name, key in _recorded(folder, stage).items() if not names or name in names}
     for name, digest in outputs.items():
         path = folder / name
         if not path.is_file() or file_hash(path) != digest:
