@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from meshgnn.errors import InputError
-from meshgnn.graph import Areas, FeatureTable, MeshGraph, NodeLocations
+from meshgnn.graph import LOCATION_COLUMNS, Areas, FeatureTable, MeshGraph, NodeLocations
 from meshgnn.mesh.record import SurfaceMesh
 
 FORMAT = 1
@@ -193,8 +193,6 @@ def content_hash(*values: Any) -> str:
 
 # -- records -------------------------------------------------------------------------------------------------------
 
-_LOCATION_FIELDS = ("section", "row_px", "column_px", "normal_angle_deg", "obliqueness_deg", "residual_mm", "observed")
-
 
 def save_graph(graph: MeshGraph, path: Path) -> None:
     """Write a MeshGraph as `path`.safetensors + `path`.json."""
@@ -209,7 +207,7 @@ def save_graph(graph: MeshGraph, path: Path) -> None:
     if graph.soft_labels is not None:
         arrays["soft_labels"] = graph.soft_labels
     if graph.locations is not None:
-        arrays |= {f"locations.{name}": getattr(graph.locations, name) for name in _LOCATION_FIELDS}
+        arrays |= {f"locations.{name}": getattr(graph.locations, name) for name in LOCATION_COLUMNS}
     about = {
         "format": FORMAT,
         "record": "MeshGraph",
@@ -266,7 +264,7 @@ def load_graph(path: Path) -> MeshGraph:
             ),
             soft_labels=arrays.get("soft_labels"),
             surfaces={name: arrays[f"surface.{name}"] for name in about["surfaces"]},
-            locations=NodeLocations(**{n: arrays[f"locations.{n}"] for n in _LOCATION_FIELDS}) if located else None,
+            locations=NodeLocations(**{n: arrays[f"locations.{n}"] for n in LOCATION_COLUMNS}) if located else None,
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path.with_suffix('.json')}: does not fit its arrays ({error})") from None

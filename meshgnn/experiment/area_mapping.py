@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import from_plain, to_plain
+from meshgnn.confusion import macro_f1
 from meshgnn.data.derived import RIM_PREFIX, computed_features
 from meshgnn.data.inputs import TRANSDUCTIVE, Alignment, CoordinateFrame, NodeInputs
 from meshgnn.data.model_inputs import ModelInputs
@@ -48,7 +49,7 @@ from meshgnn.train.baselines import fixed_recipes
 from meshgnn.train.ensemble import Ensemble
 from meshgnn.train.fit import TrainerConfig
 from meshgnn.train.intervals import judged_blocks, paired_interval
-from meshgnn.train.metrics import LeftOut, macro_f1, mean_scores, score, striped_scores
+from meshgnn.train.metrics import LeftOut, mean_scores, score, striped_scores
 from meshgnn.train.same_inputs import NO_REGISTRATION, SameInputs
 
 

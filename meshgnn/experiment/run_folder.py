@@ -16,6 +16,7 @@ from typing import Any
 
 from meshgnn import __version__
 from meshgnn.errors import InputError
+from meshgnn.ranks import rank_and_world
 from meshgnn.store import clear_asides, file_hash, read_json, write_json
 
 _PACKAGES = ("torch", "lightning", "numpy", "scipy", "scikit-learn", "nibabel", "safetensors", "igraph")
@@ -168,7 +169,7 @@ def circumstances() -> dict[str, Any]:
         "command": sys.argv[1:],
         "started": now(),
         "threads": os.cpu_count(),
-        "ranks": int(os.environ.get("WORLD_SIZE", "1")),
+        "ranks": rank_and_world()[1],
     }
 
 

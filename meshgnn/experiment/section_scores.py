@@ -9,12 +9,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from meshgnn.confusion import macro_f1
 from meshgnn.experiment.training import row
 from meshgnn.graph import MeshGraph
 from meshgnn.results import AnnotationWeight, Confusion, Interval, MethodScores, ObliquenessScore, ProtocolScores
 from meshgnn.train.cohort import Cohort, nearest_annotation
 from meshgnn.train.intervals import Maps, judged_blocks, paired_interval
-from meshgnn.train.metrics import LeftOut, Scores, macro_f1, mean_scores, score
+from meshgnn.train.metrics import LeftOut, Scores, mean_scores, score
 from meshgnn.train.propagate import carried_labels, drawn, join_with_annotations
 
 MAIN, BARE, OTHER = "main", "without_coordinates", "other_features"

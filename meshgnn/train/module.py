@@ -11,11 +11,11 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from meshgnn.config import Config as BaseConfig
+from meshgnn.confusion import macro_f1
 from meshgnn.errors import SettingError
 from meshgnn.nn.adjacency import Adjacency
 from meshgnn.nn.node_model import NodeModel
 from meshgnn.train.augment import Augment
-from meshgnn.train.metrics import macro_f1
 from meshgnn.train.task import TrainingTask
 
 

@@ -30,10 +30,10 @@ from scipy.spatial import cKDTree
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from threadpoolctl import threadpool_limits
 
+from meshgnn.confusion import macro_f1
 from meshgnn.data.model_inputs import ModelInputs
 from meshgnn.train.baselines import trees
 from meshgnn.train.calibration import Calibration
-from meshgnn.train.metrics import macro_f1
 
 FLOOR = 1e-3
 NEIGHBOURS = (5, 25, 50)

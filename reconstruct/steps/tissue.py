@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from meshgnn import config
 from meshgnn.errors import InputError
+from meshgnn.source.background import background_grey, frame_of
 from meshgnn.source.sections import Section, SectionStack, open_section
 from reconstruct.bridges import strands
 from reconstruct.distance import to_zero_set
@@ -141,7 +142,7 @@ class ClassifyTissue:
             raise InputError(
                 f"{section.path}: {int((~np.isfinite(grey)).sum())} pixels are not finite; export it again without gaps"
             )
-        background = glass(grey)
+        background = background_grey(frame_of(grey))
         if background <= 0:
             raise InputError(f"{section.path}: the background is black; grey matter on bright glass is expected")
         if (grey > 1.3 * background).mean() > 0.05:
@@ -200,12 +201,6 @@ class ClassifyTissue:
         value = np.where(core & (value > 0), -0.05, np.where(~core & (value <= 0), 0.05, value))
         white = signed_distance(value.astype(np.float32), pixel, set_.reach_mm)
         return outer, np.maximum(white, outer), bridges
-
-
-def glass(grey: NDArray[np.generic]) -> float:
-    """Grey value of bare glass: the most frequent value in the frame and in the brightest part of the image."""
-    frame = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]]).astype(np.float64)
-    return float(np.median(frame))
 
 
 def stain_levels(density: Image, ratio: float) -> tuple[float, float]:
