@@ -265,7 +265,7 @@ def coverage(locations: Sequence[NodeLocations]) -> dict[str, float]:
 def judge_stack(
     folder: Path, found: Sequence[Midsurface], locations: Sequence[NodeLocations], **rest: Any
 ) -> dict[str, Any]:
-    """`judge` against the truth lying beside the sections of a virtual brain."""
+    """`judge` against the truth in the stack folder of a virtual brain."""
     from meshgnn.source.virtual.truth import read_truth
 
     truth = read_truth(folder)

@@ -46,7 +46,7 @@ class Reconstruct:
         Args:
             source: sections or volumes.
             brain: name in the file names; the space's name if empty.
-            judge: compare with the truth if it lies beside the sections.
+            judge: compare with the truth if the stack folder holds one.
             pictures: write QC pictures.
             plausible: bounds beyond which sections and hemispheres are warned of.
             workers: hemispheres worked on side by side (2 or 1); the result does not depend on it.

@@ -55,7 +55,7 @@ from meshgnn.train.same_inputs import NO_REGISTRATION, SameInputs
 
 @dataclass(frozen=True, kw_only=True)
 class NoTables(BaseConfig):
-    """No features beside those the source brings."""
+    """No features other than those that the source brings."""
 
     def build(self) -> None:
         return None
@@ -74,7 +74,7 @@ def _left_out(graph: MeshGraph, split: Split) -> LeftOut:
 
 
 class AreaMapping(Experiment):
-    """Node classification on one brain, judged beside its baselines."""
+    """Node classification on one brain, compared with baselines."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(BaseConfig):
@@ -149,7 +149,7 @@ class AreaMapping(Experiment):
         """Everything that can be wrong with the brain or the settings; raises InputError."""
         graph, split = self._prepared.graph, self._prepared.split
         c = self.config
-        c.trainer.resolved_device()  # told now, not after the baselines
+        c.trainer.resolved_device()  # an unusable device is reported now, not after the baselines
         folds = [
             fold for seed in c.seeds for fold in validation_folds(graph, split, c.trainer.folds, c.validation, seed)
         ]
@@ -237,7 +237,7 @@ class AreaMapping(Experiment):
         frame: CoordinateFrame,
         kept: dict[str, NDArray[Any]],
     ) -> Alignment:
-        """mirror or rigid: the one that carries labels there and back better.
+        """The better way to align hemispheres, "mirror" or "rigid", judged by carrying labels there and back.
 
         A features-only model (the smoothed-features baseline, which knows no position) names the areas of the test
         part; 5 nearest neighbours carry those names back to the training part through each alignment, and their

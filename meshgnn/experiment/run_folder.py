@@ -133,14 +133,14 @@ class RunFolder:
     ) -> None:
         """provenance.json: what is needed to say where a figure came from.
 
-        The top level tells of the last command that did any work, `stages` of the command that each stage was run by:
+        The top level describes the last command that did any work, `stages` the command that each stage was run by:
         a resumed run keeps stages of earlier ones.
 
         Args:
             here: see `circumstances`.
             inputs: hash of every input file by path.
             seeds: of the experiment.
-            keys: of the stages; a record with another key is of no use any more and not told of.
+            keys: of the stages; a record with another key is out of date and left out.
             running: the stage that is about to run, if any.
         """
         stages: dict[str, Any] = {}
@@ -159,7 +159,7 @@ def now() -> str:
 
 
 def circumstances() -> dict[str, Any]:
-    """Under what this process runs: versions, commit, command, threads, ranks."""
+    """The conditions under which this process runs: versions, commit, command, threads, ranks."""
     return {
         "meshgnn": __version__,
         "commit": _commit(),

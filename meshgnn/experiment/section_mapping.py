@@ -92,9 +92,9 @@ class SectionMapping(Experiment):
                 0 = all.
             controls: also train the same network without neighbours and on shuffled edges.
             control_seeds: with how many of the seeds; 0 = all.
-            hide: where no truth lies beside a training stack, about every n-th annotated section is kept from training
+            hide: where a training stack has no truth, about every n-th annotated section is kept from training
                 and judges the gaps between annotations; 0 = none.
-            compare: finished runs of controls (`virtual_brain:uniform`), whose scores are quoted beside this run's.
+            compare: finished runs of controls (`virtual_brain:uniform`), whose scores this run's report quotes.
         """
 
         cohort: VirtualCohort.Config | StackFolders.Config = field(default_factory=VirtualCohort.Config)
@@ -372,7 +372,7 @@ class SectionMapping(Experiment):
     def _metrics(
         self, run: RunFolder, cohort: Cohort, strict: Part, gaps: Part, methods: dict[str, Method]
     ) -> tuple[list[Maps], Metrics]:
-        """Maps with the gaps between annotations filled, [seed][brain], and all that is told of a run."""
+        """Maps with the gaps between annotations filled, [seed][brain], and the record for metrics.json."""
         c = self.config
         known = read_arrays(run / "tables" / "out_of_fold.safetensors")["labels"].astype(np.int32)
         folds = methods[MAIN].folds or ()

@@ -30,7 +30,7 @@ class Judge:
 
     Args:
         graph: its labels are the truth, a mapper's labels of an unseen brain, or those of hidden annotated sections.
-        left_out: cortex without truth, and true cortex that the mesh missed; only where a truth lies beside.
+        left_out: cortex without truth, and true cortex that the mesh missed; only where the brain has a truth.
         by: which of the three, in words.
     """
 
@@ -67,7 +67,7 @@ class Part:
         return ", ".join(sorted({judge.by for judge in self.judges}))
 
     def left_out(self) -> dict[str, float]:
-        """Counted over the brains; nothing where no truth tells."""
+        """Counts summed over the brains; empty where none of them has a truth."""
         told = [judge.left_out.plain() for judge in self.judges if judge.left_out is not None]
         return {name: round(sum(one[name] for one in told), 1) for name in told[0]} if told else {}
 
@@ -206,7 +206,7 @@ def block(part: Part, methods: Mapping[str, Method]) -> ProtocolScores:
 
 
 def mean_measures(brains: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Means over brains of every number that is measured of a mesh, with every brain's own beside."""
+    """Means over brains of every number that is measured of a mesh, and under `brains` the values of each."""
     numbers: dict[str, list[float]] = {}
     for one in brains.values():
         for name, value in one.items():

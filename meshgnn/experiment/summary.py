@@ -71,7 +71,7 @@ def _ending(metrics: Metrics) -> str:
 
 
 def summary_text(metrics: Metrics, folder: Path) -> str:
-    """The table printed at the end: the model beside every baseline, best first."""
+    """The table printed at the end: the network and every baseline, best first."""
     assert metrics.strict is not None
     lines = [f"\n{metrics.task} ({metrics.classes} areas, {metrics.nodes.test} test nodes)"]
     lines += [f"{HEAD}ours minus [95 %]", *_rows(metrics.strict, metrics.model)]

@@ -85,7 +85,7 @@ def train_ensembles(run: RunFolder, wanted: Mapping[str, Wanted]) -> dict[str, T
     bar = tqdm(total=epochs, desc="training", unit="epoch", disable=None, leave=False)
     lengths = {job.name: job.trainer.epochs for job in jobs}
 
-    def tell(news: dict[str, Any]) -> None:
+    def report(news: dict[str, Any]) -> None:
         name = news["member"]
         if news.get("done"):
             bar.update(lengths[name] - reached.get(name, 0))
@@ -97,7 +97,7 @@ def train_ensembles(run: RunFolder, wanted: Mapping[str, Wanted]) -> dict[str, T
         bar.set_postfix_str(f"{name} validation macro-F1 {news['validation_macro_f1']:.3f}")
 
     with bar:
-        fit_members(jobs, max((one.trainer.workers for one in wanted.values()), default=0), tell)
+        fit_members(jobs, max((one.trainer.workers for one in wanted.values()), default=0), report)
     return {name: _gathered(run, one) for name, one in wanted.items()}
 
 

@@ -1,4 +1,4 @@
-"""The control: the same frame without neighbours."""
+"""The control network: the same residual layers as GraphSAGE and GCN, but no node sees its neighbours."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class _OwnOnly(nn.Module):
 
 
 class MLP(ResidualNetwork):
-    """Each node for itself."""
+    """A residual network that judges every node by its own inputs alone."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(ResidualConfig):

@@ -1,4 +1,4 @@
-"""What can be read and is still unlikely to be meant: units, sides, copies, masks, features that tell nothing."""
+"""What can be read and is still unlikely to be meant: units, sides, copies, masks, constant features."""
 
 import numpy as np
 

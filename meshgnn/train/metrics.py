@@ -118,7 +118,7 @@ def score(
     """Judge probabilities [V, K] on the nodes of `judged` [V] that carry a label.
 
     Args:
-        left_out: cortex beside them that must not leave the score silently; nothing if absent.
+        left_out: further cortex, which `macro_f1_all_cortex` counts as errors; none if absent.
     """
     judged = judged & (graph.labels >= 0)
     true, predicted = graph.labels[judged], probabilities.argmax(1)

@@ -14,11 +14,11 @@ from meshgnn.train.cohort import Cohort, inner_edges, nearest_annotation
 
 WEIGHTS = (0.0, 0.2, 0.3, 0.5, 1.0, 2.0)
 ROUNDS = 20
-FLOOR = 0.01  # what is left to an area that no annotation near by speaks for
+FLOOR = 0.01  # least share of an area that no annotation near by supports
 
 
 def drawn(graph: MeshGraph) -> NDArray[np.int32]:
-    """[V] annotations inside cortex, -1 elsewhere."""
+    """The mapper's annotations [V] inside cortex, -1 elsewhere."""
     return np.where(graph.cortex, graph.labels, -1).astype(np.int32)
 
 

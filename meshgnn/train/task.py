@@ -1,4 +1,4 @@
-"""What a training run sees, as arrays on disk: workers load it, nothing else is handed around."""
+"""What a training run sees, as arrays on disk. Worker processes load the file and are given nothing else."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,9 +1,9 @@
 """Step: from section images to the level images of tissue and white matter.
 
-Grey values become optical density against the section's own glass, log(background / grey): stain differences are then
-factors. Tissue is what takes stain at all; grey matter takes more than white. Layer I is as pale as white matter, so
-white matter is what stays of the pale tissue after an opening wider than layer I. Thin pale cracks (tears) are closed,
-thin dark lines in white matter (folds) too; strands across sulci are cut.
+Grey values become optical density against the section's own background, log(background / grey): differences of stain
+are then factors. Tissue is what takes stain at all; grey matter takes more than white. Layer I is as pale as white
+matter, so white matter is what stays of the pale tissue after an opening wider than layer I. Thin pale cracks (tears)
+are closed, thin dark lines in white matter (folds) too; strands across sulci are cut.
 """
 
 from collections.abc import Callable
@@ -64,7 +64,7 @@ class ClassifyTissue:
         self.settings = settings
 
     def __call__(self, stack: SectionStack, progress: Callable[[int, int], None] | None = None) -> TissueStack:
-        """Raises InputError if fewer than two sections hold tissue or none holds grey beside white."""
+        """Raises InputError if fewer than two sections hold tissue or none holds both grey and white matter."""
         sections = stack.usable().sections
         if len(sections) < 2:
             raise InputError(f"{stack.folder}: {len(sections)} usable section, at least two are needed for a volume")
