@@ -1,6 +1,5 @@
 """Area mapping on one brain: read, baselines, train, evaluate, export."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,12 +23,11 @@ from meshgnn.errors import InputError, SettingError
 from meshgnn.experiment.preparation import Prepared, prepare
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Experiment, Stage
-from meshgnn.experiment.summary import read_metrics, summary_text, write_history
+from meshgnn.experiment.summary import read_metrics, run_report, summary_text, write_history
 from meshgnn.experiment.training import ControlNetwork, Wanted, control_networks, first_seeds, row, train_ensembles
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
 from meshgnn.export.page import page_html
-from meshgnn.export.report import write_report
 from meshgnn.export.tables import write_csv, write_graphml
 from meshgnn.graph import MeshGraph
 from meshgnn.mesh.topology import summary
@@ -378,13 +376,7 @@ class AreaMapping(Experiment):
         probabilities = read_arrays(run / "tables" / "probabilities.safetensors")["probabilities"]
         area_map = AreaMap(graph=graph, probabilities=probabilities)
         write_graphml(run / "export" / "graph.graphml", area_map)
-        with (run / "metrics.csv").open(newline="") as handle:
-            history = list(csv.DictReader(handle))
-        write_report(
-            run / "report.html", read_metrics(run / SCORES), history, read_json(run / "config.json"),
-            read_json(run / "provenance.json"), area_map, page_html(area_map, title=graph.brain),
-        )  # fmt: skip
-        return ["export/graph.graphml", "report.html"]
+        return ["export/graph.graphml", run_report(run, area_map, page_html(area_map, title=graph.brain))]
 
     def summary(self, run: RunFolder) -> str:
         return summary_text(read_metrics(run / "metrics.json"), run.path)

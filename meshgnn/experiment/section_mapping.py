@@ -1,6 +1,5 @@
 """Area mapping from sections: stacks -> meshes -> features -> network, judged on unseen brains and between sections."""
 
-import csv
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,20 +17,19 @@ from meshgnn.encoder import MeshMaker, SectionFeatures
 from meshgnn.errors import InputError
 from meshgnn.experiment import section_scores
 from meshgnn.experiment.progress import Bars
-from meshgnn.experiment.run_folder import RunFolder, read_config
+from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Experiment, Stage
 from meshgnn.experiment.section_brain import export_brain
 from meshgnn.experiment.section_brains import SectionBrains
 from meshgnn.experiment.section_scores import BARE, HIDDEN, MAIN, OTHER, Method, Part
-from meshgnn.experiment.summary import read_metrics, section_summary, write_history
+from meshgnn.experiment.summary import control_scores, read_metrics, run_report, section_summary, write_history
 from meshgnn.experiment.training import ControlNetwork, Wanted, control_networks, first_seeds, train_ensembles
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
-from meshgnn.export.report import write_report
 from meshgnn.export.tables import write_csv
 from meshgnn.graph import MeshGraph
 from meshgnn.nn import GraphSAGE, NetworkConfig
-from meshgnn.results import BrainNames, ControlScores, Metrics, NodeCounts, ProtocolScores, Validation
+from meshgnn.results import BrainNames, Metrics, NodeCounts, Validation
 from meshgnn.source.annotations import annotation_points, read_annotations
 from meshgnn.source.cohort import CohortSource, Member, StackFolders, VirtualCohort
 from meshgnn.source.sections import AXES
@@ -47,28 +45,6 @@ from meshgnn.train.propagate import carried_labels, drawn, join
 from meshgnn.train.same_inputs import NO_REGISTRATION, SameInputs
 
 SEES = {MAIN: "encoder's features", BARE: "encoder's features", OTHER: "other features"}
-
-
-def control_scores(run: Path) -> ControlScores:
-    """What a finished control run scored; its `task` is the name of its experiment where it has one.
-
-    Raises:
-        InputError: not a finished run on sections.
-    """
-    path = run / "metrics.json"
-    plain = read_json(path) if path.is_file() else {}
-    if not isinstance(plain, dict) or "test" not in plain or "variants" not in plain:
-        raise InputError(f"{run}: is not a finished run on sections with an unseen brain (no such metrics.json)")
-    metrics = Metrics.from_json(plain, str(path))
-
-    def networks(scores: ProtocolScores | None) -> dict[str, float] | None:
-        return {name: row.macro_f1 for name, row in scores.networks.items()} if scores else None
-
-    return ControlScores(
-        task=read_config(run).get("experiment") or metrics.task,
-        strict=networks(metrics.strict),
-        gap_filling=networks(metrics.gap_filling),
-    )
 
 
 class SectionMapping(Experiment):
@@ -379,33 +355,25 @@ class SectionMapping(Experiment):
         names = self._names(cohort.training[0], self.encoders["encoder"].name)
         contours = self._contours(run, cohort)
         filled, unseen, between = section_scores.judged(cohort, strict, gaps, methods, contours)
+        alignment = "similarity" if c.inputs.coordinates else None
+        meshes = {m.name: self.maker.measures(self.brains.folder(run, m) / "mesh") for m in self.members}
         return filled, Metrics(
             task=f"{', '.join(member.name for member in self.members)}: from sections to areas",
-            protocol="strict",
-            classes=len(cohort.graphs[0].areas),
-            seeds=tuple(c.seeds),
+            protocol="strict", classes=len(cohort.graphs[0].areas), seeds=tuple(c.seeds),
             brains=BrainNames(
                 training=tuple(member.name for member in self.members if not member.unseen),
                 unseen=tuple(member.name for member in self.members if member.unseen),
             ),
             nodes=NodeCounts(train=len(known), test=strict.nodes, gap_filling=gaps.nodes),
             features=(f"{len(names)} of {type(self.encoders['encoder']).__name__}",),
-            transductive_features=(),
-            left_out_features=(),
-            rim=False,
-            coordinates=c.inputs.coordinates,
-            alignment="similarity" if c.inputs.coordinates else None,
-            model=to_plain(c.model)["_"],
+            transductive_features=(), left_out_features=(), rim=False,
+            coordinates=c.inputs.coordinates, alignment=alignment, model=to_plain(c.model)["_"],
             validation=Validation(**mean_scores([striped_scores(known, votes) for votes in folds])),
             not_run={} if "registered_prior" in methods else {"registered_prior": NO_REGISTRATION},
             controls={str(path): control_scores(path) for path in c.compare},
-            leakage=self._leakage(run, cohort),
-            reconstruction=section_scores.mean_measures(
-                {m.name: self.maker.measures(self.brains.folder(run, m) / "mesh") for m in self.members}
-            ),
-            strict=unseen,
-            gap_filling=between,
-        )
+            leakage=self._leakage(run, cohort), reconstruction=section_scores.mean_measures(meshes),
+            strict=unseen, gap_filling=between,
+        )  # fmt: skip
 
     # -- files for other programs ---------------------------------------------------------------------------------
 
@@ -423,13 +391,7 @@ class SectionMapping(Experiment):
                 page = next(path for path in written if path.suffix == ".html")
                 shown = area_map, page.read_text(encoding="utf-8")
         assert shown is not None
-        with (run / "metrics.csv").open(newline="") as handle:
-            history = list(csv.DictReader(handle))
-        write_report(
-            run / "report.html", read_metrics(run / SCORES), history, read_json(run / "config.json"),
-            read_json(run / "provenance.json"), *shown,
-        )  # fmt: skip
-        return [*files, "report.html"]
+        return [*files, run_report(run, *shown)]
 
     def summary(self, run: RunFolder) -> str:
         return section_summary(read_metrics(run / "metrics.json"), run.path)
