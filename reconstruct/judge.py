@@ -218,7 +218,7 @@ def judge(
 def planted(
     fault: Mapping[str, Any], found: Midsurface, rotation: Points, shift: Points, within_mm: float = 5.0
 ) -> dict[str, Any]:
-    """What became of a bridge planted between two banks of a sulcus.
+    """Whether a bridge that was planted between two banks of a sulcus was opened, and by which repair.
 
     Args:
         fault: hemisphere, start_mm, end_mm, radius_mm.

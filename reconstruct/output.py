@@ -1,4 +1,4 @@
-"""What a reconstruction leaves for people and other programs: GIfTI, tables, a JSON report.
+"""The files that a reconstruction writes for people and other programs: GIfTI, tables, a JSON report.
 
 sub-NAME_hemi-L_midthickness.surf.gii            the mesh
 sub-NAME_hemi-L_pial.surf.gii, _white.surf.gii    the ends of the lines across the cortex through its nodes

@@ -1,4 +1,4 @@
-"""The reconstruction as a visible list of steps: sections (or a volume) -> midsurface mesh per hemisphere.
+"""The reconstruction as a list of steps: sections (or a volume) -> a midsurface mesh for each hemisphere.
 
     sections:  tissue -> align -> stack -> hemispheres -> midsurface L, R -> locate L, R
     volumes:   volume ->                   hemispheres -> midsurface L, R
@@ -38,7 +38,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class Reconstruct:
-    """The whole way, with its results on disk."""
+    """All steps of a reconstruction, with their results on disk."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(config.Config):

@@ -129,7 +129,7 @@ class SectionMapping(Experiment):
             self.brains.check_images([self.cohort.folders[member.name] for member in self.members])
 
     def stages(self) -> list[Stage]:
-        """Every stage names what it reads: a brain more, or a changed one, redoes nothing that does not read it."""
+        """Every stage names what it reads, so that adding or changing a brain repeats only the stages that read it."""
         c = self.config
         every, training = list(self.members), [member for member in self.members if not member.unseen]
 
@@ -168,7 +168,7 @@ class SectionMapping(Experiment):
     # -- learning -------------------------------------------------------------------------------------------------
 
     def _seen(self, cohort: Cohort, variant: str, seeds: int = 1) -> tuple[ModelInputs, CoordinateFrame]:
-        """What every model of a variant sees, with the folds of so many seeds; made once a stage."""
+        """Inputs of every model of a variant, with the folds of `seeds` seeds; computed once in a stage."""
         c = self.config
         if self._made[0] is not cohort:
             self._made = (cohort, {})
@@ -220,7 +220,7 @@ class SectionMapping(Experiment):
 
     @property
     def _networks(self) -> dict[str, tuple[str, ControlNetwork, str, tuple[int, ...]]]:
-        """Name -> (variant whose inputs it gets, network, folder in the run, seeds) of all that is trained."""
+        """Every network that is trained: name -> (variant whose inputs it gets, network, folder in the run, seeds)."""
         c = self.config
         found = {}
         for variant, (_, inputs) in self.variants.items():
@@ -258,7 +258,7 @@ class SectionMapping(Experiment):
     # -- judging --------------------------------------------------------------------------------------------------
 
     def _methods(self, run: RunFolder, cohort: Cohort) -> dict[str, Method]:
-        """The network, its variants, its controls and every baseline, with all they said."""
+        """The network, its variants, its controls and every baseline, with all their predictions."""
         found: dict[str, Method] = {}
         folds = read_arrays(run / "tables" / "out_of_fold.safetensors")
         for name, (variant, network, place, seeds) in self._networks.items():
@@ -305,7 +305,7 @@ class SectionMapping(Experiment):
         return found
 
     def _leakage(self, run: RunFolder, cohort: Cohort) -> dict[str, int]:
-        """Measured on what was trained on: edges and nodes of training that belong to unseen brains, shared images."""
+        """Counts of leaks: edges and nodes of the training data that belong to unseen brains, and shared images."""
         seen, _ = self._seen(cohort, MAIN)
         unseen = np.array(cohort.unseen)[seen.brain]
         used = seen.train.any(0) | seen.validation.any(0) | seen.known

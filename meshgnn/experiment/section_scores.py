@@ -26,7 +26,7 @@ OBLIQUE_ROWS = ("features_mlp", "features_smoothed", "lda", "prior_lda", "same_i
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Judge:
-    """A brain with what it is judged by.
+    """A brain whose labels are those that its map is compared with.
 
     Args:
         graph: its labels are the truth, a mapper's labels of an unseen brain, or those of hidden annotated sections.
@@ -40,7 +40,7 @@ class Judge:
 
 
 class Part:
-    """The nodes of one protocol: which brains, which of their nodes."""
+    """The nodes that one protocol judges: the brains, and the judged nodes of each."""
 
     def __init__(self, judges: Sequence[Judge], judged: Sequence[NDArray[np.bool_]], rows: Sequence[int]) -> None:
         """judged: [V] per brain; rows: the brains' places in the cohort."""
@@ -137,7 +137,7 @@ def mean_map(by_seed: Sequence[Maps]) -> list[NDArray[np.float32]]:
 def parts(
     judges: Sequence[Judge | None], drawn: Sequence[NDArray[np.bool_]], unseen: Sequence[bool]
 ) -> tuple[Part, Part]:
-    """(strict, gap filling). A brain that nothing judges takes no part.
+    """The parts of both protocols: (strict, gap filling). A brain without labels to compare with is in neither.
 
     Args:
         judges: of each brain, if there is one.
@@ -158,7 +158,7 @@ def parts(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Method:
-    """A network or a baseline with all it said.
+    """A network or a baseline with all its predictions.
 
     Args:
         maps: [seed][brain] probabilities.

@@ -1,4 +1,4 @@
-"""A finished run of area mapping from sections, as something to map new stacks with."""
+"""A finished run of area mapping from sections, read back in order to map new stacks with it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +91,7 @@ def _experiment(folder: Path, stored: dict[str, Any]) -> SectionMapping.Config:
 
 
 def _part(folder: Path, base: SectionMapping.Config, plain: dict[str, Any], name: str) -> Config:
-    """As the run recorded it: defaults may have changed since. The class is the experiment's, never the file's."""
+    """A part of the config as the run stored it (defaults may have changed); its class is that of the experiment."""
     try:
         part = from_plain(type(getattr(base, name)), plain.get(name), name)
     except InputError as error:
@@ -113,7 +113,7 @@ def _recorded(folder: Path, stage: str) -> dict[str, str]:
 
 
 def _outputs(folder: Path, stage: str) -> dict[str, str]:
-    """The same, with every file looked at."""
+    """The same, after every file was compared with its hash."""
     outputs = _recorded(folder, stage)
     for name, digest in outputs.items():
         path = folder / name

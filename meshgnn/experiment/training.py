@@ -26,7 +26,7 @@ from meshgnn.train.task import TrainingTask
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trained:
-    """A trained ensemble with what was learnt about it on the way.
+    """A trained ensemble with its out-of-fold predictions and the history of its training.
 
     Args:
         ensemble: calibrated.
@@ -132,7 +132,7 @@ def _gathered(run: RunFolder, one: Wanted) -> Trained:
 
 @dataclass(frozen=True, kw_only=True)
 class ControlNetwork:
-    """A network that stands among the baselines: the same inputs, folds and training, but not the mesh.
+    """A control network: the same inputs, folds and training as the network, but without the mesh as it is.
 
     Args:
         config: of the network.
