@@ -49,6 +49,12 @@ def shuffled() -> SectionMapping.Config:
 
 
 @choices({"encoder": ENCODERS, "other": (*ENCODERS, None)})
+def masked() -> SectionMapping.Config:
+    """Control of the whole chain: all cortex in one even grey. What is left is read from what lies around it."""
+    return _on(VirtualBrain.Config(preset="quick", masked=True))
+
+
+@choices({"encoder": ENCODERS, "other": (*ENCODERS, None)})
 def protocol() -> SectionMapping.Config:
     """The frozen protocol: three `default` brains trained on, eight never seen, intervals over brains."""
     base = virtual_brain()

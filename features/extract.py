@@ -220,11 +220,12 @@ def _extract(job: ExtractJob, out: Path) -> str:
     assert job.stack is not None and job.reconstruction is not None and job.encoder is not None  # noqa: PT018
     config = ExtractConfig(**{f.name: getattr(job, f.name) for f in fields(ExtractConfig)})
     stack = read_stack(job.stack, mirrored="turn")
-    check_same_sections(job.reconstruction, stack, image_key)
     encoder = load_fitted(job.encoder).whole
     wanted: dict[str, Any] = {"size_px": job.size_px, "pixel_um": job.pixel_um}
     wanted = {name: value for name, value in wanted.items() if value is not None}
     encoder.refuse_other(replace(encoder.patches, **wanted))
+    encoder.patches.check(str(job.stack), stack.coarsest_um)
+    check_same_sections(job.reconstruction, stack, image_key)
     with Bar("nodes", "node") as bar:
         where = read_centres(job.reconstruction, stack)
         table = extract(encoder, stack, where, config, out, lambda count, of: bar(count, of, {}))

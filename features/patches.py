@@ -47,6 +47,14 @@ class PatchSampler:
             if not self.pixel_um > 0 or not self.cache_mb > 0:
                 raise SettingError("<pixel_um> and <cache_mb> must be above 0")
 
+        def check(self, stack: str, pixel_um: float) -> None:
+            """Raises SettingError if a stack of this name whose coarsest pixels are `pixel_um` wide is too coarse."""
+            if pixel_um > 1.5 * self.pixel_um:
+                raise SettingError(
+                    f"{stack}: sections of {pixel_um:g} um per px are too coarse for patches of {self.pixel_um:g}; set "
+                    f"<pixel_um>={pixel_um:g} (and train an encoder for it)"
+                )
+
         def build(self, stack: SectionStack, locations: NodeLocations) -> "PatchSampler":
             return PatchSampler(self, stack, locations)
 
@@ -65,12 +73,7 @@ class PatchSampler:
         strange = sorted(set(np.unique(locations.section[locations.observed]).tolist()) - known)
         if strange:
             raise InputError(f"{stack.folder or 'stack'}: nodes lie on section {strange[0]}, which is not in the stack")
-        coarsest = max(section.pixel_um for section in stack)
-        if coarsest > 1.5 * config.pixel_um:
-            raise SettingError(
-                f"{stack.folder or 'stack'}: sections of {coarsest:g} um per px are too coarse for patches of "
-                f"{config.pixel_um:g}; set <pixel_um>={coarsest:g} (and train an encoder for it)"
-            )
+        config.check(str(stack.folder or "stack"), stack.coarsest_um)
 
     def __len__(self) -> int:
         return len(self.locations.section)

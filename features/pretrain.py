@@ -41,6 +41,7 @@ from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at, to_plain
 from meshgnn.errors import InputError, SettingError
 from meshgnn.ranks import rank_and_world, ranks_here
+from meshgnn.source.sections import read_stack
 from meshgnn.store import content_hash, read_json, write_text
 from meshgnn.train.checkpoint import SafetensorsIO, load_tree
 
@@ -259,6 +260,9 @@ def _pretrain(job: PretrainJob, out: Path) -> str:
     if len(job.stacks) != len(job.reconstructions):
         raise InputError(f"{len(job.stacks)} stacks, but {len(job.reconstructions)} reconstructions; name one for each")
     config = PretrainConfig(**{f.name: getattr(job, f.name) for f in fields(PretrainConfig)})
+    for folder in job.stacks:  # before images are compared and annotations read
+        with at("patches"):
+            config.patches.check(str(folder), read_stack(folder).coarsest_um)
     sources = [annotated_patches(*pair, vote_mm=job.vote_mm) for pair in zip(job.stacks, job.reconstructions)]
     with Bar("steps", "step") as bar:
         encoder = pretrain(config, sources, out, lambda done, total, row: bar(done, total, row))

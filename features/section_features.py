@@ -62,6 +62,11 @@ class ContrastiveFeatures:
         self.config = config
         self.name = config.extract.name
 
+    def check(self, stack: str, pixel_um: float) -> None:
+        """Raises SettingError if sections whose coarsest pixels are `pixel_um` wide are too coarse for the patches."""
+        with at("pretrain.patches"):
+            self.config.pretrain.patches.check(stack, pixel_um)
+
     def fit(self, brains: Sequence[SectionBrain], folder: Path, tell: Tell) -> list[str]:
         """One encoder for each fold that holds labels; a single one where there are fewer than two such folds.
 

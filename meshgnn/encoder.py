@@ -147,10 +147,18 @@ class MeshMaker(Protocol):
         """The brain with node locations and surfaces, and its aligned sections."""
         ...
 
+    def true_areas(self, stack: Path) -> Areas | None:
+        """The areas of the truth that lies beside the sections and shall judge; None if there is none."""
+        ...
+
     def truth(self, stack: Path, out: Path) -> Truth | None:
         """The truth of every node, if one lies beside the sections."""
         ...
 
+    def judged(self, stack: Path, out: Path) -> Mapping[str, Any]:
+        """How far the meshes lie from the truth, for the block `reconstruction` of metrics.json; {} without one."""
+        ...
+
     def measures(self, out: Path) -> Mapping[str, Any]:
-        """The block `reconstruction` of metrics.json."""
+        """What else stands in that block: what can be measured of the meshes alone."""
         ...

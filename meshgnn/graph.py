@@ -7,14 +7,18 @@ K classes.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from meshgnn.errors import InputError
-from meshgnn.mesh.record import SurfaceMesh, frozen
+from meshgnn.mesh.record import Hemisphere, SurfaceMesh, frozen
 from meshgnn.mesh.topology import directed_edges
+
+if TYPE_CHECKING:
+    from networkx import Graph
+    from torch_geometric.data import Data
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -261,6 +265,55 @@ class MeshGraph:
             if kept:
                 tables[name] = table.select(kept)
         return self._replace(tables=tables)
+
+    # The libraries below and their files are imported when they are used: records stay light.
+
+    def to_pyg(
+        self,
+        *,
+        train: npt.ArrayLike | None = None,
+        val: npt.ArrayLike | None = None,
+        test: npt.ArrayLike | None = None,
+    ) -> "Data":
+        """This brain as PyTorch Geometric's Data; keys in `meshgnn.interop.pyg`."""
+        from meshgnn.interop.pyg import to_pyg
+
+        return to_pyg(self, train=train, val=val, test=test)
+
+    @staticmethod
+    def from_pyg(
+        data: "Data", *, brain: str = "brain", space: str = "unknown", hemisphere: Hemisphere = "L"
+    ) -> "MeshGraph":
+        """The brain in a Data that `to_pyg` made, or one made of any Data with `pos` and `face`."""
+        from meshgnn.interop.pyg import from_pyg
+
+        return from_pyg(data, brain=brain, space=space, hemisphere=hemisphere)
+
+    def to_networkx(self) -> "Graph":
+        """This brain as a networkx.Graph; attributes in `meshgnn.interop.networkx`."""
+        from meshgnn.interop.networkx import to_networkx
+
+        return to_networkx(self)
+
+    @staticmethod
+    def from_networkx(network: "Graph") -> "MeshGraph":
+        """The brain in a graph that `to_networkx` made."""
+        from meshgnn.interop.networkx import from_networkx
+
+        return from_networkx(network)
+
+    def to_graph_tool(self) -> Any:
+        """This brain as a graph_tool.Graph, if graph-tool is installed; properties in `meshgnn.interop.graph_tool`."""
+        from meshgnn.interop.graph_tool import to_graph_tool
+
+        return to_graph_tool(self)
+
+    @staticmethod
+    def from_graph_tool(graph: Any) -> "MeshGraph":
+        """The brain in a graph that `to_graph_tool` made."""
+        from meshgnn.interop.graph_tool import from_graph_tool
+
+        return from_graph_tool(graph)
 
     def _replace(self, **changes: Any) -> "MeshGraph":
         kept = {name: getattr(self, name) for name in self.__slots__ if name != "edges"}

@@ -194,8 +194,8 @@ def content_hash(*values: Any) -> str:
 # -- records -------------------------------------------------------------------------------------------------------
 
 
-def save_graph(graph: MeshGraph, path: Path) -> None:
-    """Write a MeshGraph as `path`.safetensors + `path`.json."""
+def graph_parts(graph: MeshGraph) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """A MeshGraph as arrays by name and the rest as JSON-ready values: what is stored, and what other libraries get."""
     arrays: dict[str, NDArray[Any]] = {"cortex": graph.cortex, "labels": graph.labels, "colours": graph.areas.colours}
     for mesh in graph.meshes:
         arrays[f"mesh.{mesh.hemisphere}.vertices_mm"] = mesh.vertices_mm
@@ -221,16 +221,17 @@ def save_graph(graph: MeshGraph, path: Path) -> None:
             for name, table in graph.tables.items()
         },
     }
-    write_arrays(path.with_suffix(".safetensors"), arrays)
-    write_json(path.with_suffix(".json"), about)
+    return arrays, about
 
 
-def load_graph(path: Path) -> MeshGraph:
-    """Read what `save_graph` wrote. Raises InputError when the pair is missing, damaged or of another kind."""
-    about = read_json(path.with_suffix(".json"))
-    arrays = read_arrays(path.with_suffix(".safetensors"))
+def graph_of_parts(arrays: Mapping[str, NDArray[Any]], about: Any, name: str) -> MeshGraph:
+    """The inverse of `graph_parts`; `name` stands in errors.
+
+    Raises:
+        InputError: the parts are of another kind, or do not fit together.
+    """
     if not isinstance(about, dict) or about.get("record") != "MeshGraph" or about.get("format") != FORMAT:
-        raise InputError(f"{path.with_suffix('.json')}: not a mesh graph of format {FORMAT}")
+        raise InputError(f"{name}: not a mesh graph of format {FORMAT}")
     try:
         meshes = tuple(
             SurfaceMesh(
@@ -267,7 +268,20 @@ def load_graph(path: Path) -> MeshGraph:
             locations=NodeLocations(**{n: arrays[f"locations.{n}"] for n in LOCATION_COLUMNS}) if located else None,
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path.with_suffix('.json')}: does not fit its arrays ({error})") from None
+        raise InputError(f"{name}: does not fit its arrays ({error})") from None
+
+
+def save_graph(graph: MeshGraph, path: Path) -> None:
+    """Write a MeshGraph as `path`.safetensors + `path`.json."""
+    arrays, about = graph_parts(graph)
+    write_arrays(path.with_suffix(".safetensors"), arrays)
+    write_json(path.with_suffix(".json"), about)
+
+
+def load_graph(path: Path) -> MeshGraph:
+    """Read what `save_graph` wrote. Raises InputError when the pair is missing, damaged or of another kind."""
+    about = read_json(path.with_suffix(".json"))
+    return graph_of_parts(read_arrays(path.with_suffix(".safetensors")), about, str(path.with_suffix(".json")))
 
 
 def save_table(table: FeatureTable, path: Path) -> None:

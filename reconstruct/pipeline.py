@@ -9,7 +9,7 @@ Every result lies on disk under OUT/steps, see `reconstruct.state`; what a user 
 
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from meshgnn import config
-from meshgnn.errors import InputError
+from meshgnn.errors import InputError, SettingError
 from meshgnn.graph import NodeLocations
 from meshgnn.source.sections import TABLE, SectionStack, read_stack
+from meshgnn.source.virtual.truth import true_hemispheres
 from reconstruct import output, plausibility
 from reconstruct.aligned import aligned_stack, with_bridges, write_aligned
 from reconstruct.pictures import pictures
@@ -31,7 +32,7 @@ from reconstruct.steps.hemispheres import SplitHemispheres
 from reconstruct.steps.locate import LocateNodes
 from reconstruct.steps.midsurface import ExtractMidsurface
 from reconstruct.steps.stack import StackSections
-from reconstruct.steps.tissue import ClassifyTissue
+from reconstruct.steps.tissue import ClassifyTissue, check_count
 from reconstruct.steps.volume import RibbonFromVolume
 
 Progress = Callable[[str, int, int], None]
@@ -74,14 +75,15 @@ class Reconstruct:
         self.settings = settings
 
     def check(self) -> None:
-        """The source is there and can be read. Raises InputError before anything is written."""
+        """The source is there, can be read, and holds enough. Raises InputError before anything is written."""
         source = self.settings.source
         if isinstance(source, Mni152.Config):
             source = source.volumes()
         if isinstance(source, SectionFolder.Config):
             if source.path is None:
                 raise InputError("no sections given; add --set source.path=DIR")
-            read_stack(source.path, space=source.space)
+            check_count(read_stack(source.path, space=source.space))
+            self._check_sides(source.path)
             return
         if source.grey is None or source.white is None:
             raise InputError("give both probability maps: --set source.grey=FILE --set source.white=FILE")
@@ -89,12 +91,24 @@ class Reconstruct:
             if not path.is_file():
                 raise InputError(f"{path}: no such file")
 
+    def _check_sides(self, folder: Path) -> None:
+        """The truth that judges, if there is one, holds every hemisphere that will be made."""
+        wanted = self.settings.hemispheres.sides
+        true = true_hemispheres(folder) if self.settings.judge else ()
+        if true and wanted not in (*true, "both" if len(true) == 2 else ""):
+            raise SettingError(
+                f"{folder}: the truth beside these sections holds hemisphere {' and '.join(true)}, but "
+                f"<hemispheres.sides>={wanted}; set <hemispheres.sides>={true[0]}, or <judge>=false to leave the truth "
+                "aside"
+            )
+
     def run(self, out: Path, progress: Progress | None = None) -> Reconstruction:
         """Reconstruct, write everything under `out`, judge if the truth is there.
 
         Raises:
             InputError: the input cannot be read or does not hold a brain in order; nothing is handed out then.
         """
+        self.check()
         return _Run(self.settings, Path(out), progress or (lambda *_: None)).go()
 
 
@@ -121,16 +135,12 @@ class _Run:
         if isinstance(source, Mni152.Config):
             source = source.volumes()
         if isinstance(source, VolumePair.Config):
-            if source.grey is None or source.white is None:
-                raise InputError("give both probability maps: source.grey and source.white")
-            for path in (source.grey, source.white):
-                if not path.is_file():
-                    raise InputError(f"{path}: no such file")
+            assert source.grey is not None  # checked
+            assert source.white is not None
             self.store = Store(self.out / "steps")
             ribbon, key = self._volume(source.grey, source.white, source)
             return self._finish(ribbon, key, source.space, None, None, None, "")
-        if source.path is None:
-            raise InputError("give the folder with the sections: source.path")
+        assert source.path is not None
         stack = read_stack(source.path, space=source.space)
         self.store = Store(self.out / "steps")
         bounds = self.settings.plausible
@@ -225,18 +235,26 @@ class _Run:
 
         plain: dict[str, Any] = {f"euler_{item.mesh.hemisphere}": int(item.report["euler_number"]) for item in found}
         plain |= judge.coverage(places)
-        if folder is None or not self.settings.judge or not (folder / "truth" / "brain.json").is_file():
+        if folder is None or not self.settings.judge or not true_hemispheres(folder):
             return plain
         begun = time.perf_counter()
         self.progress("judge", 0, 1)
-        extract = self.settings.midsurface.build()
-        block = judge.judge_stack(
-            folder, found, places, extract=extract, voxel_mm=self.settings.stack.voxel_mm,
-            workers=self.settings.workers,
-        )  # fmt: skip
+        block = judge_folder(self.settings, folder, found, places)
         self.seconds["judge"] = round(time.perf_counter() - begun, 3)
         self.progress("judge", 1, 1)
         return block
+
+
+def judge_folder(
+    settings: Reconstruct.Config, folder: Path, found: Sequence[Midsurface], places: Sequence[NodeLocations]
+) -> dict[str, Any]:
+    """The block `reconstruction` against the truth in a stack folder; the floor is that of these settings."""
+    from reconstruct import judge
+
+    return judge.judge_stack(
+        folder, found, places, extract=settings.midsurface.build(), voxel_mm=settings.stack.voxel_mm,
+        workers=settings.workers,
+    )  # fmt: skip
 
 
 _STEPS = ("volume", "tissue", "align", "stack", "hemispheres", "midsurface", "locate", "judge", "pictures")

@@ -25,6 +25,7 @@ class Plausible(config.Config):
     """Bounds. In brackets what virtual brains (preset quick) show.
 
     Args:
+        sections: least number of sections; a human brain takes one every 2 to 4 mm, so forty or more [45-55].
         thickness_mm: least and largest median thickness of a hemisphere [2.4].
         hemisphere_cm2: least and largest area of its midsurface [650].
         handles: most handles cut from a hemisphere [0-3].
@@ -42,6 +43,7 @@ class Plausible(config.Config):
         copies: share of sections that may show the same image as another one before the stack is refused.
     """
 
+    sections: int = 15
     thickness_mm: tuple[float, float] = (1.2, 4.5)
     hemisphere_cm2: tuple[float, float] = (150.0, 3000.0)
     handles: int = 60
@@ -63,6 +65,12 @@ def of_tissue(stack: TissueStack, bounds: Plausible) -> list[str]:
     Raises InputError if grey matter lies inside white, or if too many sections show one image.
     """
     told = []
+    if len(stack.index) < bounds.sections:
+        span = float(np.ptp(stack.position_mm))
+        told.append(
+            f"only {len(stack.index)} sections over {span:.3g} mm (at least {bounds.sections} are expected): the mesh "
+            "is guessed between them, and thickness and areas mean little; give a section every 2 to 4 mm"
+        )
     first: dict[str, int] = {}
     copies = []
     for k, index in enumerate(stack.index.tolist()):

@@ -9,17 +9,21 @@ import numpy as np
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import override, to_plain
+from meshgnn.data.split import inner_edges
 from meshgnn.encoder import MeshMaker, SectionFeatures
 from meshgnn.errors import InputError
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Experiment, Stage
 from meshgnn.experiment.section_brain import (
+    check_stack,
     export_brain,
     judge_of,
+    keep_truth,
     load_brain,
     make_features,
     make_mesh,
+    measures,
 )
 from meshgnn.experiment.section_scores import Judge
 from meshgnn.experiment.trained_run import read_trained_run
@@ -28,11 +32,10 @@ from meshgnn.export.gifti import write_area_map
 from meshgnn.export.tables import write_csv
 from meshgnn.source.annotations import FOLDER as ANNOTATIONS
 from meshgnn.source.annotations import read_annotations
-from meshgnn.source.cohort import brain_name, stack_hashes
+from meshgnn.source.cohort import brain_name, stack_hashes, truth_hashes
 from meshgnn.source.same_images import shared_images
 from meshgnn.source.sections import read_stack
 from meshgnn.store import file_hash, load_graph, read_arrays, read_json, write_arrays, write_json
-from meshgnn.train.cohort import inner_edges
 from meshgnn.train.ensemble import Ensemble
 from meshgnn.train.metrics import score
 
@@ -80,24 +83,29 @@ class PredictSections(Experiment):
 
     def input_files(self) -> dict[str, str]:
         files = {str(self.config.run / name): digest for name, digest in self.trained.files.items()}
-        return files | {str(self.config.stack / name): digest for name, digest in self.stack_files.items()}
+        own = self.stack_files | truth_hashes(self.config.stack)
+        return files | {str(self.config.stack / name): digest for name, digest in own.items()}
 
     def seeds(self) -> list[int]:
         return list(self.ensemble.weights)
 
     def check(self) -> None:
-        read_stack(self.config.stack, space=self.brain, mirrored="turn").usable()
+        stack = read_stack(self.config.stack, space=self.brain, mirrored="turn")
+        encoder = {"encoder": self.encoder}
+        check_stack(self.maker, encoder, self.config.stack, str(self.config.stack), stack.coarsest_um, mesh="")
         if (self.config.stack / ANNOTATIONS).is_dir():
             read_annotations(self.config.stack).check()
 
     def stages(self) -> list[Stage]:
         mesh = [to_plain(self.mesh), list(self.ensemble.areas.names), self.stack_files]
+        truth = truth_hashes(self.config.stack)
         features = [to_plain(self.trained.encoder), self.trained.files]
         return [
             Stage(name="images", run=self._images, depends=[self.stack_files, self.trained.trained_on], after=()),
             Stage(name="mesh", run=self._mesh, depends=mesh, after=()),
+            Stage(name="truth", run=self._truth, depends=truth, after=("mesh",)),
             Stage(name="features", run=self._features, depends=features, after=("mesh",)),
-            Stage(name="predict", run=self._predict, depends=self.trained.files, after=("images", "features")),
+            Stage(name="predict", run=self._predict, depends=self.trained.files, after=("images", "features", "truth")),
             Stage(name="export", run=self._export, after=("predict",)),
         ]
 
@@ -119,6 +127,9 @@ class PredictSections(Experiment):
         graph = load_graph(folder / "graph")
         run.say(f"  {self.brain}: {graph.n_nodes} nodes, {graph.cortex.mean():.0%} in cortex")
         return self._named(run, files)
+
+    def _truth(self, run: RunFolder) -> list[str]:
+        return self._named(run, keep_truth(self.maker, self.config.stack, self._folder(run)))
 
     def _features(self, run: RunFolder) -> list[str]:
         brain = load_brain(self.maker, self.config.stack, self._folder(run))
@@ -193,7 +204,7 @@ class PredictSections(Experiment):
             "nodes": {"mapped": int(graph.cortex.sum()), "judged": int(inside.sum())},
             "judged_by": judge.by if judge else None,
             "leakage": {"shared_patches": len(read_json(run / SHARED))},
-            "reconstruction": self.maker.measures(self._folder(run) / "mesh"),
+            "reconstruction": measures(self.maker, self._folder(run)),
         }
         if metrics["leakage"]["shared_patches"]:
             metrics["protocol"] = "none: images of the training"

@@ -5,12 +5,14 @@ graph.*                 the brain, labelled by a mapper's annotations
 features.*              the same with feature tables
 drawn.json              numbers of the annotated sections
 truth.safetensors       where the truth is known: `labels` [V], `unmatched` [V], `missed` [K] (`meshgnn.encoder.Truth`)
+judged.json             what is measured of the meshes against the truth; {} where there is none
 hidden.safetensors      `labels` [V] of annotated sections that are kept from training, to judge by
 """
 
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +38,38 @@ def renumbered(labels: NDArray[np.integer], own: Areas, areas: Areas) -> NDArray
     return table[labels]
 
 
+def check_stack(
+    maker: MeshMaker,
+    encoders: Mapping[str, SectionFeatures],
+    folder: Path | None,
+    name: str,
+    pixel_um: float,
+    *,
+    mesh: str = "mesh",
+) -> None:
+    """Ask mesh maker and encoders, where they have a method `check`, before any work begins.
+
+    Args:
+        encoders: by the key that each is set under.
+        folder: of the stack; None where it is still to be drawn.
+        name: of the stack, for messages.
+        pixel_um: width of its coarsest pixels.
+        mesh: key that the mesh maker's settings stand under.
+
+    Raises:
+        InputError: what one of them cannot work with: too few sections, pixels too coarse for its patches, ...
+    """
+    for key, encoder in encoders.items():
+        if hasattr(encoder, "check"):
+            with at(key):
+                encoder.check(name, pixel_um)
+    if folder is not None and hasattr(maker, "check"):
+        with at(mesh):
+            maker.check(folder)
+
+
 def make_mesh(maker: MeshMaker, name: str, stack: Path, folder: Path, areas: Areas | None, tell: Tell) -> list[str]:
-    """Reconstruct the stack; keep mesh, annotations and truth.
+    """Reconstruct the stack; keep mesh and annotations.
 
     Args:
         areas: the classes; None: those of the stack's annotations, or else of its truth.
@@ -52,9 +84,8 @@ def make_mesh(maker: MeshMaker, name: str, stack: Path, folder: Path, areas: Are
     graph, sections = maker.load(stack, folder / "mesh")
     assert graph.locations is not None
     annotations = read_annotations(stack) if (stack / ANNOTATIONS).is_dir() else None
-    truth = maker.truth(stack, folder / "mesh")
     if areas is None:
-        areas = annotations.areas if annotations else truth.areas if truth else Areas(names=())
+        areas = annotations.areas if annotations else maker.true_areas(stack) or Areas(names=())
     labels = np.full(graph.n_nodes, -1, np.int32)
     drawn: tuple[int, ...] = ()
     if annotations is not None:
@@ -63,21 +94,35 @@ def make_mesh(maker: MeshMaker, name: str, stack: Path, folder: Path, areas: Are
         drawn = annotations.sections
     save_graph(graph.relabelled(labels, areas), folder / "graph")
     write_json(folder / "drawn.json", list(drawn))
-    files = ["graph.safetensors", "graph.json", "drawn.json"]
-    if truth is not None:
-        own = renumbered(np.arange(len(truth.areas)), truth.areas, areas)
-        missed = np.zeros(len(areas))
-        np.add.at(missed, own[own >= 0], truth.missed[own >= 0])
-        write_arrays(
-            folder / "truth.safetensors",
-            {
-                "labels": renumbered(truth.labels, truth.areas, areas),
-                "unmatched": truth.unmatched,
-                "missed": missed,
-            },
-        )
-        files.append("truth.safetensors")
-    return [*files, *(f"mesh/{file}" for file in written)]
+    return ["graph.safetensors", "graph.json", "drawn.json", *(f"mesh/{file}" for file in written)]
+
+
+def keep_truth(maker: MeshMaker, stack: Path, folder: Path) -> list[str]:
+    """Keep what the truth says of a brain's nodes and meshes, and nothing where there is none.
+
+    Returns:
+        The files written, relative to `folder`.
+
+    Raises:
+        InputError: a truth that does not fit the brain.
+    """
+    path, areas = folder / "truth.safetensors", load_graph(folder / "graph").areas
+    write_json(folder / "judged.json", maker.judged(stack, folder / "mesh"))
+    truth = maker.truth(stack, folder / "mesh")
+    if truth is None:
+        path.unlink(missing_ok=True)  # of a truth that lay there before
+        return ["judged.json"]
+    own = renumbered(np.arange(len(truth.areas)), truth.areas, areas)
+    missed = np.zeros(len(areas))
+    np.add.at(missed, own[own >= 0], truth.missed[own >= 0])
+    labels = renumbered(truth.labels, truth.areas, areas)
+    write_arrays(path, {"labels": labels, "unmatched": truth.unmatched, "missed": missed})
+    return ["judged.json", path.name]
+
+
+def measures(maker: MeshMaker, folder: Path) -> dict[str, Any]:
+    """The block `reconstruction` of a brain: what is measured of its meshes alone, and against the truth."""
+    return {**maker.measures(folder / "mesh"), **read_json(folder / "judged.json")}
 
 
 def load_brain(maker: MeshMaker, stack: Path, folder: Path, fold: NDArray[np.int32] | None = None) -> SectionBrain:

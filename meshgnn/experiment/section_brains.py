@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +12,19 @@ from meshgnn.encoder import MeshMaker, SectionBrain, SectionFeatures, Tell
 from meshgnn.errors import InputError, LeakError
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
-from meshgnn.experiment.section_brain import judge_of, load_brain, make_features, make_mesh
+from meshgnn.experiment.section_brain import (
+    check_stack,
+    judge_of,
+    keep_truth,
+    load_brain,
+    make_features,
+    make_mesh,
+    measures,
+)
 from meshgnn.experiment.section_scores import HIDDEN, Judge
 from meshgnn.graph import MeshGraph
 from meshgnn.source.annotations import FOLDER as ANNOTATIONS
-from meshgnn.source.cohort import CohortSource, Member, StackFolders
+from meshgnn.source.cohort import CohortSource, Member, StackFolders, truth_hashes
 from meshgnn.source.same_images import shared_images
 from meshgnn.source.sections import SectionStack, read_stack
 from meshgnn.store import load_graph, read_json, save_graph, write_arrays, write_json
@@ -90,6 +99,16 @@ class SectionBrains:
             )
         return len(self._shared)
 
+    def check(self) -> None:
+        """Whatever mesh maker and encoders can tell of the sections is told before the first stage.
+
+        Raises:
+            InputError: see `check_stack`.
+        """
+        folders = self.cohort.folders.values() if isinstance(self.cohort, StackFolders) else [None]
+        for folder, (name, pixel_um) in zip(folders, self.cohort.coarsest_um().items(), strict=True):
+            check_stack(self.maker, self.encoders, folder, name, pixel_um)
+
     # -- from sections to features --------------------------------------------------------------------------------
 
     def folder(self, run: RunFolder, member: Member) -> Path:
@@ -111,7 +130,7 @@ class SectionBrains:
         if not member.unseen and not (stack / ANNOTATIONS).is_dir():
             raise InputError(f"{stack}: no annotations here; a brain to train on needs them")
         files = make_mesh(self.maker, member.name, stack, folder, None, Bars(run, f"{member.name} "))
-        if not member.unseen and self.hide and "truth.safetensors" not in files:
+        if not member.unseen and self.hide and self.maker.true_areas(stack) is None:
             hidden = hide_sections(folder, self.hide)
             files.append("hidden.safetensors")
             told = ", ".join(map(str, hidden)) or "none: too few"
@@ -120,6 +139,18 @@ class SectionBrains:
         share = float((graph.labels >= 0).mean())
         run.say(f"  {member.name}: {graph.n_nodes} nodes, {share:.0%} on annotated sections")
         return [f"brains/{member.name}/{name}" for name in files]
+
+    def truth(self, member: Member, run: RunFolder) -> list[str]:
+        files = keep_truth(self.maker, self.stack_folder(run, member), self.folder(run, member))
+        return [f"brains/{member.name}/{name}" for name in files]
+
+    def truth_hashes(self, member: Member) -> dict[str, str]:
+        """Files of the truth beside a user's stack; a virtual brain's are drawn with its sections."""
+        return truth_hashes(self.cohort.folders[member.name]) if isinstance(self.cohort, StackFolders) else {}
+
+    def measures(self, run: RunFolder) -> dict[str, dict[str, Any]]:
+        """Of every brain's meshes, by name."""
+        return {member.name: measures(self.maker, self.folder(run, member)) for member in self.members}
 
     def brain(self, run: RunFolder, member: Member) -> SectionBrain:
         folder = self.folder(run, member)

@@ -70,7 +70,7 @@ class SectionMapping(Experiment):
             control_seeds: with how many of the seeds; 0 = all.
             hide: where a training stack has no truth, about every n-th annotated section is kept from training
                 and judges the gaps between annotations; 0 = none.
-            compare: finished runs of controls (`virtual_brain:uniform`), whose scores this run's report quotes.
+            compare: finished control runs (`virtual_brain:uniform`, `:masked`), whose scores the report quotes.
         """
 
         cohort: VirtualCohort.Config | StackFolders.Config = field(default_factory=VirtualCohort.Config)
@@ -115,7 +115,8 @@ class SectionMapping(Experiment):
 
     def input_files(self) -> dict[str, str]:
         if isinstance(self.config.cohort, StackFolders.Config):
-            return {f"{member.name}/{name}": key for member in self.members for name, key in member.depends.items()}
+            files = {member.name: member.depends | self.brains.truth_hashes(member) for member in self.members}
+            return {f"{brain}/{name}": key for brain, own in files.items() for name, key in own.items()}
         return {}
 
     def seeds(self) -> list[int]:
@@ -125,6 +126,7 @@ class SectionMapping(Experiment):
         self.cohort.check()
         for run in self.config.compare:
             control_scores(run)
+        self.brains.check()
         if isinstance(self.cohort, StackFolders):
             self.brains.check_images([self.cohort.folders[member.name] for member in self.members])
 
@@ -141,9 +143,12 @@ class SectionMapping(Experiment):
             found.append(Stage(name=f"sections-{member.name}", run=partial(self.brains.draw, member),
                                depends=member.depends, after=()))  # fmt: skip
         for member in every:
+            truth = self.brains.truth_hashes(member)
             found.append(Stage(name=f"mesh-{member.name}", run=at("mesh")(partial(self.brains.mesh, member)),
-                               depends=[to_plain(c.mesh), 0 if member.unseen else c.hide],
+                               depends=[to_plain(c.mesh), 0 if member.unseen else c.hide, bool(truth)],
                                after=of("sections", [member])))  # fmt: skip
+            found.append(Stage(name=f"truth-{member.name}", run=at("mesh")(partial(self.brains.truth, member)),
+                               depends=truth, after=of("mesh", [member])))  # fmt: skip
         for name in self.encoders:
             depends = to_plain([getattr(c, name), c.trainer.folds])
             fit = at(name)(partial(self.brains.fit, name))
@@ -161,7 +166,8 @@ class SectionMapping(Experiment):
             *found,
             Stage(name="baselines", run=self._baselines, depends=[*plan, unseen], after=of("features", every)),
             Stage(name="train", run=self._train, depends=learning, after=of("features", training)),
-            Stage(name="evaluate", run=self._evaluate, depends=compared, after=("baselines", "train")),
+            Stage(name="evaluate", run=self._evaluate, depends=compared,
+                  after=("baselines", "train", *of("truth", every))),
             Stage(name="export", run=self._export, after=("evaluate",)),
         ]  # fmt: skip
 
@@ -297,11 +303,8 @@ class SectionMapping(Experiment):
             points, classes, sections = annotation_points(annotations, brain.stack)
             shown = np.isin(sections, brain.drawn)
             axis = AXES[brain.stack.plane][2]
-            found.append(
-                contour_interpolation(
-                    graph.vertices_mm, points[shown], classes[shown], sections[shown], axis, len(graph.areas)
-                )
-            )
+            drawn_here = points[shown], classes[shown], sections[shown]
+            found.append(contour_interpolation(graph.vertices_mm, *drawn_here, axis, len(graph.areas)))
         return found
 
     def _leakage(self, run: RunFolder, cohort: Cohort) -> dict[str, int]:
@@ -356,7 +359,6 @@ class SectionMapping(Experiment):
         contours = self._contours(run, cohort)
         filled, unseen, between = section_scores.judged(cohort, strict, gaps, methods, contours)
         alignment = "similarity" if c.inputs.coordinates else None
-        meshes = {m.name: self.maker.measures(self.brains.folder(run, m) / "mesh") for m in self.members}
         return filled, Metrics(
             task=f"{', '.join(member.name for member in self.members)}: from sections to areas",
             protocol="strict", classes=len(cohort.graphs[0].areas), seeds=tuple(c.seeds),
@@ -371,7 +373,7 @@ class SectionMapping(Experiment):
             validation=Validation(**mean_scores([striped_scores(known, votes) for votes in folds])),
             not_run={} if "registered_prior" in methods else {"registered_prior": NO_REGISTRATION},
             controls={str(path): control_scores(path) for path in c.compare},
-            leakage=self._leakage(run, cohort), reconstruction=section_scores.mean_measures(meshes),
+            leakage=self._leakage(run, cohort), reconstruction=section_scores.mean_measures(self.brains.measures(run)),
             strict=unseen, gap_filling=between,
         )  # fmt: skip
 

@@ -43,6 +43,10 @@ class CohortSource(Protocol):
         """Raises InputError for whatever can be found wrong before work begins."""
         ...
 
+    def coarsest_um(self) -> dict[str, float]:
+        """Width of the coarsest pixels of every member's sections, by what to call them in a message."""
+        ...
+
     def provide(self, member: Member, folder: Path, tell: Tell) -> tuple[Path, list[str]]:
         """The stack folder of a member, and the files written into `folder` for it (relative to it)."""
         ...
@@ -97,6 +101,9 @@ class VirtualCohort:
         with at("cohort.brain"):
             for seed in self.config.seeds:
                 self._brain(seed).resolve()
+
+    def coarsest_um(self) -> dict[str, float]:
+        return {"virtual brains": self.config.brain.resolve().pixel_um}
 
     def provide(self, member: Member, folder: Path, tell: Tell) -> tuple[Path, list[str]]:
         place = folder / "sections"
@@ -161,6 +168,9 @@ class StackFolders:
         for annotations in annotated.values():
             annotations.check()
 
+    def coarsest_um(self) -> dict[str, float]:
+        return {str(path): read_stack(path).coarsest_um for path in self.folders.values()}
+
     def provide(self, member: Member, folder: Path, tell: Tell) -> tuple[Path, list[str]]:
         return self.folders[member.name], []
 
@@ -168,6 +178,13 @@ class StackFolders:
 def brain_name(stack: Path) -> str:
     """What a brain is called after its stack folder: letters, digits, dashes."""
     return "".join(c if c.isalnum() else "-" for c in stack.resolve().name).strip("-") or "brain"
+
+
+def truth_hashes(folder: Path) -> dict[str, str]:
+    """Content of every file of the truth beside a stack, if one lies there, by path relative to the folder."""
+    truth = folder / "truth"
+    files = [path for path in sorted(truth.glob("*")) if path.suffix in (".json", ".npz", ".gii") and path.is_file()]
+    return {f"truth/{path.name}": file_hash(path) for path in files}
 
 
 def stack_hashes(folder: Path) -> dict[str, str]:

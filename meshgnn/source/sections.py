@@ -211,6 +211,12 @@ class SectionStack:
         return min(section.pixel_um for section in self.sections)
 
     @property
+    def coarsest_um(self) -> float:
+        """The coarsest pixel size among usable sections (among all, where none is usable)."""
+        usable = [section for section in self.sections if section.usable]
+        return max(section.pixel_um for section in usable or self.sections)
+
+    @property
     def spacing_mm(self) -> float:
         """Median distance between neighbours."""
         if len(self) < 2:

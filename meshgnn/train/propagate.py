@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from meshgnn.confusion import macro_f1
+from meshgnn.data.split import inner_edges
 from meshgnn.graph import MeshGraph
 from meshgnn.mesh.operators import adjacency
-from meshgnn.train.cohort import Cohort, inner_edges, nearest_annotation
+from meshgnn.train.cohort import Cohort, nearest_annotation
 
 WEIGHTS = (0.0, 0.2, 0.3, 0.5, 1.0, 2.0)
 ROUNDS = 20

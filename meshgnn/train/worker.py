@@ -4,10 +4,12 @@ Started by `meshgnn.train.fit`; not a command for users. It stops when nobody li
 """
 
 import contextlib
+import importlib
 import json
 import logging
 import os
 import sys
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,13 @@ import torch
 
 from meshgnn.command import guarded
 from meshgnn.config import from_plain
-from meshgnn.nn import NetworkConfig
 from meshgnn.train.fit import TrainerConfig, train_member
-from meshgnn.train.task import TrainingTask
+
+
+def imported(name: str) -> Any:
+    """The class that the parent process named as "module:class". Only the parent writes these orders, never a file."""
+    module, _, path = name.partition(":")
+    return reduce(getattr, path.split("."), importlib.import_module(module))
 
 
 def main() -> int:
@@ -31,13 +37,14 @@ def main() -> int:
         lines.write(json.dumps(news) + "\n")
         lines.flush()
 
-    loaded: tuple[str, TrainingTask] | None = None
+    loaded: tuple[str, Any] | None = None
     with contextlib.redirect_stdout(sys.stderr):
         for job in order:
             if loaded is None or loaded[0] != job["task"]:
-                loaded = job["task"], TrainingTask.load(Path(job["task"]))
+                loaded = job["task"], imported(job["kind"]).load(Path(job["task"]))
             train_member(
-                loaded[1], from_plain(NetworkConfig, job["network"]), from_plain(TrainerConfig, job["trainer"]),
+                loaded[1], from_plain(imported(job["network_kind"]), job["network"]),
+                from_plain(TrainerConfig, job["trainer"]),
                 member=job["member"], seed=job["seed"], fold=job["fold"], folder=Path(job["folder"]),
                 key=job["key"], tell=tell, name=job["name"],
             )  # fmt: skip

@@ -23,8 +23,30 @@ from reconstruct.bridges import strands
 from reconstruct.distance import to_zero_set
 from reconstruct.records import TissueStack
 
+LEAST_SECTIONS = 4  # a cubic spline through them carries the shape from section to section
+
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+
+
+def check_count(stack: SectionStack, found: int | None = None) -> None:
+    """Refuse a stack that no mesh can be made of.
+
+    Args:
+        found: how many of its usable sections hold tissue, once that is known.
+
+    Raises:
+        InputError: fewer sections than LEAST_SECTIONS.
+    """
+    usable = sum(section.usable for section in stack)
+    if min(usable, usable if found is None else found) >= LEAST_SECTIONS:
+        return
+    told = f"{usable} of {len(stack)} sections are usable"
+    hint = f"at least {LEAST_SECTIONS} are needed to make a surface, and a folded one takes a section every 2 to 4 mm"
+    if found is not None and found < usable:
+        told = f"tissue was found on {found} of {usable} sections"
+        hint += "; dark tissue on a bright background is expected"
+    raise InputError(f"{stack.folder}: {told}; {hint}")
 
 
 class ClassifyTissue:
@@ -64,10 +86,9 @@ class ClassifyTissue:
         self.settings = settings
 
     def __call__(self, stack: SectionStack, progress: Callable[[int, int], None] | None = None) -> TissueStack:
-        """Raises InputError if fewer than two sections hold tissue or none holds both grey and white matter."""
+        """Raises InputError if too few sections hold tissue (`check_count`) or none holds grey and white matter."""
+        check_count(stack)
         sections = stack.usable().sections
-        if len(sections) < 2:
-            raise InputError(f"{stack.folder}: {len(sections)} usable section, at least two are needed for a volume")
         self._check_sizes(sections)
         # One grid for all: that of the most common image pixel; images with another pixel are resampled to it.
         usual = float(np.median([section.pixel_um for section in sections])) / 1000
@@ -80,11 +101,7 @@ class ClassifyTissue:
                 if progress is not None:
                     progress(number + 1, 2 * len(sections))
             kept = [k for k, item in enumerate(found) if item[1] >= self.settings.least_mm2]
-            if len(kept) < 2:
-                raise InputError(
-                    f"{stack.folder}: tissue was found on {len(kept)} of {len(sections)} sections; dark tissue on a "
-                    "bright background is expected"
-                )
+            check_count(stack, len(kept))
             ratio = _stack_ratio([found[k][0] for k in kept])
             height = max(found[k][0].shape[0] for k in kept)
             width = max(found[k][0].shape[1] for k in kept)

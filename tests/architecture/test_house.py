@@ -17,7 +17,7 @@ def python(code: str) -> str:
 
 
 LIGHT = """meshgnn reconstruct meshgnn.source.surface_folder meshgnn.store meshgnn.encoder meshgnn.export.gifti
-meshgnn.data.split meshgnn.testing"""
+meshgnn.data.split meshgnn.testing meshgnn.interop.pyg meshgnn.interop.graph_tool"""
 
 
 @pytest.mark.parametrize("module", LIGHT.split())

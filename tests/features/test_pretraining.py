@@ -203,6 +203,11 @@ def test_wrong_input_is_told_in_one_line(tmp_path, capsys):
     sharp = replace(SMALL.patches, pixel_um=20.0)
     save_encoder(tmp_path / "e", new_encoder(SMALL.encoder, sharp), {})
     assert "100 um per px are too coarse" in told(mine, extraction.main)
+    # Before the reconstruction is looked at, and images are compared with it.
+    nowhere = ["--set", f"reconstruction={tmp_path / 'nowhere'}"]
+    assert "too coarse" in told([*mine, *nowhere], extraction.main)
+    nowhere = ["--set", f"reconstructions={tmp_path / 'nowhere'}", "--set", "patches.pixel_um=20"]
+    assert "set patches.pixel_um=100" in told([*good, *nowhere])
     shutil.rmtree(stack / "annotations")
     assert "annotations.csv" in told(good)
     assert not (tmp_path / "o" / "encoder.json").exists()

@@ -40,6 +40,7 @@ SMALL: dict[str, tuple[str, ...]] = {
     "reconstruct:mni152": (*_MESH, "volume.voxel_mm=2"),
     "virtual_brain": _DRAWN,
     "virtual_brain:uniform": _DRAWN,
+    "virtual_brain:masked": _DRAWN,
     "virtual_brain:sections": _BRAINS,
     "features.pretrain": _PRETRAIN,
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from experiments.virtual_brain import virtual_brain
 from meshgnn.config import Config, override
 from meshgnn.data.inputs import NodeInputs
 from meshgnn.encoder import Truth
@@ -107,8 +109,15 @@ class Mesher:
             Truth(labels=labels, areas=graph.areas, unmatched=nothing, missed=np.ones(4)) if self.config.truth else None
         )
 
+    def true_areas(self, stack):
+        return made_up("one", "one")[0].areas if self.config.truth else None
+
+    def judged(self, stack, out):
+        told = stack / "truth" / "brain.json"
+        return json.loads(told.read_text()) if told.is_file() else {"distance_mm_mean": 0.5}
+
     def measures(self, out):
-        return {"distance_mm_mean": 0.5, "euler_L": 2}
+        return {"euler_L": 2}
 
 
 class Given:
@@ -240,16 +249,42 @@ def test_a_brain_more_redoes_only_what_reads_it(tmp_path):
         return {name for name, key in new.items() if before.get(name) != key}
 
     before = keys()
-    own = {"sections-four", "mesh-four", "features-four"}
+    own = {"sections-four", "mesh-four", "truth-four", "features-four"}
     assert redone(keys(unseen=("three", "four"))) == {*own, "baselines", "evaluate", "export"}
     assert redone(keys(train=("one", "two", "four"))) == set(keys(train=("one", "two", "four"))) - {
-        "sections-one", "sections-two", "sections-three", "mesh-one", "mesh-two", "mesh-three",
+        f"{kind}-{name}" for kind in ("sections", "mesh", "truth") for name in NUMBERS
     }  # fmt: skip
     assert {"mesh-two", "encoder", "train"} <= redone(keys(train=("one",), unseen=("two", "three")))
     (tmp_path / "three" / ".DS_Store").write_bytes(b"x")
     assert redone(keys()) == set()
     (tmp_path / "three" / "s01.tif").write_bytes((tmp_path / "three" / "s02.tif").read_bytes())
-    assert redone(keys()) == {"sections-three", "mesh-three", "features-three", "baselines", "evaluate", "export"}
+    own = {f"{kind}-three" for kind in ("sections", "mesh", "truth", "features")}
+    assert redone(keys()) == {*own, "baselines", "evaluate", "export"}
+
+
+def test_a_truth_that_changes_is_judged_by_anew_and_nothing_is_learnt_again(tmp_path, capsys):
+    for name in NUMBERS:
+        write_folder(tmp_path / name, name)
+
+    def put(distance):
+        (tmp_path / "three" / "truth").mkdir(exist_ok=True)
+        write_json(tmp_path / "three" / "truth" / "brain.json", {"distance_mm_mean": distance})
+
+    settings = config(tmp_path, other=None, bare=False, seeds=(0,))
+    put(0.5)
+    run(settings, tmp_path / "out")
+    put(0.9)
+    capsys.readouterr()
+    done = run(settings, tmp_path / "out", resume=True)
+    kept = set(re.findall(r"] ([\w-]+): unchanged, kept", capsys.readouterr().out))
+    assert {stage.name for stage in settings.build().stages()} - kept == {"truth-three", "evaluate", "export"}
+    told = json.loads((done.path / "metrics.json").read_text())["reconstruction"]["brains"]
+    assert (told["two"]["distance_mm_mean"], told["three"]["distance_mm_mean"]) == (0.5, 0.9)
+    # A truth that is gone judges no longer: annotated sections are hidden instead, where there are any.
+    before = stage_keys(settings.build().stages())
+    shutil.rmtree(tmp_path / "three" / "truth")
+    after = stage_keys(settings.build().stages())
+    assert before["mesh-three"] != after["mesh-three"]
 
 
 def test_a_section_in_two_stacks_ends_the_run(finished, tmp_path):
@@ -316,6 +351,24 @@ def test_wrong_stacks_are_told_before_anything_is_written(tmp_path):
     wrong("areas", areas, "the same areas.json")
     wrong("leak", leak, "unseen stack")
     wrong("cut", cut, "s03.tif")
+
+
+def test_what_mesh_maker_and_encoder_cannot_take_is_told_before_anything_is_written(tmp_path):
+    for name in NUMBERS:
+        write_folder(tmp_path / name, name)
+    wings = virtual_brain()  # patches of 100 um; these sections have pixels of 500
+    coarse = r"one: sections of 500 um per px .* set encoder.pretrain.patches.pixel_um=500"
+    with pytest.raises(InputError, match=coarse):
+        run(config(tmp_path, encoder=wings.encoder), tmp_path / "out")
+    drawn = replace(wings.cohort, brain=replace(wings.cohort.brain, pixel_um=250.0))
+    with pytest.raises(InputError, match="virtual brains: sections of 250 um"):
+        run(replace(wings, cohort=drawn), tmp_path / "out")
+    table = tmp_path / "three" / "sections.csv"
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:4]))
+    shutil.rmtree(tmp_path / "three" / "annotations")
+    with pytest.raises(InputError, match="three: 3 of 3 sections are usable; at least 4"):
+        run(config(tmp_path, mesh=wings.mesh), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_unseen_stack_without_annotations_is_mapped_and_not_judged(finished, tmp_path):

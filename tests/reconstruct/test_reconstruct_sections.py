@@ -12,6 +12,8 @@ from meshgnn.errors import InputError
 from meshgnn.source.sections import read_stack
 from reconstruct import Reconstruct, VolumePair
 from reconstruct.judge import rigid_fit
+from reconstruct.maker import MeshFromSections
+from reconstruct.plausibility import Plausible, of_tissue
 from reconstruct.steps.align import AlignSections
 from reconstruct.steps.stack import interpolate_shape
 from reconstruct.steps.tissue import ClassifyTissue, signed_distance
@@ -195,6 +197,40 @@ def test_bad_stacks_are_told_in_one_line(straight: Path, tmp_path: Path) -> None
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="apart"):
         config(straight, "stack.largest_gap_mm=5").build().run(tmp_path / "out")
+
+
+def test_too_few_sections_are_refused_with_their_number_and_few_are_warned_of(straight: Path, tmp_path: Path) -> None:
+    rows = read_rows(straight)
+    for name, kept, marks in (("two", rows[10:12], ""), ("marked", rows[8:14], "0001")):
+        folder = Path(shutil.copytree(straight, tmp_path / name))
+        usable = {row[0]: mark for row, mark in zip(kept, marks)}
+        write_table(folder, [[*row[:5], usable.get(row[0], 1)] for row in kept])
+        # What the command line asks before it makes a folder.
+        with pytest.raises(InputError, match=r"(2 of 2|3 of 6) sections are usable; at least 4 are needed"):
+            config(folder).build().check()
+        with pytest.raises(InputError, match="at least 4"):
+            config(folder).build().run(tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+    few = Path(shutil.copytree(straight, tmp_path / "few"))
+    write_table(few, rows[6:14])
+    tissue = ClassifyTissue.Config(pixel_mm=0.4).build()(read_stack(few))
+    assert any("only 8 sections over" in text for text in of_tissue(tissue, Plausible()))
+
+
+def test_a_truth_of_one_hemisphere_asks_for_that_side_before_any_work(straight: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(straight, tmp_path / "half"))
+    (folder / "truth").mkdir()
+    for name in ("brain.json", "sub-half_hemi-L_white.surf.gii"):
+        (folder / "truth" / name).write_text("{}")
+    for sides in ("both", "R"):
+        with pytest.raises(InputError, match=r"hemisphere L, but .*set hemispheres.sides=L, or judge=false"):
+            config(folder, f"hemispheres.sides={sides}").build().run(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    config(folder, "hemispheres.sides=L").build().check()
+    config(folder, "judge=false").build().check()
+    maker = config(folder, kind=MeshFromSections.Config).build()
+    with pytest.raises(InputError, match="hemispheres"):
+        maker.check(folder)  # type: ignore[attr-defined]
 
 
 def write_maps(folder: Path) -> tuple[Path, Path, np.ndarray]:

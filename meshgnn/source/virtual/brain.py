@@ -15,7 +15,15 @@ from meshgnn.source.virtual.cut import OUTSIDE, WHITE, Canvas, Slice, cut, draw,
 from meshgnn.source.virtual.faults import NUCLEI_MM, RADII_MM, draw_bridge, draw_nucleus, plant_bridges
 from meshgnn.source.virtual.fields import Floats, stream
 from meshgnn.source.virtual.laminae import Cortex, furnish
-from meshgnn.source.virtual.render import WHITE_DENSITY, WHITE_SIZE_UM2, Stain, grey, optical_density
+from meshgnn.source.virtual.render import (
+    EVEN_DENSITY,
+    SIZE_UM2,
+    WHITE_DENSITY,
+    WHITE_SIZE_UM2,
+    Stain,
+    grey,
+    optical_density,
+)
 from meshgnn.source.virtual.settings import Settings
 from meshgnn.source.virtual.surfaces import deform, read_template, subdivide
 from meshgnn.source.virtual.surroundings import BODIES, body_landmarks, draw_body, draw_meninges, lamp
@@ -177,6 +185,9 @@ class Brain:
         for k, (part, cortex) in enumerate(zip(slices, self.hemispheres)):
             corners = self.to_pixels(cut_.warp, part.corners_mm)
             draw(canvas, part, corners, cortex, self.width_mm, None if scores is None else scores[k])
+        if self.settings.masked:
+            ribbon = canvas.depth >= 0
+            canvas.density[ribbon], canvas.size_um2[ribbon] = EVEN_DENSITY, SIZE_UM2
         for part in slices:
             white = inside(self.to_pixels(cut_.warp, part.white_mm), self.shape) & (canvas.label == OUTSIDE)
             canvas.label[white] = WHITE

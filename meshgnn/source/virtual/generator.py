@@ -58,6 +58,7 @@ class VirtualBrain(Brain):
         layer_noise: float | None = None
         shuffle: bool | None = None
         uniform: bool | None = None
+        masked: bool | None = None
         texture: float | None = None
         severity: float | None = None
         stain: float | None = None

@@ -103,7 +103,7 @@ class HighRes:
         self.config = config
 
     def field(self, brain: "Brain") -> Field:
-        """Draw the field; the same brain and config give the same bytes."""
+        """Draw the field; the same brain and config give the same bytes (`masked` concerns sections, not fields)."""
         config = self.config
         cortex = next((c for c in brain.hemispheres if c.hemisphere.name == config.hemisphere), None)
         if cortex is None:

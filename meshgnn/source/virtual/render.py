@@ -19,6 +19,7 @@ from meshgnn.source.virtual.laminae import Reals
 CELLS_PER_MM2 = 2000.0
 SIZE_UM2 = 55.0
 WHITE_DENSITY, WHITE_SIZE_UM2 = 0.55, 17.0  # glia
+EVEN_DENSITY = 0.98  # of cells of SIZE_UM2 which stain as all cortex does on average (0.97-0.98 in `quick` brains)
 NEUROPIL = 0.07
 STAIN = 0.50  # optical density of layer III of ordinary cortex, without neuropil
 

@@ -38,6 +38,8 @@ class Settings:
         layer_noise: profiles, spatial: variation of layers within areas; 1 = as in BigBrain (see laminae).
         shuffle: areas dealt out anew over the places of the layout, brain by brain (a control: position tells nothing).
         uniform: one profile everywhere (a control: histology tells nothing).
+        masked: sections show all cortex in one even grey, the mean of ordinary cortex; its outlines, white matter and
+            everything around stay as they are (a control: the cortex itself tells nothing).
         texture: strength of the grain that single cells make; 1 = Poisson.
         severity: factor on the knobs below.
         stain: differences between sections.
@@ -78,6 +80,7 @@ class Settings:
     layer_noise: float = 1.0
     shuffle: bool = False
     uniform: bool = False
+    masked: bool = False
     texture: float = 1.0
     severity: float = 1.0
     stain: float = 1.0

@@ -217,6 +217,14 @@ class Truth:
         return self.sections[index]
 
 
+def true_hemispheres(folder: Path) -> tuple[str, ...]:
+    """Which hemispheres the truth beside a stack holds; none where there is no truth. Reads no file."""
+    folder = Path(folder) / "truth"
+    if not (folder / "brain.json").is_file():
+        return ()
+    return tuple(side for side in ("L", "R") if any(folder.glob(f"sub-*_hemi-{side}_white.surf.gii")))
+
+
 def read_truth(folder: Path) -> Truth:
     """Read `folder` (the stack folder or its `truth`).
 

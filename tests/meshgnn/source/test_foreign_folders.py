@@ -9,6 +9,7 @@ from meshgnn.data.derived import with_computed
 from meshgnn.errors import InputError
 from meshgnn.export.gifti import write_labels, write_scalars, write_surface, write_surface_folder
 from meshgnn.graph import Areas
+from meshgnn.source.cifti import read_labels
 from meshgnn.source.surface_folder import SurfaceFolder
 from tests.synthetic import brain, sphere
 
@@ -225,3 +226,30 @@ def test_large_keys_and_empty_names(folder):
     assert set(back.areas.names) == {"A1", "5", "A3", "A4"}  # a nameless area goes by its key
     assert set(back.areas.keys) == {70_000, 5, 2**31 - 1, 9}
     assert (back.labels >= 0).sum() == (graph.labels >= 0).sum()
+
+
+def test_large_keys_of_cifti_labels(tmp_path):
+    """Keys up to 2^31 - 1, whether the file stores whole numbers or, as is usual, single precision."""
+    axis = nib.cifti2.BrainModelAxis.from_mask(np.ones(6, bool), name="cortex_left")
+
+    def stored(dtype, *keys):
+        table = {0: ("???", (0, 0, 0, 0))} | {key: (f"A{key}", (0, 1, 0, 1)) for key in keys}
+        data = np.array([[0, *keys, *keys[:1], 0, 0, 0]])[:, :6].astype(dtype)
+        image = nib.Cifti2Image(data, (nib.cifti2.LabelAxis(["a"], [table]), axis))
+        image.nifti_header.set_data_dtype(dtype)
+        path = tmp_path / "sub-A_atlas-B.dlabel.nii"
+        nib.save(image, path)
+        found, names = read_labels(path, "L")
+        assert found.dtype == np.int32
+        assert names[keys[0]][0] == f"A{keys[0]}"
+        return found.tolist()
+
+    close = (2**24 + 1, 2**24 + 2, 2**31 - 1)
+    assert stored(np.int32, *close) == [0, *close, close[0], 0]
+    apart = (2**24 + 1, 2**30 + 3)  # 2^24 and 2^30 in single precision
+    assert stored(np.float32, *apart) == [0, *apart, apart[0], 0, 0]
+    assert stored(np.float64, *close) == [0, *close, close[0], 0]
+    with pytest.raises(InputError, match=r"keys 16777216 and 16777217 are one number; write them as int32"):
+        stored(np.float32, 2**24, 2**24 + 1)
+    with pytest.raises(InputError, match=r"up to 2147483647; number its areas anew"):
+        stored(np.float64, 2**31)

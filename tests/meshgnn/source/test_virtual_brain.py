@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from meshgnn.config import from_plain, override, to_plain
 from meshgnn.errors import InputError
@@ -248,6 +250,27 @@ def test_uniform_brain_has_one_profile() -> None:
     assert np.ptp(cortex.size_um2[own], axis=0).max() == 0
     field = HighRes.Config(area="4", width_mm=0.8).build().field(plain)
     assert not (field.cells[:, 4] == BETZ).any()
+
+
+def test_masked_cortex_shows_nothing_of_its_layers_and_the_rest_stays() -> None:
+    plain = VirtualBrain.Config(seed=3, area_thickness=0.0, **COARSE)
+    shown = plain.build()
+    blank = replace(plain, masked=True).build()
+    others = {"contrast": 0.0, "layer_noise": 0.0, "profile_effect": 3.0, "brain_effect": 0.3, "uniform": True}
+    other = replace(plain, masked=True, **others).build()
+    cut = shown.cuts[20]
+    here, there, elsewhere = shown.picture(cut), blank.picture(cut), other.picture(cut)
+    # The same picture from entirely different profiles: nothing of them is left.
+    assert (there.image == elsewhere.image).all()
+    assert (here.image != there.image).mean() > 0.1
+    # Outlines, and whatever lies more than a pixel's blur from cortex, are those of the plain brain.
+    assert (here.canvas.label == there.canvas.label).all()
+    far = ndimage.distance_transform_edt(here.canvas.depth < 0) > 3
+    assert (here.image[far] == there.image[far]).all()
+    assert (far & (here.canvas.label == WHITE)).any()
+    # Grey matter stays as dark as it is on average, so that tissue is told as before.
+    ribbon = here.canvas.depth >= 0
+    assert abs(here.image[ribbon].mean() - there.image[ribbon].mean()) < 3
 
 
 def test_depth_in_the_picture_is_depth_in_space(brain: VirtualBrain, truth: Truth) -> None:
