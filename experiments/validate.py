@@ -4,5 +4,5 @@ from meshgnn.experiment.validate import Validate
 
 
 def validate() -> Validate.Config:
-    """Tell what a surface folder holds and what is wrong with it (--set source.folder=DIR)."""
+    """Describe a surface folder and what is wrong with it (--set source.folder=DIR)."""
     return Validate.Config()

@@ -16,13 +16,9 @@ from meshgnn.command import guarded
 from meshgnn.config import Config, override, to_plain
 from meshgnn.errors import InputError
 from meshgnn.keys import listed
+from meshgnn.ranks import rank_and_world
 
 C = TypeVar("C", bound=Config)
-
-
-def rank_and_world() -> tuple[int, int]:
-    """This process among those that torchrun (or srun) started: (rank, number of ranks)."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def leave_with_parent(every_s: float = 1.0) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from features.locations import COLUMNS
+from meshgnn.graph import LOCATION_COLUMNS as COLUMNS
 from meshgnn.graph import NodeLocations
 from meshgnn.source.sections import SectionStack
 from meshgnn.store import content_hash, file_hash

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import distributed
 
-from features.command import Bar, rank_and_world, run
+from features.command import Bar, run
 from features.content import image_key, nodes_key
 from features.locations import read_centres
 from features.model_files import PatchEncoder
@@ -29,6 +29,7 @@ from meshgnn.config import Config as BaseConfig
 from meshgnn.encoder import PatchSource
 from meshgnn.errors import InputError, SettingError
 from meshgnn.graph import FeatureTable, NodeLocations
+from meshgnn.ranks import rank_and_world
 from meshgnn.source.aligned import check_same_sections
 from meshgnn.source.sections import SectionStack, read_stack
 from meshgnn.store import content_hash, load_table, read_arrays, save_table, write_arrays

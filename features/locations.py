@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshgnn.errors import InputError
+from meshgnn.graph import LOCATION_COLUMNS as COLUMNS
 from meshgnn.graph import MeshGraph, NodeLocations
 from meshgnn.mesh.metric import vertex_normals
 from meshgnn.source.gifti import read_surface
@@ -17,7 +18,6 @@ from meshgnn.source.sections import SectionStack
 # The tangent grows without bound where the section runs along the surface, and the surface bends away long before:
 # up to here following it halves the distance to the true place, beyond it overshoots (measured on a virtual brain).
 STEEPEST_DEG = 60.0
-COLUMNS = ("section", "row_px", "column_px", "normal_angle_deg", "obliqueness_deg", "residual_mm", "observed")
 
 
 def read_locations(folder: Path) -> NodeLocations:

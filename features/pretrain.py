@@ -40,6 +40,7 @@ from features.training import PretrainModule, Probe, Steps
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at, to_plain
 from meshgnn.errors import InputError, SettingError
+from meshgnn.ranks import rank_and_world, ranks_here
 from meshgnn.source.sections import read_stack
 from meshgnn.store import content_hash, read_json, write_text
 from meshgnn.train.checkpoint import SafetensorsIO, load_tree
@@ -196,7 +197,7 @@ def _ranks(config: PretrainConfig) -> dict[str, Any]:
     """Lightning's settings: one rank, or those that torchrun (or srun) started."""
     cuda = config.device != "cpu" and torch.cuda.is_available()
     told: dict[str, Any] = {"accelerator": "gpu" if cuda else "cpu", "devices": 1}
-    world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    world, local = rank_and_world()[1], ranks_here()
     if world > 1:
         from lightning.pytorch.strategies import DDPStrategy
 

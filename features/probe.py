@@ -32,12 +32,3 @@ def knn_classes(
         np.add.at(votes, (np.arange(len(part))[:, None], labels[nearest]), weight)
         out[start : start + 4096] = votes.argmax(1)
     return out
-
-
-def macro_f1(labels: NDArray[np.integer], found: NDArray[np.integer]) -> float:
-    """Mean F1 over the classes that `labels` holds."""
-    scores = []
-    for one in np.unique(labels):
-        hit = int(((labels == one) & (found == one)).sum())
-        scores.append(2 * hit / max(int((labels == one).sum() + (found == one).sum()), 1))
-    return float(np.mean(scores)) if scores else float("nan")

@@ -12,6 +12,7 @@ from features.locations import along_surface_mm, towards_pial
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import InputError, SettingError
 from meshgnn.graph import FeatureTable, MeshGraph, NodeLocations
+from meshgnn.source.background import background_grey
 from meshgnn.source.sections import Section, SectionStack, open_section
 
 Floats = NDArray[np.float64]
@@ -189,7 +190,7 @@ def _background(image: Windows, section: Section) -> float:
     """Grey value of bare glass: the median of the image's frame."""
     rows, columns = image.shape
     sides = [(0, 0, 1, columns), (rows - 1, 0, 1, columns), (0, 0, rows, 1), (0, columns - 1, rows, 1)]
-    glass = float(np.median(np.concatenate([image.window(*side).ravel() for side in sides])))
+    glass = background_grey([image.window(*side) for side in sides])
     if not glass > 0:
         raise InputError(f"{section.path}: the frame is black; dark tissue on bright glass is expected")
     return glass

@@ -15,7 +15,8 @@ from torch.optim.lr_scheduler import OneCycleLR
 from features.augment import PatchAugment
 from features.batches import BalancedBatches
 from features.model_files import PatchEncoder
-from features.probe import knn_classes, macro_f1
+from features.probe import knn_classes
+from meshgnn.confusion import macro_f1
 
 Read = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 

@@ -1,4 +1,4 @@
-"""What all commands share: exit codes, and one line for whatever is not a fault of ours."""
+"""What all commands share: exit codes, and errors of the user's side as a single line instead of a traceback."""
 
 import errno
 import os
@@ -20,7 +20,7 @@ _NAMES = (
 _FILES = frozenset(getattr(errno, name) for name in _NAMES if hasattr(errno, name))
 
 
-_CUT = re.compile(r"requested and \d+ written")  # how numpy tells of a full disk
+_CUT = re.compile(r"requested and \d+ written")  # numpy's message when the disk is full
 
 
 def guarded(work: Callable[[], int], *, stopped: str = "stopped") -> int:

@@ -1,8 +1,8 @@
 """Where numba keeps compiled code.
 
-It keeps it beside the source, or else in the user's cache folder, and refuses to import a function if it may write to
-neither: an installation and a home that are read-only, as in containers and on clusters. A folder for temporary files
-takes their place then. What is kept there is loaded as code, so it must be nobody else's.
+numba keeps it in the folder of the source, or else in the user's cache folder. Where it may write to neither (a
+read-only installation and home, as in containers and on clusters), it refuses to import a function; then a folder for
+temporary files takes their place. What is kept there is loaded as code, so nobody else may own it.
 """
 
 import atexit

@@ -65,7 +65,7 @@ def choices(allowed: Choices) -> Callable[[F], F]:
 
 @contextmanager
 def at(path: str) -> Iterator[None]:
-    """Whatever a config at `path` finds wrong within this block is told with the whole key."""
+    """An error that a config at `path` raises within this block names the whole key that the user has to type."""
     try:
         yield
     except SettingError as error:
@@ -147,7 +147,7 @@ def _is_none(text: str) -> bool:
 
 
 def _choose(text: str, allowed: Sequence[Config | None], key: str) -> Config | None:
-    """The one of `allowed` that is named so."""
+    """The config of `allowed` whose class has the name `text`."""
     named = {owner_name(type(config)): config for config in allowed if config is not None}
     if text in named:
         return named[text]

@@ -1,4 +1,4 @@
-"""What can go wrong on the user's side, told in one line."""
+"""Errors on the user's side; each is reported in one line."""
 
 import re
 
@@ -22,7 +22,7 @@ class SettingError(InputError):
         super().__init__(re.sub(r"<([^<>]+)>", r"\1", text))
 
     def under(self, path: str) -> "SettingError":
-        """The same, told from further up: `<rounds>` becomes `<path.rounds>`."""
+        """The same error as the config that holds this one reports it: `<rounds>` becomes `<path.rounds>`."""
         return SettingError(re.sub(r"<([^<>]+)>", lambda name: f"<{path}.{name[1]}>", self.text)) if path else self
 
 

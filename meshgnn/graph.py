@@ -5,7 +5,7 @@ K classes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +109,9 @@ class NodeLocations:
         oblique = self.obliqueness_deg[self.observed]
         if len(oblique) and (oblique.min() < 0 or oblique.max() > 90):
             raise InputError("obliqueness must lie between 0 and 90 degrees")
+
+
+LOCATION_COLUMNS: tuple[str, ...] = tuple(one.name for one in fields(NodeLocations))  # also those of the TSV file
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)

@@ -149,7 +149,7 @@ class ObliquenessScore(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotationWeight(Record):
-    """How much the network's map weighs beside propagated annotations, and macro-F1 on hidden sections by weight."""
+    """Weight of the network's map where it is joined with propagated annotations; macro-F1 on hidden sections by it."""
 
     weight: float
     hidden_sections_macro_f1: Mapping[str, float]
@@ -173,7 +173,7 @@ class ProtocolScores(Record):
         ours_minus: the network's macro-F1 minus that of each of them.
         judged_by: the source of the labels that judge, in words.
         left_out: numbers of nodes that macro-F1 leaves out: `unmatched_nodes` (cortex without a label in the truth) and
-            `missed_nodes` (true cortex without a node); empty where no truth tells.
+            `missed_nodes` (true cortex without a node); empty where there is no truth.
         by_obliqueness_deg: method -> "low-high" degrees -> score.
         per_area_f1, baselines_per_area_f1: None for an area that does not occur in the truth.
         annotations, distance_to_annotation_mm: only between annotated sections.

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from meshgnn.errors import InputError
-from meshgnn.graph import Areas, FeatureTable, MeshGraph, NodeLocations
+from meshgnn.graph import LOCATION_COLUMNS, Areas, FeatureTable, MeshGraph, NodeLocations
 from meshgnn.mesh.record import SurfaceMesh
 
 FORMAT = 1
@@ -193,8 +193,6 @@ def content_hash(*values: Any) -> str:
 
 # -- records -------------------------------------------------------------------------------------------------------
 
-LOCATION_FIELDS = ("section", "row_px", "column_px", "normal_angle_deg", "obliqueness_deg", "residual_mm", "observed")
-
 
 def graph_parts(graph: MeshGraph) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """A MeshGraph as arrays by name and the rest as JSON-ready values: what is stored, and what other libraries get."""
@@ -209,7 +207,7 @@ def graph_parts(graph: MeshGraph) -> tuple[dict[str, NDArray[Any]], dict[str, An
     if graph.soft_labels is not None:
         arrays["soft_labels"] = graph.soft_labels
     if graph.locations is not None:
-        arrays |= {f"locations.{name}": getattr(graph.locations, name) for name in LOCATION_FIELDS}
+        arrays |= {f"locations.{name}": getattr(graph.locations, name) for name in LOCATION_COLUMNS}
     about = {
         "format": FORMAT,
         "record": "MeshGraph",
@@ -267,7 +265,7 @@ def graph_of_parts(arrays: Mapping[str, NDArray[Any]], about: Any, name: str) ->
             ),
             soft_labels=arrays.get("soft_labels"),
             surfaces={name: arrays[f"surface.{name}"] for name in about["surfaces"]},
-            locations=NodeLocations(**{n: arrays[f"locations.{n}"] for n in LOCATION_FIELDS}) if located else None,
+            locations=NodeLocations(**{n: arrays[f"locations.{n}"] for n in LOCATION_COLUMNS}) if located else None,
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{name}: does not fit its arrays ({error})") from None

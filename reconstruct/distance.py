@@ -1,4 +1,8 @@
-"""Exact Euclidean distances on a grid, in one thread and without Python's lock: several may run side by side."""
+"""Exact Euclidean distances on a grid.
+
+Each call runs in one thread. The compiled code releases Python's global interpreter lock, so that several calls can run
+in parallel threads.
+"""
 
 import numpy as np
 from numba import njit

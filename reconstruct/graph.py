@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from meshgnn.errors import InputError
-from meshgnn.graph import FeatureTable, MeshGraph, NodeLocations
+from meshgnn.graph import LOCATION_COLUMNS, FeatureTable, MeshGraph, NodeLocations
 from meshgnn.store import DAMAGED
 from reconstruct.records import Midsurface, Reconstruction
 from reconstruct.state import load
@@ -41,9 +41,7 @@ def to_graph(result: Reconstruction) -> MeshGraph:
 
 def joined(parts: tuple[NodeLocations, ...]) -> NodeLocations:
     """The locations of several hemispheres end to end."""
-    return NodeLocations(
-        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in NodeLocations.__slots__}
-    )
+    return NodeLocations(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in LOCATION_COLUMNS})
 
 
 def read_reconstruction(out: Path) -> Reconstruction:

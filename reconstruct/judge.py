@@ -13,6 +13,7 @@ The floor is what the pipeline's own grid and surface extraction leave if it is 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from scipy.spatial import cKDTree
 
 from meshgnn.graph import NodeLocations
 from meshgnn.mesh import metric
+from meshgnn.mesh.align import IDENTITY, closest_points
 from meshgnn.mesh.record import SurfaceMesh
 from reconstruct import laplace, remesh, tetra, voxelise
 from reconstruct.records import Midsurface, Ribbon
@@ -126,19 +128,12 @@ class Surface:
 def rigid_fit(
     points: Points, target: Points, rounds: int = 25, trim: float = 0.9
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Rotation [3, 3] and shift [3] that bring points to a dense target cloud (trimmed ICP, Besl & McKay 1992)."""
-    tree = cKDTree(target)
+    """Rotation [3, 3] and shift [3] that bring points [N, 3] to a dense target cloud [M, 3], by `closest_points`."""
     rotation, shift = np.eye(3), np.zeros(3)
-    for _ in range(rounds):
-        moved = points @ rotation.T + shift
-        distance, index = tree.query(moved)
-        keep = distance <= np.quantile(distance, trim)
-        a, b = points[keep], target[index[keep]]
-        u, _, vt = np.linalg.svd((b - b.mean(0)).T @ (a - a.mean(0)))
-        new = u @ np.diag([1, 1, np.sign(np.linalg.det(u @ vt))]) @ vt
-        done = np.abs(new - rotation).max() < 1e-6
-        rotation, shift = new, b.mean(0) - a.mean(0) @ new.T
-        if done:
+    for motion, _ in islice(closest_points(points, target, IDENTITY, keep=trim), rounds):
+        settled = np.abs(motion.rotation - rotation).max() < 1e-6
+        rotation, shift = motion.rotation, motion.shift_mm
+        if settled:
             break
     return rotation, shift
 
@@ -223,7 +218,7 @@ def judge(
 def planted(
     fault: Mapping[str, Any], found: Midsurface, rotation: Points, shift: Points, within_mm: float = 5.0
 ) -> dict[str, Any]:
-    """What became of a bridge planted between two banks of a sulcus.
+    """Whether a bridge that was planted between two banks of a sulcus was opened, and by which repair.
 
     Args:
         fault: hemisphere, start_mm, end_mm, radius_mm.
@@ -270,7 +265,7 @@ def coverage(locations: Sequence[NodeLocations]) -> dict[str, float]:
 def judge_stack(
     folder: Path, found: Sequence[Midsurface], locations: Sequence[NodeLocations], **rest: Any
 ) -> dict[str, Any]:
-    """`judge` against the truth lying beside the sections of a virtual brain."""
+    """`judge` against the truth in the stack folder of a virtual brain."""
     from meshgnn.source.virtual.truth import read_truth
 
     truth = read_truth(folder)

@@ -125,7 +125,7 @@ def _relax(values, neighbour, weight, fixed, relaxation, tolerance, max_sweeps):
 
 @njit(cache=True, nogil=True)
 def _continue_across(u, ribbon, number, strides, pial, white, classes):
-    """Fixed voxels beside the ribbon: the mean of the linear continuations from their ribbon neighbours."""
+    """Fixed voxels next to the ribbon: the mean of the linear continuations from their ribbon neighbours."""
     total = np.zeros(u.shape[0], np.float32)
     count = np.zeros(u.shape[0], np.uint8)
     for voxel in ribbon:
@@ -148,7 +148,7 @@ def _continue_across(u, ribbon, number, strides, pial, white, classes):
 
 @njit(cache=True, nogil=True)
 def _touching(u, number, strides, pial, white, classes):
-    """White beside outside: u crosses 0.5 at the boundary, on the scale of a voxel."""
+    """White matter that touches the outside: u crosses 0.5 at the boundary, on the scale of a voxel."""
     old = u.copy()
     size = u.shape[0]
     for voxel in range(size):

@@ -1,4 +1,4 @@
-"""What a reconstruction leaves for people and other programs: GIfTI, tables, a JSON report.
+"""The files that a reconstruction writes for people and other programs: GIfTI, tables, a JSON report.
 
 sub-NAME_hemi-L_midthickness.surf.gii            the mesh
 sub-NAME_hemi-L_pial.surf.gii, _white.surf.gii    the ends of the lines across the cortex through its nodes
@@ -19,11 +19,9 @@ from typing import Any
 import numpy as np
 
 from meshgnn.export.gifti import write_labels, write_scalars, write_surface
-from meshgnn.graph import Areas, NodeLocations
+from meshgnn.graph import LOCATION_COLUMNS, Areas, NodeLocations
 from meshgnn.source.sections import SectionStack
 from reconstruct.records import Alignment, Reconstruction, TissueStack
-
-COLUMNS = ("section", "row_px", "column_px", "normal_angle_deg", "obliqueness_deg", "residual_mm", "observed")
 
 
 def write(out: Path, result: Reconstruction) -> None:
@@ -86,8 +84,8 @@ def _text(path: Path, text: str) -> None:
 
 def _table(path: Path, places: NodeLocations) -> None:
     formats = {"section": "%d", "observed": "%d"}
-    columns = np.column_stack([getattr(places, name) for name in COLUMNS])
+    columns = np.column_stack([getattr(places, name) for name in LOCATION_COLUMNS])
     aside = path.with_name(f".{path.name}.part")
-    np.savetxt(aside, columns, fmt=[formats.get(name, "%.3f") for name in COLUMNS], delimiter="\t",
-               header="\t".join(COLUMNS), comments="")  # fmt: skip
+    np.savetxt(aside, columns, fmt=[formats.get(name, "%.3f") for name in LOCATION_COLUMNS], delimiter="\t",
+               header="\t".join(LOCATION_COLUMNS), comments="")  # fmt: skip
     os.replace(aside, path)

@@ -1,4 +1,4 @@
-"""The reconstruction as a visible list of steps: sections (or a volume) -> midsurface mesh per hemisphere.
+"""The reconstruction as a list of steps: sections (or a volume) -> a midsurface mesh for each hemisphere.
 
     sections:  tissue -> align -> stack -> hemispheres -> midsurface L, R -> locate L, R
     volumes:   volume ->                   hemispheres -> midsurface L, R
@@ -39,7 +39,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class Reconstruct:
-    """The whole way, with its results on disk."""
+    """All steps of a reconstruction, with their results on disk."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(config.Config):
@@ -47,7 +47,7 @@ class Reconstruct:
         Args:
             source: sections or volumes.
             brain: name in the file names; the space's name if empty.
-            judge: compare with the truth if it lies beside the sections.
+            judge: compare with the truth if the stack folder holds one.
             pictures: write QC pictures.
             plausible: bounds beyond which sections and hemispheres are warned of.
             workers: hemispheres worked on side by side (2 or 1); the result does not depend on it.

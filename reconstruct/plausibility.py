@@ -68,7 +68,7 @@ class Plausible(config.Config):
 
 
 def of_tissue(stack: TissueStack, bounds: Plausible) -> list[str]:
-    """Warnings about sections as they lie on the glass.
+    """Warnings about sections as they were scanned.
 
     Raises InputError if grey matter lies inside white, or if too many sections show one image.
     """

@@ -11,7 +11,7 @@ _RIGID = np.array([[1, 0, 0], [0, 0, 0], [0, 0, -1], [0, 1, 0], [0, 0, 1], [0, 0
 
 
 def pulled(matrices: Floats, start: Floats, share: float) -> Floats:
-    """Matrices a little of the way back to where the sections lay on the glass."""
+    """Matrices a little of the way back to where the sections lay on their slides."""
     return np.stack([compose(a, (1 - share) * relative(a, b)) for a, b in zip(start, matrices)])
 
 

@@ -180,7 +180,7 @@ class Midsurface:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reconstruction:
-    """What a run gives.
+    """The result of a whole reconstruction.
 
     Args:
         midsurfaces: one per hemisphere.

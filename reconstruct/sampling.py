@@ -1,4 +1,7 @@
-"""Linear interpolation in volumes, in one thread and without Python's lock."""
+"""Linear interpolation in volumes.
+
+Each call runs in one thread; the compiled code releases Python's global interpreter lock.
+"""
 
 import numpy as np
 from numba import njit

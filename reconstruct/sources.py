@@ -1,4 +1,4 @@
-"""What a reconstruction may start from: configs that name files, nothing is read here."""
+"""What a reconstruction may start from: configs that name files. Nothing is read here."""
 
 from dataclasses import dataclass
 from pathlib import Path

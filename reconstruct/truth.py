@@ -1,4 +1,4 @@
-"""What is true of the nodes of a reconstruction, and of the cortex that it does not reach."""
+"""True areas of the nodes of a reconstruction, and of the cortex that it does not cover."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -20,7 +20,8 @@ def signed_distance(
     points = np.ascontiguousarray(vertices, np.float64)
     triangles = np.ascontiguousarray(faces, np.int32)
     winding = np.zeros(shape, np.int16)
-    # A tilt by an irrational trifle keeps grid columns away from mesh edges and vertices.
+    # The mesh is shifted by about a millionth of a voxel, so that no column of the grid runs exactly through one of its
+    # edges or vertices, where a crossing would be counted twice or not at all.
     _crossings(points + np.array([1.234567e-6, 2.345678e-6, 0.0]), triangles, winding)
     inside = np.cumsum(winding[:, :, ::-1], axis=2, dtype=np.int16)[:, :, ::-1] > 0
     distance = np.full(shape, band, np.float32)

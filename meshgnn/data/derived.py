@@ -27,7 +27,7 @@ def rim_table(graph: MeshGraph, *, always: bool = False) -> FeatureTable | None:
 
     Column cortexShareN: N rounds of one-ring averages of the mask over the whole mesh, 1 deep inside cortex, about 1/2
     at the rim. None if everything is cortex, unless `always` (then it is constant, for a model that expects it).
-    Where the mask was drawn from an atlas, its rim tells about the areas:
+    Where the mask was made from an atlas, its rim gives away something of the areas:
     leave the table out to see by how much.
     """
     if graph.cortex.all() and not always:

@@ -1,4 +1,4 @@
-"""What the models of a run see: one object that the network and every baseline take, so that they cannot differ.
+"""What the models of a run see: one record for the network and every baseline, so that none is given more.
 
 V nodes (of one brain, or of several end to end), D inputs, C raw features, K classes, F folds over all seeds.
 """

@@ -85,8 +85,8 @@ def check_no_leak(split: Split) -> dict[str, int]:
 def _cut(graph: MeshGraph, part: NDArray[np.int8]) -> NDArray[np.int32]:
     """Edges inside cortex that stay inside one part.
 
-    Edges to nodes outside cortex go too: an average that reaches them would tell a node how near the rim of the mask
-    is, and where masks are drawn from an atlas, the rim gives away its areas.
+    Edges to nodes outside cortex go too: an average that includes them would show a node how near the rim of the mask
+    is, and where masks are made from an atlas, the rim gives away its areas.
     """
     receiver, sender = graph.edges
     keep = (part[receiver] == part[sender]) & graph.cortex[receiver] & graph.cortex[sender]

@@ -1,6 +1,5 @@
 """Area mapping on one brain: read, baselines, train, evaluate, export."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +12,7 @@ from tqdm import tqdm
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import from_plain, to_plain
+from meshgnn.confusion import macro_f1
 from meshgnn.data.derived import RIM_PREFIX, computed_features
 from meshgnn.data.inputs import TRANSDUCTIVE, Alignment, CoordinateFrame, NodeInputs
 from meshgnn.data.model_inputs import ModelInputs
@@ -23,12 +23,11 @@ from meshgnn.errors import InputError, SettingError
 from meshgnn.experiment.preparation import Prepared, prepare
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Experiment, Stage
-from meshgnn.experiment.summary import read_metrics, summary_text, write_history
+from meshgnn.experiment.summary import read_metrics, run_report, summary_text, write_history
 from meshgnn.experiment.training import ControlNetwork, Wanted, control_networks, first_seeds, row, train_ensembles
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
 from meshgnn.export.page import page_html
-from meshgnn.export.report import write_report
 from meshgnn.export.tables import write_csv, write_graphml
 from meshgnn.graph import MeshGraph
 from meshgnn.mesh.topology import summary
@@ -48,13 +47,13 @@ from meshgnn.train.baselines import fixed_recipes
 from meshgnn.train.ensemble import Ensemble
 from meshgnn.train.fit import TrainerConfig
 from meshgnn.train.intervals import judged_blocks, paired_interval
-from meshgnn.train.metrics import LeftOut, macro_f1, mean_scores, score, striped_scores
+from meshgnn.train.metrics import LeftOut, mean_scores, score, striped_scores
 from meshgnn.train.same_inputs import NO_REGISTRATION, SameInputs
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoTables(BaseConfig):
-    """No features beside those the source brings."""
+    """No features other than those that the source brings."""
 
     def build(self) -> None:
         return None
@@ -73,7 +72,7 @@ def _left_out(graph: MeshGraph, split: Split) -> LeftOut:
 
 
 class AreaMapping(Experiment):
-    """Node classification on one brain, judged beside its baselines."""
+    """Node classification on one brain, compared with baselines."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(BaseConfig):
@@ -148,7 +147,7 @@ class AreaMapping(Experiment):
         """Everything that can be wrong with the brain or the settings; raises InputError."""
         graph, split = self._prepared.graph, self._prepared.split
         c = self.config
-        c.trainer.resolved_device()  # told now, not after the baselines
+        c.trainer.resolved_device()  # an unusable device is reported now, not after the baselines
         folds = [
             fold for seed in c.seeds for fold in validation_folds(graph, split, c.trainer.folds, c.validation, seed)
         ]
@@ -236,7 +235,7 @@ class AreaMapping(Experiment):
         frame: CoordinateFrame,
         kept: dict[str, NDArray[Any]],
     ) -> Alignment:
-        """mirror or rigid: the one that carries labels there and back better.
+        """The better way to align hemispheres, "mirror" or "rigid", judged by carrying labels there and back.
 
         A features-only model (the smoothed-features baseline, which knows no position) names the areas of the test
         part; 5 nearest neighbours carry those names back to the training part through each alignment, and their
@@ -377,13 +376,7 @@ class AreaMapping(Experiment):
         probabilities = read_arrays(run / "tables" / "probabilities.safetensors")["probabilities"]
         area_map = AreaMap(graph=graph, probabilities=probabilities)
         write_graphml(run / "export" / "graph.graphml", area_map)
-        with (run / "metrics.csv").open(newline="") as handle:
-            history = list(csv.DictReader(handle))
-        write_report(
-            run / "report.html", read_metrics(run / SCORES), history, read_json(run / "config.json"),
-            read_json(run / "provenance.json"), area_map, page_html(area_map, title=graph.brain),
-        )  # fmt: skip
-        return ["export/graph.graphml", "report.html"]
+        return ["export/graph.graphml", run_report(run, area_map, page_html(area_map, title=graph.brain))]
 
     def summary(self, run: RunFolder) -> str:
         return summary_text(read_metrics(run / "metrics.json"), run.path)

@@ -1,4 +1,4 @@
-"""What a virtual brain's images show at its true node places, for the controls: rendered and sampled in memory."""
+"""Samples of a virtual brain's images at the true places of its nodes, for the controls; rendered in memory."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -55,7 +55,7 @@ def sample_brain(brain: Brain, maker: ProfileMaker, within_mm: float) -> dict[st
 
 
 def fold_shape(brain: Brain) -> dict[str, NDArray[Any]]:
-    """What the folds alone tell of every node in isocortex of the true midsurface (no section is cut).
+    """Features of the folds alone, for every node in isocortex of the true midsurface (no section is cut).
 
     Returns:
         labels [N]; shape [N, 12] mean curvature, its size, and depth below a smooth surface, as they are and averaged

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
+from meshgnn.confusion import confusion_matrix, macro_f1, per_class_f1
 from meshgnn.data.model_inputs import plain_inputs
 from meshgnn.errors import SettingError
 from meshgnn.experiment.control_samples import fold_shape, sample_brain
@@ -34,7 +35,6 @@ from meshgnn.source.virtual.calibrate import calibration
 from meshgnn.source.virtual.settings import VERSION
 from meshgnn.store import read_arrays, read_json, write_arrays, write_json
 from meshgnn.train.baselines import fixed_recipes
-from meshgnn.train.metrics import confusion_matrix, macro_f1, per_class_f1
 
 Control = Literal["permuted", "uniform", "masked", "stain", "coordinates", "folds", "calibration"]
 Arrays = dict[str, NDArray[Any]]

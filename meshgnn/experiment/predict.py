@@ -59,7 +59,7 @@ class Predict(Experiment):
                 told = ", ".join(self.ensemble.names) or "none"
                 raise InputError(f"compute={name}: the model was not trained on it; its features: {told}")
         self.reading: Reading = config.source.build().read()
-        self._computed: list[str] = []  # what the map had to compute, in words
+        self._computed: list[str] = []  # warnings about features that had to be computed
 
     def input_files(self) -> dict[str, str]:
         files = [*self.reading.files, self.config.run / "model.safetensors", self.config.run / "model.json"]
@@ -101,7 +101,7 @@ class Predict(Experiment):
             )
 
     def check(self) -> None:
-        """Maps the brain, so that whatever is wrong with it is told before anything is written."""
+        """Maps the brain, so that whatever is wrong with it is reported before anything is written."""
         self._mapped  # noqa: B018
 
     def _warnings(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""A brain made ready for area mapping: features chosen and checked, split applied, everything wrong told at once."""
+"""A brain made ready for area mapping: features chosen and checked, split applied, errors reported at once."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -16,6 +16,7 @@ from typing import Any
 
 from meshgnn import __version__
 from meshgnn.errors import InputError
+from meshgnn.ranks import rank_and_world
 from meshgnn.store import clear_asides, file_hash, read_json, write_json
 
 _PACKAGES = ("torch", "lightning", "numpy", "scipy", "scikit-learn", "nibabel", "safetensors", "igraph")
@@ -132,14 +133,14 @@ class RunFolder:
     ) -> None:
         """provenance.json: what is needed to say where a figure came from.
 
-        The top level tells of the last command that did any work, `stages` of the command that each stage was run by:
+        The top level describes the last command that did any work, `stages` the command that each stage was run by:
         a resumed run keeps stages of earlier ones.
 
         Args:
             here: see `circumstances`.
             inputs: hash of every input file by path.
             seeds: of the experiment.
-            keys: of the stages; a record with another key is of no use any more and not told of.
+            keys: of the stages; a record with another key is out of date and left out.
             running: the stage that is about to run, if any.
         """
         stages: dict[str, Any] = {}
@@ -158,7 +159,7 @@ def now() -> str:
 
 
 def circumstances() -> dict[str, Any]:
-    """Under what this process runs: versions, commit, command, threads, ranks."""
+    """The conditions under which this process runs: versions, commit, command, threads, ranks."""
     return {
         "meshgnn": __version__,
         "commit": _commit(),
@@ -168,7 +169,7 @@ def circumstances() -> dict[str, Any]:
         "command": sys.argv[1:],
         "started": now(),
         "threads": os.cpu_count(),
-        "ranks": int(os.environ.get("WORLD_SIZE", "1")),
+        "ranks": rank_and_world()[1],
     }
 
 

@@ -1,4 +1,4 @@
-"""One brain made from sections, in the folder of its own that a run keeps for it.
+"""One brain made from sections, and the folder that a run keeps for it.
 
 mesh/                   what the mesh maker keeps
 graph.*                 the brain, labelled by a mapper's annotations
@@ -126,7 +126,7 @@ def measures(maker: MeshMaker, folder: Path) -> dict[str, Any]:
 
 
 def load_brain(maker: MeshMaker, stack: Path, folder: Path, fold: NDArray[np.int32] | None = None) -> SectionBrain:
-    """What `make_mesh` kept, as whatever computes features sees it.
+    """The brain that `make_mesh` stored, in the form that makers of features take.
 
     Args:
         fold: [V] the run's fold plan; in no fold if absent.

@@ -1,4 +1,4 @@
-"""The brains of a run on sections: their stages from sections to features, and what is read back of them."""
+"""The brains of a run on sections: their stages from sections to features, and readers of the results."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,7 +54,7 @@ def hidden_sections(graph: MeshGraph, every: int) -> tuple[int, ...]:
 
 
 def hide_sections(folder: Path, every: int) -> tuple[int, ...]:
-    """Take the labels of `hidden_sections` out of a brain's graph; they are kept beside it, to judge by."""
+    """Take the labels of `hidden_sections` out of a brain's graph; they are stored separately, to judge by."""
     graph = load_graph(folder / "graph")
     assert graph.locations is not None
     hidden = hidden_sections(graph, every)
@@ -85,8 +85,8 @@ class SectionBrains:
         self._shared: list[tuple[str, str]] | None = None
 
     def check_images(self, folders: Sequence[Path], tell: Tell | None = None) -> int:
-        """How many section images stand in a training and in an unseen stack, by their pixels; LeakError if any."""
-        if self._shared is None:  # a user's stacks are looked at before the first stage, and not again
+        """Count the images (by their pixels) that a training and an unseen stack share; LeakError if there are any."""
+        if self._shared is None:  # a user's stacks are compared before the first stage, and not again
             stacks: list[dict[str, SectionStack]] = [{}, {}]
             for member, folder in zip(self.members, folders):
                 stacks[member.unseen][member.name] = read_stack(folder, mirrored="turn")

@@ -1,6 +1,5 @@
 """Area mapping from sections: stacks -> meshes -> features -> network, judged on unseen brains and between sections."""
 
-import csv
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,20 +17,19 @@ from meshgnn.encoder import MeshMaker, SectionFeatures
 from meshgnn.errors import InputError
 from meshgnn.experiment import section_scores
 from meshgnn.experiment.progress import Bars
-from meshgnn.experiment.run_folder import RunFolder, read_config
+from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Experiment, Stage
 from meshgnn.experiment.section_brain import export_brain
 from meshgnn.experiment.section_brains import SectionBrains
 from meshgnn.experiment.section_scores import BARE, HIDDEN, MAIN, OTHER, Method, Part
-from meshgnn.experiment.summary import read_metrics, section_summary, write_history
+from meshgnn.experiment.summary import control_scores, read_metrics, run_report, section_summary, write_history
 from meshgnn.experiment.training import ControlNetwork, Wanted, control_networks, first_seeds, train_ensembles
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
-from meshgnn.export.report import write_report
 from meshgnn.export.tables import write_csv
 from meshgnn.graph import MeshGraph
 from meshgnn.nn import GraphSAGE, NetworkConfig
-from meshgnn.results import BrainNames, ControlScores, Metrics, NodeCounts, ProtocolScores, Validation
+from meshgnn.results import BrainNames, Metrics, NodeCounts, Validation
 from meshgnn.source.annotations import annotation_points, read_annotations
 from meshgnn.source.cohort import CohortSource, Member, StackFolders, VirtualCohort
 from meshgnn.source.sections import AXES
@@ -49,28 +47,6 @@ from meshgnn.train.stored_baselines import FILE as STORED_BASELINES
 from meshgnn.train.stored_baselines import StoredBaselines
 
 SEES = {MAIN: "encoder's features", BARE: "encoder's features", OTHER: "other features"}
-
-
-def control_scores(run: Path) -> ControlScores:
-    """What a finished control run scored; its `task` is the name of its experiment where it has one.
-
-    Raises:
-        InputError: not a finished run on sections.
-    """
-    path = run / "metrics.json"
-    plain = read_json(path) if path.is_file() else {}
-    if not isinstance(plain, dict) or "test" not in plain or "variants" not in plain:
-        raise InputError(f"{run}: is not a finished run on sections with an unseen brain (no such metrics.json)")
-    metrics = Metrics.from_json(plain, str(path))
-
-    def networks(scores: ProtocolScores | None) -> dict[str, float] | None:
-        return {name: row.macro_f1 for name, row in scores.networks.items()} if scores else None
-
-    return ControlScores(
-        task=read_config(run).get("experiment") or metrics.task,
-        strict=networks(metrics.strict),
-        gap_filling=networks(metrics.gap_filling),
-    )
 
 
 class SectionMapping(Experiment):
@@ -94,9 +70,9 @@ class SectionMapping(Experiment):
                 0 = all.
             controls: also train the same network without neighbours and on shuffled edges.
             control_seeds: with how many of the seeds; 0 = all.
-            hide: where no truth lies beside a training stack, about every n-th annotated section is kept from training
+            hide: where a training stack has no truth, about every n-th annotated section is kept from training
                 and judges the gaps between annotations; 0 = none.
-            compare: finished control runs (`virtual_brain:uniform`, `:masked`), whose scores are quoted beside ours.
+            compare: finished control runs (`virtual_brain:uniform`, `:masked`), whose scores the report quotes.
         """
 
         cohort: VirtualCohort.Config | StackFolders.Config = field(default_factory=VirtualCohort.Config)
@@ -157,7 +133,7 @@ class SectionMapping(Experiment):
             self.brains.check_images([self.cohort.folders[member.name] for member in self.members])
 
     def stages(self) -> list[Stage]:
-        """Every stage names what it reads: a brain more, or a changed one, redoes nothing that does not read it."""
+        """Every stage names what it reads, so that adding or changing a brain repeats only the stages that read it."""
         c = self.config
         every, training = list(self.members), [member for member in self.members if not member.unseen]
 
@@ -200,7 +176,7 @@ class SectionMapping(Experiment):
     # -- learning -------------------------------------------------------------------------------------------------
 
     def _seen(self, cohort: Cohort, variant: str, seeds: int = 1) -> tuple[ModelInputs, CoordinateFrame]:
-        """What every model of a variant sees, with the folds of so many seeds; made once a stage."""
+        """Inputs of every model of a variant, with the folds of `seeds` seeds; computed once in a stage."""
         c = self.config
         if self._made[0] is not cohort:
             self._made = (cohort, {})
@@ -254,7 +230,7 @@ class SectionMapping(Experiment):
 
     @property
     def _networks(self) -> dict[str, tuple[str, ControlNetwork, str, tuple[int, ...]]]:
-        """Name -> (variant whose inputs it gets, network, folder in the run, seeds) of all that is trained."""
+        """Every network that is trained: name -> (variant whose inputs it gets, network, folder in the run, seeds)."""
         c = self.config
         found = {}
         for variant, (_, inputs) in self.variants.items():
@@ -292,7 +268,7 @@ class SectionMapping(Experiment):
     # -- judging --------------------------------------------------------------------------------------------------
 
     def _methods(self, run: RunFolder, cohort: Cohort) -> dict[str, Method]:
-        """The network, its variants, its controls and every baseline, with all they said."""
+        """The network, its variants, its controls and every baseline, with all their predictions."""
         found: dict[str, Method] = {}
         folds = read_arrays(run / "tables" / "out_of_fold.safetensors")
         for name, (variant, network, place, seeds) in self._networks.items():
@@ -331,15 +307,12 @@ class SectionMapping(Experiment):
             points, classes, sections = annotation_points(annotations, brain.stack)
             shown = np.isin(sections, brain.drawn)
             axis = AXES[brain.stack.plane][2]
-            found.append(
-                contour_interpolation(
-                    graph.vertices_mm, points[shown], classes[shown], sections[shown], axis, len(graph.areas)
-                )
-            )
+            drawn_here = points[shown], classes[shown], sections[shown]
+            found.append(contour_interpolation(graph.vertices_mm, *drawn_here, axis, len(graph.areas)))
         return found
 
     def _leakage(self, run: RunFolder, cohort: Cohort) -> dict[str, int]:
-        """Measured on what was trained on: edges and nodes of training that belong to unseen brains, shared images."""
+        """Counts of leaks: edges and nodes of the training data that belong to unseen brains, and shared images."""
         seen, _ = self._seen(cohort, MAIN)
         unseen = np.array(cohort.unseen)[seen.brain]
         used = seen.train.any(0) | seen.validation.any(0) | seen.known
@@ -382,38 +355,31 @@ class SectionMapping(Experiment):
     def _metrics(
         self, run: RunFolder, cohort: Cohort, strict: Part, gaps: Part, methods: dict[str, Method]
     ) -> tuple[list[Maps], Metrics]:
-        """Maps with the gaps between annotations filled, [seed][brain], and all that is told of a run."""
+        """Maps with the gaps between annotations filled, [seed][brain], and the record for metrics.json."""
         c = self.config
         known = read_arrays(run / "tables" / "out_of_fold.safetensors")["labels"].astype(np.int32)
         folds = methods[MAIN].folds or ()
         names = self._names(cohort.training[0], self.encoders["encoder"].name)
         contours = self._contours(run, cohort)
         filled, unseen, between = section_scores.judged(cohort, strict, gaps, methods, contours)
+        alignment = "similarity" if c.inputs.coordinates else None
         return filled, Metrics(
             task=f"{', '.join(member.name for member in self.members)}: from sections to areas",
-            protocol="strict",
-            classes=len(cohort.graphs[0].areas),
-            seeds=tuple(c.seeds),
+            protocol="strict", classes=len(cohort.graphs[0].areas), seeds=tuple(c.seeds),
             brains=BrainNames(
                 training=tuple(member.name for member in self.members if not member.unseen),
                 unseen=tuple(member.name for member in self.members if member.unseen),
             ),
             nodes=NodeCounts(train=len(known), test=strict.nodes, gap_filling=gaps.nodes),
             features=(f"{len(names)} of {type(self.encoders['encoder']).__name__}",),
-            transductive_features=(),
-            left_out_features=(),
-            rim=False,
-            coordinates=c.inputs.coordinates,
-            alignment="similarity" if c.inputs.coordinates else None,
-            model=to_plain(c.model)["_"],
+            transductive_features=(), left_out_features=(), rim=False,
+            coordinates=c.inputs.coordinates, alignment=alignment, model=to_plain(c.model)["_"],
             validation=Validation(**mean_scores([striped_scores(known, votes) for votes in folds])),
             not_run={} if "registered_prior" in methods else {"registered_prior": NO_REGISTRATION},
             controls={str(path): control_scores(path) for path in c.compare},
-            leakage=self._leakage(run, cohort),
-            reconstruction=section_scores.mean_measures(self.brains.measures(run)),
-            strict=unseen,
-            gap_filling=between,
-        )
+            leakage=self._leakage(run, cohort), reconstruction=section_scores.mean_measures(self.brains.measures(run)),
+            strict=unseen, gap_filling=between,
+        )  # fmt: skip
 
     # -- files for other programs ---------------------------------------------------------------------------------
 
@@ -431,13 +397,7 @@ class SectionMapping(Experiment):
                 page = next(path for path in written if path.suffix == ".html")
                 shown = area_map, page.read_text(encoding="utf-8")
         assert shown is not None
-        with (run / "metrics.csv").open(newline="") as handle:
-            history = list(csv.DictReader(handle))
-        write_report(
-            run / "report.html", read_metrics(run / SCORES), history, read_json(run / "config.json"),
-            read_json(run / "provenance.json"), *shown,
-        )  # fmt: skip
-        return [*files, "report.html"]
+        return [*files, run_report(run, *shown)]
 
     def summary(self, run: RunFolder) -> str:
         return section_summary(read_metrics(run / "metrics.json"), run.path)

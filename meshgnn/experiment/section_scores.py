@@ -9,12 +9,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from meshgnn.confusion import macro_f1
 from meshgnn.experiment.training import row
 from meshgnn.graph import MeshGraph
 from meshgnn.results import AnnotationWeight, Confusion, Interval, MethodScores, ObliquenessScore, ProtocolScores
 from meshgnn.train.cohort import Cohort, nearest_annotation
 from meshgnn.train.intervals import Maps, judged_blocks, paired_interval
-from meshgnn.train.metrics import LeftOut, Scores, macro_f1, mean_scores, score
+from meshgnn.train.metrics import LeftOut, Scores, mean_scores, score
 from meshgnn.train.propagate import carried_labels, drawn, join_with_annotations
 
 MAIN, BARE, OTHER = "main", "without_coordinates", "other_features"
@@ -25,11 +26,11 @@ OBLIQUE_ROWS = ("features_mlp", "features_smoothed", "lda", "prior_lda", "same_i
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Judge:
-    """A brain with what it is judged by.
+    """A brain whose labels are those that its map is compared with.
 
     Args:
         graph: its labels are the truth, a mapper's labels of an unseen brain, or those of hidden annotated sections.
-        left_out: cortex without truth, and true cortex that the mesh missed; only where a truth lies beside.
+        left_out: cortex without truth, and true cortex that the mesh missed; only where the brain has a truth.
         by: which of the three, in words.
     """
 
@@ -39,7 +40,7 @@ class Judge:
 
 
 class Part:
-    """The nodes of one protocol: which brains, which of their nodes."""
+    """The nodes that one protocol judges: the brains, and the judged nodes of each."""
 
     def __init__(self, judges: Sequence[Judge], judged: Sequence[NDArray[np.bool_]], rows: Sequence[int]) -> None:
         """judged: [V] per brain; rows: the brains' places in the cohort."""
@@ -66,7 +67,7 @@ class Part:
         return ", ".join(sorted({judge.by for judge in self.judges}))
 
     def left_out(self) -> dict[str, float]:
-        """Counted over the brains; nothing where no truth tells."""
+        """Counts summed over the brains; empty where none of them has a truth."""
         told = [judge.left_out.plain() for judge in self.judges if judge.left_out is not None]
         return {name: round(sum(one[name] for one in told), 1) for name in told[0]} if told else {}
 
@@ -136,7 +137,7 @@ def mean_map(by_seed: Sequence[Maps]) -> list[NDArray[np.float32]]:
 def parts(
     judges: Sequence[Judge | None], drawn: Sequence[NDArray[np.bool_]], unseen: Sequence[bool]
 ) -> tuple[Part, Part]:
-    """(strict, gap filling). A brain that nothing judges takes no part.
+    """The parts of both protocols: (strict, gap filling). A brain without labels to compare with is in neither.
 
     Args:
         judges: of each brain, if there is one.
@@ -157,7 +158,7 @@ def parts(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Method:
-    """A network or a baseline with all it said.
+    """A network or a baseline with all its predictions.
 
     Args:
         maps: [seed][brain] probabilities.
@@ -205,7 +206,7 @@ def block(part: Part, methods: Mapping[str, Method]) -> ProtocolScores:
 
 
 def mean_measures(brains: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Means over brains of every number that is measured of a mesh, with every brain's own beside."""
+    """Means over brains of every number that is measured of a mesh, and under `brains` the values of each."""
     numbers: dict[str, list[float]] = {}
     for one in brains.values():
         for name, value in one.items():

@@ -1,19 +1,47 @@
-"""What a run prints at its end, and the history of its validations as CSV."""
+"""What a run says about its scores: metrics.json read back, the text at its end, its report."""
 
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from meshgnn.errors import InputError
+from meshgnn.experiment.run_folder import RunFolder, read_config
+from meshgnn.experiment.runner import SCORES
+from meshgnn.export.area_map import AreaMap
+from meshgnn.export.report import interval_scope, write_report
 from meshgnn.results import ControlScores, Interval, Metrics, ProtocolScores
 from meshgnn.store import read_json, written_aside
 
+HISTORY = "metrics.csv"
 HEAD = f"{'':42s}{'macro-F1':>16s}{'all cortex':>11s}{'accuracy':>9s}{'border mm':>10s}{'ECE':>7s}{'fits':>7s}   "
 
 
 def read_metrics(path: Path) -> Metrics:
     """metrics.json, or the scores that it is made of. Raises InputError when the file is not whole."""
     return Metrics.from_json(read_json(path), str(path))
+
+
+def control_scores(run: Path) -> ControlScores:
+    """What a finished control run scored; its `task` is the name of its experiment where it has one.
+
+    Raises:
+        InputError: not a finished run on sections.
+    """
+    path = run / "metrics.json"
+    plain = read_json(path) if path.is_file() else {}
+    if not isinstance(plain, dict) or "test" not in plain or "variants" not in plain:
+        raise InputError(f"{run}: is not a finished run on sections with an unseen brain (no such metrics.json)")
+    metrics = Metrics.from_json(plain, str(path))
+
+    def networks(scores: ProtocolScores | None) -> dict[str, float] | None:
+        return {name: row.macro_f1 for name, row in scores.networks.items()} if scores else None
+
+    return ControlScores(
+        task=read_config(run).get("experiment") or metrics.task,
+        strict=networks(metrics.strict),
+        gap_filling=networks(metrics.gap_filling),
+    )
 
 
 def _rows(block: ProtocolScores, model: str, most: int = 0) -> list[str]:
@@ -46,8 +74,7 @@ def interval_words(gaps: Mapping[str, Interval]) -> str:
     if not gaps:
         return ""
     one = next(iter(gaps.values()))
-    what = "other brains" if one.over == "brains" else "other places of these brains, not other brains"
-    return f"95 % intervals over {one.replicates} {one.over}: they speak of {what}"
+    return f"95 % intervals over {one.replicates} {one.over}: they speak of {interval_scope(one)}"
 
 
 def left_out_words(left_out: Mapping[str, float]) -> str:
@@ -71,7 +98,7 @@ def _ending(metrics: Metrics) -> str:
 
 
 def summary_text(metrics: Metrics, folder: Path) -> str:
-    """The table printed at the end: the model beside every baseline, best first."""
+    """The table printed at the end: the network and every baseline, best first."""
     assert metrics.strict is not None
     lines = [f"\n{metrics.task} ({metrics.classes} areas, {metrics.nodes.test} test nodes)"]
     lines += [f"{HEAD}ours minus [95 %]", *_rows(metrics.strict, metrics.model)]
@@ -89,6 +116,19 @@ def write_history(path: Path, history: list[dict[str, Any]], columns: Sequence[s
         writer = csv.DictWriter(handle, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(history)
+
+
+def run_report(run: RunFolder, area_map: AreaMap, page: str) -> str:
+    """Write report.html from what the run's stages left; returns its name.
+
+    Args:
+        page: HTML of the page that shows the brain.
+    """
+    with (run / HISTORY).open(newline="", encoding="utf-8") as handle:
+        history = list(csv.DictReader(handle))
+    config, provenance = (read_json(run / name) for name in ("config.json", "provenance.json"))
+    write_report(run / "report.html", read_metrics(run / SCORES), history, config, provenance, area_map, page)
+    return "report.html"
 
 
 def section_summary(metrics: Metrics, folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""A finished run of area mapping from sections, as something to map new stacks with."""
+"""A finished run of area mapping from sections, read back in order to map new stacks with it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +95,7 @@ def _experiment(folder: Path, stored: dict[str, Any]) -> SectionMapping.Config:
 
 
 def _part(folder: Path, base: SectionMapping.Config, plain: dict[str, Any], name: str) -> Config:
-    """As the run recorded it: defaults may have changed since. The class is the experiment's, never the file's."""
+    """A part of the config as the run stored it (defaults may have changed); its class is that of the experiment."""
     try:
         part = from_plain(type(getattr(base, name)), plain.get(name), name)
     except InputError as error:
@@ -117,7 +117,7 @@ def _recorded(folder: Path, stage: str) -> dict[str, str]:
 
 
 def _outputs(folder: Path, stage: str, *names: str) -> dict[str, str]:
-    """The same, or the files `names` among them, with every file looked at."""
+    """The same, or the files `names` among them, after every file was compared with its hash."""
     outputs = {name: key for name, key in _recorded(folder, stage).items() if not names or name in names}
     for name, digest in outputs.items():
         path = folder / name

@@ -26,7 +26,7 @@ from meshgnn.train.node_labels import NodeLabels
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trained:
-    """A trained ensemble with what was learnt about it on the way.
+    """A trained ensemble with its out-of-fold predictions and the history of its training.
 
     Args:
         ensemble: calibrated.
@@ -96,7 +96,7 @@ def fit_with_progress(run: RunFolder, jobs: Sequence[Job], workers: int, watched
     bar = tqdm(total=sum(lengths.values()), desc="training", unit="epoch", disable=None, leave=False)
     shown = watched.replace("_", " ").replace("macro f1", "macro-F1")
 
-    def tell(news: dict[str, Any]) -> None:
+    def report(news: dict[str, Any]) -> None:
         name = news["member"]
         if news.get("done"):
             bar.update(lengths[name] - reached.get(name, 0))
@@ -108,7 +108,7 @@ def fit_with_progress(run: RunFolder, jobs: Sequence[Job], workers: int, watched
         bar.set_postfix_str(f"{name} {shown} {news[watched]:.3f}")
 
     with bar:
-        fit_members(jobs, workers, tell)
+        fit_members(jobs, workers, report)
 
 
 def _gathered(run: RunFolder, one: Wanted) -> Trained:
@@ -142,7 +142,7 @@ def _gathered(run: RunFolder, one: Wanted) -> Trained:
 
 @dataclass(frozen=True, kw_only=True)
 class ControlNetwork:
-    """A network that stands among the baselines: the same inputs, folds and training, but not the mesh.
+    """A control network: the same inputs, folds and training as the network, but without the mesh as it is.
 
     Args:
         config: of the network.

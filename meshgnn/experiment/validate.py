@@ -1,4 +1,4 @@
-"""Looks at a surface folder and tells what was found and what is wrong, without training anything."""
+"""Describes a surface folder and what is wrong with it, without training anything."""
 
 from dataclasses import dataclass, field, replace
 

@@ -1,4 +1,4 @@
-"""A virtual brain on disk: the run folder is the stack folder, with the truth beside the sections."""
+"""A virtual brain on disk: the run folder is a stack folder that holds sections and truth."""
 
 from dataclasses import dataclass, field
 

@@ -93,7 +93,7 @@ def participant(folder: Path, brain: str) -> tuple[str, dict[str, str]]:
 def write_area_map(folder: Path, area_map: AreaMap) -> list[Path]:
     """Labels, probabilities, uncertainty and the midthickness of every hemisphere, by BIDS-style names.
 
-    A folder may take several brains; participants.tsv tells whose files are whose.
+    A folder may take several brains; participants.tsv says which files belong to which.
     """
     graph, written = area_map.graph, []
     brain, names = participant(folder, graph.brain)

@@ -30,7 +30,7 @@ def interval_scope(interval: Interval) -> str:
 
 
 def verdict(scores: ProtocolScores, names: Names) -> str:
-    """The network beside its best baseline, in one sentence."""
+    """The network compared with its best baseline, in one sentence."""
     own = scores.test.macro_f1
     key, row = _best(scores)
     gap, interval = own - row.macro_f1, scores.ours_minus.get(key)
@@ -38,7 +38,7 @@ def verdict(scores: ProtocolScores, names: Names) -> str:
     if interval is not None:
         sure = f", 95 % interval of the difference {interval.low:+.3f} to {interval.high:+.3f}"
         if interval.low <= 0 <= interval.high:
-            sure += ": no difference can be told"
+            sure += ": neither is shown to be better"
     return (
         f"The network reaches macro-F1 {own:.3f}, {abs(gap):.3f} {'above' if gap > 0 else 'below'} the best baseline "
         f"({names.method(key).name}, {row.macro_f1:.3f}){sure}."

@@ -164,8 +164,10 @@ class Names:
         """config: of the run, as in config.json."""
         inner = config.get("config")
         plain = inner if isinstance(inner, Mapping) else {}
+        several = plain.get("features")
+        makers = several if isinstance(several, list) else [plain.get("encoder")]
         return cls(
-            features=feature_name(plain.get("encoder")),
+            features=" and ".join(map(feature_name, makers)) or "no features",
             other=feature_name(plain.get("other"), "other features"),
             coordinates=coordinates,
         )

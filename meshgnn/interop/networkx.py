@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshgnn.errors import InputError
-from meshgnn.graph import MeshGraph
+from meshgnn.graph import LOCATION_COLUMNS, MeshGraph
 from meshgnn.interop.parts import Parts, check_edges, edges_once, gathered, laid_out, lengths_mm
-from meshgnn.store import LOCATION_FIELDS
 
 if TYPE_CHECKING:
     import networkx
@@ -135,5 +134,5 @@ def _layout(about: Mapping[str, Any]) -> Iterator[tuple[str, str, int | None, st
         for column, area in enumerate(about["areas"]["names"]):
             yield f"soft.{area}", "soft_labels", column, ""
     if about["locations"]:
-        for name in LOCATION_FIELDS:
+        for name in LOCATION_COLUMNS:
             yield f"locations.{name}", f"locations.{name}", None, None

@@ -29,10 +29,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from meshgnn.errors import InputError
-from meshgnn.graph import Areas, MeshGraph
+from meshgnn.graph import LOCATION_COLUMNS, Areas, MeshGraph
 from meshgnn.interop.parts import Parts, as_table, check_edges, gathered, laid_out, read_about
 from meshgnn.mesh.record import Hemisphere, SurfaceMesh
-from meshgnn.store import LOCATION_FIELDS, read_arrays, read_json, write_arrays, write_json
+from meshgnn.store import read_arrays, read_json, write_arrays, write_json
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -41,7 +41,7 @@ _WHERE = "this Data"
 _RECORD = {"format": 1, "record": "torch_geometric.data.Data"}
 _TENSORS = {
     "x", "table_mask", "edge_index", "pos", "face", "y", "train_mask", "val_mask", "test_mask", "cortex", "hemisphere",
-    "soft_labels", "surfaces", "batch", "ptr", *(f"location_{name}" for name in LOCATION_FIELDS),
+    "soft_labels", "surfaces", "batch", "ptr", *(f"location_{name}" for name in LOCATION_COLUMNS),
 }  # fmt: skip
 
 
@@ -90,7 +90,7 @@ def pyg_parts(graph: MeshGraph) -> tuple[dict[str, NDArray[Any]], dict[str, Any]
     if graph.surfaces:
         arrays["surfaces"] = np.stack(list(graph.surfaces.values()), axis=1)
     if graph.locations is not None:
-        arrays |= {f"location_{name}": nodes[f"locations.{name}"] for name in LOCATION_FIELDS}
+        arrays |= {f"location_{name}": nodes[f"locations.{name}"] for name in LOCATION_COLUMNS}
     texts = {
         "brain": graph.brain,
         "space": graph.space,
@@ -154,7 +154,7 @@ def _ours(arrays: Mapping[str, NDArray[Any]], about: dict[str, Any]) -> MeshGrap
         if about["soft_labels"]:
             nodes["soft_labels"] = arrays["soft_labels"]
         if about["locations"]:
-            nodes |= {f"locations.{name}": arrays[f"location_{name}"] for name in LOCATION_FIELDS}
+            nodes |= {f"locations.{name}": arrays[f"location_{name}"] for name in LOCATION_COLUMNS}
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise InputError(f"{_WHERE}: lacks something that `about` speaks of ({error})") from None
     extra = {

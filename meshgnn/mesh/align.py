@@ -1,6 +1,8 @@
 """Bringing one hemisphere's coordinates into the frame of another."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,15 +48,38 @@ def align_points(
     source, target = np.asarray(source_mm, np.float64), np.asarray(target_mm, np.float64)
     # A few thousand points fix six numbers.
     source = source[:: max(1, len(source) // 4000)]
-    tree = cKDTree(target)
-    current = Similarity(rotation=np.eye(3), shift_mm=target.mean(0) - source.mean(0))
-    last = np.inf
-    for _ in range(steps):
-        distance, nearest = tree.query(current(source))
-        keep = distance <= np.quantile(distance, 0.8)
-        current = fit_similarity(source[keep], target[nearest[keep]], with_scale=with_scale)
-        error = float(distance[keep].mean())
+    start = Similarity(rotation=np.eye(3), shift_mm=target.mean(0) - source.mean(0))
+    found, last = start, np.inf
+    for motion, error in islice(closest_points(source, target, start, keep=0.8, with_scale=with_scale), steps):
+        found = motion
         if last - error < 1e-4:
             break
         last = error
-    return current
+    return found
+
+
+def closest_points(
+    source_mm: NDArray[np.float64],
+    target_mm: NDArray[np.float64],
+    start: Similarity,
+    *,
+    keep: float,
+    with_scale: bool = False,
+) -> Iterator[tuple[Similarity, float]]:
+    """Trimmed iterated closest points (Besl & McKay 1992; Chetverikov et al. 2002): one step after another, endlessly.
+
+    Args:
+        source_mm, target_mm: [N, 3], [M, 3].
+        start: where to look for the first matches from.
+        keep: share of the matches that count, the nearest ones.
+        with_scale: whether a scale is fitted too.
+
+    Yields:
+        The motion after each step, and the mean distance in mm of the kept matches before it.
+    """
+    tree, current = cKDTree(target_mm), start
+    while True:
+        distance, nearest = tree.query(current(source_mm))
+        kept = distance <= np.quantile(distance, keep)
+        current = fit_similarity(source_mm[kept], target_mm[nearest[kept]], with_scale=with_scale)
+        yield current, float(distance[kept].mean())

@@ -76,7 +76,7 @@ class SurfaceMesh:
         return len(self.faces)
 
     def content_hash(self) -> str:
-        """Hash of connectivity and coordinates: values stored beside a mesh name it by this."""
+        """Hash of connectivity and coordinates: files that belong to a mesh name it by this hash."""
         digest = sha256(self.vertices_mm.tobytes())
         digest.update(self.faces.tobytes())
         digest.update(f"{self.hemisphere} {self.space}".encode())

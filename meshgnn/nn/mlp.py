@@ -1,4 +1,4 @@
-"""The control: the same trunk without neighbours."""
+"""The control network: the same residual trunk, but no node sees its neighbours."""
 
 from dataclasses import dataclass, replace
 
@@ -19,7 +19,7 @@ class _OwnOnly(nn.Module):
 
 
 class MLP(ResidualTrunk):
-    """Each node for itself."""
+    """A trunk that takes every node by its own inputs alone."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(ResidualConfig):

@@ -1,4 +1,4 @@
-"""Where an alignment put the sections of a stack: a table beside the mesh that was made of them."""
+"""Where an alignment put the sections of a stack: a table in the folder of the mesh that was made from them."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ FILE = "sections.json"
 def write_aligned(out: Path, stack: SectionStack) -> None:
     """`sections.json` in `out`: folder of the images, space, and per section a 3 x 3 matrix and a hash of its image.
 
-    By the hash, whatever reads the reconstruction can tell whether a stack is the one that it was made from.
+    By the hash, readers of the reconstruction can check whether a stack is the one that it was made from.
     """
     record = {
         "folder": str((stack.folder or Path()).resolve()),
@@ -73,7 +73,7 @@ def check_same_sections(out: Path, stack: SectionStack, image_hash: Callable[[Pa
 
     Raises:
         InputError: a section is missing, shows something else or has another pixel size (names it); or the
-            reconstruction does not tell what it was made of.
+            reconstruction does not say from which images it was made.
     """
     named, mine = stack.folder or "the stack", {section.index: section for section in stack}
     try:

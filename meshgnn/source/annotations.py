@@ -30,7 +30,7 @@ OUTSIDE = 0.05  # how far a polygon may reach over its section, as a share of th
 
 @dataclass(frozen=True, kw_only=True)
 class Annotations:
-    """What was drawn, by section number.
+    """The outlines that a mapper drew, by section number.
 
     Args:
         images: label image of each section that has one.
@@ -229,7 +229,7 @@ def on_section(annotations: Annotations, section: Section) -> npt.NDArray[np.int
 def annotation_points(
     annotations: Annotations, stack: SectionStack, *, every_mm: float = 0.5
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """What was drawn, as points in the space of the stack: labelled pixels on a grid of every usable annotated section.
+    """Annotated areas as points in the space of the stack: labelled pixels on a grid of every usable section.
 
     Args:
         stack: aligned sections (each section's `to_space` places its pixels).

@@ -24,7 +24,7 @@ _AXES = {".dscalar.nii": "ScalarAxis", ".dlabel.nii": "LabelAxis"}
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Nothing from nibabel, which tells of every odd field of a damaged header."""
+    """Silences nibabel, which logs every odd field of a damaged header."""
     before = logger.disabled
     logger.disabled = True
     try:

@@ -1,4 +1,4 @@
-"""Several brains as stacks of sections: virtual ones that are drawn first, or folders that are there already."""
+"""Several brains as stacks of sections: virtual ones that are rendered first, or folders that exist already."""
 
 import shutil
 from collections.abc import Callable
@@ -40,7 +40,7 @@ class CohortSource(Protocol):
     def members(self) -> tuple[Member, ...]: ...
 
     def check(self) -> None:
-        """Raises InputError for whatever can be told before work begins."""
+        """Raises InputError for whatever can be found wrong before work begins."""
         ...
 
     def coarsest_um(self) -> dict[str, float]:
@@ -143,7 +143,7 @@ class StackFolders:
         folders: dict[str, Path] = {}
         for path in (*config.train, *config.unseen):
             name = brain_name(path)
-            if other := folders.get(name.casefold()):  # some file systems do not tell case
+            if other := folders.get(name.casefold()):  # some file systems ignore upper and lower case
                 raise InputError(f"{path}: is called {name} like {other}; a brain is named by its folder: rename one")
             folders[name.casefold()] = self.folders[name] = path
 

@@ -1,4 +1,4 @@
-"""What a file may ask for: sizes that headers declare are checked before memory is taken."""
+"""Limits on files: sizes that headers declare are checked before memory is allocated."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What can be read and is still unlikely to be meant: units, sides, copies, masks, features that tell nothing."""
+"""Warnings about brains that can be read but are probably wrong: units, sides, copies, masks, constant features."""
 
 import numpy as np
 
@@ -36,7 +36,7 @@ def check_size(graph: MeshGraph) -> None:
 
 
 def implausible(graph: MeshGraph) -> list[str]:
-    """What looks wrong with a brain that can be read; one line each, none if nothing does."""
+    """Warnings about a brain that can be read, one line each."""
     return [*_sizes(graph), *_sides(graph), *_turned(graph), *_masks(graph), *_features(graph)]
 
 

@@ -35,7 +35,7 @@ def shared_images(
 
     Args:
         training, unseen: stacks by the name of their brain.
-        tell: is told ("images", done, all).
+        tell: called with ("images", images done, images in all).
 
     Returns:
         ("brain/index", "brain/index") of every such pair, in the order of the stacks.

@@ -1,6 +1,6 @@
 """Histological sections on disk: the records of a stack, and windows read straight from TIFF tiles.
 
-A stack is a folder with `sections.csv` beside the images, one row per section:
+A stack is a folder with the images and `sections.csv`, which has one row per section:
 
     file,index,position_mm,pixel_um,thickness_um,usable[,plane][,mirrored][,flags]
 

@@ -12,7 +12,7 @@ LabelTable = dict[int, tuple[str, tuple[float, ...]]]
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """A brain that was read, and what the reader wants the user to know.
+    """A brain that was read, and warnings about it.
 
     Args:
         graph: the brain.
@@ -28,7 +28,7 @@ class Reading:
 
 
 class BrainSource(Protocol):
-    """Something that yields a brain. Its config is what an experiment names."""
+    """A reader of one brain. An experiment names its config."""
 
     def read(self) -> Reading:
         """Read the brain. Raises InputError when the input is wrong."""

@@ -1,4 +1,4 @@
-"""Small tables that people write: CSV in UTF-8, or what spreadsheets make of it (semicolons, tabs, other encodings)."""
+"""Small tables that people write: CSV in UTF-8, or with the separators and encodings that spreadsheets export."""
 
 import codecs
 import csv

@@ -1,4 +1,4 @@
-"""The baselines with fixed recipes that stand beside every score. Nothing here is tuned, and each is one fit to a seed.
+"""Baselines with fixed recipes, for comparison with every score. Nothing here is tuned; each seed is one fit.
 
 majority                     class frequencies of the training part
 coordinates_knn              5 nearest neighbours on midthickness mm (mirrored between hemispheres), not scaled

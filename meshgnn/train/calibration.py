@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from meshgnn.confusion import macro_f1
 from meshgnn.errors import InputError
-from meshgnn.train.metrics import macro_f1
 
 SHIFTS = (-0.25, 0.0, 0.25, 0.5, 0.75)
 TEMPERATURES = tuple(np.geomspace(0.4, 2.5, 23).round(4).tolist())

@@ -71,7 +71,7 @@ def cohort_inputs(
     seeds: Sequence[int],
     buffer_mm: float,
 ) -> tuple[ModelInputs, CoordinateFrame]:
-    """What every model sees: all brains end to end, labels of the training brains only, and the frame they lie in.
+    """The inputs of every model: all brains end to end, labels of the training brains only, and their coordinate frame.
 
     All seeds share the folds of the cohort's one fold plan, the encoder's too; a seed stands for other weights.
 

@@ -18,7 +18,7 @@ def contour_interpolation(
     axis: NDArray[np.floating],
     n_classes: int,
 ) -> NDArray[np.float32]:
-    """Shape-based interpolation (Raya & Udupa 1990) with distances to what was drawn: probabilities [V, K].
+    """Shape-based interpolation (Raya & Udupa 1990) with distances to the drawn areas: probabilities [V, K].
 
     A node between two annotated sections is projected onto both along the cutting axis. Its distance to each area on
     each section is averaged, weighted by nearness to the sections, and the nearest area wins. Beyond the first or last

@@ -253,7 +253,7 @@ def ensemble_jobs(
 
 
 def fit_members(jobs: Sequence[Job], workers: int, tell: Callable[[dict[str, Any]], None]) -> None:
-    """Train every member that is not done yet, of one ensemble or of several; `tell` hears of every validation.
+    """Train every member that is not done yet, of one ensemble or of several; `tell` is called after every validation.
 
     Args:
         workers: processes; 0 means one per core, or one where members train on a GPU.

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from meshgnn.confusion import confusion_matrix
 from meshgnn.data.split import contiguous_blocks
 from meshgnn.graph import MeshGraph
 from meshgnn.results import Interval
-from meshgnn.train.metrics import confusion_matrix
 
 Maps = Sequence[NDArray[np.floating]]  # probabilities [V, K], one per brain
 FEWEST_BRAINS, BLOCKS = 3, 40

@@ -6,30 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from meshgnn.confusion import confusion_matrix, macro_f1, per_class_f1
 from meshgnn.graph import MeshGraph
 from meshgnn.mesh.operators import geodesic_distance, geodesic_graph
 from meshgnn.mesh.topology import undirected_edges
-
-
-def confusion_matrix(true: NDArray[np.integer], predicted: NDArray[np.integer], n_classes: int) -> NDArray[np.int64]:
-    """[K, K] counts, rows true, columns predicted."""
-    flat = np.bincount(true.astype(np.int64) * n_classes + predicted, minlength=n_classes * n_classes)
-    return flat.reshape(n_classes, n_classes)
-
-
-def per_class_f1(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
-    """F1 [K]; NaN for classes that do not occur in the truth."""
-    hit = np.diag(confusion).astype(float)
-    support, called = confusion.sum(1), confusion.sum(0)
-    total = support + called
-    f1 = np.divide(2 * hit, total, out=np.zeros_like(hit), where=total > 0)
-    return np.where(support > 0, f1, np.nan)
-
-
-def macro_f1(true: NDArray[np.integer], predicted: NDArray[np.integer], n_classes: int) -> float:
-    """Mean F1 over the classes present in the truth."""
-    f1 = per_class_f1(confusion_matrix(true, predicted, n_classes))
-    return float(np.nanmean(f1)) if np.isfinite(f1).any() else 0.0
 
 
 def expected_calibration_error(true: NDArray[np.integer], probabilities: NDArray[np.floating], bins: int = 15) -> float:
@@ -138,7 +118,7 @@ def score(
     """Judge probabilities [V, K] on the nodes of `judged` [V] that carry a label.
 
     Args:
-        left_out: cortex beside them that must not leave the score silently; nothing if absent.
+        left_out: further cortex, which `macro_f1_all_cortex` counts as errors; none if absent.
     """
     judged = judged & (graph.labels >= 0)
     true, predicted = graph.labels[judged], probabilities.argmax(1)

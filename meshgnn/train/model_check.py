@@ -1,4 +1,4 @@
-"""Is a stored model whole? Everything a file may get wrong is found before memory is taken or a brain is read."""
+"""Checks of a stored model, made before memory is allocated or a brain is read."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

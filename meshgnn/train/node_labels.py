@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from meshgnn.confusion import macro_f1
 from meshgnn.data.model_inputs import ModelInputs
 from meshgnn.nn import Adjacency, CoordinateEncoder, NodeModel, TrunkConfig
 from meshgnn.store import read_arrays, write_arrays
 from meshgnn.train.augment import Augment
 from meshgnn.train.loss import Loss, log_frequency
-from meshgnn.train.metrics import macro_f1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

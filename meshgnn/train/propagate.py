@@ -7,19 +7,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from meshgnn.confusion import macro_f1
 from meshgnn.data.split import inner_edges
 from meshgnn.graph import MeshGraph
 from meshgnn.mesh.operators import adjacency
 from meshgnn.train.cohort import Cohort, nearest_annotation
-from meshgnn.train.metrics import macro_f1
 
 WEIGHTS = (0.0, 0.2, 0.3, 0.5, 1.0, 2.0)
 ROUNDS = 20
-FLOOR = 0.01  # what is left to an area that no annotation near by speaks for
+FLOOR = 0.01  # least share of an area that no annotation near by supports
 
 
 def drawn(graph: MeshGraph) -> NDArray[np.int32]:
-    """[V] annotations inside cortex, -1 elsewhere."""
+    """The mapper's annotations [V] inside cortex, -1 elsewhere."""
     return np.where(graph.cortex, graph.labels, -1).astype(np.int32)
 
 

@@ -31,10 +31,10 @@ from scipy.special import log_softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from threadpoolctl import threadpool_limits
 
+from meshgnn.confusion import macro_f1
 from meshgnn.data.model_inputs import ModelInputs
 from meshgnn.train.baselines import trees
 from meshgnn.train.calibration import Calibration
-from meshgnn.train.metrics import macro_f1
 
 FLOOR, LEAST_P = 1e-3, 1e-6
 NEIGHBOURS = (5, 25, 50)

@@ -1,7 +1,7 @@
 """What a training run learns: the socket of tasks.
 
-A task file holds everything that the members of an ensemble see, as arrays on disk: workers load it, nothing else is
-handed around. A task brings its network (trunk and head), the loss of a step, and the score that picks the best
+A task file holds everything that the members of an ensemble see, as arrays on disk: worker processes load it and are
+given nothing else. A task brings its network (trunk and head), the loss of a step, and the score that picks the best
 weights; `module.py` and `fit.py` know no more of it. Implementations: `NodeLabels` (a class for every node) and
 `GraphTargets` (numbers and classes for whole brains).
 """

@@ -1,4 +1,4 @@
-"""A training process: reads its jobs as JSON from standard input, tells of every validation as JSON lines.
+"""A training process: reads its jobs as JSON from standard input and reports every validation as a JSON line.
 
 Started by `meshgnn.train.fit`; not a command for users. It stops when nobody listens any more.
 """

@@ -5,7 +5,7 @@ rigidly, then affinely. Chaining pairwise transforms would turn a curved brain i
 straight one (the banana problem): what changes slowly from section to section is anatomy, what changes from one section
 to the next is how it came to lie on the glass. So of the corrections only the part that varies over a few sections is
 kept (Malandain et al. 2004 discuss the problem); their slow part is taken off. A stack whose sections lie about at
-random at long range keeps that: images alone cannot tell it from anatomy.
+random at long range keeps that: images alone cannot separate it from anatomy.
 
 The images compared are signed distances to the tissue and white-matter boundaries, cut off at a few mm: stain plays no
 part, and robust weights keep tears and folds out.

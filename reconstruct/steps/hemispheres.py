@@ -1,4 +1,4 @@
-"""Step: left and right apart.
+"""Step: the two hemispheres are separated.
 
 The mid-sagittal plane is where the brain's mirror image fits it best. White matter well to each side of it seeds the
 hemispheres; between the seeds two fronts grow, deep voxels first, and meet: along the fissure where there is one,

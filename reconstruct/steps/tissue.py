@@ -1,9 +1,9 @@
 """Step: from section images to the level images of tissue and white matter.
 
-Grey values become optical density against the section's own glass, log(background / grey): stain differences are then
-factors. Tissue is what takes stain at all; grey matter takes more than white. Layer I is as pale as white matter, so
-white matter is what stays of the pale tissue after an opening wider than layer I. Thin pale cracks (tears) are closed,
-thin dark lines in white matter (folds) too; strands across sulci are cut.
+Grey values become optical density against the section's own background, log(background / grey): differences of stain
+are then factors. Tissue is what takes stain at all; grey matter takes more than white. Layer I is as pale as white
+matter, so white matter is what stays of the pale tissue after an opening wider than layer I. Thin pale cracks (tears)
+are closed, thin dark lines in white matter (folds) too; strands across sulci are cut.
 """
 
 from collections.abc import Callable
@@ -18,6 +18,7 @@ from scipy import ndimage
 
 from meshgnn import config
 from meshgnn.errors import InputError
+from meshgnn.source.background import background_grey, frame_of
 from meshgnn.source.same_images import fine_structure
 from meshgnn.source.sections import Section, SectionStack, open_section
 from reconstruct.bridges import strands
@@ -87,7 +88,7 @@ class ClassifyTissue:
         self.settings = settings
 
     def __call__(self, stack: SectionStack, progress: Callable[[int, int], None] | None = None) -> TissueStack:
-        """Raises InputError if too few sections hold tissue (`check_count`) or none holds grey beside white."""
+        """Raises InputError if too few sections hold tissue (`check_count`) or none holds grey and white matter."""
         check_count(stack)
         sections = stack.usable().sections
         self._check_sizes(sections)
@@ -162,7 +163,7 @@ class ClassifyTissue:
             raise InputError(
                 f"{section.path}: {int((~np.isfinite(grey)).sum())} pixels are not finite; export it again without gaps"
             )
-        background = glass(grey)
+        background = background_grey(frame_of(grey))
         if background <= 0:
             raise InputError(f"{section.path}: the background is black; grey matter on bright glass is expected")
         if (grey > 1.3 * background).mean() > 0.05:
@@ -221,12 +222,6 @@ class ClassifyTissue:
         value = np.where(core & (value > 0), -0.05, np.where(~core & (value <= 0), 0.05, value))
         white = signed_distance(value.astype(np.float32), pixel, set_.reach_mm)
         return outer, np.maximum(white, outer), bridges
-
-
-def glass(grey: NDArray[np.generic]) -> float:
-    """Grey value of bare glass: the most frequent value in the frame and in the brightest part of the image."""
-    frame = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]]).astype(np.float64)
-    return float(np.median(frame))
 
 
 def falloff(grey: NDArray[Any]) -> float:

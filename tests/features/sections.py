@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from features.locations import COLUMNS
 from meshgnn.export.gifti import write_surface
+from meshgnn.graph import LOCATION_COLUMNS as COLUMNS
 from meshgnn.graph import NodeLocations
 from meshgnn.mesh.record import SurfaceMesh
 from meshgnn.source.aligned import write_aligned

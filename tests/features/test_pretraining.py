@@ -22,7 +22,8 @@ from features.encoders.section_cnn import SectionCNN
 from features.model_files import load_encoder, new_encoder, save_encoder
 from features.patch_sets import PatchSet, TrainingPatches, annotated_patches
 from features.patches import PatchSampler
-from features.probe import knn_classes, macro_f1
+from features.probe import knn_classes
+from meshgnn.confusion import macro_f1
 from meshgnn.encoder import Encoder
 from meshgnn.errors import InputError
 from meshgnn.testing import assert_encoder

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from meshgnn.experiment.cli import shipped
 from meshgnn.export.gifti import write_surface_folder
 from tests.install.commands import PLACES, SMALL, documented
@@ -60,3 +62,28 @@ def test_every_command_of_readme_and_guide_can_be_run_as_it_stands():
         assert name in {command.name for command in commands}, f"{name} is not documented any more"
         if not name.startswith("features."):
             override(load(name)(), [one for one in settings if not one.startswith("source.") or "virtual" in name])
+
+
+@pytest.mark.parametrize("name", ["glossary.md", "walkthrough.md"])
+def test_every_file_that_glossary_and_walkthrough_name_is_there(name):
+    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    paths = set(re.findall(r"`((?:meshgnn|features|reconstruct|experiments|docs)/[\w./]+\.\w+)`", text))
+    assert len(paths) > 15
+    assert sorted(path for path in paths if not (ROOT / path).is_file()) == []
+
+
+def test_every_record_of_the_glossary_is_defined_where_it_says():
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    records = re.findall(
+        r"- \*\*([A-Z][a-z]+[A-Z]\w+|Areas|Annotations|Split|Fold|Stage|Experiment)\*\* \(`([^`]+)`\)", text
+    )
+    assert len(records) > 12
+    for record, path in records:
+        assert f"class {record}" in (ROOT / path).read_text(encoding="utf-8"), (record, path)
+
+
+def test_every_row_of_the_tables_is_in_the_glossary():
+    from meshgnn.export.words import METHODS
+
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    assert [key for key in METHODS if key not in text] == []

@@ -281,9 +281,9 @@ def test_a_truth_that_changes_is_judged_by_anew_and_nothing_is_learnt_again(tmp_
     told = json.loads((done.path / "metrics.json").read_text())["reconstruction"]["brains"]
     assert (told["two"]["distance_mm_mean"], told["three"]["distance_mm_mean"]) == (0.5, 0.9)
     # A truth that is gone judges no longer: annotated sections are hidden instead, where there are any.
-    before = stage_keys(settings.build().stages(), {})
+    before = stage_keys(settings.build().stages())
     shutil.rmtree(tmp_path / "three" / "truth")
-    after = stage_keys(settings.build().stages(), {})
+    after = stage_keys(settings.build().stages())
     assert before["mesh-three"] != after["mesh-three"]
 
 

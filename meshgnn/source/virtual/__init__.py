@@ -1,4 +1,4 @@
-"""The virtual brain: histological sections cut from a real cortical surface, with everything true kept beside them."""
+"""The virtual brain: histological sections cut from a real cortical surface, stored together with their truth."""
 
 from meshgnn.source.virtual.generator import VirtualBrain
 

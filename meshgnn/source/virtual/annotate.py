@@ -1,4 +1,4 @@
-"""What a brain mapper would hand over: which sections to annotate, label images, polygons."""
+"""Annotations as a brain mapper would make them: which sections, label images, polygons."""
 
 import json
 from pathlib import Path

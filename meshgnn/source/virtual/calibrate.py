@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
+from meshgnn.confusion import macro_f1
 from meshgnn.mesh.metric import vertex_areas
 from meshgnn.mesh.record import SurfaceMesh
 from meshgnn.source.virtual.areas import isocortical_areas
@@ -36,15 +37,6 @@ def eta_squared(values: Floats, labels: npt.NDArray[np.integer], weights: Floats
     mass = np.bincount(labels, weights)
     group = np.divide(np.bincount(labels, weights * values), mass, out=np.zeros(len(mass)), where=mass > 0)
     return float((mass * (group - mean) ** 2).sum() / mass.sum() / total) if total > 0 else 0.0
-
-
-def macro_f1(truth: npt.NDArray[np.integer], found: npt.NDArray[np.integer]) -> float:
-    """Mean F1 over the classes present in `truth`."""
-    scores = []
-    for k in np.unique(truth):
-        hit = ((truth == k) & (found == k)).sum()
-        scores.append(2 * hit / ((truth == k).sum() + (found == k).sum()))
-    return float(np.mean(scores))
 
 
 def relative_thickness(cortex: Cortex) -> Floats:

@@ -62,7 +62,7 @@ def stack_of(brain: Brain) -> SectionStack:
 
 
 def truth_of(brain: Brain) -> Truth:
-    """What `read_truth` would find beside the sections, without their blemishes."""
+    """The truth as `read_truth` would read it from the stack folder, for sections without artefacts."""
     surfaces: dict[str, dict[str, SurfaceMesh]] = {}
     for cortex in brain.hemispheres:
         hemi = cortex.hemisphere

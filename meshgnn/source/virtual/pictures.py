@@ -60,14 +60,14 @@ def layers(brain: VirtualBrain, size: int = 360) -> Image:
 
 
 def fields(brain: VirtualBrain) -> tuple[Image, Image]:
-    """Grey: V1 beside area 4; the border of V1 and V2."""
+    """Grey: V1 next to area 4; the border of V1 and V2."""
     one, two = (HighRes.Config(area=name, width_mm=0.7).build().field(brain).image for name in ("V1", "4"))
     border = HighRes.Config(area="V1", beside="V2", width_mm=1.4).build().field(brain).image
     return _beside([one, two]), border
 
 
 def _crop(image: Image) -> Image:
-    """Without rows and columns of bare glass (as bright as the corner), but for a small margin."""
+    """The picture without rows and columns of background (as bright as the corner), but for a small margin."""
     tissue = (np.abs(image[:, : image.shape[1] // 2].astype(int) - int(image[0, 0, 0])) > 8).any(2)
     rows = np.flatnonzero(tissue.any(1))
     return image[max(0, rows[0] - 8) : rows[-1] + 8]

@@ -1,4 +1,4 @@
-"""From cells to grey values: a Nissl-like picture of what the cut laid open.
+"""From cells to grey values: a picture of the cut tissue that resembles a Nissl stain.
 
 Grey = background x exp(-optical density). Optical density is stain taken by neuropil plus that of the cell bodies a
 pixel holds; their number is random (Poisson, sizes with a coefficient of variation of 0.4), which gives the grain of

@@ -1,4 +1,4 @@
-"""Every knob of the virtual brain, and the presets that turn them together.
+"""Every setting of the virtual brain, and presets that set several at once.
 
 `severity` scales all that goes wrong between the brain and the image (pose, warp, stain, tears, folds, losses); the
 other knobs say what the brain is like and how it is cut. All figures are approximations (A) unless a source is named.

@@ -1,4 +1,4 @@
-"""The truth beside a virtual brain: written by the generator, read by judges, never by the pipeline.
+"""The truth of a virtual brain: written by the generator, read by the evaluation, never by the pipeline.
 
     truth/brain.json      generator version, config, settings, space, frame, planted faults; per section: position,
                           fate, stain, blemishes, what the mapper left out or got wrong
@@ -54,7 +54,7 @@ def write_truth(
     blemishes: dict[int, list[dict[str, Any]]],
     mapper: dict[int, dict[str, Any]] | None = None,
 ) -> None:
-    """Write everything true about `brain` into the new folder `folder`.
+    """Write the truth of `brain` into the new folder `folder`.
 
     Args:
         blemishes: of every section.
@@ -141,7 +141,7 @@ def _gifti(path: Path, arrays: list[tuple[npt.NDArray[Any], str]], table: list[A
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrueSection:
-    """Where a section really was, and what became of it.
+    """Where a section truly lay, and which artefacts it got.
 
     Args:
         index: as in sections.csv.

@@ -90,6 +90,29 @@ def test_versions_of_stage_and_package_are_in_the_key(tmp_path, monkeypatch):
     assert len(go(tmp_path, version=2)) == 5
 
 
+def test_what_a_stage_reads_itself_is_in_its_key_and_in_those_after_it():
+    def keys(digest):
+        first = Stage(name="a", run=lambda _: [], after=(), files={"image.tif": digest})
+        other = Stage(name="b", run=lambda _: [], after=())
+        return stage_keys([first, other, Stage(name="c", run=lambda _: [], after=("a",))])
+
+    one, two = keys("1"), keys("2")
+    assert {name for name in one if one[name] != two[name]} == {"a", "c"}
+
+
+def test_an_experiment_says_only_what_is_its_own(tmp_path):
+    class Wrong(Words):
+        def check(self):
+            raise InputError("wrong from the start")
+
+    bare = Experiment()
+    assert (bare.answer(), bare.input_files(), bare.seeds(), bare.stages()) == (None, {}, [], [])
+    bare.check()
+    with pytest.raises(InputError, match="wrong from the start"):
+        run_experiment(Wrong(Words.Config()), {}, RunFolder(tmp_path / "out"), resume=False, only="")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_stage_cannot_come_after_one_that_is_not_there():
     with pytest.raises(ValueError, match="before"):
         stage_keys([Stage(name="a", run=lambda _: [], after=("b",))])

@@ -10,7 +10,17 @@ from meshgnn.errors import InputError
 from meshgnn.export.plots import learning_curves
 from meshgnn.export.report import verdict, write_report
 from meshgnn.export.words import METHODS, Names
-from meshgnn.results import Confusion, Interval, MethodScores, Metrics, NodeCounts, ProtocolScores, Validation
+from meshgnn.results import (
+    Confusion,
+    ControlScores,
+    Interval,
+    MethodScores,
+    Metrics,
+    NodeCounts,
+    ObliquenessScore,
+    ProtocolScores,
+    Validation,
+)
 from tests.meshgnn.export.page_samples import HOSTILE, area_map
 
 FIGURES = Path(__file__).resolve().parents[2] / "integration" / "figures"
@@ -58,11 +68,31 @@ def test_rows_are_named_for_readers_with_their_keys_beside(tmp_path):
     for name in (
         "network: contrastive embeddings and coordinates", "network: contrastive embeddings, no coordinates",
         "position prior × discriminant, on the network", "<code>prior_lda</code>", "<code>without_coordinates</code>",
-        "sees what it sees", "a &lt;b&gt; task", "no difference can be told", "srcdoc=\"&lt;p&gt;the page&lt;/p&gt;\"",
+        "sees what it sees", "a &lt;b&gt; task",
+        "neither is shown to be better", "srcdoc=\"&lt;p&gt;the page&lt;/p&gt;\"",
     ):  # fmt: skip
         assert name in text
     assert "http" not in text
     assert "<script" not in text
+
+
+def test_a_run_on_sections_shows_gaps_obliqueness_meshes_and_controls(tmp_path):
+    found = metrics()
+    oblique = {key: {"0-20": ObliquenessScore(macro_f1=0.8, nodes=70)} for key in ("main", "without_coordinates")}
+    gaps = replace(
+        found.strict, judged_by="the truth", distance_to_annotation_mm={"judged": 3.5, "all": 3.7},
+        baselines={"lda_and_annotations": row(0.9)}, ours_minus={},
+    )  # fmt: skip
+    text = report(tmp_path, replace(
+        found, gap_filling=gaps, strict=replace(found.strict, by_obliqueness_deg=oblique),
+        controls={"runs/x": ControlScores(task="virtual_brain:uniform", strict={"main": 0.35})},
+        reconstruction={"brains": {"one": {"distance_mm_mean": 0.25, "euler_L": 2}}},
+    ))  # fmt: skip
+    for name in (
+        "discriminant on the network", "joined with annotations", "they lie 3.5 mm", "0–20° (70 nodes)",
+        "distance to the truth, mean, mm", "Euler number, left", "virtual_brain:uniform", "50%",
+    ):  # fmt: skip
+        assert name in text
 
 
 def test_every_method_of_the_kept_runs_has_a_name():

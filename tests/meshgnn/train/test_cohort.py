@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from meshgnn.confusion import macro_f1
 from meshgnn.data.inputs import NodeInputs
 from meshgnn.data.split import section_folds
 from meshgnn.errors import InputError
@@ -13,7 +14,6 @@ from meshgnn.mesh.operators import geodesic_distance, geodesic_graph
 from meshgnn.train.cohort import Cohort, cohort_inputs, nearest_annotation
 from meshgnn.train.contours import contour_interpolation
 from meshgnn.train.intervals import judged_blocks, paired_interval
-from meshgnn.train.metrics import macro_f1
 from meshgnn.train.node_labels import NodeLabels
 from meshgnn.train.propagate import drawn
 from tests.synthetic import brain

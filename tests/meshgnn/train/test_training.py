@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from meshgnn.confusion import macro_f1
 from meshgnn.data.inputs import NodeInputs, registered_points
 from meshgnn.data.model_inputs import ModelInputs
 from meshgnn.data.single_brain import single_brain_inputs
@@ -18,7 +19,6 @@ from meshgnn.train.calibration import Calibration
 from meshgnn.train.checkpoint import load_tree, save_tree
 from meshgnn.train.ensemble import Ensemble
 from meshgnn.train.fit import TrainerConfig, ensemble_jobs, fit_members, member_done, member_name, train_member
-from meshgnn.train.metrics import macro_f1
 from meshgnn.train.node_labels import NodeLabels
 from meshgnn.train.same_inputs import SameInputs, smooth_warp
 from meshgnn.train.stored_baselines import StoredBaselines
