@@ -28,15 +28,15 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # this file must not sta
 import lightning as L  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from features.samplers.balanced import BalancedBatches  # noqa: E402
+from features.objectives.contrastive import SupervisedContrastive  # noqa: E402
+from features.node_data.section_patches import SectionPatches  # noqa: E402
 from scipy import ndimage  # noqa: E402
 
 from features.augment import PatchAugment  # noqa: E402
-from features.batches import BalancedBatches  # noqa: E402
-from features.contrastive import SupervisedContrastive  # noqa: E402
 from features.encoders.section_cnn import SectionCNN  # noqa: E402
 from features.extract import ExtractConfig, embeddings  # noqa: E402
 from features.model_files import new_encoder  # noqa: E402
-from features.patches import PatchSampler  # noqa: E402
 from features.training import PretrainModule, Steps  # noqa: E402
 from meshgnn.graph import NodeLocations  # noqa: E402
 from meshgnn.source.sections import SectionStack, open_section, read_stack, write_tiff  # noqa: E402
@@ -75,7 +75,7 @@ def paired(ours: Callable[[], Any], peer: Callable[[], Any], runs: int) -> tuple
     return statistics.median(times[0]), statistics.median(times[1])
 
 
-def tiles_of_patches(stack: SectionStack, where: NodeLocations, config: PatchSampler.Config) -> None:
+def tiles_of_patches(stack: SectionStack, where: NodeLocations, config: SectionPatches.Config) -> None:
     """Decode what every patch touches, and nothing else."""
     for section in stack:
         reach = config.size_px / 2 * config.pixel_um / section.pixel_um * np.sqrt(2)
@@ -102,7 +102,7 @@ def lightning_steps(patches: np.ndarray, labels: np.ndarray, steps: int, threads
     """Median seconds of a step as `features.pretrain` makes it."""
     batches = BalancedBatches.Config().build(labels, np.arange(len(labels)) % 12, ("",) * CLASSES, 0)
     torch.manual_seed(0)
-    encoder = new_encoder(SectionCNN.Config(), PatchSampler.Config())
+    encoder = new_encoder(SectionCNN.Config(), SectionPatches.Config())
     objective = SupervisedContrastive.Config().build(encoder.out_channels, CLASSES)
     ticks: list[float] = []
 
@@ -129,7 +129,7 @@ def lightning_steps(patches: np.ndarray, labels: np.ndarray, steps: int, threads
 def plain_steps(patches: np.ndarray, labels: np.ndarray, steps: int) -> float:
     """Median seconds of a step of the shortest loop: a random batch, no augmentation."""
     torch.manual_seed(0)
-    encoder = new_encoder(SectionCNN.Config(), PatchSampler.Config())
+    encoder = new_encoder(SectionCNN.Config(), SectionPatches.Config())
     objective = SupervisedContrastive.Config().build(encoder.out_channels, CLASSES)
     parameters = [*encoder.parameters(), *objective.parameters()]
     optimiser = torch.optim.AdamW(parameters, 1e-3)
@@ -154,7 +154,7 @@ def row(name: str, ours: float, peer: float, peer_name: str, unit: str = "s") ->
 
 def measure(sections: int, nodes: int, runs: int, threads: int) -> list[dict[str, Any]]:
     rows = []
-    config = PatchSampler.Config()
+    config = SectionPatches.Config()
     with tempfile.TemporaryDirectory() as folder:
         stack, where = stack_of(Path(folder), sections, nodes)
 

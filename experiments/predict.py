@@ -6,10 +6,10 @@ from meshgnn.experiment.predict import Predict
 from meshgnn.experiment.predict_sections import PredictSections
 
 
-@choices({"geometry": (Geometry.Config(), None)})
+@choices({"features": (Geometry.Config(),)})
 def predict() -> Predict.Config:
     """Map another brain with a trained run (--set run=RUN --set source.folder=DIR)."""
-    return Predict.Config(geometry=Geometry.Config())
+    return Predict.Config(features=(Geometry.Config(),))
 
 
 def sections() -> PredictSections.Config:

@@ -10,7 +10,7 @@ def assert_encoder(encoder: Any, inputs: Any) -> None:
     """An encoder gives finite [B, out_channels], the same twice in eval mode, row by row whatever the batch.
 
     Args:
-        encoder: a `meshgnn.encoder.Encoder` that is a torch module.
+        encoder: a `meshgnn.sockets.Encoder` that is a torch module.
         inputs: a batch of at least two items, indexable along its first axis.
     """
     import torch

@@ -19,6 +19,7 @@ from typing import Any
 from meshgnn import config
 from meshgnn.errors import InputError
 from meshgnn.graph import NodeLocations
+from meshgnn.progress import Progress, silent
 from meshgnn.source.sections import TABLE, SectionStack, read_stack
 from reconstruct import output, plausibility
 from reconstruct.aligned import aligned_stack, with_bridges, write_aligned
@@ -33,8 +34,6 @@ from reconstruct.steps.midsurface import ExtractMidsurface
 from reconstruct.steps.stack import StackSections
 from reconstruct.steps.tissue import ClassifyTissue
 from reconstruct.steps.volume import RibbonFromVolume
-
-Progress = Callable[[str, int, int], None]
 
 
 class Reconstruct:
@@ -89,13 +88,13 @@ class Reconstruct:
             if not path.is_file():
                 raise InputError(f"{path}: no such file")
 
-    def run(self, out: Path, progress: Progress | None = None) -> Reconstruction:
+    def run(self, out: Path, progress: Progress = silent) -> Reconstruction:
         """Reconstruct, write everything under `out`, judge if the truth is there.
 
         Raises:
             InputError: the input cannot be read or does not hold a brain in order; nothing is handed out then.
         """
-        return _Run(self.settings, Path(out), progress or (lambda *_: None)).go()
+        return _Run(self.settings, Path(out), progress).go()
 
 
 class _Run:

@@ -3,15 +3,17 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
 from meshgnn.errors import InputError
+from meshgnn.experiment.feature_tables import FITTED
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Stage
+from meshgnn.experiment.trained_run import own_makers
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
 from meshgnn.export.tables import write_csv, write_graphml
@@ -32,16 +34,19 @@ class Predict:
         Args:
             run: folder of a finished `surface` run.
             source: the brain to map; its atlas, if it has one with the same area names, judges the map.
-            geometry: config of a maker that is asked for features that were computed in training.
+            features: configs of makers that are asked for features that were computed in training; what the run itself
+                learnt is taken from the run.
             compute: features that the model was trained on from files, but that may be computed from this brain's
                 surfaces where it has no such file (`compute=thickness`). The map is worse for it.
             align: how its coordinates come into the training brain's frame; auto does what the run does in the same
                 space and fits a similarity (rotation, shift, scale) to any other.
         """
 
+        moved: ClassVar[dict[str, str]] = {"geometry": "features", "geometry.*": "features.Geometry"}
+
         run: Path = Path()
         source: SurfaceFolder.Config = field(default_factory=SurfaceFolder.Config)
-        geometry: Any = None
+        features: tuple[Any, ...] = ()
         compute: tuple[str, ...] = ()
         align: Literal["auto", "mirror", "rigid", "similarity"] = "auto"
 
@@ -57,6 +62,7 @@ class Predict:
             if name not in self.ensemble.names:
                 told = ", ".join(self.ensemble.names) or "none"
                 raise InputError(f"compute={name}: the model was not trained on it; its features: {told}")
+        self._own = own_makers(config.run)
         self.reading: Reading = config.source.build().read()
         self._computed: list[str] = []  # what the map had to compute, in words
 
@@ -73,9 +79,10 @@ class Predict:
     @cached_property
     def _mapped(self) -> tuple[AreaMap, str]:
         align = None if self.config.align == "auto" else self.config.align
-        makers = [self.config.geometry.build()] if self.config.geometry is not None else []
+        c = self.config
+        makers = [*self._own, *(one.build() for one in c.features)]
         try:
-            graph, self._computed = self.ensemble.completed(self.reading.graph, makers, self.config.compute)
+            graph, self._computed = self.ensemble.completed(self.reading.graph, makers, c.compute, c.run / FITTED)
         except InputError as error:
             why = [
                 warning for warning in self.reading.warnings if warning.startswith("feature") and "left out" in warning

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import override, to_plain
-from meshgnn.encoder import MeshMaker, SectionFeatures
 from meshgnn.errors import InputError
+from meshgnn.experiment.feature_tables import stage_names
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Stage
@@ -26,6 +26,7 @@ from meshgnn.experiment.trained_run import read_trained_run
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
 from meshgnn.export.tables import write_csv
+from meshgnn.sockets import FeatureMaker, MeshMaker
 from meshgnn.source.annotations import FOLDER as ANNOTATIONS
 from meshgnn.source.annotations import read_annotations
 from meshgnn.source.cohort import brain_name, stack_hashes
@@ -49,15 +50,17 @@ class PredictSections:
             run: folder of a finished run of `SectionMapping` (virtual_brain, virtual_brain:sections).
             stack: folder of the sections to map.
             mesh_settings: KEY=VALUE of the mesh maker that differ from the run's, as `--set` takes them.
-            mesh, encoder: configs of mesh maker and features; None: as in the run (which must have been started from
-                the command line).
+            mesh, features: configs of mesh maker and makers of features; none: as in the run (which must have been
+                started from the command line).
         """
+
+        moved: ClassVar[dict[str, str]] = {"encoder": "features", "encoder.*": "features.0"}
 
         run: Path = Path()
         stack: Path = Path()
         mesh_settings: tuple[str, ...] = ()
         mesh: Any = None
-        encoder: Any = None
+        features: tuple[Any, ...] = ()
 
         def build(self) -> "PredictSections":
             return PredictSections(self)
@@ -68,10 +71,10 @@ class PredictSections:
         if config.stack == Path():
             raise InputError("no sections given; add --set stack=STACK")
         self.config = config
-        self.trained = read_trained_run(config.run, config.mesh, config.encoder)
+        self.trained = read_trained_run(config.run, config.mesh, config.features)
         self.mesh = override(self.trained.mesh, config.mesh_settings)
         self.maker: MeshMaker = self.mesh.build()  # type: ignore[attr-defined]
-        self.encoder: SectionFeatures = self.trained.encoder.build()  # type: ignore[attr-defined]
+        self.makers: list[FeatureMaker] = [one.build() for one in self.trained.features]  # type: ignore[attr-defined]
         self.ensemble = Ensemble.load(config.run)
         self.brain = brain_name(config.stack)
         self.stack_files = stack_hashes(config.stack)
@@ -92,7 +95,7 @@ class PredictSections:
 
     def stages(self) -> list[Stage]:
         mesh = [to_plain(self.mesh), list(self.ensemble.areas.names), self.stack_files]
-        features = [to_plain(self.trained.encoder), self.trained.files]
+        features = [to_plain(self.trained.features), self.trained.files]
         return [
             Stage(name="images", run=self._images, depends=[self.stack_files, self.trained.trained_on], after=()),
             Stage(name="mesh", run=self._mesh, depends=mesh, after=()),
@@ -122,7 +125,10 @@ class PredictSections:
 
     def _features(self, run: RunFolder) -> list[str]:
         brain = load_brain(self.maker, self.config.stack, self._folder(run))
-        fitted = {"encoder": (self.encoder, self.config.run / "encoder")}
+        fitted = {
+            f"features.{k}": (maker, self.config.run / stage)
+            for k, (maker, stage) in enumerate(zip(self.makers, stage_names("features", len(self.makers))))
+        }
         files = make_features(brain, fitted, self._folder(run), Bars(run, f"{self.brain} "), run.say)
         return self._named(run, files)
 

@@ -1,7 +1,6 @@
 """Several brains as stacks of sections: virtual ones that are drawn first, or folders that are there already."""
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,13 +9,12 @@ from typing import Any, Protocol
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at, to_plain
 from meshgnn.errors import InputError
+from meshgnn.progress import Progress
 from meshgnn.source.annotations import FOLDER, check_same_areas, read_annotations
 from meshgnn.source.sections import TABLE, files_of, read_stack
 from meshgnn.source.virtual import VirtualBrain
 from meshgnn.source.virtual.settings import VERSION
 from meshgnn.store import file_hash
-
-Tell = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +41,7 @@ class CohortSource(Protocol):
         """Raises InputError for whatever can be told before work begins."""
         ...
 
-    def provide(self, member: Member, folder: Path, tell: Tell) -> tuple[Path, list[str]]:
+    def provide(self, member: Member, folder: Path, tell: Progress) -> tuple[Path, list[str]]:
         """The stack folder of a member, and the files written into `folder` for it (relative to it)."""
         ...
 
@@ -98,7 +96,7 @@ class VirtualCohort:
             for seed in self.config.seeds:
                 self._brain(seed).resolve()
 
-    def provide(self, member: Member, folder: Path, tell: Tell) -> tuple[Path, list[str]]:
+    def provide(self, member: Member, folder: Path, tell: Progress) -> tuple[Path, list[str]]:
         place = folder / "sections"
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
@@ -161,7 +159,7 @@ class StackFolders:
         for annotations in annotated.values():
             annotations.check()
 
-    def provide(self, member: Member, folder: Path, tell: Tell) -> tuple[Path, list[str]]:
+    def provide(self, member: Member, folder: Path, tell: Progress) -> tuple[Path, list[str]]:
         return self.folders[member.name], []
 
 

@@ -11,16 +11,16 @@ from threading import Barrier, Thread, current_thread
 import numpy as np
 import pytest
 import torch
+from features.objectives.contrastive import SupervisedContrastive, supervised_contrastive
+from features.patch_sets import annotated_patches
+from features.node_data.section_patches import SectionPatches
 from torch import distributed, multiprocessing
 
 from features import extract as extraction
 from features.augment import PatchAugment
-from features.contrastive import SupervisedContrastive, supervised_contrastive
 from features.encoders.section_cnn import SectionCNN
 from features.extract import ExtractConfig
 from features.model_files import load_encoder, new_encoder
-from features.patch_sets import annotated_patches
-from features.patches import PatchSampler
 from meshgnn.store import load_table
 from tests.features.sections import annotated_brain
 
@@ -202,7 +202,7 @@ def test_ranks_of_a_killed_torchrun_leave(tmp_path):
 def test_four_ranks_deal_every_node_to_one_of_them(tmp_path, monkeypatch):
     """Ranks as threads that meet where processes would: what is tested is the dealing, not the transport."""
     source = annotated_patches(*annotated_brain(tmp_path / "a"))
-    encoder = new_encoder(SMALL, PatchSampler.Config(size_px=16))
+    encoder = new_encoder(SMALL, SectionPatches.Config(size_px=16))
     config = ExtractConfig(batch=8, shard=16, threads=1)
     whole = extraction.extract(encoder, source.stack, source.locations, config)
     meet = Barrier(4)

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from features.node_data.section_patches import SectionPatches
 
 from features import extract as extraction
 from features import pretrain as pretraining
 from features.content import image_key, nodes_key
 from features.locations import centres, read_centres
-from features.patches import PatchSampler
 from meshgnn.errors import InputError
 from meshgnn.export.gifti import write_surface
 from meshgnn.source.aligned import write_aligned
@@ -18,7 +18,7 @@ from meshgnn.source.sections import read_stack
 from tests.features.sections import annotated_brain, write_locations
 from tests.features.test_profiles import normal, slab
 
-PATCHES = PatchSampler.Config(size_px=24, pixel_um=100.0)
+PATCHES = SectionPatches.Config(size_px=24, pixel_um=100.0)
 
 
 @pytest.mark.parametrize("oblique", [-45, 0, 45])

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from meshgnn.sockets import Encoder, TableMaker
 
 from features.encoders.table import TableEncoder
 from features.geometry import Geometry
-from meshgnn.encoder import Encoder, TableMaker
 from meshgnn.errors import InputError
 from meshgnn.testing import assert_encoder
 from tests.synthetic import brain

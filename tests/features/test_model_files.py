@@ -5,10 +5,10 @@ from copy import deepcopy
 
 import pytest
 import torch
+from features.node_data.section_patches import SectionPatches
 
 from features.encoders.section_cnn import SectionCNN
 from features.model_files import ABOUT, load_encoder, new_encoder, save_encoder
-from features.patches import PatchSampler
 from meshgnn.errors import InputError
 
 ODD = (None, "x", -1, 0, 10**9, 8 * 10**6, 1.5, [], {}, [[]], True, float("inf"), 10**400)
@@ -19,7 +19,7 @@ def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("encoder")
     torch.manual_seed(0)
     config = SectionCNN.Config(widths=(8, 16), out_channels=4)
-    save_encoder(folder, new_encoder(config, PatchSampler.Config(size_px=16)), {"key": "k"})
+    save_encoder(folder, new_encoder(config, SectionPatches.Config(size_px=16)), {"key": "k"})
     return folder
 
 

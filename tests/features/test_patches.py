@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from features.node_data.section_patches import SectionPatches
+from meshgnn.sockets import PatchSource
 
 from features.locations import read_locations
-from features.patches import PatchSampler
-from meshgnn.encoder import PatchSource
 from meshgnn.errors import InputError
 from meshgnn.source import sections as section_files
 from meshgnn.source.annotations import annotated_labels, read_annotations
@@ -24,7 +24,7 @@ def ramp(angle_deg: float) -> np.ndarray:
 
 def sampler(folder, images, where, *, mirrored=False, pixel_um=100.0, **config):
     write_stack(folder, images, pixel_um=pixel_um, mirrored=mirrored)
-    settings = PatchSampler.Config(**{"values": "grey", "size_px": 16, **config})
+    settings = SectionPatches.Config(**{"values": "grey", "size_px": 16, **config})
     return settings.build(read_stack(folder, mirrored="turn", minimum=1), where)
 
 
@@ -60,7 +60,7 @@ def test_the_field_of_view_is_kept_in_millimetres(tmp_path, pixel_um, size):
     image = (100 + 60 * np.exp(-((rows - 190.5) ** 2 + (columns - 210.5) ** 2) / (2 * 12.0**2))).astype(np.float32)
     where = locations(0, [190.5], [210.5])
     write_stack(tmp_path, [image], pixel_um=50.0)
-    config = PatchSampler.Config(size_px=size, pixel_um=pixel_um, values="grey")
+    config = SectionPatches.Config(size_px=size, pixel_um=pixel_um, values="grey")
     source = config.build(read_stack(tmp_path, minimum=1), where)
     patch = source.read([0])[0] - 100
     offset = (np.arange(size) - (size - 1) / 2) * pixel_um / 1000
@@ -73,7 +73,7 @@ def test_a_fine_pattern_is_averaged_away_not_aliased(tmp_path):
     image = np.tile(np.array([[0, 200], [200, 0]], np.uint8), (100, 100))
     write_stack(tmp_path, [image], pixel_um=25.0)
     where = locations(0, [100.0], [100.0], 20.0)
-    source = PatchSampler.Config(size_px=16, pixel_um=100.0, values="grey").build(
+    source = SectionPatches.Config(size_px=16, pixel_um=100.0, values="grey").build(
         read_stack(tmp_path, minimum=1), where
     )
     np.testing.assert_allclose(source.read([0])[0], 100 / 255, atol=1e-5)

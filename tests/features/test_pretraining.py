@@ -12,31 +12,31 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from features.samplers.balanced import BalancedBatches
+from features.objectives.cross_entropy import CrossEntropy
+from features.patch_sets import PatchSet, TrainingPatches, annotated_patches
+from features.node_data.section_patches import SectionPatches
+from meshgnn.sockets import Encoder
 
 from features import extract as extraction
 from features import pretrain as pretraining
 from features.augment import PatchAugment
-from features.batches import BalancedBatches
-from features.cross_entropy import CrossEntropy
 from features.encoders.section_cnn import SectionCNN
 from features.model_files import load_encoder, new_encoder, save_encoder
-from features.patch_sets import PatchSet, TrainingPatches, annotated_patches
-from features.patches import PatchSampler
 from features.probe import knn_classes, macro_f1
-from meshgnn.encoder import Encoder
 from meshgnn.errors import InputError
 from meshgnn.testing import assert_encoder
 from tests.features.sections import annotated_brain
 
 SMALL = pretraining.PretrainConfig(
     encoder=SectionCNN.Config(widths=(8, 16), out_channels=8, depth_bands=2),
-    patches=PatchSampler.Config(size_px=16), epochs=3, epoch_steps=2, threads=1, held_out=0,
+    patches=SectionPatches.Config(size_px=16), epochs=3, epoch_steps=2, threads=1, held_out=0,
 )  # fmt: skip
 
 
 def test_the_section_cnn_keeps_the_laws():
     patches = torch.rand(5, 48, 48)
-    encoder = new_encoder(SectionCNN.Config(), PatchSampler.Config())
+    encoder = new_encoder(SectionCNN.Config(), SectionPatches.Config())
     assert isinstance(encoder, Encoder)
     assert_encoder(encoder, patches)
     assert 5e5 < sum(value.numel() for value in encoder.parameters()) < 2e6

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from meshgnn.sockets import TableMaker
 
 from features.profiles import DepthProfiles
-from meshgnn.encoder import TableMaker
 from meshgnn.errors import InputError
 from meshgnn.graph import MeshGraph, NodeLocations
 from meshgnn.mesh.record import SurfaceMesh

@@ -9,10 +9,10 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from meshgnn.sockets import Truth
 
 from meshgnn.config import Config, override
 from meshgnn.data.inputs import NodeInputs
-from meshgnn.encoder import Truth
 from meshgnn.errors import InputError, LeakError
 from meshgnn.experiment.runner import run, stage_keys
 from meshgnn.experiment.section_mapping import SectionMapping

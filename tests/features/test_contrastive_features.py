@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from features.patch_sets import annotated_patches
+from features.node_data.section_patches import SectionPatches
+from features.contrastive_features import ContrastiveFeatures, common_nodes
+from meshgnn.sockets import SectionBrain, SectionFeatures
 
 from features import extract as extraction
 from features.encoders.section_cnn import SectionCNN
 from features.extract import ExtractConfig
-from features.patch_sets import annotated_patches
-from features.patches import PatchSampler
 from features.pretrain import PretrainConfig
-from features.section_features import ContrastiveFeatures, common_nodes
 from features.shared_space import affine_map, load_fitted
-from meshgnn.encoder import SectionBrain, SectionFeatures
 from meshgnn.errors import InputError
 from meshgnn.graph import Areas, MeshGraph
 from meshgnn.mesh.record import SurfaceMesh
@@ -27,7 +27,7 @@ from tests.features.sections import annotated_brain
 TINY = ContrastiveFeatures.Config(
     pretrain=PretrainConfig(
         encoder=SectionCNN.Config(widths=(8, 16), out_channels=8, depth_bands=2),
-        patches=PatchSampler.Config(size_px=16), epochs=4, epoch_steps=3, threads=1, held_out=0,
+        patches=SectionPatches.Config(size_px=16), epochs=4, epoch_steps=3, threads=1, held_out=0,
     ),
     extract=ExtractConfig(batch=16, shard=64, threads=1),
     effort=1.0,
