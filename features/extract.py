@@ -65,8 +65,8 @@ def extract(
 ) -> FeatureTable:  # fmt: skip
     """The table [V, out_channels] of all nodes; masked where a node is not observed.
 
-    Shards are cut from the nodes in order of groups (sections), whatever the number of ranks, so that every rank count gives
-    the same batches and the same bytes. All ranks return the table.
+    Shards are cut from the nodes in order of groups (sections), whatever the number of ranks, so that every rank count
+    gives the same batches and the same bytes. All ranks return the table.
 
     Args:
         encoder: trained on items that look like these.

@@ -18,7 +18,7 @@ from features.node_data.section_profiles import SectionProfiles
 from features.node_data.vertex_series import VertexSeries
 from features.node_data.volume_patches import VolumePatches
 from meshgnn.config import Config, at, from_plain, to_plain
-from meshgnn.errors import InputError
+from meshgnn.errors import InputError, SettingError
 from meshgnn.store import read_json, refuse_pickle, write_json, written_aside
 
 # What may be chosen by name, and what a file may name.
@@ -117,7 +117,7 @@ def load_encoder(folder: Path, more: Sequence[Config] = ()) -> NodeEncoder:
     try:
         config = from_plain(Union[(EncoderConfig, *kinds)], about["encoder"], f"{Path(folder) / ABOUT}: encoder")
         data = from_plain(Union[(DataConfig, *kinds)], about["data"], f"{Path(folder) / ABOUT}: data")
-        shape = about["shape"] if "shape" in about else [data.size_px, data.size_px]
+        shape = about.get("shape") or [data.size_px, data.size_px]
     except (KeyError, AttributeError) as error:
         raise InputError(f"{Path(folder) / ABOUT}: {error} is missing") from None
     shape = from_plain(tuple[int, ...], shape, f"{Path(folder) / ABOUT}: shape")
@@ -142,6 +142,10 @@ def load_encoder(folder: Path, more: Sequence[Config] = ()) -> NodeEncoder:
                 empty = new_encoder(config, data, shape).network.state_dict()
         except (RuntimeError, TypeError, OverflowError):
             raise InputError(f"{wrong} (impossible sizes)") from None
+        except SettingError:
+            raise
+        except InputError as error:
+            raise InputError(f"{wrong} ({error})") from None
         if {name: value.shape for name, value in empty.items()} != {n: value.shape for n, value in weights.items()}:
             raise InputError(f"{wrong} (other shapes)")
         encoder = new_encoder(config, data, shape)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from features.content import image_key
 from features.locations import centres, join_locations, read_locations
@@ -16,43 +17,48 @@ from meshgnn.source.gifti import read_surface
 from meshgnn.source.sections import read_stack
 
 
-def read_section_brain(stack_folder: Path, reconstruction: Path) -> Brain:
-    """The brain that a reconstruction wrote, left hemisphere first, with its sections; without labels.
+def read_reconstruction(folder: Path, space: str) -> MeshGraph:
+    """The brain that a reconstruction wrote, left hemisphere first, with where its nodes lie on sections.
 
     Raises:
-        InputError: no stack, no reconstruction, a reconstruction of another stack, surfaces that are missing or do not
-            fit the table of nodes, a node on a section that is not in the stack.
+        InputError: no reconstruction, surfaces that are missing or do not fit the table of nodes.
     """
-    stack = read_stack(stack_folder, mirrored="turn")
-    check_same_sections(reconstruction, stack, image_key)
     parts: list[NodeLocations] = []
     meshes: list[SurfaceMesh] = []
-    surfaces: dict[str, list[np.ndarray]] = {"pial": [], "white": []}
-    for side, (table, where) in read_locations(reconstruction).items():
+    surfaces: dict[str, list[NDArray[np.float32]]] = {"pial": [], "white": []}
+    for side, (table, where) in read_locations(folder).items():
         stem = table.name.removesuffix("_desc-sections.tsv")
         points, faces = read_surface(table.with_name(f"{stem}_midthickness.surf.gii"))
         for name, found in surfaces.items():
             found.append(read_surface(table.with_name(f"{stem}_{name}.surf.gii"))[0])
             if len(found[-1]) != len(points):
-                raise InputError(
-                    f"{reconstruction}: the surfaces of {stem} differ in size; reconstruct the stack again"
-                )
+                raise InputError(f"{folder}: the surfaces of {stem} differ in size; reconstruct the stack again")
         if len(points) != len(where.section):
             raise InputError(
-                f"{reconstruction}: {len(where.section)} rows in the table of nodes of {stem}, but {len(points)} "
-                "vertices in the surfaces; reconstruct the stack again"
+                f"{folder}: {len(where.section)} rows in the table of nodes of {stem}, but {len(points)} vertices in "
+                "the surfaces; reconstruct the stack again"
             )
-        meshes.append(
-            SurfaceMesh(
-                vertices_mm=points, faces=faces, space=stack.space,
-                hemisphere=next(one for one in HEMISPHERES if one == side),
-            )
-        )  # fmt: skip
+        hemisphere = next(one for one in HEMISPHERES if one == side)
+        meshes.append(SurfaceMesh(vertices_mm=points, faces=faces, hemisphere=hemisphere, space=space))
         parts.append(where)
-    graph = MeshGraph(
-        brain=stack.space, meshes=tuple(meshes), locations=join_locations(parts),
+    return MeshGraph(
+        brain=space,
+        meshes=tuple(meshes),
+        locations=join_locations(parts),
         surfaces={name: np.concatenate(found) for name, found in surfaces.items()},
-    )  # fmt: skip
+    )
+
+
+def read_section_brain(stack_folder: Path, reconstruction: Path) -> Brain:
+    """A reconstructed brain with its sections, without labels.
+
+    Raises:
+        InputError: as `read_reconstruction`; no stack, a reconstruction of another stack, a node on a section that is
+            not in the stack.
+    """
+    stack = read_stack(stack_folder, mirrored="turn")
+    check_same_sections(reconstruction, stack, image_key)
+    graph = read_reconstruction(reconstruction, stack.space)
     centres(graph, stack)  # a node on a section that is not there is told now
     return Brain(graph=graph, sections=stack)
 

@@ -20,8 +20,8 @@ BRAIN = "brain"
 class StoredTable:
     """Reads a table; a `meshgnn.sockets.FeatureMaker` that learns nothing.
 
-    A text table (CSV, TSV) has one column per feature. With a column `brain` it holds one row for each of many brains, and
-    the row of this brain stands for each of its nodes; without, one row per node in the order of the mesh, left
+    A text table (CSV, TSV) has one column per feature. With a column `brain` it holds one row for each of many brains,
+    and the row of this brain stands for each of its nodes; without, one row per node in the order of the mesh, left
     hemisphere first. Empty cells and `nan` mean that the row is not known.
     """
 

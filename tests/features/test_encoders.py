@@ -1,13 +1,16 @@
 """Encoders keep their laws; geometry gives the closed-form values of a sphere."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from meshgnn.sockets import Encoder, TableMaker
 
 from features.encoders.table import TableEncoder
 from features.geometry import Geometry
 from meshgnn.errors import InputError
+from meshgnn.progress import silent
+from meshgnn.sockets import Brain, Encoder, FeatureMaker
 from meshgnn.testing import assert_encoder
 from tests.synthetic import brain
 
@@ -32,11 +35,13 @@ def test_the_table_encoder_keeps_the_laws_and_tells_missing_from_zero():
 def test_geometry_of_concentric_spheres():
     graph = brain(4, medial_wall=False)
     maker = Geometry.Config().build()
-    assert isinstance(maker, TableMaker)
-    table = maker.make(graph)
+    assert isinstance(maker, FeatureMaker)
+    assert maker.fit([Brain(graph=graph)], Path(), silent) == []
+    assert maker.inputs(Brain(graph=graph)) == []
+    table = maker.make(Brain(graph=graph), Path(), silent)
     values = dict(zip(table.columns, table.values.T))
     np.testing.assert_allclose(values["thickness"], 30 * 0.08, rtol=1e-3)
     assert np.median(values["curvature"]) == pytest.approx(1 / 30, rel=0.01)
     np.testing.assert_allclose(values["areaRatio"], 2 * np.log(1.04 / 0.96), rtol=1e-3)
     with pytest.raises(InputError, match="pial and white"):
-        maker.make(graph._replace(surfaces={}))
+        maker.inputs(Brain(graph=graph._replace(surfaces={})))
