@@ -161,11 +161,11 @@ def test_encoder_files_that_are_damaged_or_not_ours_are_refused(tmp_path):
     save_encoder(tmp_path / "e", encoder, {})
     loaded = load_encoder(tmp_path / "e")
     assert loaded.identity() == encoder.identity()
-    with pytest.raises(InputError, match=r"trained on patches with pixel_um=100\.0, not 50\.0"):
-        loaded.refuse_other(replace(SMALL.patches, pixel_um=50.0))
+    with pytest.raises(InputError, match=r"trained on items with pixel_um=100\.0, not 50\.0"):
+        loaded.refuse_other({"pixel_um": 50.0})
     about = json.loads((tmp_path / "e" / "encoder.json").read_text())
     for change, message in (
-        ({"encoder": {"_": "os.system"}}, "SectionCNN"),
+        ({"encoder": {"_": "os.system"}}, "may stand here"),
         ({"format": 99}, "not an encoder"),
         ({"weights": "0"}, "copy both files again"),
         ({"data": {**about["data"], "size_px": 2}}, "at least 4"),
@@ -174,6 +174,13 @@ def test_encoder_files_that_are_damaged_or_not_ours_are_refused(tmp_path):
         (tmp_path / "f" / "encoder.json").write_text(json.dumps({**about, **change}))
         with pytest.raises(InputError, match=message):
             load_encoder(tmp_path / "f")
+    older = {**about, "record": "PatchEncoder", "format": 1}  # as it was written when patches were all there was
+    older["patches"] = {name: value for name, value in older.pop("data").items() if name != "augment"}
+    older["patches"]["_"] = "PatchSampler"
+    del older["shape"]
+    shutil.copytree(tmp_path / "e", tmp_path / "f", dirs_exist_ok=True)
+    (tmp_path / "f" / "encoder.json").write_text(json.dumps(older))
+    assert load_encoder(tmp_path / "f").identity() == encoder.identity()
     torch.save({}, tmp_path / "e" / "encoder.safetensors")
     with pytest.raises(InputError, match="pickle"):
         load_encoder(tmp_path / "e")
