@@ -1,7 +1,7 @@
 """Tables on disk as features: what `features.extract` wrote, or a text table with a row per node or per brain."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,8 @@ class StoredTable:
     class Config(BaseConfig):
         """
         Args:
-            path: TABLE.safetensors (with TABLE.json beside it), or a text table.
+            path: TABLE.safetensors (with TABLE.json beside it), or a text table; if empty, a table that the brain
+                brings (`Brain.tables`).
             name: of the table; the file's name without its ending if empty.
         """
 
@@ -43,8 +44,11 @@ class StoredTable:
         self.config, self.name = config, config.name or config.path.stem or "table"
 
     def inputs(self, brain: Brain) -> Sequence[Path]:
-        """Raises InputError when there is no such file, or it does not fit the brain."""
+        """Raises InputError when there is no such file or table, or it does not fit the brain."""
         path = self.config.path
+        if path == Path():
+            self._read(brain)
+            return []
         if not path.is_file():
             raise SettingError(f"<path>={path}: is no file; name the table")
         self._read(brain)
@@ -59,14 +63,13 @@ class StoredTable:
 
     def _read(self, brain: Brain) -> FeatureTable:
         path, graph = self.config.path, brain.graph
-        if path.suffix == ".safetensors":
-            stored = load_table(path)
-            table = FeatureTable(
-                name=self.name, values=stored.values, mask=stored.mask, columns=stored.columns, units=stored.units,
-                encoder=stored.encoder,
-            )  # fmt: skip
-        else:
-            table = self._text(brain)
+        if path == Path():
+            if self.name not in brain.tables:
+                there = ", ".join(brain.tables) or "none"
+                raise SettingError(f"{graph.brain}: has no table {self.name!r}, it has {there}; name one by <name>")
+            return replace(brain.tables[self.name], name=self.name)
+        stored = path.suffix == ".safetensors"
+        table = replace(load_table(path), name=self.name) if stored else self._text(brain)
         if len(table.values) not in (1, graph.n_nodes):
             raise InputError(f"{path}: {len(table.values)} rows for the {graph.n_nodes} nodes of {graph.brain}")
         return table

@@ -101,6 +101,6 @@ def between_spaces(start: str, end: str) -> npt.NDArray[np.float64]:
         return np.asarray(np.linalg.inv(MNI305_TO_MNI152))
     raise InputError(
         f"the surfaces lie in space {start!r}, the volume in {end!r}, and no transform between them is known; bring "
-        "one into the space of the other, and name it (surfaces: _space-NAME_ in their files' names; a volume of yours: "
-        "its setting space)"
+        "one into the space of the other, and name it (surfaces: _space-NAME_ in their files' names; a volume of "
+        "yours: its setting space)"
     )

@@ -18,7 +18,7 @@ from tests.synthetic import brain
 def test_the_table_encoder_keeps_the_laws_and_tells_missing_from_zero():
     rows = torch.randn(50, 4) * 3 + 2
     rows[::7, 1] = float("nan")
-    encoder = TableEncoder.Config().build(rows)
+    encoder = TableEncoder.Config().build((4,)).fitted(rows)
     assert isinstance(encoder, Encoder)
     assert_encoder(encoder, rows)
     encoded = encoder(rows)
@@ -26,10 +26,10 @@ def test_the_table_encoder_keeps_the_laws_and_tells_missing_from_zero():
     assert encoded[0, 5] == 0
     assert encoded[1, 5] == 1
     assert abs(float(encoded[:, 0].mean())) < 1e-5
-    assert encoder.identity() == TableEncoder.Config().build(rows).identity()
-    assert encoder.identity() != TableEncoder.Config().build(rows + 1).identity()
+    assert encoder.identity() == TableEncoder.Config().build((4,)).fitted(rows).identity()
+    assert encoder.identity() != TableEncoder.Config().build((4,)).fitted(rows + 1).identity()
     with pytest.raises(InputError, match="column 0"):
-        TableEncoder.Config().build(torch.full((3, 2), float("nan")))
+        TableEncoder.Config().build((2,)).fitted(torch.full((3, 2), float("nan")))
 
 
 def test_geometry_of_concentric_spheres():
