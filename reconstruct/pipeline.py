@@ -152,12 +152,12 @@ class _Run:
                        for s in stack)  # fmt: skip
         files = [section.path for section in stack.usable()]
         return self.step("tissue", TissueStack, step, [hash_files(files), TABLE, *table, folder.name],
-                         lambda: step.build()(stack, lambda a, b: self.progress("tissue", a, b)))  # fmt: skip
+                         lambda: step.build()(stack, self.progress))  # fmt: skip
 
     def _align(self, tissue: TissueStack, key: str) -> tuple[Alignment, str]:
         step = self.settings.align
         return self.step("align", Alignment, step, [key],
-                         lambda: step.build()(tissue, lambda a, b: self.progress("align", a, b)))  # fmt: skip
+                         lambda: step.build()(tissue, self.progress))  # fmt: skip
 
     def _stack(self, stack: SectionStack, tissue: TissueStack, alignment: Alignment, tissue_key: str,
                align_key: str) -> tuple[Ribbon, str]:  # fmt: skip

@@ -9,7 +9,6 @@ hidden.safetensors      `labels` [V] of annotated sections that are kept from tr
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -151,4 +150,4 @@ def export_brain(area_map: AreaMap, brain: Brain, out: Path, progress: Progress)
     """GraphML, the page with the sections, and the map on the sections, into `out`; returns the files."""
     stack = brain.section_stack()
     written = export(area_map, out, ("graphml", "html"), stack=stack, annotated=brain.drawn)
-    return written + write_on_sections(out / "sections", area_map, stack, tell=partial(progress, "sections"))
+    return written + write_on_sections(out / "sections", area_map, stack, progress=progress)

@@ -41,7 +41,7 @@ class CohortSource(Protocol):
         """Raises InputError for whatever can be told before work begins."""
         ...
 
-    def provide(self, member: Member, folder: Path, tell: Progress) -> tuple[Path, list[str]]:
+    def provide(self, member: Member, folder: Path, progress: Progress) -> tuple[Path, list[str]]:
         """The stack folder of a member, and the files written into `folder` for it (relative to it)."""
         ...
 
@@ -96,16 +96,14 @@ class VirtualCohort:
             for seed in self.config.seeds:
                 self._brain(seed).resolve()
 
-    def provide(self, member: Member, folder: Path, tell: Progress) -> tuple[Path, list[str]]:
+    def provide(self, member: Member, folder: Path, progress: Progress) -> tuple[Path, list[str]]:
         place = folder / "sections"
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
         seed = int(member.depends["seed"])
         with at("cohort.brain"):
             brain = self._brain(seed).build()
-        written = brain.write_into(
-            place, lambda done, total: tell("sections", done, total), workers=self.config.workers
-        )
+        written = brain.write_into(place, progress, workers=self.config.workers)
         return place, [f"sections/{name}" for name in written]
 
 
@@ -159,7 +157,7 @@ class StackFolders:
         for annotations in annotated.values():
             annotations.check()
 
-    def provide(self, member: Member, folder: Path, tell: Progress) -> tuple[Path, list[str]]:
+    def provide(self, member: Member, folder: Path, progress: Progress) -> tuple[Path, list[str]]:
         return self.folders[member.name], []
 
 
