@@ -129,6 +129,7 @@ class ContrastiveFeatures:
             InputError: no node is observed, damaged files of encoders.
         """
         data, encoders = self._data(brain), load_fitted(folder, self.config.pretrain.parts())
+        encoders.whole.refuse_other(self.config.pretrain.data.look())
         fold = np.where(np.isin(brain.fold, list(encoders.left_out)), brain.fold, -1)
         total, done, parts = int(data.observed.sum()), 0, []
         if not total:

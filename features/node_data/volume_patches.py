@@ -13,6 +13,7 @@ from features.augment_volume import VolumeAugment
 from features.locations import towards_pial
 from features.node_data.blocks import blocks
 from meshgnn.config import Config as BaseConfig
+from meshgnn.config import at
 from meshgnn.errors import SettingError
 from meshgnn.optional import data_folder
 from meshgnn.sockets import Brain
@@ -116,12 +117,13 @@ class VolumePatches:
 
         def build(self, brain: Brain) -> "VolumePatches":
             """Raises InputError when there is no volume, or one in a space that the surfaces cannot be brought into."""
-            return VolumePatches(self, brain, self.source.volume(brain))
+            with at("source"):
+                return VolumePatches(self, brain, self.source.volume(brain))
 
         def files(self, brain: Brain) -> tuple[Path, ...]:
             """Raises InputError as `build` does."""
-            files = self.source.files(brain)
-            if not isinstance(self.source, NiftiVolume.Config) or self.source.space:
+            with at("source"):
+                files = self.source.files(brain)
                 between_spaces(brain.graph.space, self.source.volume(brain).space)
             return files
 

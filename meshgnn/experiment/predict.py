@@ -13,11 +13,12 @@ from meshgnn.errors import InputError
 from meshgnn.experiment.feature_tables import FITTED
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Stage
-from meshgnn.experiment.trained_run import own_makers
+from meshgnn.experiment.trained_run import own_features, paths_in
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
 from meshgnn.export.tables import write_csv, write_graphml
 from meshgnn.graph import MeshGraph
+from meshgnn.sockets import FeatureMaker
 from meshgnn.source.socket import Reading
 from meshgnn.source.surface_folder import SurfaceFolder
 from meshgnn.store import file_hash, read_json, write_json
@@ -34,8 +35,8 @@ class Predict:
         Args:
             run: folder of a finished `surface` run.
             source: the brain to map; its atlas, if it has one with the same area names, judges the map.
-            features: configs of makers that are asked for features that were computed in training; what the run itself
-                learnt is taken from the run.
+            features: configs of makers that are asked for features that were computed in training, after those of the
+                run itself. What the run learnt is taken from the run, whichever is asked.
             compute: features that the model was trained on from files, but that may be computed from this brain's
                 surfaces where it has no such file (`compute=thickness`). The map is worse for it.
             align: how its coordinates come into the training brain's frame; auto does what the run does in the same
@@ -62,7 +63,6 @@ class Predict:
             if name not in self.ensemble.names:
                 told = ", ".join(self.ensemble.names) or "none"
                 raise InputError(f"compute={name}: the model was not trained on it; its features: {told}")
-        self._own = own_makers(config.run)
         self.reading: Reading = config.source.build().read()
         self._computed: list[str] = []  # what the map had to compute, in words
 
@@ -79,8 +79,7 @@ class Predict:
     @cached_property
     def _mapped(self) -> tuple[AreaMap, str]:
         align = None if self.config.align == "auto" else self.config.align
-        c = self.config
-        makers = [*self._own, *(one.build() for one in c.features)]
+        c, makers = self.config, self._makers()
         try:
             graph, self._computed = self.ensemble.completed(self.reading.graph, makers, c.compute, c.run / FITTED)
         except InputError as error:
@@ -91,6 +90,27 @@ class Predict:
         used = align or self.ensemble.alignment_for(graph)
         self._check_scale(graph, used)
         return self.ensemble.map(graph, align), used
+
+    def _makers(self) -> list[FeatureMaker]:
+        """Those of the run, then those that were asked for.
+
+        Raises:
+            InputError: one of the run reads a file, which is the training brain's, and none was asked for instead.
+        """
+        asked: list[FeatureMaker] = [one.build() for one in self.config.features]
+        own: list[FeatureMaker] = []
+        for number, config in enumerate(own_features(self.config.run)):
+            maker: FeatureMaker = config.build()  # type: ignore[attr-defined]
+            files = paths_in(config)
+            if not files:
+                own.append(maker)
+            elif maker.name not in [one.name for one in asked]:
+                kind = to_plain(config)["_"]
+                raise InputError(
+                    f"features.{number} of the run read {files[0]}, which belongs to the brain that it was trained on; "
+                    f"name that of this brain: --set features={kind} and the settings of the run"
+                )
+        return [*own, *asked]
 
     def _check_scale(self, graph: MeshGraph, used: str) -> None:
         """Raises InputError when coordinates of quite another scale would go in as they are."""

@@ -18,7 +18,7 @@ from meshgnn.errors import InputError
 from meshgnn.experiment import section_scores
 from meshgnn.experiment.feature_tables import check_names, stage_names
 from meshgnn.experiment.progress import Bars
-from meshgnn.experiment.run_folder import RunFolder, read_config
+from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Stage
 from meshgnn.experiment.section_brain import export_brain
 from meshgnn.experiment.section_brains import SectionBrains
@@ -47,23 +47,6 @@ from meshgnn.train.propagate import carried_labels, drawn, join
 from meshgnn.train.same_inputs import NO_REGISTRATION, SameInputs
 
 SEES = {MAIN: "encoder's features", BARE: "encoder's features", OTHER: "other features"}
-
-
-def control_scores(run: Path) -> dict[str, Any]:
-    """What a finished control run scored: its experiment (`task`) and macro-F1 of every network, by protocol.
-
-    Raises:
-        InputError: not a finished run on sections.
-    """
-    metrics = read_json(run / "metrics.json") if (run / "metrics.json").is_file() else {}
-    if not isinstance(metrics, dict) or "test" not in metrics or "variants" not in metrics:
-        raise InputError(f"{run}: is not a finished run on sections with an unseen brain (no such metrics.json)")
-    blocks = {"strict": metrics, "gap_filling": metrics.get("gap_filling", {})}
-    return {"task": read_config(run).get("experiment") or metrics["task"]} | {
-        name: {MAIN: one["test"]["macro_f1"]} | {n: r["macro_f1"] for n, r in one["variants"].items()}
-        for name, one in blocks.items()
-        if "test" in one
-    }
 
 
 class SectionMapping:
@@ -148,7 +131,7 @@ class SectionMapping:
     def check(self) -> None:
         self.cohort.check()
         for run in self.config.compare:
-            control_scores(run)
+            section_scores.control_scores(run)
         if isinstance(self.cohort, StackFolders):
             self.brains.check_images([self.cohort.folders[member.name] for member in self.members])
 
@@ -399,7 +382,7 @@ class SectionMapping:
             "model": to_plain(c.model)["_"],
             "validation": mean_scores([striped_scores(known, votes) for votes in folds]),
             "not_run": {} if "registered_prior" in methods else {"registered_prior": NO_REGISTRATION},
-            "controls": {str(path): control_scores(path) for path in c.compare},
+            "controls": {str(path): section_scores.control_scores(path) for path in c.compare},
             "leakage": self._leakage(run, cohort),
             "reconstruction": section_scores.mean_measures(
                 {m.name: self.maker.measures(self.brains.folder(run, m) / "mesh") for m in self.members}

@@ -4,13 +4,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from meshgnn.errors import InputError
+from meshgnn.experiment.run_folder import read_config
 from meshgnn.experiment.training import row
 from meshgnn.graph import MeshGraph
+from meshgnn.store import read_json
 from meshgnn.train.cohort import Cohort, nearest_annotation
 from meshgnn.train.intervals import Maps, judged_blocks, paired_interval
 from meshgnn.train.metrics import LeftOut, Scores, macro_f1, mean_scores, score
@@ -281,3 +285,20 @@ def _distances(cohort: Cohort, gaps: Part) -> dict[str, float]:
         every.append(away[graph.cortex & (drawn(graph) < 0)])
     means = {"judged": np.concatenate(judged), "all": np.concatenate(every)}
     return {name: round(float(away[np.isfinite(away)].mean()), 2) for name, away in means.items()}
+
+
+def control_scores(run: Path) -> dict[str, Any]:
+    """What a finished control run scored: its experiment (`task`) and macro-F1 of every network, by protocol.
+
+    Raises:
+        InputError: not a finished run on sections.
+    """
+    metrics = read_json(run / "metrics.json") if (run / "metrics.json").is_file() else {}
+    if not isinstance(metrics, dict) or "test" not in metrics or "variants" not in metrics:
+        raise InputError(f"{run}: is not a finished run on sections with an unseen brain (no such metrics.json)")
+    blocks = {"strict": metrics, "gap_filling": metrics.get("gap_filling", {})}
+    return {"task": read_config(run).get("experiment") or metrics["task"]} | {
+        name: {MAIN: one["test"]["macro_f1"]} | {n: r["macro_f1"] for n, r in one["variants"].items()}
+        for name, one in blocks.items()
+        if "test" in one
+    }

@@ -1,6 +1,6 @@
 """A finished run of area mapping from sections, as something to map new stacks with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ from meshgnn.experiment.cli import resolve, shipped
 from meshgnn.experiment.feature_tables import stage_names
 from meshgnn.experiment.run_folder import read_config
 from meshgnn.experiment.section_mapping import SectionMapping
-from meshgnn.sockets import FeatureMaker
 from meshgnn.source.cohort import StackFolders, VirtualCohort
 from meshgnn.store import file_hash, read_json
 
@@ -71,8 +70,16 @@ def read_trained_run(folder: Path, mesh: Config | None = None, features: tuple[C
     return TrainedRun(folder=folder, mesh=mesh, features=features, files=files, trained_on=trained_on, stacks=stacks)
 
 
-def own_makers(folder: Path) -> list[FeatureMaker]:
-    """The makers of features of a finished run on surfaces, as it recorded them; they were fitted in its folder.
+def paths_in(value: Any) -> list[Path]:
+    """Every path that a config and those in it name."""
+    if isinstance(value, Path):
+        return [value] if value != Path() else []
+    inner = [getattr(value, field.name) for field in fields(value)] if isinstance(value, Config) else value
+    return [path for item in inner for path in paths_in(item)] if isinstance(inner, list | tuple) else []
+
+
+def own_features(folder: Path) -> list[Config]:
+    """Configs of the makers of features of a finished run on surfaces, as it recorded them.
 
     None of a run that has none, or that was started from Python and so names no experiment that could be trusted.
     """
@@ -86,8 +93,7 @@ def own_makers(folder: Path) -> list[FeatureMaker]:
     base = _resolved(folder, stored)
     if not isinstance(base, AreaMapping.Config) or len(base.features) != len(items):
         raise InputError(f"{folder / 'config.json'}: {OTHER_VERSION}: not the features of its settings")
-    kept = [_part(folder, one, item, f"features.{k}") for k, (one, item) in enumerate(zip(base.features, items))]
-    return [one.build() for one in kept]  # type: ignore[attr-defined]
+    return [_part(folder, one, item, f"features.{k}") for k, (one, item) in enumerate(zip(base.features, items))]
 
 
 def _experiment(folder: Path, stored: dict[str, Any]) -> SectionMapping.Config:
