@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import override, to_plain
 from meshgnn.data.split import inner_edges
-from meshgnn.encoder import MeshMaker, SectionFeatures
 from meshgnn.errors import InputError
+from meshgnn.experiment.feature_tables import stage_names
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Experiment, Stage
@@ -32,6 +32,7 @@ from meshgnn.experiment.training import row
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
 from meshgnn.export.tables import write_csv
+from meshgnn.sockets import FeatureMaker, MeshMaker
 from meshgnn.source.annotations import FOLDER as ANNOTATIONS
 from meshgnn.source.annotations import read_annotations
 from meshgnn.source.cohort import brain_name, stack_hashes, truth_hashes
@@ -56,15 +57,17 @@ class PredictSections(Experiment):
             run: folder of a finished run of `SectionMapping` (virtual_brain, virtual_brain:sections).
             stack: folder of the sections to map.
             mesh_settings: KEY=VALUE of the mesh maker that differ from the run's, as `--set` takes them.
-            mesh, encoder: configs of mesh maker and features; None: as in the run (which must have been started from
-                the command line).
+            mesh, features: configs of mesh maker and makers of features; none: as in the run (which must have been
+                started from the command line).
         """
+
+        moved: ClassVar[dict[str, str]] = {"encoder": "features", "encoder.*": "features.0"}
 
         run: Path = Path()
         stack: Path = Path()
         mesh_settings: tuple[str, ...] = ()
         mesh: Any = None
-        encoder: Any = None
+        features: tuple[Any, ...] = ()
 
         def build(self) -> "PredictSections":
             return PredictSections(self)
@@ -75,10 +78,10 @@ class PredictSections(Experiment):
         if config.stack == Path():
             raise InputError("no sections given; add --set stack=STACK")
         self.config = config
-        self.trained = read_trained_run(config.run, config.mesh, config.encoder)
+        self.trained = read_trained_run(config.run, config.mesh, config.features)
         self.mesh = override(self.trained.mesh, config.mesh_settings)
         self.maker: MeshMaker = self.mesh.build()  # type: ignore[attr-defined]
-        self.encoder: SectionFeatures = self.trained.encoder.build()  # type: ignore[attr-defined]
+        self.makers: list[FeatureMaker] = [one.build() for one in self.trained.features]  # type: ignore[attr-defined]
         self.ensemble = Ensemble.load(config.run)
         self.brain = brain_name(config.stack)
         self.stack_files = stack_hashes(config.stack)
@@ -95,15 +98,15 @@ class PredictSections(Experiment):
 
     def check(self) -> None:
         stack = read_stack(self.config.stack, space=self.brain, mirrored="turn")
-        encoder = {"encoder": self.encoder}
-        check_stack(self.maker, encoder, self.config.stack, str(self.config.stack), stack.coarsest_um, mesh="")
+        makers = {f"features.{k}": maker for k, maker in enumerate(self.makers)}
+        check_stack(self.maker, makers, self.config.stack, str(self.config.stack), stack.coarsest_um, mesh="")
         if (self.config.stack / ANNOTATIONS).is_dir():
             read_annotations(self.config.stack).check()
 
     def stages(self) -> list[Stage]:
         mesh = [to_plain(self.mesh), list(self.ensemble.areas.names), self.stack_files]
         truth = truth_hashes(self.config.stack)
-        features = [to_plain(self.trained.encoder), self.trained.files]
+        features = [to_plain(self.trained.features), self.trained.files]
         return [
             Stage(name="images", run=self._images, depends=[self.stack_files, self.trained.trained_on], after=()),
             Stage(name="mesh", run=self._mesh, depends=mesh, after=()),
@@ -137,7 +140,10 @@ class PredictSections(Experiment):
 
     def _features(self, run: RunFolder) -> list[str]:
         brain = load_brain(self.maker, self.config.stack, self._folder(run))
-        fitted = {"encoder": (self.encoder, self.config.run / "encoder")}
+        fitted = {
+            f"features.{k}": (maker, self.config.run / stage)
+            for k, (maker, stage) in enumerate(zip(self.makers, stage_names("features", len(self.makers))))
+        }
         files = make_features(brain, fitted, self._folder(run), Bars(run, f"{self.brain} "), run.say)
         return self._named(run, files)
 
@@ -235,7 +241,7 @@ class PredictSections(Experiment):
                 for name, votes in beside.items()
             }
             metrics["ours_minus"] = {
-                name: paired_interval([graph], [inside], [[area_map.probabilities]], [[votes]]).plain()
+                name: paired_interval([graph], [inside], [[area_map.probabilities]], [[votes]]).to_json()
                 for name, votes in beside.items()
             }
         if not beside:

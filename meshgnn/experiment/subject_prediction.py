@@ -18,7 +18,7 @@ from meshgnn.data.subject_inputs import CohortValues, SubjectInputs
 from meshgnn.data.subject_split import SubjectPart, SubjectSplit, inner_folds, leak_counts
 from meshgnn.errors import InputError, SettingError
 from meshgnn.experiment.run_folder import RunFolder
-from meshgnn.experiment.runner import SCORES, Stage
+from meshgnn.experiment.runner import SCORES, Experiment, Stage
 from meshgnn.experiment.subject_scores import Prediction, subject_metrics
 from meshgnn.experiment.subject_summary import subject_summary, write_subjects
 from meshgnn.experiment.subject_training import Division, SubjectNetwork, train_subjects
@@ -39,7 +39,7 @@ BASELINES = "tables/baselines.safetensors"
 HISTORY = ("division", "seed", "fold", "epoch", "loss", GraphTargets.watched, "validation_loss")
 
 
-class SubjectPrediction:
+class SubjectPrediction(Experiment):
     """Classification and regression of whole brains, judged beside baselines on subjects never trained on."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ class SubjectPrediction:
 
     # -- the experiment socket ------------------------------------------------------------------------------------
 
-    def inputs(self) -> dict[str, str]:
+    def input_files(self) -> dict[str, str]:
         return {str(path): file_hash(path) for path in self._subjects.files}
 
     def seeds(self) -> list[int]:
@@ -96,11 +96,11 @@ class SubjectPrediction:
         training = to_plain([c.model, c.head, c.trainer, c.batch, list(c.seeds), c.controls, c.control_seeds])
         training[2].pop("workers")  # members do not depend on it
         return [
-            Stage(name="read", run=self._read, depends=data),
-            Stage(name="baselines", run=self._baselines, depends=[c.seeds[0], c.trainer.folds]),
-            Stage(name="train", run=self._train, depends=training),
-            Stage(name="evaluate", run=self._evaluate),
-            Stage(name="export", run=self._export),
+            Stage(name="read", run=self._read, after=(), depends=data, files=self.input_files()),
+            Stage(name="baselines", run=self._baselines, after=("read",), depends=[c.seeds[0], c.trainer.folds]),
+            Stage(name="train", run=self._train, after=("read",), depends=training),
+            Stage(name="evaluate", run=self._evaluate, after=("baselines", "train")),
+            Stage(name="export", run=self._export, after=("evaluate",)),
         ]
 
     def check(self) -> None:

@@ -107,10 +107,10 @@ def summary_text(metrics: Metrics, folder: Path) -> str:
     return "\n".join(lines)
 
 
-HISTORY = ("seed", "fold", "epoch", "loss", "validation_macro_f1", "validation_loss")
+COLUMNS = ("seed", "fold", "epoch", "loss", "validation_macro_f1", "validation_loss")
 
 
-def write_history(path: Path, history: list[dict[str, Any]], columns: Sequence[str] = HISTORY) -> None:
+def write_history(path: Path, history: list[dict[str, Any]], columns: Sequence[str] = COLUMNS) -> None:
     """metrics.csv: every validation of every member."""
     with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.DictWriter(handle, columns, extrasaction="ignore")

@@ -8,13 +8,14 @@ apart by 0.45, sections of different brains by 0.18. Sections of one brain close
 parted between training and unseen stacks they are the same leak.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from meshgnn.progress import Progress, silent
 from meshgnn.source.sections import SectionStack, open_section
 
 _SIDE = 128  # means along each axis
@@ -29,13 +30,13 @@ Floats = npt.NDArray[np.float32]
 def shared_images(
     training: Mapping[str, SectionStack],
     unseen: Mapping[str, SectionStack],
-    tell: Callable[[str, int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> list[tuple[str, str]]:
     """Pairs of sections, one of a training and one of an unseen stack, that show the same image.
 
     Args:
         training, unseen: stacks by the name of their brain.
-        tell: called with ("images", images done, images in all).
+        progress: told ("images", done, all).
 
     Returns:
         ("brain/index", "brain/index") of every such pair, in the order of the stacks.
@@ -55,8 +56,7 @@ def shared_images(
                 with open_section(section) as image:
                     rows.append(fine_structure(image.read()))
                 done += 1
-                if tell is not None:
-                    tell("images", done, total)
+                progress("images", done, total)
         return names, np.stack(rows) if rows else np.zeros((0, _SIDE, _SIDE), np.float32)
 
     first, left = vectors(training)

@@ -6,7 +6,6 @@ matter, so white matter is what stays of the pale tissue after an opening wider 
 are closed, thin dark lines in white matter (folds) too; strands across sulci are cut.
 """
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +17,7 @@ from scipy import ndimage
 
 from meshgnn import config
 from meshgnn.errors import InputError
+from meshgnn.progress import Progress, silent
 from meshgnn.source.background import background_grey, frame_of
 from meshgnn.source.same_images import fine_structure
 from meshgnn.source.sections import Section, SectionStack, open_section
@@ -87,7 +87,7 @@ class ClassifyTissue:
     def __init__(self, settings: Config) -> None:
         self.settings = settings
 
-    def __call__(self, stack: SectionStack, progress: Callable[[int, int], None] | None = None) -> TissueStack:
+    def __call__(self, stack: SectionStack, progress: Progress = silent) -> TissueStack:
         """Raises InputError if too few sections hold tissue (`check_count`) or none holds grey and white matter."""
         check_count(stack)
         sections = stack.usable().sections
@@ -100,8 +100,7 @@ class ClassifyTissue:
             found = []
             for number, item in enumerate(pool.map(partial(self._densities, pixel=pixel), sections)):
                 found.append(item)
-                if progress is not None:
-                    progress(number + 1, 2 * len(sections))
+                progress("tissue", number + 1, 2 * len(sections))
             kept = [k for k, item in enumerate(found) if item[1] >= self.settings.least_mm2]
             check_count(stack, len(kept))
             ratio = _stack_ratio([found[k][0] for k in kept])
@@ -114,8 +113,7 @@ class ClassifyTissue:
             levels = []
             for number, level in enumerate(pool.map(finish, kept)):
                 levels.append(level)
-                if progress is not None:
-                    progress(len(sections) + number + 1, len(sections) + len(kept))
+                progress("tissue", len(sections) + number + 1, len(sections) + len(kept))
         if not any((white < 0).any() for _, white, _ in levels):
             raise InputError(f"{stack.folder}: no white matter was found; is grey matter the darker of the two?")
         chosen = [sections[k] for k in kept]

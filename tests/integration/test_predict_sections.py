@@ -25,13 +25,13 @@ def trained(tmp_path_factory):
     place = tmp_path_factory.mktemp("stacks")
     for name in NUMBERS:
         write_folder(place / name, name)
-    return place, run(config(place, other=None, bare=False, seeds=(0,)), place / "run").path
+    return place, run(config(place, compared=(), bare=False, seeds=(0,)), place / "run").path
 
 
 def asked(trained, stack="three", **more) -> PredictSections.Config:
     place, folder = trained
     return PredictSections.Config(
-        run=folder, stack=place / stack, **({"mesh": Mesher.Config(), "encoder": Given.Config()} | more)
+        run=folder, stack=place / stack, **({"mesh": Mesher.Config(), "features": (Given.Config(),)} | more)
     )
 
 
@@ -151,13 +151,13 @@ class Breaks(Given):
         def build(self):
             return Breaks(self)
 
-    def make(self, one, folder, tell):
+    def make(self, one, folder, progress):
         raise KeyboardInterrupt
 
 
 def test_a_killed_prediction_goes_on_where_it_was(trained, mapped, tmp_path, capsys):
     with pytest.raises(KeyboardInterrupt):
-        run(asked(trained, encoder=Breaks.Config()), tmp_path / "out")
+        run(asked(trained, features=(Breaks.Config(),)), tmp_path / "out")
     assert not (tmp_path / "out" / "metrics.json").exists()
     capsys.readouterr()
     run(asked(trained), tmp_path / "out", resume=True)
