@@ -25,6 +25,7 @@ from meshgnn.nn import CoordinateEncoder, NetworkConfig, NodeModel
 from meshgnn.train.augment import Augment
 from meshgnn.train.checkpoint import SafetensorsIO, load_tree, save_tree
 from meshgnn.train.module import Loss, NodeTraining
+from meshgnn.train.own_networks import where_defined
 from meshgnn.train.task import TrainingTask
 
 
@@ -223,7 +224,7 @@ class Job:
         return {
             "task": str(self.task), "network": to_plain(self.network), "trainer": to_plain(self.trainer),
             "folder": str(self.place), "key": self.key, "member": self.member, "seed": self.seed, "fold": self.fold,
-            "name": self.name,
+            "name": self.name, "network_kind": where_defined(type(self.network)),
         }  # fmt: skip
 
 

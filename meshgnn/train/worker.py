@@ -15,8 +15,8 @@ import torch
 
 from meshgnn.command import guarded
 from meshgnn.config import from_plain
-from meshgnn.nn import NetworkConfig
 from meshgnn.train.fit import TrainerConfig, train_member
+from meshgnn.train.own_networks import imported
 from meshgnn.train.task import TrainingTask
 
 
@@ -37,7 +37,8 @@ def main() -> int:
             if loaded is None or loaded[0] != job["task"]:
                 loaded = job["task"], TrainingTask.load(Path(job["task"]))
             train_member(
-                loaded[1], from_plain(NetworkConfig, job["network"]), from_plain(TrainerConfig, job["trainer"]),
+                loaded[1], from_plain(imported(job["network_kind"]), job["network"]),
+                from_plain(TrainerConfig, job["trainer"]),
                 member=job["member"], seed=job["seed"], fold=job["fold"], folder=Path(job["folder"]),
                 key=job["key"], tell=tell, name=job["name"],
             )  # fmt: skip
