@@ -1,15 +1,18 @@
 """A small brain to try things on, without a download."""
 
+from typing import Any
+
 import nibabel as nib
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 
 from meshgnn.errors import InputError
 from meshgnn.graph import Areas, FeatureTable, MeshGraph
-from meshgnn.mesh.record import SurfaceMesh
+from meshgnn.mesh.record import HEMISPHERES, Hemisphere, SurfaceMesh
 from meshgnn.optional import data_folder
 
-SIDES = {"L": "left", "R": "right"}
+SIDES: dict[Hemisphere, str] = {"L": "left", "R": "right"}
 MAPS = {"thickness": ("thick", "mm"), "curvature": ("curv", "1/mm"), "sulcal_depth": ("sulc", "mm")}
 CHANNELS = 6
 
@@ -34,22 +37,26 @@ def example_brain(nodes: int = 2562, n_areas: int = 8, seed: int = 0) -> MeshGra
     rng = np.random.default_rng(seed)
     centres, means = rng.normal(size=(n_areas, 3)), rng.normal(size=(n_areas, CHANNELS))
     centres /= np.linalg.norm(centres, axis=1, keepdims=True)
-    meshes, labels, shape, points = [], [], [], {"white": [], "pial": []}
-    for side, word in SIDES.items():
-        sphere = np.asarray(nib.load(folder / f"sphere_{word}.gii.gz").agg_data("pointset"), float)[:nodes]  # type: ignore[attr-defined]
+    meshes, labels, shape = [], [], []
+    points: dict[str, list[NDArray[Any]]] = {"white": [], "pial": []}
+    for side in HEMISPHERES:
+
+        def read(kind: str, word: str = SIDES[side]) -> NDArray[Any]:
+            image: Any = nib.load(folder / f"{kind}_{word}.gii.gz")
+            return image.darrays[0].data[:nodes].astype(np.float64)
+
+        sphere = read("sphere")
         sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)
         faces = ConvexHull(sphere).simplices  # the first nodes of fsaverage5 are a coarser icosphere
         a, b, c = sphere[faces].transpose(1, 0, 2)
         inward = np.einsum("ij,ij->i", a, np.cross(b, c)) < 0
         faces = np.where(inward[:, None], faces[:, ::-1], faces)
         for kind, found in points.items():
-            found.append(np.asarray(nib.load(folder / f"{kind}_{word}.gii.gz").agg_data("pointset"), float)[:nodes])  # type: ignore[attr-defined]
+            found.append(read(kind))
         middle = (points["white"][-1] + points["pial"][-1]) / 2
-        meshes.append(SurfaceMesh(vertices_mm=middle, faces=faces, hemisphere=side, space="fsaverage"))  # type: ignore[arg-type]
+        meshes.append(SurfaceMesh(vertices_mm=middle, faces=faces, hemisphere=side, space="fsaverage"))
         labels.append((sphere * [-1 if side == "R" else 1, 1, 1] @ centres.T).argmax(1))
-        shape.append(
-            np.stack([nib.load(folder / f"{stem}_{word}.gii.gz").agg_data()[:nodes] for stem, _ in MAPS.values()], 1)
-        )  # type: ignore[attr-defined]
+        shape.append(np.stack([read(stem) for stem, _ in MAPS.values()], axis=1))
     white, pial = (np.concatenate(found).astype(np.float32) for found in points.values())
     cortex = np.linalg.norm(pial - white, axis=1) > 0.3  # white and pial meet on the medial wall
     area = np.concatenate(labels)
