@@ -17,7 +17,7 @@ from meshgnn.config import override
 from meshgnn.experiment.area_mapping import AreaMapping
 from meshgnn.experiment.runner import run
 from meshgnn.export.gifti import write_surface_folder
-from meshgnn.nn.residual import ResidualConfig, ResidualNetwork
+from meshgnn.nn.residual import ResidualConfig, ResidualTrunk
 from meshgnn.source.example import example_brain
 from meshgnn.source.surface_folder import SurfaceFolder
 from meshgnn.testing import assert_gnn
@@ -36,11 +36,11 @@ class StrongestNeighbour(nn.Module):
         return self.own(h) + self.strongest(scatter(h[senders], receivers, dim_size=len(h), reduce="max"))
 
 
-class MaxNetwork(ResidualNetwork):
+class MaxNetwork(ResidualTrunk):
     @dataclass(frozen=True, kw_only=True)
     class Config(ResidualConfig):
-        def build(self, in_channels: int, out_channels: int) -> "MaxNetwork":
-            return MaxNetwork(self, in_channels, out_channels, StrongestNeighbour)
+        def build(self, in_channels: int) -> "MaxNetwork":
+            return MaxNetwork(self, in_channels, StrongestNeighbour)
 
 
 def main() -> None:

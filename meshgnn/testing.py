@@ -28,24 +28,54 @@ def assert_encoder(encoder: Any, inputs: Any) -> None:
     assert encoder.identity(), "an encoder must tell its identity"
 
 
-def assert_gnn(build: Callable[[int, int], Any], in_channels: int = 5, out_channels: int = 3) -> None:
-    """A node network is equivariant to renumbering, bears an isolated node, and keeps graphs in a batch apart.
+def assert_trunk(build: Callable[[int], Any], in_channels: int = 5) -> None:
+    """A trunk is equivariant to renumbering, bears an isolated node, and keeps graphs in a batch apart.
 
     Args:
-        build: (in_channels, out_channels) -> network, e.g. `GraphSAGE.Config().build`.
+        build: in_channels -> trunk, e.g. `GraphSAGE.Config().build`.
     """
+    import torch
+
+    torch.manual_seed(0)
+    trunk = build(in_channels)
+    _assert_node_law(trunk, in_channels, trunk.out_channels)
+
+
+def assert_gnn(build: Callable[[int], Any], in_channels: int = 5, out_channels: int = 3) -> None:
+    """The laws of `assert_trunk`, for the trunk alone and with the head of nodes behind it.
+
+    Args:
+        build: in_channels -> trunk, e.g. `GraphSAGE.Config().build`.
+        out_channels: classes of the head.
+    """
+    import torch
+
+    from meshgnn.nn.node_head import NodeHead
+    from meshgnn.nn.socket import HeadSettings
+
+    assert_trunk(build, in_channels)
+    torch.manual_seed(0)
+    trunk = build(in_channels)
+    head = NodeHead(trunk.out_channels, out_channels, HeadSettings(dropout=0.2, propagation=3))
+    trunk.eval()
+    head.eval()
+
+    class Network(torch.nn.Module):
+        def forward(self, x: Any, adjacency: Any) -> Any:
+            return head(trunk(x, adjacency), adjacency)
+
+    _assert_node_law(Network(), in_channels, out_channels)
+
+
+def _assert_node_law(network: Any, in_channels: int, out_channels: int) -> None:
     import torch
 
     from meshgnn.nn.adjacency import Adjacency, side_by_side
 
     rng = np.random.default_rng(0)
     n_nodes = 30
-    pairs = rng.integers(0, n_nodes - 1, size=(2, 60))  # the last node stays isolated
-    pairs = pairs[:, pairs[0] != pairs[1]]
-    edges = np.concatenate([pairs, pairs[::-1]], axis=1)
+    edges = _random_edges(rng, n_nodes - 1, 60)  # the last node stays isolated
     x = torch.from_numpy(rng.normal(size=(n_nodes, in_channels)).astype(np.float32))
-    torch.manual_seed(0)
-    network = build(in_channels, out_channels)
     network.eval()
     with torch.no_grad():
         alone = network(x, Adjacency(n_nodes, edges))
@@ -60,10 +90,76 @@ def assert_gnn(build: Callable[[int, int], Any], in_channels: int = 5, out_chann
         shuffled = edges[:, rng.permutation(edges.shape[1])]
         assert torch.equal(network(x, Adjacency(n_nodes, shuffled)), alone), "edge order matters"
 
-        other = rng.integers(0, 8, size=(2, 12))
-        other = other[:, other[0] != other[1]]
-        other = np.concatenate([other, other[::-1]], axis=1)
+        other = _random_edges(rng, 8, 12)
         y = torch.from_numpy(rng.normal(size=(8, in_channels)).astype(np.float32))
         both = network(torch.cat([x, y]), side_by_side([(n_nodes, edges), (8, other)]))
         apart = torch.cat([alone, network(y, Adjacency(8, other))])
         torch.testing.assert_close(both, apart, rtol=1e-4, atol=1e-5, msg="graphs in one batch touch each other")
+
+
+def _random_edges(rng: np.random.Generator, n_nodes: int, count: int) -> np.ndarray:
+    """About `count` random edges [2, E] between `n_nodes` nodes, in both directions."""
+    pairs = rng.integers(0, n_nodes, size=(2, count))
+    pairs = pairs[:, pairs[0] != pairs[1]]
+    return np.concatenate([pairs, pairs[::-1]], axis=1)
+
+
+def assert_graph_head(build: Callable[[int, int, int], Any], in_channels: int = 6, out_channels: int = 3) -> None:
+    """A graph head gives one row per brain that depends on neither the order of nodes, nor other brains, nor masked
+    nodes; it refuses a brain whose nodes are all masked.
+
+    Args:
+        build: (in_channels, out_channels, n_units) -> head called as `head(hidden, batch)`, e.g.
+            `GraphHead.Config().build`.
+    """
+    import torch
+
+    from meshgnn.errors import InputError
+    from meshgnn.nn.graph_batch import BrainTensors, GraphBatch
+
+    rng = np.random.default_rng(0)
+    n_units = 4
+    torch.manual_seed(0)
+    head = build(in_channels, out_channels, n_units)
+    head.eval()
+    nothing = np.zeros((2, 0), np.int64)
+
+    def drawn(count: int) -> dict[str, Any]:
+        mask = rng.random(count) < 0.7
+        mask[0] = True
+        unit = rng.integers(-1, n_units - 1, size=count)  # the last unit holds no node
+        unit[0] = 0
+        return {"hidden": rng.normal(size=(count, in_channels)), "mask": mask, "unit": unit}
+
+    def rows(*brains: dict[str, Any]) -> Any:
+        made = [
+            BrainTensors.of(one["hidden"], np.zeros((len(one["mask"]), 0)), nothing, one["mask"], one["unit"])
+            for one in brains
+        ]
+        batch = GraphBatch.of(made, n_units)
+        return head(batch.features, batch)
+
+    first, second = drawn(20), drawn(9)
+    with torch.no_grad():
+        alone = rows(first)
+        assert alone.shape == (1, out_channels), tuple(alone.shape)
+        assert torch.isfinite(alone).all(), "outputs are not finite"
+
+        order = rng.permutation(20)
+        renumbered = rows({name: values[order] for name, values in first.items()})
+        torch.testing.assert_close(renumbered, alone, rtol=1e-4, atol=1e-5, msg="the order of nodes matters")
+
+        both = rows(first, second)
+        apart = torch.cat([alone, rows(second)])
+        torch.testing.assert_close(both, apart, rtol=1e-4, atol=1e-5, msg="brains in one batch touch each other")
+
+        changed = {**first, "hidden": np.where(first["mask"][:, None], first["hidden"], 100.0)}
+        torch.testing.assert_close(rows(changed), alone, rtol=1e-4, atol=1e-5, msg="a masked node matters")
+
+        moved = {**first, "hidden": first["hidden"] + first["mask"][:, None] * rng.normal(size=(20, in_channels))}
+        assert not torch.allclose(rows(moved), alone), "the nodes of a brain do not matter"
+    try:
+        rows(first, {**second, "mask": np.zeros(9, bool)})
+    except (InputError, ValueError):
+        return
+    raise AssertionError("a brain whose nodes are all masked is not refused")

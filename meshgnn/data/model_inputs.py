@@ -92,22 +92,28 @@ class ModelInputs:
         Pairs of edges exchange their ends (Maslov & Sneppen 2002), ten times as often as there are edges, within each
         connected piece of the graph: no edge comes to join two brains, or two parts of the split.
         """
-        once = self.edges[:, self.edges[0] < self.edges[1]]
-        joined = sparse.coo_array((np.ones(once.shape[1], bool), (once[0], once[1])), shape=[len(self.labels)] * 2)
-        piece = csgraph.connected_components(joined, directed=False)[1][once[0]]
-        order = np.argsort(piece, kind="stable")
-        found = []
-        try:
-            for part in np.split(order, np.flatnonzero(np.diff(piece[order])) + 1) if len(order) else ():
-                igraph.set_random_number_generator(random.Random(seed))  # a piece does not depend on the others
-                nodes, local = np.unique(once[:, part], return_inverse=True)
-                graph = igraph.Graph(n=len(nodes), edges=local.reshape(2, -1).T.tolist())
-                graph.rewire(10 * len(part))
-                found.append(nodes[np.array(graph.get_edgelist(), np.int64).T])
-        finally:
-            igraph.set_random_number_generator(random)
-        mixed = np.concatenate(found, axis=1) if found else once
-        return replace(self, edges=np.concatenate([mixed, mixed[::-1]], axis=1).astype(np.int32))
+        return replace(self, edges=rewired(self.edges, len(self.labels), seed))
+
+
+def rewired(edges: NDArray[np.int32], n_nodes: int, seed: int) -> NDArray[np.int32]:
+    """Edges [2, E] of a random graph with the same numbers of neighbours and the same connected pieces; see
+    `ModelInputs.with_edges_shuffled`."""
+    once = edges[:, edges[0] < edges[1]]
+    joined = sparse.coo_array((np.ones(once.shape[1], bool), (once[0], once[1])), shape=[n_nodes] * 2)
+    piece = csgraph.connected_components(joined, directed=False)[1][once[0]]
+    order = np.argsort(piece, kind="stable")
+    found = []
+    try:
+        for part in np.split(order, np.flatnonzero(np.diff(piece[order])) + 1) if len(order) else ():
+            igraph.set_random_number_generator(random.Random(seed))  # a piece does not depend on the others
+            nodes, local = np.unique(once[:, part], return_inverse=True)
+            graph = igraph.Graph(n=len(nodes), edges=local.reshape(2, -1).T.tolist())
+            graph.rewire(10 * len(part))
+            found.append(nodes[np.array(graph.get_edgelist(), np.int64).T])
+    finally:
+        igraph.set_random_number_generator(random)
+    mixed = np.concatenate(found, axis=1) if found else once
+    return np.concatenate([mixed, mixed[::-1]], axis=1).astype(np.int32)
 
 
 def plain_inputs(

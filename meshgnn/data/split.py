@@ -93,6 +93,11 @@ def _cut(graph: MeshGraph, part: NDArray[np.int8]) -> NDArray[np.int32]:
     return np.ascontiguousarray(graph.edges[:, keep])
 
 
+def inner_edges(graph: MeshGraph) -> NDArray[np.int32]:
+    """[2, E] edges inside cortex."""
+    return np.ascontiguousarray(graph.edges[:, graph.cortex[graph.edges].all(0)])
+
+
 class HemisphereSplit:
     """Train on one hemisphere, test on the other."""
 

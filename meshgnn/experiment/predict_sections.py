@@ -9,6 +9,7 @@ import numpy as np
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import override, to_plain
+from meshgnn.data.split import inner_edges
 from meshgnn.encoder import MeshMaker, SectionFeatures
 from meshgnn.errors import InputError
 from meshgnn.experiment.progress import Bars
@@ -32,7 +33,6 @@ from meshgnn.source.cohort import brain_name, stack_hashes
 from meshgnn.source.same_images import shared_images
 from meshgnn.source.sections import read_stack
 from meshgnn.store import file_hash, load_graph, read_arrays, read_json, write_arrays, write_json
-from meshgnn.train.cohort import inner_edges
 from meshgnn.train.ensemble import Ensemble
 from meshgnn.train.metrics import score
 

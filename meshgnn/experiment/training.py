@@ -19,8 +19,8 @@ from meshgnn.store import content_hash, file_hash
 from meshgnn.train.calibration import Calibration
 from meshgnn.train.checkpoint import load_tree
 from meshgnn.train.ensemble import Ensemble
-from meshgnn.train.fit import Job, TrainerConfig, ensemble_jobs, fit_members, member_name
-from meshgnn.train.task import TrainingTask
+from meshgnn.train.fit import MEMBERS, Job, TrainerConfig, ensemble_jobs, fit_members, member_name
+from meshgnn.train.node_labels import NodeLabels
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,20 +69,31 @@ def train_ensembles(run: RunFolder, wanted: Mapping[str, Wanted]) -> dict[str, T
         InputError: training diverged.
     """
     jobs: list[Job] = []
-    epochs = 0
     for one in wanted.values():
         trainer = one.trainer.for_classes(len(one.areas))
         path = run / f"{one.place}tables/task.safetensors"
-        TrainingTask.of(one.seen).save(path)
+        NodeLabels.of(one.seen).save(path)
         plain = to_plain(trainer)
         plain.pop("workers")  # members do not depend on it
-        key = content_hash(file_hash(path), to_plain(one.network), plain)
+        key = content_hash(file_hash(path), to_plain(one.network), plain, MEMBERS)
         folder = run / f"{one.place}checkpoints"
-        jobs += ensemble_jobs(path, one.network, trainer, one.seeds, folder, key, one.place)
-        epochs += len(one.seeds) * trainer.folds * trainer.epochs
+        jobs += ensemble_jobs(NodeLabels, path, one.network, trainer, one.seeds, folder, key, one.place)
+    workers = max((one.trainer.workers for one in wanted.values()), default=0)
+    fit_with_progress(run, jobs, workers, NodeLabels.watched)
+    return {name: _gathered(run, one) for name, one in wanted.items()}
+
+
+def fit_with_progress(run: RunFolder, jobs: Sequence[Job], workers: int, watched: str) -> None:
+    """Train members with a bar on a terminal, or a line per member in a log.
+
+    Args:
+        workers: processes; 0 means one per core.
+        watched: name of the score that is shown.
+    """
     reached: dict[str, int] = {}
-    bar = tqdm(total=epochs, desc="training", unit="epoch", disable=None, leave=False)
     lengths = {job.name: job.trainer.epochs for job in jobs}
+    bar = tqdm(total=sum(lengths.values()), desc="training", unit="epoch", disable=None, leave=False)
+    shown = watched.replace("_", " ").replace("macro f1", "macro-F1")
 
     def tell(news: dict[str, Any]) -> None:
         name = news["member"]
@@ -93,11 +104,10 @@ def train_ensembles(run: RunFolder, wanted: Mapping[str, Wanted]) -> dict[str, T
             return
         bar.update(news["epoch"] - reached.get(name, 0))
         reached[name] = news["epoch"]
-        bar.set_postfix_str(f"{name} validation macro-F1 {news['validation_macro_f1']:.3f}")
+        bar.set_postfix_str(f"{name} {shown} {news[watched]:.3f}")
 
     with bar:
-        fit_members(jobs, max((one.trainer.workers for one in wanted.values()), default=0), tell)
-    return {name: _gathered(run, one) for name, one in wanted.items()}
+        fit_members(jobs, workers, tell)
 
 
 def _gathered(run: RunFolder, one: Wanted) -> Trained:
@@ -110,7 +120,7 @@ def _gathered(run: RunFolder, one: Wanted) -> Trained:
             member = load_tree(path)
             weights.setdefault(seed, []).append(member["weights"])
             history += [{"seed": seed, "fold": fold, **entry} for entry in member["history"]]
-    task = TrainingTask.of(one.seen)
+    task = NodeLabels.of(one.seen)
     ensemble = Ensemble(
         network=one.network, coordinates=one.trainer.coordinates, inputs=one.inputs, names=one.names, areas=one.areas,
         prior=one.seen.prior, frame=one.frame, align=one.align, weights=weights, calibration={},

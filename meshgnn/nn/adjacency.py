@@ -5,6 +5,7 @@ gather and scatter, without atomics. A mesh graph is symmetric, so the backward 
 and no transpose is kept. V nodes, E directed edges, C channels.
 """
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -106,8 +107,18 @@ class Adjacency:
         return scale * (self.sum(scaled) + scaled)
 
 
-def side_by_side(parts: list[tuple[int, NDArray[np.integer]]]) -> Adjacency:
-    """Several graphs (n_nodes, edges [2, E]) as one without edges between them."""
-    starts = np.cumsum([0, *(count for count, _ in parts)])
-    edges = [np.asarray(edges) + start for (_, edges), start in zip(parts, starts)]
-    return Adjacency(int(starts[-1]), np.concatenate(edges, axis=1))
+def end_to_end(parts: Sequence[Adjacency]) -> Adjacency:
+    """Several graphs as one without edges between them; nodes are numbered in the order of the graphs."""
+    joined = object.__new__(Adjacency)
+    starts = np.cumsum([0, *(part.n_nodes for part in parts)]).tolist()
+    ends = np.cumsum([0, *(len(part.indices) for part in parts)]).tolist()
+    joined.n_nodes = starts[-1]
+    joined.indices = torch.cat([part.indices + start for part, start in zip(parts, starts)])
+    joined.offsets = torch.cat([part.offsets + end for part, end in zip(parts, ends)])
+    joined.degree = torch.cat([part.degree for part in parts])
+    return joined
+
+
+def side_by_side(parts: Sequence[tuple[int, NDArray[np.integer]]]) -> Adjacency:
+    """The same for graphs given as (n_nodes, edges [2, E])."""
+    return end_to_end([Adjacency(count, edges) for count, edges in parts])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from meshgnn.nn.adjacency import Adjacency
-from meshgnn.nn.residual import ResidualConfig, ResidualNetwork
+from meshgnn.nn.residual import ResidualConfig, ResidualTrunk
 
 
 class GCNLayer(nn.Module):
@@ -20,10 +20,10 @@ class GCNLayer(nn.Module):
         return self.linear(adjacency.normalised_sum(h))
 
 
-class GCN(ResidualNetwork):
+class GCN(ResidualTrunk):
     """Residual GCN."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(ResidualConfig):
-        def build(self, in_channels: int, out_channels: int) -> "GCN":
-            return GCN(self, in_channels, out_channels, GCNLayer)
+        def build(self, in_channels: int) -> "GCN":
+            return GCN(self, in_channels, GCNLayer)

@@ -1,11 +1,12 @@
-"""The control: the same frame without neighbours."""
+"""The control: the same trunk without neighbours."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
 from meshgnn.nn.adjacency import Adjacency
-from meshgnn.nn.residual import ResidualConfig, ResidualNetwork
+from meshgnn.nn.residual import ResidualConfig, ResidualTrunk
+from meshgnn.nn.socket import HeadSettings
 
 
 class _OwnOnly(nn.Module):
@@ -17,10 +18,14 @@ class _OwnOnly(nn.Module):
         return self.own(h)
 
 
-class MLP(ResidualNetwork):
+class MLP(ResidualTrunk):
     """Each node for itself."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(ResidualConfig):
-        def build(self, in_channels: int, out_channels: int) -> "MLP":
-            return MLP(self, in_channels, out_channels, _OwnOnly, spread=False)
+        def build(self, in_channels: int) -> "MLP":
+            return MLP(self, in_channels, _OwnOnly)
+
+        def head(self) -> HeadSettings:
+            """Without propagation, whatever `propagation` says: this control must not see neighbours."""
+            return replace(super().head(), propagation=0)

@@ -1,4 +1,4 @@
-"""Features and coordinates into one node network."""
+"""The network of node tasks: features and coordinates through a trunk and the head of nodes."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import SettingError
 from meshgnn.nn.adjacency import Adjacency
-from meshgnn.nn.socket import NodeNetwork, NodeNetworkConfig
+from meshgnn.nn.node_head import NodeHead
+from meshgnn.nn.socket import Trunk, TrunkConfig
 
 
 class CoordinateEncoder(nn.Module):
@@ -50,11 +51,11 @@ class CoordinateEncoder(nn.Module):
 
 
 class NodeModel(nn.Module):
-    """A node network on features [V, D] and, where given, encoded coordinates [V, 3]."""
+    """A trunk on features [V, D] and, where given, encoded coordinates [V, 3]; then the head of nodes."""
 
     def __init__(
         self,
-        network: NodeNetworkConfig,
+        trunk: TrunkConfig,
         coordinates: CoordinateEncoder.Config,
         n_features: int,
         n_coordinates: int,
@@ -63,10 +64,11 @@ class NodeModel(nn.Module):
         super().__init__()
         self.encoder = coordinates.build() if n_coordinates else None
         extra = coordinates.channels if n_coordinates else 0
-        self.network: NodeNetwork = network.build(n_features + extra, n_classes)
+        self.trunk: Trunk = trunk.build(n_features + extra)
+        self.head = NodeHead(self.trunk.out_channels, n_classes, trunk.head())
 
     def forward(self, features: Tensor, coordinates: Tensor, adjacency: Adjacency) -> Tensor:
         """Logits [V, K]."""
         if self.encoder is not None:
             features = torch.cat([features, self.encoder(coordinates)], dim=1)
-        return self.network(features, adjacency)
+        return self.head(self.trunk(features, adjacency), adjacency)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from meshgnn.errors import SettingError
 from meshgnn.nn.adjacency import Adjacency
-from meshgnn.nn.residual import ResidualConfig, ResidualNetwork
+from meshgnn.nn.residual import ResidualConfig, ResidualTrunk
 
 # Inputs of the small network that these layers want as `nn`, as multiples of H. GIN: Xu et al. 2019, eq. 4.1.
 _WITH_NETWORK = {"GINConv": 1, "EdgeConv": 2}
@@ -37,8 +37,8 @@ _FORBIDDEN = {
 _MOST = 1024  # for any number of heads, stacks, terms: more would only fill memory
 
 
-class PyGConv(ResidualNetwork):
-    """Residual network of a PyTorch Geometric convolution."""
+class PyGConv(ResidualTrunk):
+    """Residual trunk of a PyTorch Geometric convolution."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(ResidualConfig):
@@ -59,10 +59,10 @@ class PyGConv(ResidualNetwork):
             if (self.layer, self.arguments) != ("GATv2Conv", "{}"):
                 checked(self.layer, self.arguments, self.hidden, self.layers)
 
-        def build(self, in_channels: int, out_channels: int) -> "PyGConv":
+        def build(self, in_channels: int) -> "PyGConv":
             csr = checked(self.layer, self.arguments, self.hidden, self.layers)
             layer = partial(PyGLayer, name=self.layer, arguments=self.arguments, csr=csr)
-            return PyGConv(self, in_channels, out_channels, layer)
+            return PyGConv(self, in_channels, layer)
 
 
 class PyGLayer(nn.Module):

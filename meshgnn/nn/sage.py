@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from meshgnn.nn.adjacency import Adjacency
-from meshgnn.nn.residual import ResidualConfig, ResidualNetwork
+from meshgnn.nn.residual import ResidualConfig, ResidualTrunk
 
 
 class SAGELayer(nn.Module):
@@ -22,10 +22,10 @@ class SAGELayer(nn.Module):
         return self.own(h) + self.near(adjacency.mean(h))
 
 
-class GraphSAGE(ResidualNetwork):
+class GraphSAGE(ResidualTrunk):
     """Residual GraphSAGE."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(ResidualConfig):
-        def build(self, in_channels: int, out_channels: int) -> "GraphSAGE":
-            return GraphSAGE(self, in_channels, out_channels, SAGELayer)
+        def build(self, in_channels: int) -> "GraphSAGE":
+            return GraphSAGE(self, in_channels, SAGELayer)

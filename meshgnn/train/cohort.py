@@ -14,6 +14,7 @@ from scipy.sparse import csgraph
 
 from meshgnn.data.inputs import CoordinateFrame, NodeInputs, registered_points
 from meshgnn.data.model_inputs import FIXED_ROUNDS, ModelInputs
+from meshgnn.data.split import inner_edges
 from meshgnn.errors import InputError
 from meshgnn.graph import MeshGraph
 from meshgnn.mesh.operators import geodesic_distance, geodesic_graph, one_ring_average
@@ -60,11 +61,6 @@ class Cohort:
         return [
             frame.coordinates_mm(graph, "similarity", graph.cortex if graph is first else None) for graph in self.graphs
         ]
-
-
-def inner_edges(graph: MeshGraph) -> NDArray[np.int32]:
-    """[2, E] edges inside cortex."""
-    return np.ascontiguousarray(graph.edges[:, graph.cortex[graph.edges].all(0)])
 
 
 def cohort_inputs(

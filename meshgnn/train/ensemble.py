@@ -27,7 +27,22 @@ from meshgnn.train.calibration import Calibration, pooled
 from meshgnn.train.model_check import check_frame, check_members
 from meshgnn.train.own_networks import networks
 
-FORMAT = 1
+FORMAT = 2
+# In files of format 1 trunk and head of a network were one module.
+RENAMED_SINCE_1 = {
+    "network.last_norm.": "head.norm.",
+    "network.leave.": "head.linear.",
+    "network.": "trunk.",
+}
+
+
+def _current_name(name: str, stored_format: int) -> str:
+    """The name of a weight in this version, for a file of the format given."""
+    if stored_format == 1:
+        for old, new in RENAMED_SINCE_1.items():
+            if name.startswith(old):
+                return new + name.removeprefix(old)
+    return name
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -216,7 +231,7 @@ class Ensemble:
         about = read_json(folder / "model.json")
         arrays = read_arrays(folder / "model.safetensors")
         try:
-            if about["kind"] != "Ensemble" or about["format"] != FORMAT:
+            if about["kind"] != "Ensemble" or about["format"] not in (1, FORMAT):
                 raise InputError(f"format {about['format']} is not known to this version")
             weights: dict[int, list[dict[str, torch.Tensor]]] = {}
             for seed, folds in about["folds"].items():
@@ -224,7 +239,11 @@ class Ensemble:
                     raise InputError(f"seed {seed} has {folds} folds")
                 starts = [f"{seed}/{fold}/" for fold in range(int(folds))]
                 weights[int(seed)] = [
-                    {k.removeprefix(start): torch.from_numpy(v) for k, v in arrays.items() if k.startswith(start)}
+                    {
+                        _current_name(name.removeprefix(start), about["format"]): torch.from_numpy(values)
+                        for name, values in arrays.items()
+                        if name.startswith(start)
+                    }
                     for start in starts
                 ]
             made = Ensemble(

@@ -21,12 +21,16 @@ import torch
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
 from meshgnn.errors import InputError, SettingError
-from meshgnn.nn import CoordinateEncoder, NetworkConfig, NodeModel
+from meshgnn.nn import CoordinateEncoder, TrunkConfig
 from meshgnn.train.augment import Augment
 from meshgnn.train.checkpoint import SafetensorsIO, load_tree, save_tree
-from meshgnn.train.module import Loss, NodeTraining
+from meshgnn.train.loss import Loss
+from meshgnn.train.module import MemberTraining
 from meshgnn.train.own_networks import where_defined
-from meshgnn.train.task import TrainingTask
+from meshgnn.train.task import Task
+
+# Raised when weights of unfinished members of an earlier version cannot be gone on with.
+MEMBERS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,13 +96,9 @@ def member_name(seed: int, fold: int) -> str:
     return f"seed{seed}-fold{fold}"
 
 
-def new_model(task: TrainingTask, network: NetworkConfig, config: TrainerConfig) -> NodeModel:
-    return NodeModel(network, config.coordinates, task.features.shape[1], task.coordinates.shape[1], task.n_classes)
-
-
 def train_member(
-    task: TrainingTask,
-    network: NetworkConfig,
+    task: Task,
+    network: TrunkConfig,
     config: TrainerConfig,
     *,
     member: int,
@@ -114,7 +114,7 @@ def train_member(
     Args:
         member: row of the task's fold masks.
         key: hash of everything that decides the result; files with another key are ignored.
-        tell: called with {"member", "epoch", "validation_macro_f1", ...} after every validation.
+        tell: called with {"member", "epoch", name of the watched score, ...} after every validation.
         name: what "member" says.
     """
     import lightning as L
@@ -129,16 +129,16 @@ def train_member(
         FILE_EXTENSION = ".safetensors"
 
     torch.manual_seed(seed * 7919 + fold)
-    module = NodeTraining(
-        new_model(task, network, config),
-        task,
-        member,
+    module = MemberTraining(
+        task.model(network, config.coordinates),
+        task.objective(member, config.loss),
+        watched=task.watched,
         seed=seed,
+        fold=member,
         steps=config.epochs,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         ema=config.ema,
-        loss=config.loss,
         augment=config.augment.build(),
     )
     last = folder / f"last-{key}.safetensors"
@@ -156,9 +156,7 @@ def train_member(
             enable_model_summary=False,
             plugins=[SafetensorsIO()],
             callbacks=[
-                EarlyStopping(
-                    "validation_macro_f1", mode="max", patience=config.patience, check_on_train_epoch_end=False
-                ),
+                EarlyStopping(task.watched, mode="max", patience=config.patience, check_on_train_epoch_end=False),
                 LastCheckpoint(
                     dirpath=folder,
                     filename=last.stem,
@@ -198,15 +196,16 @@ class Job:
     """One member to train.
 
     Args:
-        task: file of its `TrainingTask`.
+        kind: class of its task; task: the task's file.
         network, trainer: how; folder: of its ensemble's members.
         key: hash of everything that decides the result.
         member: row of the task's fold masks.
         name: how progress calls it.
     """
 
+    kind: type[Task]
     task: Path
-    network: NetworkConfig
+    network: TrunkConfig
     trainer: TrainerConfig
     folder: Path
     key: str
@@ -222,15 +221,17 @@ class Job:
     def plain(self) -> dict[str, Any]:
         """JSON-ready, for a worker."""
         return {
-            "task": str(self.task), "network": to_plain(self.network), "trainer": to_plain(self.trainer),
+            "kind": where_defined(self.kind), "task": str(self.task), "network_kind": where_defined(type(self.network)),
+            "network": to_plain(self.network), "trainer": to_plain(self.trainer),
             "folder": str(self.place), "key": self.key, "member": self.member, "seed": self.seed, "fold": self.fold,
-            "name": self.name, "network_kind": where_defined(type(self.network)),
+            "name": self.name,
         }  # fmt: skip
 
 
 def ensemble_jobs(
+    kind: type[Task],
     task: Path,
-    network: NetworkConfig,
+    network: TrunkConfig,
     trainer: TrainerConfig,
     seeds: Sequence[int],
     folder: Path,
@@ -240,8 +241,8 @@ def ensemble_jobs(
     """The members of an ensemble, seed after seed as the task's folds stand."""
     return [
         Job(
-            task=task, network=network, trainer=trainer, folder=folder, key=key, member=number * trainer.folds + fold,
-            seed=seed, fold=fold, name=f"{prefix}{member_name(seed, fold)}",
+            kind=kind, task=task, network=network, trainer=trainer, folder=folder, key=key,
+            member=number * trainer.folds + fold, seed=seed, fold=fold, name=f"{prefix}{member_name(seed, fold)}",
         )
         for number, seed in enumerate(seeds)
         for fold in range(trainer.folds)

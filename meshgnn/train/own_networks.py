@@ -12,7 +12,7 @@ from functools import lru_cache, reduce
 from operator import or_
 from typing import Any, get_args
 
-from meshgnn.nn import NetworkConfig
+from meshgnn.nn import NetworkConfig, TrunkConfig
 from meshgnn.nn.residual import ResidualConfig
 
 
@@ -40,10 +40,10 @@ def _script(file: str) -> dict[str, Any]:
 def networks() -> Any:
     """The union of all networks that may stand in a stored model: the package's and those imported by now."""
     found = list(get_args(NetworkConfig))
-    waiting = [ResidualConfig]
+    waiting: list[type[TrunkConfig]] = [TrunkConfig]
     while waiting:
         kind = waiting.pop()
         waiting += kind.__subclasses__()
-        if kind is not ResidualConfig and kind not in found:
+        if kind not in (TrunkConfig, ResidualConfig, *found):
             found.append(kind)
     return reduce(or_, found)

@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from meshgnn.data.split import inner_edges
 from meshgnn.graph import MeshGraph
 from meshgnn.mesh.operators import adjacency
-from meshgnn.train.cohort import Cohort, inner_edges, nearest_annotation
+from meshgnn.train.cohort import Cohort, nearest_annotation
 from meshgnn.train.metrics import macro_f1
 
 WEIGHTS = (0.0, 0.2, 0.3, 0.5, 1.0, 2.0)

@@ -17,7 +17,6 @@ from meshgnn.command import guarded
 from meshgnn.config import from_plain
 from meshgnn.train.fit import TrainerConfig, train_member
 from meshgnn.train.own_networks import imported
-from meshgnn.train.task import TrainingTask
 
 
 def main() -> int:
@@ -31,11 +30,11 @@ def main() -> int:
         lines.write(json.dumps(news) + "\n")
         lines.flush()
 
-    loaded: tuple[str, TrainingTask] | None = None
+    loaded: tuple[str, Any] | None = None
     with contextlib.redirect_stdout(sys.stderr):
         for job in order:
             if loaded is None or loaded[0] != job["task"]:
-                loaded = job["task"], TrainingTask.load(Path(job["task"]))
+                loaded = job["task"], imported(job["kind"]).load(Path(job["task"]))
             train_member(
                 loaded[1], from_plain(imported(job["network_kind"]), job["network"]),
                 from_plain(TrainerConfig, job["trainer"]),

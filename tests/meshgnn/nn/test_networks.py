@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from meshgnn.nn import GCN, MLP, Adjacency, CoordinateEncoder, GraphSAGE, NodeModel, NodeNetwork
+from meshgnn.nn import GCN, MLP, Adjacency, CoordinateEncoder, GraphSAGE, NodeModel, Trunk
 from meshgnn.nn.sage import SAGELayer
 from meshgnn.testing import assert_gnn
 from tests.synthetic import brain
@@ -16,7 +16,7 @@ from tests.synthetic import brain
 )
 def test_every_network_keeps_the_laws(network, settings):
     assert_gnn(network.Config(**settings).build)
-    assert isinstance(network.Config().build(3, 2), NodeNetwork)
+    assert isinstance(network.Config().build(3), Trunk)
 
 
 def test_the_mlp_sees_no_neighbour_and_the_others_do():
@@ -28,8 +28,9 @@ def test_the_mlp_sees_no_neighbour_and_the_others_do():
     adjacency = Adjacency(graph.n_nodes, graph.edges)
     for network, sees in ((MLP, False), (GCN, True), (GraphSAGE, True)):
         torch.manual_seed(0)
-        model = network.Config().build(4, 3).eval()
-        difference = (model(x, adjacency)[node] - model(changed, adjacency)[node]).abs().max().item()
+        model = NodeModel(network.Config(), CoordinateEncoder.Config(), 4, 0, 3).eval()
+        none = torch.zeros(graph.n_nodes, 0)
+        difference = (model(x, none, adjacency)[node] - model(changed, none, adjacency)[node]).abs().max().item()
         assert (difference > 1e-6) == sees, network
 
 

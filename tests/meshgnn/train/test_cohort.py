@@ -14,8 +14,8 @@ from meshgnn.train.cohort import Cohort, cohort_inputs, nearest_annotation
 from meshgnn.train.contours import contour_interpolation
 from meshgnn.train.intervals import judged_blocks, paired_interval
 from meshgnn.train.metrics import macro_f1
+from meshgnn.train.node_labels import NodeLabels
 from meshgnn.train.propagate import drawn
-from meshgnn.train.task import TrainingTask
 from tests.synthetic import brain
 
 
@@ -53,7 +53,7 @@ def test_models_see_drawn_labels_of_training_brains_only():
     distance = geodesic_distance(geodesic_graph(first.meshes[0]), np.flatnonzero(inputs.validation[0][: count // 2]))
     assert not inputs.train[0][: count // 2][distance <= 2.0].any()
     assert frame.hemisphere == "L"
-    task = TrainingTask.of(inputs)
+    task = NodeLabels.of(inputs)
     assert len(task.labels) == 2 * count
 
 

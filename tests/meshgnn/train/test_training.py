@@ -19,20 +19,20 @@ from meshgnn.train.checkpoint import load_tree, save_tree
 from meshgnn.train.ensemble import Ensemble
 from meshgnn.train.fit import TrainerConfig, ensemble_jobs, fit_members, member_done, member_name, train_member
 from meshgnn.train.metrics import macro_f1
+from meshgnn.train.node_labels import NodeLabels
 from meshgnn.train.same_inputs import SameInputs, smooth_warp
-from meshgnn.train.task import TrainingTask
 from tests.synthetic import brain
 
 NETWORK: NetworkConfig = GraphSAGE.Config(hidden=16)
 TRAINER = TrainerConfig(folds=2, epochs=20, validate_every=5, workers=1)
 
 
-def small_task() -> TrainingTask:
+def small_task() -> NodeLabels:
     graph = brain()
     split = HemisphereSplit.Config().build().apply(graph)
     folds = validation_folds(graph, split, 2, Folds(blocks=3, buffer_mm=4.0), 0)
     labelled = split.train & (graph.labels >= 0)
-    return TrainingTask(
+    return NodeLabels(
         features=graph.tables["surface"].values,
         coordinates=(graph.vertices_mm / 30).astype(np.float32),
         unit_mm=30.0,
@@ -60,7 +60,7 @@ def same_weights(a, b):
 def test_a_task_holds_no_label_outside_the_training_part(tmp_path):
     task = small_task()
     task.save(tmp_path / "t.safetensors")
-    back = TrainingTask.load(tmp_path / "t.safetensors")
+    back = NodeLabels.load(tmp_path / "t.safetensors")
     assert back.n_classes == task.n_classes
     np.testing.assert_array_equal(back.edges, task.edges)
     assert len(task.labels) == int(brain().cortex[: brain().meshes[0].n_vertices].sum())
@@ -100,7 +100,8 @@ def test_worker_processes_give_what_one_process_gives(tmp_path):
     small_task().save(tmp_path / "task.safetensors")
     for count in (1, 2):
         heard = []
-        jobs = ensemble_jobs(tmp_path / "task.safetensors", NETWORK, TRAINER, (0,), tmp_path / str(count), "k")
+        place = tmp_path / str(count)
+        jobs = ensemble_jobs(NodeLabels, tmp_path / "task.safetensors", NETWORK, TRAINER, (0,), place, "k")
         fit_members(jobs, count, heard.append)
         assert {news["member"] for news in heard if news.get("done")} == {"seed0-fold0", "seed0-fold1"}
     for fold in range(2):
@@ -182,7 +183,7 @@ def test_models_on_the_same_inputs_see_no_more_than_the_network():
     assert {name for name, _ in SameInputs(seen(labels, coordinates=False), range(2), 0).rows()} == {
         "lda", "same_features_trees",
     }  # fmt: skip
-    task, inputs = TrainingTask.of(seen(labels)), seen(labels)
+    task, inputs = NodeLabels.of(seen(labels)), seen(labels)
     np.testing.assert_array_equal(task.features, inputs.features[inputs.part])
     np.testing.assert_array_equal(
         inputs.everything()[inputs.part], np.concatenate([task.features, task.coordinates], 1)
