@@ -41,7 +41,7 @@ page-bundle:  ## the program of the 3D page, made anew from meshgnn/export/page/
 
 system-deps:  ## Debian packages that some tests use; those tests skip where they are absent
 	@if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-		apt-get update -q && apt-get install -q -y --no-install-recommends chromium; \
+		apt-get update -q && apt-get install -q -y --no-install-recommends chromium python3-graph-tool; \
 	else echo "apt-get and root are needed; tests that use these packages will skip"; fi
 
 clean:

@@ -6,7 +6,7 @@ subjects, C features, S scales, U units (areas of each hemisphere), F features o
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,12 +90,15 @@ class SubjectInputs:
             exclude: features to leave out.
             only: features to use, all if empty.
             rounds: further scales of every feature, in rounds of one-ring averages.
+            relative: subtract from every feature its mean over the brain's own cortex, and give that mean to the model
+                as a feature of the whole brain. Scanners and overall thickness shift the mean, most traits do not.
         """
 
         coordinates: bool = True
         exclude: tuple[str, ...] = ()
         only: tuple[str, ...] = ()
         rounds: tuple[int, ...] = (4,)
+        relative: bool = True
 
         def __post_init__(self) -> None:
             if any(later <= earlier for earlier, later in zip((0, *self.rounds), self.rounds)):
@@ -139,12 +142,19 @@ class SubjectInputs:
         self, subjects: Subjects, values: CohortValues, train: NDArray[np.bool_]
     ) -> tuple[list[BrainInputs], float]:
         """Inputs of all brains, standardised by the training subjects [G] alone, and the unit of coordinates in mm."""
-        scaling = Scaling.fit([values.brains[k] for k in np.flatnonzero(train)], len(values.units), self.config.rounds)
-        whole = _whole(subjects.whole, train)
+        brains, known = values.brains, subjects.whole
+        if self.config.relative:
+            means = np.stack([brain.brain_means() for brain in brains])
+            brains = tuple(
+                replace(brain, raw=(brain.raw - mean).astype(np.float32)) for brain, mean in zip(brains, means)
+            )
+            known = np.concatenate([known, means], axis=1)
+        scaling = Scaling.fit([brains[k] for k in np.flatnonzero(train)], len(values.units), self.config.rounds)
+        whole = _whole(known, train)
         first = subjects.subjects[int(np.flatnonzero(train)[0])].graph
         frame = NodeInputs.Config().build().frame(first, first.cortex)
         made = []
-        for subject, brain, own in zip(subjects.subjects, values.brains, whole):
+        for subject, brain, own in zip(subjects.subjects, brains, whole):
             points = np.zeros((len(brain.raw), 0), np.float32)
             if self.config.coordinates:
                 graph = subject.graph

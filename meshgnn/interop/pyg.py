@@ -12,7 +12,9 @@
     soft_labels     [V, K] float32, if any
     surfaces        [V, S, 3] float32, further coordinates in mm (pial, white, ...), if any
     location_FIELD  [V], fields of NodeLocations, if any
-    brain, space    text; `about` is everything else as JSON text (columns, units, areas' keys and colours, ...)
+    brain, space    text
+    about           everything else as JSON text (columns, units, areas' keys and colours, ...); in a list of one, so
+                    that printing the Data stays short
 
 All tensors but `edge_index` and `face` run over the nodes, so that PyG's loaders, subgraphs and batches treat them
 right; a part of a brain, or a batch, is no brain any more and does not come back. Nothing is lost on the way there and
@@ -96,7 +98,7 @@ def pyg_parts(graph: MeshGraph) -> tuple[dict[str, NDArray[Any]], dict[str, Any]
         "space": graph.space,
         "area_names": list(graph.areas.names),
         "x_names": [f"{table.name}.{column}" for table in tables for column in table.columns],
-        "about": json.dumps(parts.about),
+        "about": [json.dumps(parts.about)],
     }
     return {name: np.ascontiguousarray(values) for name, values in arrays.items()}, texts
 
@@ -120,7 +122,8 @@ def from_pyg(
     if "pos" not in arrays or "face" not in arrays:
         raise InputError(f"{_WHERE} has no `pos` or no `face`; a MeshGraph is a triangle mesh")
     if "about" in data:
-        graph = _ours(arrays, read_about(data["about"], _WHERE))
+        about = data["about"]
+        graph = _ours(arrays, read_about(about[0] if isinstance(about, list) and about else about, _WHERE))
     else:
         mesh = SurfaceMesh(vertices_mm=arrays["pos"], faces=arrays["face"].T, hemisphere=hemisphere, space=space)
         graph = MeshGraph(brain=brain, meshes=(mesh,))

@@ -1,9 +1,10 @@
 """The head of tasks on whole brains: hidden channels of nodes are pooled to one row per brain, then mapped to targets.
 
-Pooling has two steps. Nodes are first averaged within pooling units (areas or hemispheres; by choice every node is a
-unit of its own). Units are then averaged, or weighted by attention (Ilse, Tomczak & Welling 2018, eq. 8), where a unit
-that all brains share (area 17 of the left hemisphere) brings a learnt weight of its own. Masked nodes, nodes outside
-all units and units without a node take no part. G brains, V nodes, H hidden channels, U units, T outputs.
+Nodes are first averaged within pooling units (areas or hemispheres; by choice every node is a unit of its own). Then
+units become one row: their mean; a mean weighted by attention (Ilse, Tomczak & Welling 2018, eq. 8), where a unit that
+all brains share (area 17 of the left hemisphere) brings a learnt score of its own; or a sum in which every shared unit
+has linear maps of its own ("each"), so that a trait may be read from one area and not from another. Masked nodes, nodes
+outside all units and units without a node take no part. G brains, V nodes, H hidden channels, U units, T outputs.
 """
 
 from dataclasses import dataclass
@@ -27,17 +28,19 @@ class GraphHead(nn.Module):
         """
         Args:
             units: what is averaged first: nodes (nothing), areas or hemispheres.
-            pooling: how units become one row: mean, or attention.
-            attention: hidden channels of the attention's scores.
+            pooling: how units become one row: mean, attention, or each (a map of its own for every area).
+            channels: hidden channels of the attention's scores, or of a unit before its own map.
         """
 
         units: Literal["nodes", "areas", "hemispheres"] = "areas"
-        pooling: Literal["mean", "attention"] = "mean"
-        attention: int = 16
+        pooling: Literal["mean", "attention", "each"] = "mean"
+        channels: int = 8
 
         def __post_init__(self) -> None:
-            if not 1 <= self.attention <= 1 << 12:
-                raise SettingError("<attention> must lie in 1 to 4096")
+            if not 1 <= self.channels <= 1 << 12:
+                raise SettingError("<channels> must lie in 1 to 4096")
+            if self.pooling == "each" and self.units == "nodes":
+                raise SettingError("<pooling>=each needs <units> that brains share: areas or hemispheres")
 
         def build(self, in_channels: int, out_channels: int, n_units: int, dropout: float = 0.0) -> "GraphHead":
             """
@@ -51,28 +54,35 @@ class GraphHead(nn.Module):
         super().__init__()
         self.config, self.dropout = config, dropout
         self.norm = nn.LayerNorm(in_channels)
+        if config.pooling == "each":
+            self.narrow = nn.Linear(in_channels, config.channels)
+            self.linear = nn.Linear(n_units * config.channels, out_channels)
+            # Many weights for few subjects: training starts from the constant prediction, and is stopped early.
+            nn.init.zeros_(self.linear.weight)
+            nn.init.zeros_(self.linear.bias)
+            return
         self.linear = nn.Linear(in_channels, out_channels)
-        self.hidden_score: nn.Linear | None = None
         if config.pooling == "attention":
-            self.hidden_score = nn.Linear(in_channels, config.attention)
-            self.score = nn.Linear(config.attention, 1, bias=False)
+            self.hidden_score = nn.Linear(in_channels, config.channels)
+            self.score = nn.Linear(config.channels, 1, bias=False)
             self.unit_score = nn.Parameter(torch.zeros(n_units)) if n_units else None
 
     def forward(self, hidden: Tensor, batch: GraphBatch) -> Tensor:
         """Raises ValueError when a brain of the batch has no node to pool."""
-        rows, brain, unit = self._units(self.norm(hidden), batch)
+        rows, brain, unit = self._units(hidden, batch)
         groups = Segments(brain, len(batch))
         if int(groups.sizes.min()) == 0:
             raise ValueError("a brain of the batch has no node to pool")
-        rows = F.dropout(rows, self.dropout, self.training)
-        if self.hidden_score is None:
-            pooled = groups.mean(rows)
-        else:
-            score = self.score(torch.tanh(self.hidden_score(rows)))[:, 0]
-            if self.unit_score is not None:
-                score = score + self.unit_score[unit]
-            pooled = groups.sum(rows * groups.softmax(score)[:, None])
-        return self.linear(F.dropout(pooled, self.dropout, self.training))
+        rows = F.dropout(self.norm(rows), self.dropout, self.training)
+        if self.config.pooling == "each":
+            own = self.narrow(rows) * (brain >= 0)[:, None]
+            return self.linear(own.reshape(len(batch), -1))
+        if self.config.pooling == "mean":
+            return self.linear(groups.mean(rows))
+        score = self.score(torch.tanh(self.hidden_score(rows)))[:, 0]
+        if self.unit_score is not None:
+            score = score + self.unit_score[unit]
+        return self.linear(groups.sum(rows * groups.softmax(score)[:, None]))
 
     def _units(self, hidden: Tensor, batch: GraphBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Rows of units, the brain of each (-1: none) and its unit's number."""

@@ -38,7 +38,7 @@ _MOST = 1024  # for any number of heads, stacks, terms: more would only fill mem
 
 
 class PyGConv(ResidualTrunk):
-    """Residual network of a PyTorch Geometric convolution."""
+    """Residual trunk of a PyTorch Geometric convolution."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(ResidualConfig):

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import InputError, SettingError
 from meshgnn.source.plausible import check_size
-from meshgnn.source.subjects import Subject, Subjects, Target
+from meshgnn.source.subjects import FEWEST, Subject, Subjects, Target
 from meshgnn.source.surface_folder import SurfaceFolder
 from meshgnn.source.text_table import read_text_table
 
 TABLE = "participants.tsv"
 MISSING = ("", "n/a", "na", "nan", "none")
 MOST_CLASSES = 20
-NUMERIC_FROM = 6  # different numbers in a column; fewer are read as codes of classes
+NUMERIC_FROM = 6  # different whole numbers in a column; fewer are read as codes of classes
 
 Row = tuple[int, dict[str, str]]
 
@@ -79,6 +79,11 @@ class SubjectFolders:
                 lines = ", ".join(str(line) for (line, _), other in zip(rows, names) if other == name)
                 raise InputError(f"{path}: participant {name!r} stands twice (lines {lines}); keep one row")
         subjects, kept, files, warnings = self._brains(path, names, rows)
+        if len(kept) < FEWEST:
+            raise InputError(
+                f"{path}: {len(kept)} participant{'s' * (len(kept) != 1)} with a folder; at least {FEWEST} are needed "
+                "to train and to test"
+            )
         targets, values = [], []
         for name in c.targets:
             target, column = self._target(path, name, kept)
@@ -158,8 +163,7 @@ class SubjectFolders:
         cells = [row[name] for _, row in rows]
         known = [cell for cell in cells if cell.lower() not in MISSING]
         numbers = all(_is_number(cell) for cell in known)
-        different = len({float(cell) for cell in known}) if numbers else 0
-        if name in c.numeric or (name not in c.categorical and numbers and different >= NUMERIC_FROM):
+        if name in c.numeric or (name not in c.categorical and numbers and not _codes(known)):
             return Target(name=name), np.array([self._number(path, name, row) for row in rows])
         classes = tuple(sorted(set(known)))
         if len(classes) > MOST_CLASSES:
@@ -184,6 +188,12 @@ class SubjectFolders:
         if not np.isfinite(value):
             raise InputError(f"{path}, line {line}: {name} is {cells[name]}, not a finite number; a missing one is n/a")
         return value
+
+
+def _codes(cells: Sequence[str]) -> bool:
+    """True for few different whole numbers, which are read as codes of classes."""
+    different = {float(cell) for cell in cells}
+    return len(different) < NUMERIC_FROM and all(value.is_integer() for value in different)
 
 
 def _is_number(text: str) -> bool:

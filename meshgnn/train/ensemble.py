@@ -25,6 +25,7 @@ from meshgnn.sockets import FeatureMaker
 from meshgnn.store import read_arrays, read_json, write_arrays, write_json
 from meshgnn.train.calibration import Calibration, pooled
 from meshgnn.train.model_check import check_frame, check_members
+from meshgnn.train.own_networks import networks
 
 FORMAT = 2
 # In files of format 1 trunk and head of a network were one module.
@@ -250,7 +251,7 @@ class Ensemble:
                     for start in starts
                 ]
             made = Ensemble(
-                network=from_plain(NetworkConfig, about["network"], "model.json: network"),
+                network=from_plain(networks(), about["network"], "model.json: network"),
                 coordinates=from_plain(CoordinateEncoder.Config, about["coordinates"], "model.json: coordinates"),
                 inputs=from_plain(NodeInputs.Config, about["inputs"], "model.json: inputs"),
                 names=tuple(map(str, about["features"])),

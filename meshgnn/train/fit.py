@@ -26,6 +26,7 @@ from meshgnn.train.augment import Augment
 from meshgnn.train.checkpoint import SafetensorsIO, load_tree, save_tree
 from meshgnn.train.loss import Loss
 from meshgnn.train.module import MemberTraining
+from meshgnn.train.own_networks import where_defined
 from meshgnn.train.task import Task
 
 # Raised when weights of unfinished members of an earlier version cannot be gone on with.
@@ -220,15 +221,11 @@ class Job:
     def plain(self) -> dict[str, Any]:
         """JSON-ready, for a worker."""
         return {
-            "kind": _importable(self.kind), "task": str(self.task), "network_kind": _importable(type(self.network)),
+            "kind": where_defined(self.kind), "task": str(self.task), "network_kind": where_defined(type(self.network)),
             "network": to_plain(self.network), "trainer": to_plain(self.trainer),
             "folder": str(self.place), "key": self.key, "member": self.member, "seed": self.seed, "fold": self.fold,
             "name": self.name,
         }  # fmt: skip
-
-
-def _importable(kind: type) -> str:
-    return f"{kind.__module__}:{kind.__qualname__}"
 
 
 def ensemble_jobs(

@@ -21,6 +21,7 @@ from meshgnn.nn import CoordinateEncoder, GraphBatch, GraphHead, GraphModel, Net
 from meshgnn.source.subjects import Target
 from meshgnn.store import read_arrays, read_json, write_arrays, write_json
 from meshgnn.train.graph_targets import brain_tensors, outputs_by_target
+from meshgnn.train.own_networks import networks
 
 FORMAT = 1
 Weights = dict[str, torch.Tensor]
@@ -141,7 +142,7 @@ class SubjectEnsemble:
                     for start in starts
                 ]
             made = SubjectEnsemble(
-                network=from_plain(NetworkConfig, about["network"], "network"),
+                network=from_plain(networks(), about["network"], "network"),
                 coordinates=from_plain(CoordinateEncoder.Config, about["coordinates"], "coordinates"),
                 head=from_plain(GraphHead.Config, about["head"], "head"),
                 targets=tuple(Target(name=str(one["name"]), classes=tuple(one["classes"])) for one in about["targets"]),

@@ -4,12 +4,10 @@ Started by `meshgnn.train.fit`; not a command for users. It stops when nobody li
 """
 
 import contextlib
-import importlib
 import json
 import logging
 import os
 import sys
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +16,7 @@ import torch
 from meshgnn.command import guarded
 from meshgnn.config import from_plain
 from meshgnn.train.fit import TrainerConfig, train_member
-
-
-def imported(name: str) -> Any:
-    """The class that the parent process named as "module:class". Only the parent writes these orders, never a file."""
-    module, _, path = name.partition(":")
-    return reduce(getattr, path.split("."), importlib.import_module(module))
+from meshgnn.train.own_networks import imported
 
 
 def main() -> int:

@@ -51,7 +51,7 @@ class VirtualSubjects:
         """
 
         subjects: int = 60
-        nodes: Literal[162, 642, 2562] = 642
+        nodes: Literal[162, 642, 2562] = 162
         sites: int = 6
         seed: int = 1
         thinning_mm: float = 0.06

@@ -14,7 +14,8 @@ from tests.synthetic import brain
 HEADS = [
     GraphHead.Config(units=units, pooling=pooling)
     for units in ("nodes", "areas", "hemispheres")
-    for pooling in ("mean", "attention")
+    for pooling in ("mean", "attention", "each")
+    if (units, pooling) != ("nodes", "each")
 ]
 
 

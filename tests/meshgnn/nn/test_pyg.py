@@ -16,6 +16,7 @@ from meshgnn.nn.pyg import PyGLayer, checked, convolutions
 from meshgnn.testing import assert_gnn
 from meshgnn.train.checkpoint import load_tree
 from meshgnn.train.fit import TrainerConfig, ensemble_jobs, fit_members, member_name, train_member
+from meshgnn.train.node_labels import NodeLabels
 from tests.meshgnn.train.test_training import same_weights, small_task
 from tests.synthetic import brain
 
@@ -151,7 +152,9 @@ def test_the_same_weights_come_of_one_process_and_of_two(layer, tmp_path):
     trainer = TrainerConfig(folds=2, epochs=6, validate_every=3, workers=1)
     network = PyGConv.Config(layer=layer, hidden=8)
     for count in (1, 2):
-        jobs = ensemble_jobs(tmp_path / "task.safetensors", network, trainer, (0,), tmp_path / str(count), "k")
+        jobs = ensemble_jobs(
+            NodeLabels, tmp_path / "task.safetensors", network, trainer, (0,), tmp_path / str(count), "k"
+        )
         fit_members(jobs, count, lambda news: None)
     for fold in range(2):
         one, two = (load_tree(tmp_path / n / member_name(0, fold) / "member.safetensors") for n in "12")

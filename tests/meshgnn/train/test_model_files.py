@@ -96,25 +96,6 @@ def test_damaged_arrays_are_refused(saved, name, change):
         Ensemble.load(saved)
 
 
-def test_files_of_format_1_are_read(saved):
-    old = {"head.norm.": "network.last_norm.", "head.linear.": "network.leave.", "trunk.": "network."}
-    before = Ensemble.load(saved).map(brain(subdivisions=2)).probabilities
-    about = json.loads((saved / "model.json").read_text())
-    (saved / "model.json").write_text(json.dumps({**about, "format": 1}))
-    arrays = read_arrays(saved / "model.safetensors")
-    renamed = {}
-    for name, values in arrays.items():
-        start, _, rest = name.partition("/0/")
-        for new, told in old.items():
-            if rest.startswith(new):
-                name = f"{start}/0/{told}{rest.removeprefix(new)}"
-                break
-        renamed[name] = values
-    assert sum("network." in name for name in renamed) == len([n for n in arrays if "head" in n or "trunk" in n]) > 4
-    write_arrays(saved / "model.safetensors", renamed)
-    np.testing.assert_array_equal(Ensemble.load(saved).map(brain(subdivisions=2)).probabilities, before)
-
-
 def test_a_network_of_pyg_comes_back_and_its_description_is_checked(tmp_path):
     from meshgnn.nn import PyGConv
 
@@ -135,3 +116,22 @@ def test_a_network_of_pyg_comes_back_and_its_description_is_checked(tmp_path):
         with pytest.raises(InputError, match=r"model\.json") as caught:
             Ensemble.load(tmp_path)
         assert "\n" not in str(caught.value)
+
+
+def test_files_of_format_1_are_read(saved):
+    old = {"head.norm.": "network.last_norm.", "head.linear.": "network.leave.", "trunk.": "network."}
+    before = Ensemble.load(saved).map(brain(subdivisions=2)).probabilities
+    about = json.loads((saved / "model.json").read_text())
+    (saved / "model.json").write_text(json.dumps({**about, "format": 1}))
+    arrays = read_arrays(saved / "model.safetensors")
+    renamed = {}
+    for name, values in arrays.items():
+        start, _, rest = name.partition("/0/")
+        for new, told in old.items():
+            if rest.startswith(new):
+                name = f"{start}/0/{told}{rest.removeprefix(new)}"
+                break
+        renamed[name] = values
+    assert sum("network." in name for name in renamed) == len([n for n in arrays if "head" in n or "trunk" in n]) > 4
+    write_arrays(saved / "model.safetensors", renamed)
+    np.testing.assert_array_equal(Ensemble.load(saved).map(brain(subdivisions=2)).probabilities, before)
