@@ -31,13 +31,14 @@ import torch  # noqa: E402
 from scipy import ndimage  # noqa: E402
 
 from features.augment import PatchAugment  # noqa: E402
-from features.batches import BalancedBatches  # noqa: E402
-from features.contrastive import SupervisedContrastive  # noqa: E402
 from features.encoders.section_cnn import SectionCNN  # noqa: E402
 from features.extract import ExtractConfig, embeddings  # noqa: E402
 from features.model_files import new_encoder  # noqa: E402
-from features.patches import PatchSampler  # noqa: E402
-from features.training import PretrainModule, Steps  # noqa: E402
+from features.node_data.section_patches import SectionPatches  # noqa: E402
+from features.objectives.contrastive import SupervisedContrastive  # noqa: E402
+from features.samplers.balanced import BalancedBatches  # noqa: E402
+from features.samplers.pool import Pool  # noqa: E402
+from features.training import BatchStream, PretrainModule  # noqa: E402
 from meshgnn.graph import NodeLocations  # noqa: E402
 from meshgnn.source.sections import SectionStack, open_section, read_stack, write_tiff  # noqa: E402
 
@@ -75,7 +76,7 @@ def paired(ours: Callable[[], Any], peer: Callable[[], Any], runs: int) -> tuple
     return statistics.median(times[0]), statistics.median(times[1])
 
 
-def tiles_of_patches(stack: SectionStack, where: NodeLocations, config: PatchSampler.Config) -> None:
+def tiles_of_patches(stack: SectionStack, where: NodeLocations, config: SectionPatches.Config) -> None:
     """Decode what every patch touches, and nothing else."""
     for section in stack:
         reach = config.size_px / 2 * config.pixel_um / section.pixel_um * np.sqrt(2)
@@ -100,9 +101,11 @@ def all_tiles(stack: SectionStack) -> None:
 
 def lightning_steps(patches: np.ndarray, labels: np.ndarray, steps: int, threads: int) -> float:
     """Median seconds of a step as `features.pretrain` makes it."""
-    batches = BalancedBatches.Config().build(labels, np.arange(len(labels)) % 12, ("",) * CLASSES, 0)
+    batches = BalancedBatches.Config().build(
+        Pool(labels=labels, groups=np.arange(len(labels)) % 12, names=("",) * CLASSES), 0
+    )
     torch.manual_seed(0)
-    encoder = new_encoder(SectionCNN.Config(), PatchSampler.Config())
+    encoder = new_encoder(SectionCNN.Config(), SectionPatches.Config(), (48, 48))
     objective = SupervisedContrastive.Config().build(encoder.out_channels, CLASSES)
     ticks: list[float] = []
 
@@ -111,10 +114,10 @@ def lightning_steps(patches: np.ndarray, labels: np.ndarray, steps: int, threads
             ticks.append(time.perf_counter())
 
     module = PretrainModule(
-        encoder, objective, PatchAugment.Config().build(), batch=batches.size, seed=0, steps=steps,
+        encoder, objective, PatchAugment.Config().build(), views=1, batch=batches.size, seed=0, steps=steps,
         learning_rate=1e-3, weight_decay=1e-2, probe=None, tell=lambda row: None,
     )  # fmt: skip
-    stream = Steps(lambda items: patches[items], labels, batches, steps)
+    stream = BatchStream(lambda items: patches[items], labels, batches, steps)
     stream.module = module
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -129,7 +132,7 @@ def lightning_steps(patches: np.ndarray, labels: np.ndarray, steps: int, threads
 def plain_steps(patches: np.ndarray, labels: np.ndarray, steps: int) -> float:
     """Median seconds of a step of the shortest loop: a random batch, no augmentation."""
     torch.manual_seed(0)
-    encoder = new_encoder(SectionCNN.Config(), PatchSampler.Config())
+    encoder = new_encoder(SectionCNN.Config(), SectionPatches.Config(), (48, 48))
     objective = SupervisedContrastive.Config().build(encoder.out_channels, CLASSES)
     parameters = [*encoder.parameters(), *objective.parameters()]
     optimiser = torch.optim.AdamW(parameters, 1e-3)
@@ -154,12 +157,12 @@ def row(name: str, ours: float, peer: float, peer_name: str, unit: str = "s") ->
 
 def measure(sections: int, nodes: int, runs: int, threads: int) -> list[dict[str, Any]]:
     rows = []
-    config = PatchSampler.Config()
+    config = SectionPatches.Config()
     with tempfile.TemporaryDirectory() as folder:
         stack, where = stack_of(Path(folder), sections, nodes)
 
         def read() -> np.ndarray:
-            return config.build(stack, where).read(np.arange(nodes))
+            return SectionPatches(config, stack, where).read(np.arange(nodes))
 
         for peer_name, peer in (
             ("tiles of each patch decoded, patch by patch", lambda: tiles_of_patches(stack, where, config)),
@@ -171,7 +174,7 @@ def measure(sections: int, nodes: int, runs: int, threads: int) -> list[dict[str
         settings = ExtractConfig(threads=threads)
 
         def extraction() -> None:
-            for _ in embeddings(encoder, config.build(stack, where), np.arange(nodes), settings):
+            for _ in embeddings(encoder, SectionPatches(config, stack, where), np.arange(nodes), settings):
                 pass
 
         def forward() -> None:

@@ -1,15 +1,17 @@
 """Apply a trained run to another brain."""
 
 from features.geometry import Geometry
+from features.stored_table import StoredTable
+from features.volume_features import VolumeFeatures
 from meshgnn.config import choices
 from meshgnn.experiment.predict import Predict
 from meshgnn.experiment.predict_sections import PredictSections
 
 
-@choices({"geometry": (Geometry.Config(), None)})
+@choices({"features": (Geometry.Config(), VolumeFeatures.Config(), StoredTable.Config())})
 def predict() -> Predict.Config:
     """Map another brain with a trained run (--set run=RUN --set source.folder=DIR)."""
-    return Predict.Config(geometry=Geometry.Config())
+    return Predict.Config(features=(Geometry.Config(),))
 
 
 def sections() -> PredictSections.Config:

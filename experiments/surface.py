@@ -3,14 +3,16 @@
 from dataclasses import replace
 
 from features.geometry import Geometry
+from features.stored_table import StoredTable
+from features.volume_features import VolumeFeatures
 from meshgnn.config import choices
-from meshgnn.experiment.area_mapping import AreaMapping, NoTables
+from meshgnn.experiment.area_mapping import AreaMapping
 from meshgnn.source.hcp import HcpUtils
 from meshgnn.source.surface_folder import SurfaceFolder
 
 MAY = {
     "source": (SurfaceFolder.Config(), HcpUtils.Config()),
-    "geometry": (NoTables(), Geometry.Config()),
+    "features": (Geometry.Config(), VolumeFeatures.Config(), StoredTable.Config()),
 }
 
 
@@ -23,4 +25,10 @@ def surface() -> AreaMapping.Config:
 @choices(MAY)
 def with_geometry() -> AreaMapping.Config:
     """The same with thickness, curvature and area ratio computed from pial and white surfaces."""
-    return replace(surface(), geometry=Geometry.Config())
+    return replace(surface(), features=(Geometry.Config(),))
+
+
+@choices(MAY)
+def with_volume() -> AreaMapping.Config:
+    """The same with learnt features of a volume: the MNI152 T1, for surfaces in MNI152 or fsaverage space."""
+    return replace(surface(), features=(VolumeFeatures.Config(),))

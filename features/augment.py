@@ -12,6 +12,11 @@ from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import SettingError
 
 
+def random_numbers(seed: int, step: int, view: int) -> np.random.Generator:
+    """What the changes of one view of one joint batch are drawn from."""
+    return np.random.default_rng((abs(seed), step, 0xA6, *([view] if view else [])))
+
+
 class PatchAugment:
     """Rotation, flip, scale and shift in one interpolation, then blur, gamma, stain and uneven staining.
 
@@ -55,21 +60,22 @@ class PatchAugment:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def __call__(self, patches: Tensor, *, seed: int, step: int, places: slice, batch: int) -> Tensor:
+    def __call__(self, patches: Tensor, *, seed: int, step: int, places: slice, batch: int, view: int = 0) -> Tensor:
         """
         Args:
             patches: [B, S, S] optical density.
             seed, step: what the changes are drawn from.
             places: of these patches in the joint batch of all ranks.
             batch: size of the joint batch.
+            view: which view of the same patches; each is changed in its own way.
         """
-        draw = self.draws(seed, step, batch)
+        draw = self.draws(seed, step, batch, view)
         mine = {name: torch.from_numpy(values[places]).to(patches.device) for name, values in draw.items()}
         return self._stain(self._move(patches, mine), mine)
 
-    def draws(self, seed: int, step: int, batch: int) -> dict[str, NDArray[np.float32]]:
+    def draws(self, seed: int, step: int, batch: int, view: int = 0) -> dict[str, NDArray[np.float32]]:
         """One row per patch of the joint batch."""
-        c, rng = self.config, np.random.default_rng((abs(seed), step, 0xA6))
+        c, rng = self.config, random_numbers(seed, step, view)
         uniform = rng.uniform(-1, 1, (batch, 6))
         normal = rng.standard_normal((batch, 4)).clip(-2.5, 2.5)
         drawn = {

@@ -5,10 +5,10 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Thread
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tqdm import tqdm
 
@@ -40,17 +40,18 @@ def leave_with_parent(every_s: float = 1.0) -> None:
 
 
 class Bar:
-    """A bar on a terminal, one line per report in a log; rank 0 only."""
+    """A `Progress`: a bar on a terminal, one line per report in a log; rank 0 only."""
 
-    def __init__(self, name: str, unit: str) -> None:
+    def __init__(self, unit: str) -> None:
         self.quiet = rank_and_world()[0] != 0
-        self.bar = tqdm(desc=name, unit=unit, disable=True if self.quiet else None, leave=False)
+        self.bar = tqdm(unit=unit, disable=True if self.quiet else None, leave=False)
 
-    def __call__(self, done: int, total: int, told: dict[str, Any]) -> None:
-        row = {name: f"{value:.4g}" for name, value in told.items() if name != "step"}
+    def __call__(self, step: str, done: int, total: int, figures: Mapping[str, float] | None = None) -> None:
+        row = {name: f"{value:.4g}" for name, value in (figures or {}).items() if name != "step"}
         if self.bar.disable and not self.quiet:
             print(f"{done}/{total}", *(f"{name} {value}" for name, value in row.items()), flush=True)
         self.bar.total = total
+        self.bar.set_description(step, refresh=False)
         self.bar.set_postfix(row, refresh=False)
         self.bar.update(done - self.bar.n)
 

@@ -1,4 +1,4 @@
-"""One embedding per observed node: shards of nodes dealt to ranks, patches read while the encoder works.
+"""One embedding per observed node: shards of nodes dealt to ranks, items read while the encoder works.
 
     python -m features.extract --set stack=A --set reconstruction=RA --set encoder=ENC --out OUT
     torchrun --nproc-per-node 4 -m features.extract ...        the same table, each node exactly once
@@ -8,8 +8,8 @@ writes NAME.safetensors and NAME.json. Finished shards of a killed run are used 
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from queue import Queue
 from threading import Thread
@@ -21,17 +21,16 @@ from numpy.typing import NDArray
 from torch import distributed
 
 from features.command import Bar, run
-from features.content import image_key, nodes_key
-from features.locations import read_centres
-from features.model_files import PatchEncoder
+from features.model_files import NodeEncoder
+from features.section_brain import read_section_brain
 from features.shared_space import load_fitted
 from meshgnn.config import Config as BaseConfig
-from meshgnn.encoder import PatchSource
+from meshgnn.config import at
 from meshgnn.errors import InputError, SettingError
-from meshgnn.graph import FeatureTable, NodeLocations
+from meshgnn.graph import FeatureTable
+from meshgnn.progress import Progress, silent
 from meshgnn.ranks import rank_and_world
-from meshgnn.source.aligned import check_same_sections
-from meshgnn.source.sections import SectionStack, read_stack
+from meshgnn.sockets import NodeData
 from meshgnn.store import content_hash, load_table, read_arrays, save_table, write_arrays
 
 
@@ -40,7 +39,7 @@ class ExtractConfig(BaseConfig):
     """
     Args:
         name: of the table.
-        batch: patches per forward pass.
+        batch: items per forward pass.
         shard: nodes that are kept together once done; a multiple of batch keeps batches whole.
         threads: of torch on the CPU.
         device: cpu, cuda, or auto.
@@ -62,42 +61,44 @@ class ExtractConfig(BaseConfig):
 
 
 def extract(
-    encoder: PatchEncoder, stack: SectionStack, locations: NodeLocations, config: ExtractConfig,
-    out: Path | None = None, progress: Callable[[int, int], None] | None = None,
+    encoder: NodeEncoder, data: NodeData, config: ExtractConfig, out: Path | None = None, progress: Progress = silent,
+    nodes: NDArray[np.integer] | None = None,
 ) -> FeatureTable:  # fmt: skip
-    """The table [V, out_channels] of all nodes; masked where a node lies on no section.
+    """The table [V, out_channels] of all nodes; masked where a node is not observed.
 
-    Shards are cut from the nodes in order of sections, whatever the number of ranks, so that every rank count gives
-    the same batches and the same bytes. All ranks return the table.
+    Shards are cut from the nodes in order of groups (sections), whatever the number of ranks, so that every rank count
+    gives the same batches and the same bytes. All ranks return the table.
 
     Args:
-        encoder: trained; patches are read as it was trained on.
-        stack: sections that the locations point to.
-        locations: [V].
+        encoder: trained on items that look like these.
+        data: the items.
         config: how to run.
         out: folder of the table; needed with several ranks.
-        progress: called with (nodes done, nodes in all) of this rank.
+        progress: told ("nodes", done, all) of this rank.
+        nodes: those to encode; all observed ones if None.
 
     Raises:
         InputError: no observed node, several ranks without `out`, embeddings that are not finite.
     """
     rank, world = rank_and_world()
-    nodes = np.flatnonzero(locations.observed)
+    wanted = data.observed
+    if nodes is not None:
+        wanted = wanted & np.isin(np.arange(len(wanted)), nodes)
+    nodes = np.flatnonzero(wanted)
     if not len(nodes):
-        raise InputError(f"{stack.folder or 'stack'}: no node lies on a section; nothing to extract")
-    nodes = nodes[np.argsort(locations.section[nodes], kind="stable")]
+        raise InputError("no node is observed (lies on a section, in the volume); nothing to extract")
+    nodes = nodes[np.argsort(data.groups[nodes], kind="stable")]
     shards = [nodes[k : k + config.shard] for k in range(0, len(nodes), config.shard)]
     identity = encoder.identity()
-    key = _key(identity, stack, locations, config)
+    key = content_hash(repr(identity), data.key(), wanted.tobytes().hex(), config.name, config.batch, config.shard)
     if out is None and world > 1:
         raise InputError("several ranks need a folder for their shards; use --out DIR")
     if out is not None and (done := _finished(out, config.name, key)) is not None:
         _barrier()
         return done
     folder = None if out is None else out / f"shards-{config.name}-{key}"
-    source = encoder.patches.build(stack, locations)
     mine = shards[rank::world]
-    values = np.zeros((len(locations.section), encoder.out_channels), np.float32)
+    values = np.zeros((len(wanted), encoder.out_channels), np.float32)
     count = np.zeros(len(values), np.int32)
     before = torch.get_num_threads()
     torch.set_num_threads(config.threads)
@@ -106,15 +107,14 @@ def extract(
             path = None if folder is None else folder / f"{number:05d}.safetensors"
             found = None if path is None else _shard(path, shard)
             if found is None:
-                found = np.concatenate(list(embeddings(encoder, source, shard, config)))
+                found = np.concatenate(list(embeddings(encoder, data, shard, config)))
                 if not np.isfinite(found).all():
                     raise InputError(f"the encoder gives values that are not finite (nodes {shard[0]}...{shard[-1]})")
                 if path is not None:
                     write_arrays(path, {"nodes": shard, "values": found})
             values[shard] = found
             count[shard] += 1
-            if progress is not None:
-                progress(int(count.sum()), sum(map(len, mine)))
+            progress("nodes", int(count.sum()), sum(map(len, mine)))
     finally:
         torch.set_num_threads(before)
     _barrier()
@@ -124,11 +124,11 @@ def extract(
                 arrays = read_arrays(folder / f"{number:05d}.safetensors")
                 values[arrays["nodes"]] = arrays["values"]
                 count[arrays["nodes"]] += 1
-    if not (count == locations.observed).all():
+    if not (count == wanted).all():
         raise RuntimeError("a node was encoded twice or not at all")
     digits = len(str(encoder.out_channels - 1))
     table = FeatureTable(
-        name=config.name, values=values, mask=locations.observed,
+        name=config.name, values=values, mask=wanted,
         columns=tuple(f"{config.name}_{k:0{digits}d}" for k in range(encoder.out_channels)),
         encoder=identity | {"key": key},
     )  # fmt: skip
@@ -142,9 +142,9 @@ def extract(
 
 
 def embeddings(
-    encoder: PatchEncoder, source: PatchSource, nodes: NDArray[np.int64], config: ExtractConfig
+    encoder: NodeEncoder, data: NodeData, nodes: NDArray[np.int64], config: ExtractConfig
 ) -> Iterator[NDArray[np.float32]]:
-    """[batch, out_channels] of these nodes in turn; a thread reads the next patches meanwhile."""
+    """[batch, out_channels] of these nodes in turn; a thread reads the next items meanwhile."""
     cuda = config.device != "cpu" and torch.cuda.is_available()
     if config.device == "cuda" and not cuda:
         raise InputError("device=cuda, but torch sees no CUDA device; use cpu or auto")
@@ -155,17 +155,17 @@ def embeddings(
     def read() -> None:
         try:
             for part in parts:
-                ready.put(source.read(part.tolist()))
+                ready.put(data.read(part))
         except Exception as error:  # handed on to the caller
             ready.put(error)
 
     Thread(target=read, daemon=True).start()
     with torch.inference_mode():
         for _ in parts:
-            patches = ready.get()
-            if isinstance(patches, Exception):
-                raise patches
-            inputs = torch.from_numpy(patches)
+            items = ready.get()
+            if isinstance(items, Exception):
+                raise items
+            inputs = torch.from_numpy(items)
             yield encoder(inputs.to("cuda", non_blocking=True) if cuda else inputs).float().cpu().numpy()
 
 
@@ -174,10 +174,6 @@ def _barrier() -> None:
         if not distributed.is_initialized():
             distributed.init_process_group("gloo")
         distributed.barrier()
-
-
-def _key(identity: dict[str, Any], stack: SectionStack, locations: NodeLocations, config: ExtractConfig) -> str:
-    return content_hash(repr(identity), nodes_key(stack, locations), config.name, config.batch, config.shard)
 
 
 def _shard(path: Path, nodes: NDArray[np.int64]) -> NDArray[np.float32] | None:
@@ -219,16 +215,14 @@ def _extract(job: ExtractJob, out: Path) -> str:
             raise InputError(f"{name} is not named; use --set {name}=DIR")
     assert job.stack is not None and job.reconstruction is not None and job.encoder is not None  # noqa: PT018
     config = ExtractConfig(**{f.name: getattr(job, f.name) for f in fields(ExtractConfig)})
-    stack = read_stack(job.stack, mirrored="turn")
+    brain = read_section_brain(job.stack, job.reconstruction)
     encoder = load_fitted(job.encoder).whole
     wanted: dict[str, Any] = {"size_px": job.size_px, "pixel_um": job.pixel_um}
-    wanted = {name: value for name, value in wanted.items() if value is not None}
-    encoder.refuse_other(replace(encoder.patches, **wanted))
-    encoder.patches.check(str(job.stack), stack.coarsest_um)
-    check_same_sections(job.reconstruction, stack, image_key)
-    with Bar("nodes", "node") as bar:
-        where = read_centres(job.reconstruction, stack)
-        table = extract(encoder, stack, where, config, out, lambda count, of: bar(count, of, {}))
+    encoder.refuse_other({name: value for name, value in wanted.items() if value is not None})
+    with Bar("node") as bar:
+        with at("data"):
+            data = encoder.data.build(brain)
+        table = extract(encoder, data, config, out, bar)
     return f"{int(table.mask.sum())} of {len(table.mask)} nodes, {table.values.shape[1]} features each, in {out}"
 
 

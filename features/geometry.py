@@ -1,22 +1,26 @@
 """Features that the surfaces alone give: thickness, curvature, pial-to-white area ratio."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from meshgnn.config import Config as BaseConfig
-from meshgnn.errors import InputError
+from meshgnn.errors import InputError, SettingError
 from meshgnn.graph import FeatureTable, MeshGraph
 from meshgnn.mesh.metric import mean_curvature, vertex_areas
+from meshgnn.progress import Progress
+from meshgnn.sockets import Brain
 
 Measure = Literal["thickness", "curvature", "areaRatio"]
 _UNITS = {"thickness": "mm", "curvature": "1/mm", "areaRatio": ""}
 
 
 class Geometry:
-    """Makes a table of geometric measures.
+    """Makes a table of geometric measures; a `meshgnn.sockets.FeatureMaker` that learns nothing.
 
     thickness: distance between matching pial and white vertices, mm. curvature: mean curvature of the midthickness,
     1/mm, + where the faces bulge outward. areaRatio: log of pial over white vertex area, > 0 on gyri.
@@ -31,8 +35,14 @@ class Geometry:
 
         measures: tuple[Measure, ...] = get_args(Measure)
 
+        def __post_init__(self) -> None:
+            if not self.measures:
+                raise SettingError(f"<measures> is empty; name some of {', '.join(get_args(Measure))}")
+
         def build(self) -> "Geometry":
             return Geometry(self)
+
+    name = "geometry"
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -40,10 +50,19 @@ class Geometry:
     def identity(self) -> dict[str, Any]:
         return {"maker": "Geometry", "measures": list(self.config.measures)}
 
-    def make(self, graph: MeshGraph) -> FeatureTable:
+    def inputs(self, brain: Brain) -> Sequence[Path]:
+        """Raises InputError when a measure needs surfaces that the brain has not."""
+        for measure in self.config.measures:
+            if measure != "curvature":
+                self._need(brain.graph, measure)
+        return []
+
+    def fit(self, brains: Sequence[Brain], folder: Path, progress: Progress) -> list[str]:
+        return []
+
+    def make(self, brain: Brain, folder: Path, progress: Progress) -> FeatureTable:
         """[V, measures]. Raises InputError when a measure needs surfaces that the brain has not."""
-        if not self.config.measures:
-            raise InputError(f"geometry.measures is empty; name some of {', '.join(get_args(Measure))}")
+        graph = brain.graph
         columns = [getattr(self, f"_{name}")(graph) for name in self.config.measures]
         return FeatureTable(
             name="geometry",
@@ -58,7 +77,7 @@ class Geometry:
         if "pial" not in graph.surfaces or "white" not in graph.surfaces:
             raise InputError(
                 f"{graph.brain}: {measure} needs pial and white surfaces of both hemispheres; add them, or "
-                "compute less: --set geometry.measures=curvature"
+                "compute less: --set features.Geometry.measures=curvature"
             )
         return graph.surfaces["pial"], graph.surfaces["white"]
 

@@ -12,7 +12,6 @@ from meshgnn.errors import InputError
 from meshgnn.graph import LOCATION_COLUMNS as COLUMNS
 from meshgnn.graph import MeshGraph, NodeLocations
 from meshgnn.mesh.metric import vertex_normals
-from meshgnn.source.gifti import read_surface
 from meshgnn.source.sections import SectionStack
 
 # The tangent grows without bound where the section runs along the surface, and the surface bends away long before:
@@ -20,8 +19,8 @@ from meshgnn.source.sections import SectionStack
 STEEPEST_DEG = 60.0
 
 
-def read_locations(folder: Path) -> NodeLocations:
-    """Locations of all nodes of a reconstructed brain, left hemisphere first.
+def read_locations(folder: Path) -> dict[str, tuple[Path, NodeLocations]]:
+    """Table and locations of every hemisphere ("L", "R") of a reconstructed brain.
 
     Args:
         folder: of a reconstruction, with `sub-*_hemi-L_desc-sections.tsv` and (or) `sub-*_hemi-R_...`.
@@ -29,22 +28,17 @@ def read_locations(folder: Path) -> NodeLocations:
     Raises:
         InputError: no such file, two brains in one folder, a missing column, a value that is not a number.
     """
-    files = [sorted(Path(folder).glob(f"sub-*_hemi-{side}_desc-sections.tsv")) for side in "LR"]
-    if not any(files):
+    files = {side: sorted(Path(folder).glob(f"sub-*_hemi-{side}_desc-sections.tsv")) for side in "LR"}
+    if not any(files.values()):
         raise InputError(f"{folder}: no sub-*_hemi-L_desc-sections.tsv here; reconstruct the stack first")
-    if max(len(found) for found in files) > 1:
+    if max(map(len, files.values())) > 1:
         raise InputError(f"{folder}: holds several brains; keep one reconstruction per folder")
-    return join_locations([_read(found[0]) for found in files if found])
+    return {side: (found[0], _read(found[0])) for side, found in files.items() if found}
 
 
 def join_locations(parts: list[NodeLocations]) -> NodeLocations:
     """Locations end to end (of hemispheres, in the order of their nodes)."""
     return NodeLocations(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS})
-
-
-def take(locations: NodeLocations, nodes: NDArray[np.integer]) -> NodeLocations:
-    """Locations of these nodes only."""
-    return NodeLocations(**{name: getattr(locations, name)[nodes] for name in COLUMNS})
 
 
 def towards_pial(graph: MeshGraph) -> NDArray[np.float64]:
@@ -103,32 +97,6 @@ def centres(graph: MeshGraph, stack: SectionStack) -> NodeLocations:
         raise InputError(f"{graph.brain}: the mesh lies in space {graph.space!r}, the sections in {stack.space!r}")
     shift = along_surface_mm(graph.vertices_mm, towards_pial(graph), graph.locations, stack)
     return on_midsurface(graph.locations, shift, stack)
-
-
-def read_centres(folder: Path, stack: SectionStack) -> NodeLocations:
-    """`centres` of a reconstruction on disk, left hemisphere first.
-
-    Raises:
-        InputError: as `read_locations`; surfaces that are missing or do not fit the table of nodes; a node on a section
-            that is not in the stack.
-    """
-    locations, points, across = read_locations(folder), [], []
-    for side in "LR":
-        for table in Path(folder).glob(f"sub-*_hemi-{side}_desc-sections.tsv"):
-            stem = table.name.removesuffix("_desc-sections.tsv")
-            middle, pial, white = (
-                read_surface(table.with_name(f"{stem}_{name}.surf.gii"))[0]
-                for name in ("midthickness", "pial", "white")
-            )
-            if not len(middle) == len(pial) == len(white):
-                raise InputError(f"{folder}: the surfaces of {stem} differ in size; reconstruct the stack again")
-            points.append(middle)
-            across.append(pial.astype(np.float64) - white)
-    if sum(map(len, points)) != len(locations.section):
-        raise InputError(f"{folder}: {len(locations.section)} rows in the tables of nodes, but {sum(map(len, points))} "
-                         "vertices in the surfaces; reconstruct the stack again")  # fmt: skip
-    shift = along_surface_mm(np.concatenate(points), _unit(np.concatenate(across)), locations, stack)
-    return on_midsurface(locations, shift, stack)
 
 
 def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:

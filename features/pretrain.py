@@ -1,4 +1,4 @@
-"""Contrastive pretraining of an encoder on patches of annotated sections.
+"""Pretraining of an encoder on the items of nodes: patches of annotated sections, or any other `NodeData`.
 
     python -m features.pretrain --set stacks=A,B --set reconstructions=RA,RB --out OUT
     torchrun --nproc-per-node 2 -m features.pretrain ...        the same batches and gradients on two ranks
@@ -18,35 +18,48 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from features.augment import PatchAugment
-from features.batches import BalancedBatches
 from features.command import Bar, run
-from features.contrastive import SupervisedContrastive
-from features.cross_entropy import CrossEntropy
 from features.encoders.section_cnn import SectionCNN
-from features.model_files import ABOUT, EncoderConfig, PatchEncoder, load_encoder, new_encoder, save_encoder
-from features.patch_sets import PatchSet, TrainingPatches, annotated_patches
-from features.patches import PatchSampler
-from features.training import PretrainModule, Probe, Steps
+from features.model_files import (
+    ABOUT,
+    DataConfig,
+    EncoderConfig,
+    NodeEncoder,
+    load_encoder,
+    new_encoder,
+    save_encoder,
+)
+from features.node_data.section_patches import SectionPatches
+from features.node_sets import NodeSet, TrainingItems, node_set
+from features.objectives.contrastive import SupervisedContrastive
+from features.objectives.cross_entropy import CrossEntropy
+from features.objectives.nt_xent import NTXent
+from features.samplers.balanced import BalancedBatches
+from features.samplers.neighbours import NeighbourBatches
+from features.samplers.uniform import UniformBatches
+from features.section_brain import read_annotated_brain
+from features.training import BatchStream, PretrainModule, Probe
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at, to_plain
 from meshgnn.errors import InputError, SettingError
+from meshgnn.progress import Progress, silent
 from meshgnn.ranks import rank_and_world, ranks_here
 from meshgnn.source.sections import read_stack
 from meshgnn.store import content_hash, read_json, write_text
 from meshgnn.train.checkpoint import SafetensorsIO, load_tree
 
 VERSION = 2  # raised when the same config gives other weights
-Progress = Callable[[int, int, dict[str, Any]], None]
+ObjectiveConfig = SupervisedContrastive.Config | NTXent.Config | CrossEntropy.Config
+SamplerConfig = BalancedBatches.Config | UniformBatches.Config | NeighbourBatches.Config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,26 +67,30 @@ class PretrainConfig(BaseConfig):
     """How an encoder is trained.
 
     Args:
-        encoder, patches, augment, objective, batches: the parts.
+        encoder: the network.
+        data: what it sees at a node, and how that is changed from view to view.
+        objective: what it is trained for; says how many views it needs and whether labels.
+        sampler: which items stand in a batch.
         epochs, epoch_steps: steps in all = epochs x epoch_steps; after every epoch there is a checkpoint and a probe.
         learning_rate, weight_decay: of AdamW, with warm-up and cosine.
         clip: gradient norm.
         held_out: every n-th annotated section of each brain is kept for the probe (never for training); 0 = none.
             A section is not held out if an area would be left on fewer than two.
-        probe_patches: known and held-out patches that the probe looks at, at most.
+        probe_patches: known and held-out items that the probe looks at, at most.
         seed: of weights, batches and augmentation.
         threads: of torch on the CPU. Sums change in the last digit with it, hence it is part of the recipe.
-        memory_mb: training patches are kept in memory if they fit, otherwise read as they are needed.
+        memory_mb: training items are kept in memory if they fit, otherwise read as they are needed.
         device: cpu, cuda, or auto.
         precision: of weights and gradients in training; double makes the number of ranks unimportant. The encoder is
             kept in single precision.
     """
 
+    moved: ClassVar[dict[str, str]] = {"patches": "data", "augment": "data.augment", "batches": "sampler"}
+
     encoder: EncoderConfig = field(default_factory=SectionCNN.Config)
-    patches: PatchSampler.Config = field(default_factory=PatchSampler.Config)
-    augment: PatchAugment.Config = field(default_factory=PatchAugment.Config)
-    objective: SupervisedContrastive.Config | CrossEntropy.Config = field(default_factory=SupervisedContrastive.Config)
-    batches: BalancedBatches.Config = field(default_factory=BalancedBatches.Config)
+    data: DataConfig = field(default_factory=SectionPatches.Config)
+    objective: ObjectiveConfig = field(default_factory=SupervisedContrastive.Config)
+    sampler: SamplerConfig = field(default_factory=BalancedBatches.Config)
     epochs: int = 10
     epoch_steps: int = 60
     learning_rate: float = 2e-3
@@ -100,69 +117,69 @@ class PretrainConfig(BaseConfig):
         if self.device == "cuda" and not torch.cuda.is_available():
             raise SettingError("<device>=cuda, but torch sees no CUDA device; use cpu or auto")
 
+    def parts(self) -> tuple[BaseConfig, ...]:
+        """Configs that the encoder's files may name beside those that we ship."""
+        return (self.encoder, self.data)
+
 
 class LastCheckpoint(ModelCheckpoint):
     FILE_EXTENSION = ".safetensors"
 
 
-def pretrain(
-    config: PretrainConfig, sources: Sequence[PatchSet], out: Path, progress: Progress | None = None
-) -> PatchEncoder:
-    """Train an encoder on labelled patches and write it into `out`; a finished one with the same key is read back.
+def pretrain(config: PretrainConfig, sources: Sequence[NodeSet], out: Path, progress: Progress = silent) -> NodeEncoder:
+    """Train an encoder on items and write it into `out`; a finished one with the same key is read back.
 
     Args:
         config: the recipe.
-        sources: labelled patches of one or more brains, with one list of areas.
+        sources: items of one or more brains, with one list of areas.
         out: folder of encoder.safetensors, encoder.json, metrics.csv.
-        progress: called on rank 0 with (step, steps, newest row of metrics.csv) after every epoch.
+        progress: told ("pretraining", step, steps, newest row of metrics.csv) on rank 0 after every epoch.
 
     Raises:
-        InputError: no labelled patch, areas that differ between brains, a class with a single patch (see
-            `BalancedBatches`), patches too small for the encoder, loss that is not finite.
+        InputError: no item to learn from, areas that differ between brains, a class with a single item (see
+            `BalancedBatches`), items that the encoder cannot take, loss that is not finite.
     """
     out = Path(out)
-    with at("patches"):
-        patches = TrainingPatches(sources, config.patches, held_out=config.held_out, memory_mb=config.memory_mb)
-    key = content_hash(VERSION, to_plain(config), patches.key())
+    items = TrainingItems(
+        sources, labelled=config.objective.labelled, held_out=config.held_out, memory_mb=config.memory_mb
+    )
+    key = content_hash(VERSION, to_plain(config), items.key())
     if (out / ABOUT).is_file() and _stored_key(out) == key:
-        return load_encoder(out)
+        return load_encoder(out, config.parts())
     before = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
-        return _train(config, patches, out, key, progress)
+        return _train(config, items, out, key, progress)
     finally:
         torch.set_num_threads(before)
 
 
-def _train(
-    config: PretrainConfig, patches: TrainingPatches, out: Path, key: str, progress: Progress | None
-) -> PatchEncoder:
-    # A class with a single patch is the user's to mend; one that only lost patches to what is held out is left out.
-    with at("batches"):
-        config.batches.build(patches.labels_of_all, patches.groups, patches.names, config.seed)
-        drawn = replace(config.batches, rare="skip")
-        batches = drawn.build(patches.labels, patches.groups, patches.names, config.seed)
+def _train(config: PretrainConfig, items: TrainingItems, out: Path, key: str, progress: Progress) -> NodeEncoder:
+    with at("sampler"):
+        sampler = config.sampler.build(items.pool(), config.seed)
+    views, labelled = config.objective.views, config.objective.labelled
+    if not labelled and views * sampler.together < 2:
+        raise SettingError("<objective.views>=1 leaves nothing to compare; use 2, or <sampler>=NeighbourBatches")
     total = config.epochs * config.epoch_steps
     torch.manual_seed(config.seed)
     with at("encoder"):
-        encoder = new_encoder(config.encoder, config.patches)
-    objective = config.objective.build(encoder.out_channels, len(patches.names))
+        encoder = new_encoder(config.encoder, config.data, items.sources[0].data.shape)
+    objective = config.objective.build(encoder.out_channels, len(items.names))
     if config.precision == "double":
         encoder, objective = encoder.double(), objective.double()
 
     def tell(row: dict[str, Any]) -> None:
         _write_metrics(out / "metrics.csv", module.history)
-        if progress is not None:
-            progress(int(row["step"]), total, row)
+        progress("pretraining", int(row["step"]), total, row)
 
     main = int(os.environ.get("RANK", "0")) == 0
     module = PretrainModule(
-        encoder, objective, config.augment.build(), batch=batches.size, seed=config.seed, steps=total,
-        learning_rate=config.learning_rate, weight_decay=config.weight_decay,
-        probe=_probe(config, patches) if main else None, tell=tell,
+        encoder, objective, config.data.augment.build(), views=views, batch=sampler.size, seed=config.seed,
+        steps=total, learning_rate=config.learning_rate, weight_decay=config.weight_decay,
+        probe=_probe(config, items) if main else None, tell=tell,
     )  # fmt: skip
-    steps = Steps(patches.read, patches.labels, batches, config.epoch_steps)
-    steps.module = module
+    stream = BatchStream(items.read, items.labels if labelled else None, sampler, config.epoch_steps)
+    stream.module = module
     last = out / "checkpoints" / f"last-{key}.safetensors"
     keeper = LastCheckpoint(
         dirpath=last.parent, filename=last.stem, every_n_epochs=1, save_on_train_epoch_end=True,
@@ -178,19 +195,19 @@ def _train(
         )  # fmt: skip
         interrupt = signal.getsignal(signal.SIGINT)
         try:
-            trainer.fit(module, train_dataloaders=steps, ckpt_path=str(last) if _readable(last) else None)
+            trainer.fit(module, train_dataloaders=stream, ckpt_path=str(last) if _readable(last) else None)
         except SystemExit:  # Lightning's answer to Ctrl-C, after which it ignores a second one
             signal.signal(signal.SIGINT, interrupt)
             raise KeyboardInterrupt from None
     if not all(torch.isfinite(value).all() for value in encoder.state_dict().values()):
         raise SettingError("pretraining diverged; lower <learning_rate>")
     if trainer.is_global_zero:
-        told = {"key": key, "config": to_plain(config), "patches": patches.about(), "history": module.history}
+        told = {"key": key, "config": to_plain(config), "items": items.about(), "history": module.history}
         _write_metrics(out / "metrics.csv", module.history)
         save_encoder(out, encoder.float(), told | {"threads": config.threads, "ranks": trainer.world_size})
         last.unlink(missing_ok=True)
     trainer.strategy.barrier()
-    return load_encoder(out)
+    return load_encoder(out, config.parts())
 
 
 def _ranks(config: PretrainConfig) -> dict[str, Any]:
@@ -210,11 +227,11 @@ def _ranks(config: PretrainConfig) -> dict[str, Any]:
     return told
 
 
-def _probe(config: PretrainConfig, patches: TrainingPatches) -> Probe | None:
-    known, held = (patches.spread(which, config.probe_patches) for which in (patches.training, patches.held))
-    if not len(held):
+def _probe(config: PretrainConfig, items: TrainingItems) -> Probe | None:
+    if not items.labelled or not len(items.held):
         return None
-    return Probe(patches.read(known), patches.labels_of_all[known], patches.read(held), patches.labels_of_all[held])
+    known, held = (items.evenly(which, config.probe_patches) for which in (items.training, items.held))
+    return Probe(items.read(known), items.labels[known], items.read(held), items.labels[held])
 
 
 def _write_metrics(path: Path, history: list[dict[str, Any]]) -> None:
@@ -261,11 +278,14 @@ def _pretrain(job: PretrainJob, out: Path) -> str:
         raise InputError(f"{len(job.stacks)} stacks, but {len(job.reconstructions)} reconstructions; name one for each")
     config = PretrainConfig(**{f.name: getattr(job, f.name) for f in fields(PretrainConfig)})
     for folder in job.stacks:  # before images are compared and annotations read
-        with at("patches"):
-            config.patches.check(str(folder), read_stack(folder).coarsest_um)
-    sources = [annotated_patches(*pair, vote_mm=job.vote_mm) for pair in zip(job.stacks, job.reconstructions)]
-    with Bar("steps", "step") as bar:
-        encoder = pretrain(config, sources, out, lambda done, total, row: bar(done, total, row))
+        with at("data"):
+            if isinstance(config.data, SectionPatches.Config):
+                config.data.check(str(folder), read_stack(folder).coarsest_um)
+    brains = [read_annotated_brain(*pair, vote_mm=job.vote_mm) for pair in zip(job.stacks, job.reconstructions)]
+    with at("data"):
+        sources = [node_set(brain, config.data.build(brain)) for brain in brains]
+    with Bar("step") as bar:
+        encoder = pretrain(config, sources, out, bar)
     return f"encoder {encoder.identity()['weights']} ({encoder.out_channels} features) in {out}"
 
 

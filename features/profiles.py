@@ -1,7 +1,8 @@
 """Depth profiles: how dark the cortex is from pial to white, read off the section on which each node lies."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +13,8 @@ from features.locations import along_surface_mm, towards_pial
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import InputError, SettingError
 from meshgnn.graph import FeatureTable, MeshGraph, NodeLocations
+from meshgnn.progress import Progress
+from meshgnn.sockets import Brain
 from meshgnn.source.background import background_grey
 from meshgnn.source.sections import Section, SectionStack, open_section
 
@@ -172,6 +175,31 @@ class DepthProfiles:
         row = places.row_px[nodes][:, None, None, None] + out * np.sin(angle) + side * np.cos(angle)
         column = places.column_px[nodes][:, None, None, None] + out * np.cos(angle) - side * np.sin(angle)
         return row, column
+
+
+class ProfileFeatures:
+    """Mean intensity profiles along the cortical normal as a `meshgnn.sockets.FeatureMaker`. Learns nothing."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(DepthProfiles.Config):
+        def build(self) -> "ProfileFeatures":  # type: ignore[override]
+            return ProfileFeatures(self)
+
+    name = "profiles"
+
+    def __init__(self, config: Config) -> None:
+        self.profiles = DepthProfiles(config)
+
+    def inputs(self, brain: Brain) -> Sequence[Path]:
+        brain.section_stack()
+        return []
+
+    def fit(self, brains: Sequence[Brain], folder: Path, progress: Progress) -> list[str]:
+        return []
+
+    def make(self, brain: Brain, folder: Path, progress: Progress) -> FeatureTable:
+        """[V, depths]."""
+        return self.profiles.make(brain.graph, brain.section_stack())
 
 
 def _thickness(graph: MeshGraph) -> Floats:

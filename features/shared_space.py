@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from features.encoders.section_cnn import weights_hash
-from features.model_files import ABOUT, WEIGHTS, PatchEncoder, load_encoder
+from features.encoders.weights import weights_hash
+from features.model_files import ABOUT, WEIGHTS, NodeEncoder, load_encoder
+from meshgnn.config import Config
 from meshgnn.errors import InputError
 from meshgnn.store import read_arrays, read_json, write_arrays, write_json
 
@@ -36,7 +37,7 @@ class SharedSpace(nn.Module):
     0.700), and better than the first network alone (0.682), so it stays as it is.
 
     Args:
-        networks: K networks, [B, S, S] -> [B, C].
+        networks: K networks, [B, ...] -> [B, C].
         matrices, offsets: [K, C, C] and [K, C]; features f of network k become f @ matrices[k] + offsets[k].
     """
 
@@ -51,7 +52,7 @@ class SharedSpace(nn.Module):
         self.register_buffer("offsets", offsets)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """[B, S, S] -> [B, C]."""
+        """[B, ...] -> [B, C]."""
         parts = [
             network(inputs) @ matrix + offset
             for network, matrix, offset in zip(self.networks, self.matrices, self.offsets)
@@ -73,22 +74,24 @@ class FittedEncoders:
         left_out: by fold, the encoder that has not seen it, in the same space.
     """
 
-    whole: PatchEncoder
-    left_out: dict[int, PatchEncoder]
+    whole: NodeEncoder
+    left_out: dict[int, NodeEncoder]
 
-    def of(self, fold: int) -> PatchEncoder:
+    def of(self, fold: int) -> NodeEncoder:
         return self.left_out.get(fold, self.whole)
 
 
-def fitted(encoders: dict[int, PatchEncoder], matrices: NDArray[Any], offsets: NDArray[Any]) -> FittedEncoders:
+def fitted(encoders: dict[int, NodeEncoder], matrices: NDArray[Any], offsets: NDArray[Any]) -> FittedEncoders:
     """Encoders by the fold that each has not seen, with their maps [K, C, C] and [K, C]."""
     maps, shifts = (torch.from_numpy(np.array(values, np.float32)) for values in (matrices, offsets))
-    networks, patches = [one.network for one in encoders.values()], next(iter(encoders.values())).patches
-    left_out = {
-        fold: PatchEncoder(SharedSpace(networks[k : k + 1], maps[k : k + 1], shifts[k : k + 1]), patches).eval()
-        for k, fold in enumerate(encoders)
-    }
-    return FittedEncoders(whole=PatchEncoder(SharedSpace(networks, maps, shifts), patches).eval(), left_out=left_out)
+    networks, first = [one.network for one in encoders.values()], next(iter(encoders.values()))
+
+    def joined(part: slice) -> NodeEncoder:
+        space = SharedSpace(networks[part], maps[part], shifts[part])
+        return NodeEncoder(space, first.data, first.shape).eval()
+
+    left_out = {fold: joined(slice(k, k + 1)) for k, fold in enumerate(encoders)}
+    return FittedEncoders(whole=joined(slice(None)), left_out=left_out)
 
 
 def affine_map(
@@ -103,7 +106,7 @@ def affine_map(
     fold to fold: 0.700, ridge 0.689, plain rotation 0.648, no map at all 0.337.
 
     Args:
-        features, target: [N, C] of the same patches in two spaces.
+        features, target: [N, C] of the same items in two spaces.
     """
     x, y = features - features.mean(0, dtype=np.float64), target - target.mean(0, dtype=np.float64)
     (white, _), (other, back) = _whitening(x), _whitening(y)
@@ -119,7 +122,7 @@ def _whitening(rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
     return vectors * values**-0.5 @ vectors.T, vectors * values**0.5 @ vectors.T
 
 
-def save_space(folder: Path, encoders: dict[int, PatchEncoder], matrices: NDArray[Any], offsets: NDArray[Any],
+def save_space(folder: Path, encoders: dict[int, NodeEncoder], matrices: NDArray[Any], offsets: NDArray[Any],
                about: dict[str, Any]) -> list[str]:  # fmt: skip
     """Write the maps beside the encoders' folders. Returns all files, relative to `folder`.
 
@@ -134,15 +137,19 @@ def save_space(folder: Path, encoders: dict[int, PatchEncoder], matrices: NDArra
     return [SPACE, MAPS, *(f"fold-{fold}/{name}" for fold in encoders for name in (WEIGHTS, ABOUT))]
 
 
-def load_fitted(folder: Path) -> FittedEncoders:
+def load_fitted(folder: Path, more: Sequence[Config] = ()) -> FittedEncoders:
     """What `save_space` or `save_encoder` wrote into `folder`.
+
+    Args:
+        folder: of one encoder, or of the folders of several and their maps.
+        more: see `load_encoder`.
 
     Raises:
         InputError: a missing or damaged file, maps that were fitted to other encoders.
     """
     folder = Path(folder)
     if not (folder / SPACE).is_file():
-        return FittedEncoders(whole=load_encoder(folder), left_out={})
+        return FittedEncoders(whole=load_encoder(folder, more), left_out={})
     about = read_json(folder / SPACE)
     if not isinstance(about, dict) or about.get("record") != "SharedSpace" or about.get("format") != FORMAT:
         raise InputError(f"{folder / SPACE}: not a space of encoders of format {FORMAT}")
@@ -152,7 +159,7 @@ def load_fitted(folder: Path) -> FittedEncoders:
         total = str(about["weights"])
     except (KeyError, ValueError, AttributeError):
         raise InputError(f"{folder / SPACE}: damaged; {again}") from None
-    encoders = {fold: load_encoder(fold_folder(folder, fold)) for fold in weights}
+    encoders = {fold: load_encoder(fold_folder(folder, fold), more) for fold in weights}
     for fold, encoder in encoders.items():
         if weights_hash(encoder.network) != weights[fold]:
             raise InputError(f"{fold_folder(folder, fold)}: not the encoder that {SPACE} was written for; {again}")

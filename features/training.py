@@ -12,24 +12,31 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
-from features.augment import PatchAugment
-from features.batches import BalancedBatches
-from features.model_files import PatchEncoder
+from features.model_files import NodeEncoder
 from features.probe import knn_classes
+from features.samplers.pool import Sampler
 from meshgnn.confusion import macro_f1
 
+Augment = Callable[..., Tensor]  # (items, *, seed, step, places, batch, view) -> items changed in this view's own way
 Read = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 
 
-class Steps:
+class BatchStream:
     """This rank's part of the batches of one epoch after another, read one ahead by a thread.
 
     The joint batch of step s depends on s alone; rank r takes places r, r + W, ... of it. An epoch is nothing but the
     time between two checkpoints.
+
+    Args:
+        read: items [B, ...] by their numbers.
+        labels: [N] classes to learn; None: rows of one item, or of items that the sampler puts together, share a
+            target instead.
+        sampler: draws the items of a step.
+        epoch_steps: steps of an epoch.
     """
 
-    def __init__(self, read: Read, labels: NDArray[np.integer], batches: BalancedBatches, epoch_steps: int) -> None:
-        self.read, self.labels, self.batches, self.epoch_steps = read, labels, batches, epoch_steps
+    def __init__(self, read: Read, labels: NDArray[np.integer] | None, sampler: Sampler, epoch_steps: int) -> None:
+        self.read, self.labels, self.sampler, self.epoch_steps = read, labels, sampler, epoch_steps
         self.module: PretrainModule | None = None
 
     def __len__(self) -> int:
@@ -45,8 +52,10 @@ class Steps:
         def fill() -> None:
             try:
                 for step in range(first, first + self.epoch_steps):
-                    items = self.batches.draw(step)[places]
-                    ready.put((step, self.read(items), self.labels[items]))
+                    drawn = self.sampler.draw(step)
+                    together = np.arange(len(drawn)) // self.sampler.together
+                    targets = together if self.labels is None else self.labels[drawn]
+                    ready.put((step, self.read(drawn[places]), targets[places]))
             except Exception as error:  # handed on to the training thread
                 ready.put(error)
 
@@ -55,20 +64,20 @@ class Steps:
             found = ready.get()
             if isinstance(found, Exception):
                 raise found
-            step, patches, labels = found
-            yield step, torch.from_numpy(patches), torch.from_numpy(labels.astype(np.int64))
+            step, items, targets = found
+            yield step, torch.from_numpy(items), torch.from_numpy(targets.astype(np.int64))
 
 
 class PretrainModule(L.LightningModule):
     """Trains encoder and objective; AdamW with warm-up and cosine. Randomness comes from (seed, step) alone."""
 
     def __init__(
-        self, encoder: PatchEncoder, objective: nn.Module, augment: PatchAugment, *, batch: int, seed: int,
+        self, encoder: NodeEncoder, objective: nn.Module, augment: Augment, *, views: int, batch: int, seed: int,
         steps: int, learning_rate: float, weight_decay: float, probe: "Probe | None",
         tell: Callable[[dict[str, Any]], None],
     ) -> None:  # fmt: skip
         super().__init__()
-        self.encoder, self.objective, self.augment = encoder, objective, augment
+        self.encoder, self.objective, self.augment, self.views = encoder, objective, augment, views
         self.batch, self.seed, self.steps = batch, seed, steps
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.probe, self.tell = probe, tell
@@ -76,10 +85,14 @@ class PretrainModule(L.LightningModule):
         self.sums: list[Tensor] = []
 
     def training_step(self, batch: tuple[int, Tensor, Tensor], index: int) -> Tensor:
-        step, patches, labels = batch
+        step, items, targets = batch
         places = slice(self.trainer.global_rank, None, self.trainer.world_size)
-        patches = self.augment(patches, seed=self.seed, step=step, places=places, batch=self.batch)
-        loss = self.objective(self.encoder(patches.to(next(self.encoder.parameters()).dtype)), labels)
+        seen = [
+            self.augment(items, seed=self.seed, step=step, places=places, batch=self.batch, view=view)
+            for view in range(self.views)
+        ]
+        items = (torch.cat(seen) if len(seen) > 1 else seen[0]).to(next(self.encoder.parameters()).dtype)
+        loss = self.objective(self.encoder(items), targets.repeat(self.views))
         self.sums.append(loss.detach())
         return loss
 
@@ -108,30 +121,29 @@ class PretrainModule(L.LightningModule):
 
 
 class Probe:
-    """Macro-F1 of nearest neighbours among training patches, on patches of sections that were held out.
+    """Macro-F1 of nearest neighbours among training items, on items of groups that were held out.
 
     Args:
-        known, known_labels: [N, S, S] training patches and their classes.
-        held, held_labels: [Q, S, S] held-out patches and theirs.
+        known, known_labels: [N, ...] training items and their classes.
+        held, held_labels: [Q, ...] held-out items and theirs.
     """
 
     def __init__(self, known: NDArray[np.float32], known_labels: NDArray[np.integer],
                  held: NDArray[np.float32], held_labels: NDArray[np.integer]) -> None:  # fmt: skip
         self.known, self.known_labels, self.held, self.held_labels = known, known_labels, held, held_labels
 
-    def __call__(self, encoder: PatchEncoder) -> dict[str, float]:
-        known, held = (embed(encoder, patches) for patches in (self.known, self.held))
+    def __call__(self, encoder: NodeEncoder) -> dict[str, float]:
+        known, held = (embed(encoder, items) for items in (self.known, self.held))
         return {"knn_macro_f1": macro_f1(self.held_labels, knn_classes(known, self.known_labels, held))}
 
 
-def embed(encoder: nn.Module, patches: NDArray[np.float32], batch: int = 256) -> NDArray[np.float32]:
-    """Embeddings [N, C] of patches [N, S, S], in eval mode; the encoder's mode is put back."""
+def embed(encoder: nn.Module, items: NDArray[np.float32], batch: int = 256) -> NDArray[np.float32]:
+    """Embeddings [N, C] of items [N, ...], in eval mode; the encoder's mode is put back."""
     like, training = next(encoder.parameters()), encoder.training
     encoder.eval()
     with torch.no_grad():
         parts = [
-            encoder(torch.from_numpy(patches[k : k + batch]).to(like)).float().cpu()
-            for k in range(0, len(patches), batch)
+            encoder(torch.from_numpy(items[k : k + batch]).to(like)).float().cpu() for k in range(0, len(items), batch)
         ]
     encoder.train(training)
     return torch.cat(parts).numpy()

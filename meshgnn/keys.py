@@ -44,12 +44,16 @@ def keys_of(config: Config, allowed: Choices | None = None, path: str = "") -> I
     for field in fields(config):
         key, value = f"{path}.{field.name}" if path else field.name, getattr(config, field.name)
         choice = (allowed or {}).get(key)
+        several = isinstance(value, tuple) and any(isinstance(item, Config) for item in value)
         if choice is not None:
             kind = " or ".join("none" if one is None else owner_name(type(one)) for one in choice)
+            kind = f"list: {kind}" if isinstance(value, tuple) else kind
         else:
             kind = _kind(hints[field.name])
         if choice is not None or not isinstance(value, Config) or get_origin(hints[field.name]) is not None:
             yield Key(path=key, default=_typed(value), kind=kind, text=texts.get(field.name, ""))
+        for number, item in enumerate(value if several else ()):
+            yield from keys_of(item, allowed, f"{key}.{number}")
         if isinstance(value, Config):
             yield from keys_of(value, allowed, key)
 

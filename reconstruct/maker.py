@@ -1,12 +1,13 @@
 """The reconstruction as the maker of meshes that an experiment on several brains asks for."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from meshgnn.encoder import Truth
 from meshgnn.graph import Areas, MeshGraph
+from meshgnn.progress import Progress
+from meshgnn.sockets import Truth
 from meshgnn.source.sections import SectionStack
 from meshgnn.source.virtual.areas import isocortical_areas
 from meshgnn.source.virtual.truth import true_hemispheres
@@ -19,7 +20,7 @@ from reconstruct.truth import true_labels
 
 
 class MeshFromSections:
-    """A `meshgnn.encoder.MeshMaker`: every brain has a reconstruction folder of its own."""
+    """A `meshgnn.sockets.MeshMaker`: every brain has a reconstruction folder of its own."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Reconstruct.Config):
@@ -35,13 +36,13 @@ class MeshFromSections:
         """Raises InputError for whatever can be told of the sections before anything is made of them."""
         Reconstruct(replace(self.config, source=SectionFolder.Config(path=stack))).check()
 
-    def make(self, brain: str, stack: Path, out: Path, tell: Callable[[str, int, int], None]) -> list[str]:
+    def make(self, brain: str, stack: Path, out: Path, progress: Progress) -> list[str]:
         """Raises InputError when the sections hold no brain in order. Reads no truth: see `judged`."""
         self.check(stack)
         source = SectionFolder.Config(path=stack, space=brain)
-        result = Reconstruct(replace(self.config, source=source, brain=brain, judge=False)).run(out, tell)
+        result = Reconstruct(replace(self.config, source=source, brain=brain, judge=False)).run(out, progress)
         for text in result.report["warnings"]:
-            tell(f"warning: {text}", 1, 1)
+            progress(f"warning: {text}", 1, 1)
         steps = sorted(path for path in (out / "steps").rglob("*") if path.is_file())
         kept = [path for path in steps if path.parent.name.startswith(("midsurface", "locate"))]
         return [REPORT, FILE, *(str(path.relative_to(out)) for path in kept)]

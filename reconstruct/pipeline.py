@@ -19,6 +19,7 @@ from typing import Any
 from meshgnn import config
 from meshgnn.errors import InputError, SettingError
 from meshgnn.graph import NodeLocations
+from meshgnn.progress import Progress, silent
 from meshgnn.source.sections import TABLE, SectionStack, read_stack
 from meshgnn.source.virtual.truth import true_hemispheres
 from reconstruct import output, plausibility
@@ -34,8 +35,6 @@ from reconstruct.steps.midsurface import ExtractMidsurface
 from reconstruct.steps.stack import StackSections
 from reconstruct.steps.tissue import ClassifyTissue, check_count
 from reconstruct.steps.volume import RibbonFromVolume
-
-Progress = Callable[[str, int, int], None]
 
 
 class Reconstruct:
@@ -102,14 +101,14 @@ class Reconstruct:
                 "aside"
             )
 
-    def run(self, out: Path, progress: Progress | None = None) -> Reconstruction:
+    def run(self, out: Path, progress: Progress = silent) -> Reconstruction:
         """Reconstruct, write everything under `out`, judge if the truth is there.
 
         Raises:
             InputError: the input cannot be read or does not hold a brain in order; nothing is handed out then.
         """
         self.check()
-        return _Run(self.settings, Path(out), progress or (lambda *_: None)).go()
+        return _Run(self.settings, Path(out), progress).go()
 
 
 class _Run:
@@ -163,12 +162,12 @@ class _Run:
                        for s in stack)  # fmt: skip
         files = [section.path for section in stack.usable()]
         return self.step("tissue", TissueStack, step, [hash_files(files), TABLE, *table, folder.name],
-                         lambda: step.build()(stack, lambda a, b: self.progress("tissue", a, b)))  # fmt: skip
+                         lambda: step.build()(stack, self.progress))  # fmt: skip
 
     def _align(self, tissue: TissueStack, key: str) -> tuple[Alignment, str]:
         step = self.settings.align
         return self.step("align", Alignment, step, [key],
-                         lambda: step.build()(tissue, lambda a, b: self.progress("align", a, b)))  # fmt: skip
+                         lambda: step.build()(tissue, self.progress))  # fmt: skip
 
     def _stack(self, stack: SectionStack, tissue: TissueStack, alignment: Alignment, tissue_key: str,
                align_key: str) -> tuple[Ribbon, str]:  # fmt: skip

@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from meshgnn import config
 from meshgnn.errors import InputError
+from meshgnn.source.same_images import same_in_stack
 from reconstruct.records import Alignment, Midsurface, Ribbon, TissueStack
 
 _LARGE = 0.2  # sections with less tissue than this share of the largest are too small to be compared
@@ -39,6 +40,11 @@ class Plausible(config.Config):
             [1.35]; below, it does not belong between them.
         swapped: two sections must fit their places by at least this factor better than each other's [1.35].
         overlap: least Dice overlap with the neighbours [0.64].
+        scale: a section must not be fitted to its neighbours by a scale that differs from theirs by more than this
+            factor (registration takes up about half of a wrong one, and needs align.affine_rounds) [1.01; 1.02 with
+            preset hard; 1.04 to 1.09 where pixel_um is 10 % off].
+        light: largest difference in brightness between opposite edges of an image, as a share [0; 0.08 with preset
+            hard].
         tissue_share: largest share of a section's image that is tissue: glass must be seen around it [0.5].
         copies: share of sections that may show the same image as another one before the stack is refused.
     """
@@ -55,6 +61,8 @@ class Plausible(config.Config):
     odd: float = 1.0
     swapped: float = 1.05
     overlap: float = 0.4
+    scale: float = 1.033
+    light: float = 0.12
     tissue_share: float = 0.9
     copies: float = 0.1
 
@@ -78,10 +86,13 @@ def of_tissue(stack: TissueStack, bounds: Plausible) -> list[str]:
         if key in first:
             copies.append((first[key], index))
         first.setdefault(key, index)
+    for a, b in same_in_stack(stack.fine, stack.position_mm):  # also if stored anew, in another format or turned
+        if all(stack.index[b] != copy for _, copy in copies):
+            copies.append((int(stack.index[a]), int(stack.index[b])))
     if len(copies) > max(1.0, bounds.copies * len(stack.index)):
         raise InputError(
-            f"{len(copies) + 1} of {len(stack.index)} sections show the same image as another one, sections "
-            f"{copies[0][0]} and {copies[0][1]} first: check the column `file` of the sections file"
+            f"{len({k for pair in copies for k in pair})} of {len(stack.index)} sections show the same image as "
+            f"another, sections {copies[0][0]} and {copies[0][1]} first: check the column `file` of the sections file"
         )
     told += [f"sections {a} and {b} show the same image: check the column `file`" for a, b in copies]
     depth = -stack.outer
@@ -97,6 +108,14 @@ def of_tissue(stack: TissueStack, bounds: Plausible) -> list[str]:
     share = area / np.prod(2 * stack.centre_mm + stack.image_px_mm[:, None], axis=1)
     for k in np.flatnonzero(share > bounds.tissue_share).tolist():
         told.append(f"section {stack.index[k]}: {share[k]:.0%} of its image is tissue; glass must be seen around it")
+    dark = np.flatnonzero(stack.falloff > bounds.light)
+    if len(dark):
+        worst = int(dark[np.argmax(stack.falloff[dark])])
+        told.append(
+            f"{_named(stack.index[dark])}: one edge of the image is darker than the opposite one (section "
+            f"{stack.index[worst]} by {stack.falloff[worst]:.0%}, at most {bounds.light:.0%} is expected): glass there "
+            "may be taken for tissue; even out the light, or leave glass around the tissue"
+        )
     step = _steps(area)
     wrong = np.flatnonzero((step > bounds.area_step) | (step < 1 / bounds.area_step)).tolist()
     for k in wrong:
@@ -142,6 +161,13 @@ def of_alignment(stack: TissueStack, alignment: Alignment, bounds: Plausible) ->
         ratio = (apart[k - 1, 1] + apart[k, 1]) / max(apart[k - 1, 0] + apart[k + 1, 0], 1e-9)
         if ratio < bounds.swapped:
             told.append(f"sections {index[k]} and {index[k + 1]} fit each other's places better: are they exchanged?")
+    scale = np.sqrt(np.abs(np.linalg.det(alignment.to_section[:, :, :2])))
+    for k, factor in _misfits(stack.position_mm, scale, large, bounds.scale).items():
+        if bounds.area_step > step[k] > 1 / bounds.area_step:  # told already otherwise
+            told.append(
+                f"section {index[k]}: fits its neighbours when scaled by {1 / factor:.2f} (within {bounds.scale:g} is "
+                f"expected); its pixel_um seems too {'large' if factor > 1 else 'small'}"
+            )
     alone = large & (alignment.overlap < bounds.overlap) & ~(odd < bounds.odd) & (np.abs(np.log(step)) < 0.3)
     for k in np.flatnonzero(alone).tolist():
         told.append(
@@ -206,6 +232,33 @@ def joint_of(ribbon: Ribbon, halves: Sequence[Ribbon]) -> float:
         turned = np.moveaxis(sides, axis, 0)
         faces += int((turned[1:] * turned[:-1] == 2).sum())
     return faces / max(1.0, min(volumes)) ** (2 / 3)
+
+
+def _named(numbers: NDArray[np.integer]) -> str:
+    """Section numbers: the first few, and how many there are."""
+    told = f"section{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers[:5].tolist()))}"
+    return f"{told}, ... ({len(numbers)} in all)" if len(numbers) > 5 else told
+
+
+def _misfits(
+    position: NDArray[np.float64], scale: NDArray[np.float64], able: NDArray[np.bool_], most: float
+) -> dict[int, float]:
+    """Sections whose scale differs by more than the factor `most` from that between their neighbours: place -> factor.
+
+    The worst goes first, and no longer counts as a neighbour: beside a wrong section a right one looks wrong too. Only
+    sections of `able` are compared, and the first and the last never: they have a neighbour on one side alone.
+    """
+    left, found = np.flatnonzero(able).tolist(), {}
+    while len(left) > 2:
+        own = np.log(scale[left])
+        place = position[left]
+        share = (place[1:-1] - place[:-2]) / (place[2:] - place[:-2])
+        away = own[1:-1] - ((1 - share) * own[:-2] + share * own[2:])
+        worst = int(np.argmax(np.abs(away)))
+        if abs(away[worst]) <= np.log(most):
+            break
+        found[left.pop(worst + 1)] = float(np.exp(away[worst]))
+    return dict(sorted(found.items()))
 
 
 def _areas(stack: TissueStack) -> NDArray[np.float64]:

@@ -29,6 +29,9 @@ class TissueStack:
         index: [N] number of the section in its stack (the row order of the sections file sorted by position).
         image_px_mm: [N] pixel side of the section image on disk.
         weight: [N] in [0, 1], how far the section is to be trusted.
+        falloff: [N] how much darker the glass is at one edge of the image than at the opposite one, as a share.
+        fine: [N, S, S] float32, fine structure of every image, by which copies are recognised
+            (`meshgnn.source.same_images`); S may be 0.
         bridges: [B, 4] strands that were cut: place of the section (0..N-1), row and column in mm of its image, mm^2.
     """
 
@@ -42,17 +45,27 @@ class TissueStack:
     index: NDArray[np.int64]
     image_px_mm: NDArray[np.float64]
     weight: NDArray[np.float64]
+    falloff: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    fine: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0, 0), np.float32))
     bridges: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4)))
 
     def __post_init__(self) -> None:
-        for name, kind in {"outer": np.float32, "white": np.float32}.items():
-            object.__setattr__(self, name, frozen(getattr(self, name), kind))
+        if not np.size(self.falloff):
+            object.__setattr__(self, "falloff", np.zeros(len(self.outer)))
+        if not np.size(self.fine):
+            object.__setattr__(self, "fine", np.zeros((len(self.outer), 0, 0)))
+        for name in ("outer", "white", "fine"):
+            object.__setattr__(self, name, frozen(getattr(self, name), np.float32))
         count = len(self.outer)
+        if len(self.fine) != count:
+            raise InputError(f"{len(self.fine)} images' fine structure for {count} sections")
         if self.outer.ndim != 3 or self.white.shape != self.outer.shape:
             raise InputError(f"level images {self.outer.shape} and {self.white.shape} must be [N, H, W] alike")
         shapes = {"origin_mm": (count, 2), "centre_mm": (count, 2)}
         kinds: dict[str, Any] = {"index": np.int64}
-        for name in ("origin_mm", "centre_mm", "position_mm", "thickness_mm", "index", "image_px_mm", "weight"):
+        for name in (
+            "origin_mm", "centre_mm", "position_mm", "thickness_mm", "index", "image_px_mm", "weight", "falloff",
+        ):  # fmt: skip
             array = frozen(getattr(self, name), kinds.get(name, np.float64))
             if array.shape != shapes.get(name, (count,)):
                 raise InputError(f"{name} has shape {array.shape} for {count} sections")

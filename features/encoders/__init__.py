@@ -1,1 +1,1 @@
-"""Encoders: one file each, behind `meshgnn.encoder.Encoder`."""
+"""Encoders: one file each, behind `meshgnn.sockets.Encoder`."""

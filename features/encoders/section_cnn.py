@@ -1,6 +1,5 @@
 """A small residual network for patches of sections."""
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from features.encoders.weights import weights_hash
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
 from meshgnn.errors import InputError, SettingError
@@ -45,12 +45,17 @@ class SectionCNN(nn.Module):
             if self.blocks < 1 or self.out_channels < 1 or self.depth_bands < 1 or min(self.stem_stride) < 1:
                 raise SettingError("<blocks>, <out_channels>, <depth_bands> and <stem_stride> must be at least 1")
 
-        def build(self, size_px: int) -> "SectionCNN":
-            """An encoder of patches of this side; weights from torch's random state.
+        def build(self, shape: tuple[int, ...]) -> "SectionCNN":
+            """An encoder of patches (S, S); weights from torch's random state.
 
             Raises:
-                InputError: nothing would be left of such patches.
+                InputError: not square patches, or nothing would be left of them.
             """
+            if len(shape) != 2 or shape[0] != shape[1]:
+                raise InputError(
+                    f"a SectionCNN encodes square patches, not items of shape {shape}; choose another encoder"
+                )
+            size_px = shape[0]
             if size_px // max(self.stem_stride) // 2 ** (len(self.widths) - 1) < 1:
                 raise SettingError(
                     f"patches of {size_px} px shrink to nothing in {len(self.widths)} stages; use fewer "
@@ -116,12 +121,3 @@ class ResidualBlock(nn.Module):
         y = F.relu(self.norm1(x))
         short = x if self.short is None else self.short(y)
         return short + self.conv2(F.relu(self.norm2(self.conv1(y))))
-
-
-def weights_hash(module: nn.Module) -> str:
-    """16 hex digits over names and values of parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -28,28 +28,41 @@ class TableEncoder(nn.Module):
         level: Literal["node", "graph"] = "node"
         clip: float = 5.0
 
-        def build(self, rows: Tensor) -> "TableEncoder":
-            """Fit mean and sd on the training rows [N, C]; NaN is left out column by column."""
-            return TableEncoder(self, rows)
+        def build(self, shape: tuple[int, ...]) -> "TableEncoder":
+            """An encoder of rows (C,); it passes values through until it is `fitted`. Raises InputError for no rows."""
+            if len(shape) != 1:
+                raise InputError(f"a TableEncoder encodes rows, not items of shape {shape}; choose another encoder")
+            return TableEncoder(self, shape[0])
 
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, config: Config, rows: Tensor) -> None:
+    def __init__(self, config: Config, columns: int) -> None:
         super().__init__()
-        if rows.ndim != 2 or len(rows) == 0:
-            raise InputError(f"a table encoder needs training rows [N, C], got {tuple(rows.shape)}")
+        self.config = config
+        self.level: Literal["node", "graph"] = config.level
+        self.out_channels = 2 * columns
+        self.register_buffer("mean", torch.zeros(columns))
+        self.register_buffer("deviation", torch.ones(columns))
+
+    def fitted(self, rows: Tensor) -> "TableEncoder":
+        """This encoder with mean and sd of the training rows [N, C]; NaN is left out column by column.
+
+        Raises:
+            InputError: no rows, rows of another width, a column without a value.
+        """
+        if rows.ndim != 2 or len(rows) == 0 or 2 * rows.shape[1] != self.out_channels:
+            raise InputError(
+                f"this table encoder needs training rows [N, {self.out_channels // 2}], got {tuple(rows.shape)}"
+            )
         known = ~rows.isnan()
         if not known.any(0).all():
             raise InputError(f"column {int((~known.any(0)).nonzero()[0])} of the table has no value at all")
         count = known.sum(0)
         mean = rows.nan_to_num().sum(0) / count
         variance = ((rows - mean).nan_to_num() ** 2 * known).sum(0) / count
-        self.config = config
-        self.level: Literal["node", "graph"] = config.level
-        self.out_channels = 2 * rows.shape[1]
-        self.register_buffer("mean", mean)
-        self.register_buffer("deviation", variance.sqrt().clamp(min=1e-6))
+        self.mean, self.deviation = mean, variance.sqrt().clamp(min=1e-6)
+        return self
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[B, C] -> [B, 2 C]."""

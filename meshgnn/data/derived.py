@@ -1,16 +1,19 @@
 """Features derived from a brain before anything is learnt, and a check that features mean the same in two parts."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from meshgnn.encoder import TableMaker
 from meshgnn.errors import InputError
 from meshgnn.graph import FeatureTable, MeshGraph
 from meshgnn.mesh.operators import one_ring_average
+from meshgnn.progress import silent
+from meshgnn.sockets import Brain, FeatureMaker
 
 RIM_ROUNDS = (5, 15, 40, 80, 160)
 RIM_PREFIX = "cortexShare"
@@ -85,9 +88,18 @@ def computed_features(graph: MeshGraph, names: Sequence[str]) -> dict[str, dict[
     return {name: dict(table.encoder) for name in names for table in tables if name in table.columns}
 
 
-def with_computed(graph: MeshGraph, maker: TableMaker) -> tuple[MeshGraph, list[str]]:
-    """`graph` with the maker's table, and warnings. Where a file brings a feature of the same name, the file counts."""
-    made = maker.make(graph)
+def per_node(table: FeatureTable, n_nodes: int) -> FeatureTable:
+    """The table with one row per node; the one row of a whole brain stands for each of its nodes."""
+    if len(table.values) == n_nodes:
+        return table
+    if len(table.values) != 1:
+        raise InputError(f"table {table.name!r} has {len(table.values)} rows for {n_nodes} nodes")
+    return replace(table, values=np.repeat(table.values, n_nodes, axis=0), mask=np.repeat(table.mask, n_nodes))
+
+
+def with_computed(graph: MeshGraph, made: FeatureTable) -> tuple[MeshGraph, list[str]]:
+    """`graph` with a computed table, and warnings. Where a file brings a feature of the same name, the file counts."""
+    made = per_node(made, graph.n_nodes)
     there = {column for table in graph.tables.values() for column in table.columns}
     double = [column for column in made.columns if column in there]
     new = [column for column in made.columns if column not in there]
@@ -99,8 +111,9 @@ def complete_features(
     graph: MeshGraph,
     names: Sequence[str],
     computed: Collection[str],
-    makers: Sequence[TableMaker] = (),
+    makers: Sequence[FeatureMaker] = (),
     compute: Collection[str] = (),
+    fitted: Path = Path(),
 ) -> tuple[MeshGraph, list[str]]:
     """`graph` with every feature that a model needs, each from where the model had it: a file, or a computation.
 
@@ -112,6 +125,7 @@ def complete_features(
         computed: those of them that were computed then: computed again here, even if a file has that name.
         makers: asked in order for features to compute.
         compute: features from files that may be computed here if the brain lacks them.
+        fitted: folder with what each maker wrote when it was fitted, in a folder of its name.
 
     Returns:
         The graph and warnings, one line each.
@@ -138,8 +152,10 @@ def complete_features(
         )
         graph = graph.without_features(replaced)
     wanted = [*again, *missing]
-    for maker in makers if wanted else ():
-        made = maker.make(graph)
+    for maker in makers:
+        if not wanted:
+            break
+        made = per_node(maker.make(Brain(graph=graph), fitted / maker.name, silent), graph.n_nodes)
         found = [column for column in made.columns if column in wanted]
         if found:
             graph = graph.with_table(made.select(found))

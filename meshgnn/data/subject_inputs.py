@@ -191,15 +191,16 @@ class Scaling:
         squares = np.zeros_like(whole.smooth)
         for brain in brains:
             scales = whole._scales(brain)[1:]
-            squares += [(scale[brain.cortex].astype(np.float64) ** 2).mean(0) for scale in scales]
+            for number, scale in enumerate(scales):
+                squares[number] += (scale[brain.cortex].astype(np.float64) ** 2).mean(0)
         smooth = np.sqrt(squares / len(brains))
         return Scaling(centre=centre, spread=spread, smooth=np.where(smooth > 1e-8, smooth, 1), rounds=rounds)
 
     def _scales(self, brain: BrainValues) -> list[NDArray[np.float32]]:
         place = np.where(brain.area >= 0, brain.area, len(self.centre) - 1)
         unit = np.clip((brain.raw - self.centre[place]) / self.spread[place], -5, 5)
-        unit = np.where(brain.cortex[:, None], unit, 0).astype(np.float32)
-        return [unit, *one_ring_average(unit, brain.cortex, brain.edges, self.rounds)]
+        inside: NDArray[np.float32] = np.where(brain.cortex[:, None], unit, 0).astype(np.float32)
+        return [inside, *one_ring_average(inside, brain.cortex, brain.edges, self.rounds)]
 
     def apply(self, brain: BrainValues) -> NDArray[np.float32]:
         """[V, C (S + 1) + 1]: every feature at every scale, and -1 or 1 for the hemisphere; 0 outside cortex."""

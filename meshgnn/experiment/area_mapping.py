@@ -1,9 +1,8 @@
 """Area mapping on one brain: read, baselines, train, evaluate, export."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,16 +10,17 @@ from sklearn.neighbors import KNeighborsClassifier
 from tqdm import tqdm
 
 from meshgnn.config import Config as BaseConfig
-from meshgnn.config import from_plain, to_plain
+from meshgnn.config import at, from_plain, to_plain
 from meshgnn.confusion import macro_f1
 from meshgnn.data.derived import RIM_PREFIX, computed_features
 from meshgnn.data.inputs import TRANSDUCTIVE, Alignment, CoordinateFrame, NodeInputs
 from meshgnn.data.model_inputs import ModelInputs
 from meshgnn.data.single_brain import single_brain_inputs
 from meshgnn.data.split import BlockSplit, Folds, HemisphereSplit, Split, validation_folds
-from meshgnn.encoder import TableMaker
 from meshgnn.errors import InputError, SettingError
+from meshgnn.experiment.feature_tables import FITTED, check_names, kept_tables, make_tables
 from meshgnn.experiment.preparation import Prepared, prepare
+from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Experiment, Stage
 from meshgnn.experiment.summary import read_metrics, run_report, summary_text, write_history
@@ -33,31 +33,15 @@ from meshgnn.graph import MeshGraph
 from meshgnn.mesh.topology import summary
 from meshgnn.nn import GraphSAGE, NetworkConfig
 from meshgnn.results import Confusion, Measures, MethodScores, Metrics, NodeCounts, ProtocolScores, Validation
+from meshgnn.sockets import Brain, FeatureMaker
 from meshgnn.source.socket import BrainSource
-from meshgnn.store import (
-    file_hash,
-    load_graph,
-    read_arrays,
-    read_json,
-    save_graph,
-    write_arrays,
-    write_json,
-)
+from meshgnn.store import file_hash, load_graph, read_arrays, read_json, save_graph, write_arrays, write_json
 from meshgnn.train.baselines import fixed_recipes
 from meshgnn.train.ensemble import Ensemble
 from meshgnn.train.fit import TrainerConfig
 from meshgnn.train.intervals import judged_blocks, paired_interval
 from meshgnn.train.metrics import LeftOut, mean_scores, score, striped_scores
 from meshgnn.train.same_inputs import NO_REGISTRATION, SameInputs
-
-
-@dataclass(frozen=True, kw_only=True)
-class NoTables(BaseConfig):
-    """No features other than those that the source brings."""
-
-    def build(self) -> None:
-        return None
-
 
 ALIGNMENT = "tables/alignment.json"
 
@@ -79,8 +63,10 @@ class AreaMapping(Experiment):
         """
         Args:
             source: yields the brain.
-            geometry: a maker of further features (`TableMaker`), or NoTables.
-            features: which features, at which scales, with coordinates or without.
+            features: makers of features beside those that the source brings (`meshgnn.sockets.FeatureMaker`). What
+                learns, learns from the training part alone; what learns from labels is cross-fitted over the
+                validation folds of the first seed, so that further seeds validate on labels that it has seen.
+            inputs: which features the models get, at which scales, with coordinates or without.
             split: HemisphereSplit or BlockSplit.
             model: GraphSAGE, GCN or MLP.
             trainer: how it is trained.
@@ -90,9 +76,14 @@ class AreaMapping(Experiment):
             control_seeds: with how many of the seeds; 0 = all.
         """
 
+        moved: ClassVar[dict[str, str]] = {
+            "geometry=NoTables": "features=none", "geometry": "features", "geometry.*": "features.Geometry",
+            **{f"features.{one.name}": f"inputs.{one.name}" for one in fields(NodeInputs.Config)},
+        }  # fmt: skip
+
         source: Any
-        geometry: Any = field(default_factory=NoTables)
-        features: NodeInputs.Config = field(default_factory=NodeInputs.Config)
+        features: tuple[Any, ...] = ()
+        inputs: NodeInputs.Config = field(default_factory=NodeInputs.Config)
         split: HemisphereSplit.Config | BlockSplit.Config = field(default_factory=HemisphereSplit.Config)
         model: NetworkConfig = field(default_factory=GraphSAGE.Config)
         trainer: TrainerConfig = field(default_factory=TrainerConfig)
@@ -112,24 +103,34 @@ class AreaMapping(Experiment):
     def __init__(self, config: Config) -> None:
         self.config = config
         self.source: BrainSource = config.source.build()
-        self.maker: TableMaker | None = config.geometry.build()
+        self.makers: list[FeatureMaker] = [one.build() for one in config.features]
+        check_names(self.makers)
         self.reading = self.source.read()
+        self._prepared: dict[bool, Prepared] = {}
 
     # -- the experiment socket ------------------------------------------------------------------------------------
 
     def input_files(self) -> dict[str, str]:
-        return {str(path): file_hash(path) for path in self.reading.files}
+        """Raises InputError when the brain lacks what a maker of features needs."""
+        found = list(self.reading.files)
+        for number, maker in enumerate(self.makers):
+            with at(f"features.{number}"):
+                found += maker.inputs(Brain(graph=self.reading.graph))
+        return {str(path): file_hash(path) for path in found}
 
     def seeds(self) -> list[int]:
         return list(self.config.seeds)
 
     def stages(self) -> list[Stage]:
         c = self.config
-        data = to_plain([c.source, c.geometry, c.features, c.split])
+        data = to_plain([c.source, c.inputs, c.split])
+        made = to_plain([c.source, c.features, c.split, c.validation, c.trainer.folds, c.seeds[0]])
         training = to_plain([c.model, c.trainer, list(c.seeds), c.validation, c.controls, c.control_seeds])
         training[1].pop("workers")  # members do not depend on it
+        files = self.input_files()
         return [
-            Stage(name="read", run=self._read, after=(), depends=data, files=self.input_files()),
+            *([Stage(name="features", run=self._features, after=(), depends=made, files=files)] if self.makers else ()),
+            Stage(name="read", run=self._read, after=("features",) if self.makers else (), depends=data, files=files),
             Stage(
                 name="baselines",
                 run=self._baselines,
@@ -145,8 +146,8 @@ class AreaMapping(Experiment):
 
     def check(self) -> None:
         """Everything that can be wrong with the brain or the settings; raises InputError."""
-        graph, split = self._prepared.graph, self._prepared.split
-        c = self.config
+        prepared = self._prepare(None)
+        graph, split, c = prepared.graph, prepared.split, self.config
         c.trainer.resolved_device()  # an unusable device is reported now, not after the baselines
         folds = [
             fold for seed in c.seeds for fold in validation_folds(graph, split, c.trainer.folds, c.validation, seed)
@@ -158,14 +159,31 @@ class AreaMapping(Experiment):
                 "lower trainer.folds or validation.buffer_mm"
             )
 
-    @cached_property
-    def _prepared(self) -> Prepared:
-        c = self.config
-        return prepare(self.reading, self.maker, c.split.build().apply, c.features)
+    def _prepare(self, run: RunFolder | None) -> Prepared:
+        """The brain with its features; without those that are still to be made, as long as there is no run."""
+        c, complete = self.config, run is not None or not self.makers
+        if complete not in self._prepared:
+            tables = kept_tables(self.makers, run / FITTED) if run else []
+            apply = c.split.build().apply
+            self._prepared[complete] = prepare(self.reading, tables if complete else None, apply, c.inputs)
+        return self._prepared[complete]
+
+    def _features(self, run: RunFolder) -> list[str]:
+        """Fit the makers of features on the training part and keep their tables, whatever part a node is in."""
+        split, c = self._prepare(None).split, self.config
+        graph = self.reading.graph
+        fold = np.full(graph.n_nodes, -1, np.int32)
+        for number, one in enumerate(validation_folds(graph, split, c.trainer.folds, c.validation, c.seeds[0])):
+            fold[one.validation & split.train] = number
+        labels = np.where(split.train, graph.labels, -1)
+        brain = Brain(graph=graph.relabelled(labels, graph.areas), fold=fold, train=split.train)
+        files = make_tables(self.makers, brain, run / FITTED, lambda name: Bars(run, f"{name} "))
+        return [f"{FITTED}/{name}" for name in files]
 
     def _read(self, run: RunFolder) -> list[str]:
-        graph, split, names = self._prepared.graph, self._prepared.split, self._prepared.names
-        for warning in self._prepared.warnings:
+        prepared = self._prepare(run)
+        graph, split, names = prepared.graph, prepared.split, prepared.names
+        for warning in prepared.warnings:
             run.warn(warning)
         for mesh in graph.meshes:
             m = summary(mesh)
@@ -175,14 +193,14 @@ class AreaMapping(Experiment):
             )
         run.say(f"  {split.name}; {len(graph.areas)} areas; features: {', '.join(names) or 'none'}")
         save_graph(graph, run / "tables" / "graph")
-        write_json(run / "tables" / "leakage.json", self._prepared.leakage)
-        write_json(run / "tables" / "left_out.json", list(self._prepared.left_out))
+        write_json(run / "tables" / "leakage.json", prepared.leakage)
+        write_json(run / "tables" / "left_out.json", list(prepared.left_out))
         return ["tables/graph.safetensors", "tables/graph.json", "tables/leakage.json", "tables/left_out.json"]
 
     def _parts(self, run: RunFolder) -> tuple[MeshGraph, Split, CoordinateFrame]:
         graph = load_graph(run / "tables" / "graph")
         split = self.config.split.build().apply(graph)
-        return graph, split, self.config.features.build().frame(graph, split.train)
+        return graph, split, self.config.inputs.build().frame(graph, split.train)
 
     def _seen(self, run: RunFolder, align: Alignment) -> tuple[ModelInputs, MeshGraph, Split, CoordinateFrame]:
         """What every model of the run sees, with the brain it comes from."""
@@ -191,8 +209,8 @@ class AreaMapping(Experiment):
         folds = [
             fold for seed in c.seeds for fold in validation_folds(graph, split, c.trainer.folds, c.validation, seed)
         ]
-        names = self._prepared.names
-        return single_brain_inputs(graph, split, frame, c.features, names, align, folds), graph, split, frame
+        names = self._prepare(run).names
+        return single_brain_inputs(graph, split, frame, c.inputs, names, align, folds), graph, split, frame
 
     def _alignment(self, run: RunFolder) -> Alignment:
         return from_plain(Alignment, read_json(run / ALIGNMENT)["align"], ALIGNMENT)
@@ -241,11 +259,11 @@ class AreaMapping(Experiment):
         part; 5 nearest neighbours carry those names back to the training part through each alignment, and their
         macro-F1 against the known labels there decides. Test labels take no part.
         """
-        wanted = self.config.features.align
+        wanted = self.config.inputs.align
         if wanted != "auto":
             return wanted
         moving = [h for h, place in graph.slices().items() if not split.train[place].any()]
-        if not self.config.features.coordinates or not moving or "features_smoothed/0" not in kept:
+        if not self.config.inputs.coordinates or not moving or "features_smoothed/0" not in kept:
             return "mirror"
         guess = kept["features_smoothed/0"].argmax(1)
         known = split.train & (graph.labels >= 0)
@@ -268,14 +286,15 @@ class AreaMapping(Experiment):
         c = self.config
         align = self._alignment(run)
         seen, graph, _, frame = self._seen(run, align)
+        names = self._prepare(run).names
         wanted = {}
         for name, network in {"": ControlNetwork(config=c.model, sees=""), **self._networks}.items():
             seeds = first_seeds(c.seeds, c.control_seeds) if name else c.seeds
             wanted[name] = Wanted(
                 seen=network.inputs(seen).with_folds(len(seeds) * c.trainer.folds),
                 place=f"controls/{name}/" if name else "", network=network.config, trainer=c.trainer, seeds=seeds,
-                inputs=c.features, names=self._prepared.names, areas=graph.areas, frame=frame, align=align,
-                computed=computed_features(graph, self._prepared.names),
+                inputs=c.inputs, names=names, areas=graph.areas, frame=frame, align=align,
+                computed=computed_features(graph, names),
             )  # fmt: skip
         trained = train_ensembles(run, wanted)
         files = [
@@ -322,7 +341,7 @@ class AreaMapping(Experiment):
             per_area[name] = dict(zip(graph.areas.names, scores[0].per_area_f1))
         main, places = [[by_seed[seed]] for seed in c.seeds], judged_blocks([graph], [split.test])
         own = np.mean([s.per_area_f1 for s in tested], axis=0)  # NaN: not in the test part, for every seed
-        names = self._prepared.names
+        names = self._prepare(run).names
         found = ProtocolScores(
             test=row(
                 mean_scores([s.plain() for s in tested]), sees="everything", fits=c.trainer.folds, seeds=len(c.seeds)
@@ -353,8 +372,8 @@ class AreaMapping(Experiment):
             transductive_features=tuple(name for name in names if name in TRANSDUCTIVE),
             left_out_features=tuple(read_json(run / "tables" / "left_out.json")),
             rim=any(name.startswith(RIM_PREFIX) for name in names),
-            coordinates=c.features.coordinates,
-            alignment=align if c.features.coordinates else None,
+            coordinates=c.inputs.coordinates,
+            alignment=align if c.inputs.coordinates else None,
             model=to_plain(c.model)["_"],
             validation=Validation(**mean_scores([striped_scores(known, out_of_fold[str(seed)]) for seed in c.seeds])),
             not_run={} if "registered_prior" in baselines else {"registered_prior": NO_REGISTRATION},

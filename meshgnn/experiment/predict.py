@@ -3,20 +3,23 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
 from meshgnn.errors import InputError
+from meshgnn.experiment.feature_tables import FITTED
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Experiment, Stage
+from meshgnn.experiment.trained_run import own_features, paths_in
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
 from meshgnn.export.tables import write_csv, write_graphml
 from meshgnn.graph import MeshGraph
 from meshgnn.results import MappedNodes, Measures, PredictionMetrics
+from meshgnn.sockets import FeatureMaker
 from meshgnn.source.socket import Reading
 from meshgnn.source.surface_folder import SurfaceFolder
 from meshgnn.store import file_hash, read_json, write_json
@@ -33,16 +36,19 @@ class Predict(Experiment):
         Args:
             run: folder of a finished `surface` run.
             source: the brain to map; its atlas, if it has one with the same area names, judges the map.
-            geometry: config of a maker that is asked for features that were computed in training.
+            features: configs of makers that are asked for features that were computed in training, after those of the
+                run itself. What the run learnt is taken from the run, whichever is asked.
             compute: features that the model was trained on from files, but that may be computed from this brain's
                 surfaces where it has no such file (`compute=thickness`). The map is worse for it.
             align: how its coordinates come into the training brain's frame; auto does what the run does in the same
                 space and fits a similarity (rotation, shift, scale) to any other.
         """
 
+        moved: ClassVar[dict[str, str]] = {"geometry": "features", "geometry.*": "features.Geometry"}
+
         run: Path = Path()
         source: SurfaceFolder.Config = field(default_factory=SurfaceFolder.Config)
-        geometry: Any = None
+        features: tuple[Any, ...] = ()
         compute: tuple[str, ...] = ()
         align: Literal["auto", "mirror", "rigid", "similarity"] = "auto"
 
@@ -76,9 +82,9 @@ class Predict(Experiment):
     @cached_property
     def _mapped(self) -> tuple[AreaMap, str]:
         align = None if self.config.align == "auto" else self.config.align
-        makers = [self.config.geometry.build()] if self.config.geometry is not None else []
+        c, makers = self.config, self._makers()
         try:
-            graph, self._computed = self.ensemble.completed(self.reading.graph, makers, self.config.compute)
+            graph, self._computed = self.ensemble.completed(self.reading.graph, makers, c.compute, c.run / FITTED)
         except InputError as error:
             why = [
                 warning for warning in self.reading.warnings if warning.startswith("feature") and "left out" in warning
@@ -87,6 +93,27 @@ class Predict(Experiment):
         used = align or self.ensemble.alignment_for(graph)
         self._check_scale(graph, used)
         return self.ensemble.map(graph, align), used
+
+    def _makers(self) -> list[FeatureMaker]:
+        """Those of the run, then those that were asked for.
+
+        Raises:
+            InputError: one of the run reads a file, which is the training brain's, and none was asked for instead.
+        """
+        asked: list[FeatureMaker] = [one.build() for one in self.config.features]
+        own: list[FeatureMaker] = []
+        for number, config in enumerate(own_features(self.config.run)):
+            maker: FeatureMaker = config.build()  # type: ignore[attr-defined]
+            files = paths_in(config)
+            if not files:
+                own.append(maker)
+            elif maker.name not in [one.name for one in asked]:
+                kind = to_plain(config)["_"]
+                raise InputError(
+                    f"features.{number} of the run read {files[0]}, which belongs to the brain that it was trained on; "
+                    f"name that of this brain: --set features={kind} and the settings of the run"
+                )
+        return [*own, *asked]
 
     def _check_scale(self, graph: MeshGraph, used: str) -> None:
         """Raises InputError when coordinates of quite another scale would go in as they are."""

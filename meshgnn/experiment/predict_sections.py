@@ -3,15 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import override, to_plain
 from meshgnn.data.split import inner_edges
-from meshgnn.encoder import MeshMaker, SectionFeatures
 from meshgnn.errors import InputError
+from meshgnn.experiment.feature_tables import stage_names
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Experiment, Stage
@@ -26,10 +27,12 @@ from meshgnn.experiment.section_brain import (
     measures,
 )
 from meshgnn.experiment.section_scores import Judge
-from meshgnn.experiment.trained_run import read_trained_run
+from meshgnn.experiment.trained_run import BASELINES, read_trained_run
+from meshgnn.experiment.training import row
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
 from meshgnn.export.tables import write_csv
+from meshgnn.sockets import FeatureMaker, MeshMaker
 from meshgnn.source.annotations import FOLDER as ANNOTATIONS
 from meshgnn.source.annotations import read_annotations
 from meshgnn.source.cohort import brain_name, stack_hashes, truth_hashes
@@ -37,7 +40,9 @@ from meshgnn.source.same_images import shared_images
 from meshgnn.source.sections import read_stack
 from meshgnn.store import file_hash, load_graph, read_arrays, read_json, write_arrays, write_json
 from meshgnn.train.ensemble import Ensemble
+from meshgnn.train.intervals import paired_interval
 from meshgnn.train.metrics import score
+from meshgnn.train.stored_baselines import SEES, StoredBaselines
 
 SHARED = "tables/shared_images.json"  # numbers of sections that the run was trained on
 
@@ -52,15 +57,17 @@ class PredictSections(Experiment):
             run: folder of a finished run of `SectionMapping` (virtual_brain, virtual_brain:sections).
             stack: folder of the sections to map.
             mesh_settings: KEY=VALUE of the mesh maker that differ from the run's, as `--set` takes them.
-            mesh, encoder: configs of mesh maker and features; None: as in the run (which must have been started from
-                the command line).
+            mesh, features: configs of mesh maker and makers of features; none: as in the run (which must have been
+                started from the command line).
         """
+
+        moved: ClassVar[dict[str, str]] = {"encoder": "features", "encoder.*": "features.0"}
 
         run: Path = Path()
         stack: Path = Path()
         mesh_settings: tuple[str, ...] = ()
         mesh: Any = None
-        encoder: Any = None
+        features: tuple[Any, ...] = ()
 
         def build(self) -> "PredictSections":
             return PredictSections(self)
@@ -71,10 +78,10 @@ class PredictSections(Experiment):
         if config.stack == Path():
             raise InputError("no sections given; add --set stack=STACK")
         self.config = config
-        self.trained = read_trained_run(config.run, config.mesh, config.encoder)
+        self.trained = read_trained_run(config.run, config.mesh, config.features)
         self.mesh = override(self.trained.mesh, config.mesh_settings)
         self.maker: MeshMaker = self.mesh.build()  # type: ignore[attr-defined]
-        self.encoder: SectionFeatures = self.trained.encoder.build()  # type: ignore[attr-defined]
+        self.makers: list[FeatureMaker] = [one.build() for one in self.trained.features]  # type: ignore[attr-defined]
         self.ensemble = Ensemble.load(config.run)
         self.brain = brain_name(config.stack)
         self.stack_files = stack_hashes(config.stack)
@@ -91,15 +98,15 @@ class PredictSections(Experiment):
 
     def check(self) -> None:
         stack = read_stack(self.config.stack, space=self.brain, mirrored="turn")
-        encoder = {"encoder": self.encoder}
-        check_stack(self.maker, encoder, self.config.stack, str(self.config.stack), stack.coarsest_um, mesh="")
+        makers = {f"features.{k}": maker for k, maker in enumerate(self.makers)}
+        check_stack(self.maker, makers, self.config.stack, str(self.config.stack), stack.coarsest_um, mesh="")
         if (self.config.stack / ANNOTATIONS).is_dir():
             read_annotations(self.config.stack).check()
 
     def stages(self) -> list[Stage]:
         mesh = [to_plain(self.mesh), list(self.ensemble.areas.names), self.stack_files]
         truth = truth_hashes(self.config.stack)
-        features = [to_plain(self.trained.encoder), self.trained.files]
+        features = [to_plain(self.trained.features), self.trained.files]
         return [
             Stage(name="images", run=self._images, depends=[self.stack_files, self.trained.trained_on], after=()),
             Stage(name="mesh", run=self._mesh, depends=mesh, after=()),
@@ -133,22 +140,37 @@ class PredictSections(Experiment):
 
     def _features(self, run: RunFolder) -> list[str]:
         brain = load_brain(self.maker, self.config.stack, self._folder(run))
-        fitted = {"encoder": (self.encoder, self.config.run / "encoder")}
+        fitted = {
+            f"features.{k}": (maker, self.config.run / stage)
+            for k, (maker, stage) in enumerate(zip(self.makers, stage_names("features", len(self.makers))))
+        }
         files = make_features(brain, fitted, self._folder(run), Bars(run, f"{self.brain} "), run.say)
         return self._named(run, files)
 
     def _predict(self, run: RunFolder) -> list[str]:
         graph = load_graph(self._folder(run) / "features")
-        by_seed = self.ensemble.predict(graph, edges=inner_edges(graph), align="similarity")
+        edges = inner_edges(graph)
+        features, coordinates = self.ensemble.arrays(graph, edges, "similarity")
+        by_seed = self.ensemble.predict_arrays(features, coordinates, edges)
+        beside: dict[str, NDArray[np.float32]] = {}
+        if BASELINES in self.trained.files:
+            beside = StoredBaselines.load(self.config.run / BASELINES).votes(features, coordinates)
         votes = np.asarray(np.mean(list(by_seed.values()), axis=0, dtype=np.float64), np.float32)
         judge = judge_of(self._folder(run), graph)
         area_map = AreaMap(graph=judge.graph if judge else graph, probabilities=votes)
         written = write_area_map(run / "predictions", area_map)
         write_csv(run / "predictions" / f"{self.brain}.csv", area_map)
         write_arrays(run / "tables" / "probabilities.safetensors", {self.brain: votes})
-        write_json(run / SCORES, self._metrics(run, judge, area_map))
+        write_arrays(run / "tables" / "baselines.safetensors", beside)
+        write_json(run / SCORES, self._metrics(run, judge, area_map, beside))
         files = [str(path.relative_to(run.path)) for path in written]
-        return [*files, f"predictions/{self.brain}.csv", "tables/probabilities.safetensors", SCORES]
+        return [
+            *files,
+            f"predictions/{self.brain}.csv",
+            "tables/probabilities.safetensors",
+            "tables/baselines.safetensors",
+            SCORES,
+        ]
 
     def _export(self, run: RunFolder) -> list[str]:
         brain = load_brain(self.maker, self.config.stack, self._folder(run))
@@ -192,7 +214,10 @@ class PredictSections(Experiment):
         told = f"{len(unknown)} of {len(own)} annotated areas are not the model's and judge nothing: "
         return told + ", ".join(unknown[:5]) if unknown else ""
 
-    def _metrics(self, run: RunFolder, judge: Judge | None, area_map: AreaMap) -> Mapping[str, Any]:
+    def _metrics(
+        self, run: RunFolder, judge: Judge | None, area_map: AreaMap, beside: Mapping[str, NDArray[np.float32]]
+    ) -> Mapping[str, Any]:
+        """Args: beside: what the run's own baselines say of this brain."""
         graph = area_map.graph
         inside = graph.cortex & (graph.labels >= 0) & (judge is not None)
         metrics: dict[str, Any] = {
@@ -211,6 +236,16 @@ class PredictSections(Experiment):
         if judge is not None and inside.any():
             metrics["test"] = score(graph, inside, area_map.probabilities, judge.left_out).plain()
             metrics["left_out"] = judge.left_out.plain() if judge.left_out else {}
+            metrics["baselines"] = {
+                name: row(score(graph, inside, votes, judge.left_out).plain(), sees=SEES[name], fits=1, seeds=1)
+                for name, votes in beside.items()
+            }
+            metrics["ours_minus"] = {
+                name: paired_interval([graph], [inside], [[area_map.probabilities]], [[votes]]).to_json()
+                for name, votes in beside.items()
+            }
+        if not beside:
+            metrics["not_run"] = {"baselines": "the run was made by a version that kept none of them"}
         return metrics
 
     def summary(self, run: RunFolder) -> str:
@@ -224,6 +259,12 @@ class PredictSections(Experiment):
                 f"against {metrics['judged_by']} of the stack, which the map did not see: macro-F1 "
                 f"{metrics['test']['macro_f1']:.3f} on {metrics['nodes']['judged']} nodes"
             )
+            for name, one in metrics["baselines"].items():
+                gap = metrics["ours_minus"][name]
+                lines.append(
+                    f"  {name:16s}{one['macro_f1']:.3f}  ({one['sees']}); the map minus this {gap['difference']:+.3f} "
+                    f"[{gap['low']:+.3f}, {gap['high']:+.3f}]"
+                )
         if metrics["leakage"]["shared_patches"]:
             lines.append("warning: images of this stack were part of the training; the score says nothing")
         return "\n".join(lines)

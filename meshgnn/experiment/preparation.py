@@ -1,6 +1,6 @@
 """A brain made ready for area mapping: features chosen and checked, split applied, errors reported at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +9,8 @@ from meshgnn.config import at
 from meshgnn.data.derived import RIM_PREFIX, inconsistent_features, rim_table, with_computed
 from meshgnn.data.inputs import TRANSDUCTIVE, NodeInputs
 from meshgnn.data.split import Split, check_no_leak, shared_rows
-from meshgnn.encoder import TableMaker
 from meshgnn.errors import InputError
-from meshgnn.graph import MeshGraph
+from meshgnn.graph import FeatureTable, MeshGraph
 from meshgnn.source.plausible import check_size
 from meshgnn.source.socket import Reading
 
@@ -39,9 +38,18 @@ class Prepared:
 
 
 def prepare(
-    reading: Reading, maker: TableMaker | None, apply: Callable[[MeshGraph], Split], features: NodeInputs.Config
+    reading: Reading,
+    tables: Sequence[FeatureTable] | None,
+    apply: Callable[[MeshGraph], Split],
+    config: NodeInputs.Config,
 ) -> Prepared:
-    """Add derived tables, choose and check features, apply the split.
+    """Add computed and derived tables, choose and check features, apply the split.
+
+    Args:
+        reading: the brain.
+        tables: those that feature makers computed; None: they are still to be made, so no feature is chosen yet.
+        apply: cuts the brain into its parts.
+        config: which features.
 
     Raises:
         InputError: whatever is wrong with the brain, its labels, or the choice of features.
@@ -57,15 +65,15 @@ def prepare(
         raise InputError(
             f"{graph.brain}: no atlas chosen or found; add label files, or choose an atlas with --set source.atlas=NAME"
         )
-    if maker is not None:
-        graph, told = with_computed(graph, maker)
+    for table in tables or ():
+        graph, told = with_computed(graph, table)
         warnings += told
-    rim = rim_table(graph) if features.rim else None
+    rim = rim_table(graph) if config.rim else None
     named = [name for table in graph.tables.values() for name in table.columns if name.startswith(RIM_PREFIX)]
     if rim is not None and named:
         raise InputError(
             f"{graph.brain}: feature {named[0]!r} has the name of a rim feature; rename its file, or "
-            "--set features.rim=false"
+            "--set inputs.rim=false"
         )
     if rim is not None:
         graph = graph.with_table(rim)
@@ -73,8 +81,10 @@ def prepare(
     leakage: dict[str, int | None] = {**check_no_leak(split), "shared_patches": None}
     warnings += _check_labels(graph, split)
 
-    inputs = features.build()
-    with at("features"):
+    if tables is None:
+        return Prepared(graph=graph, split=split, names=(), left_out=(), leakage=leakage, warnings=tuple(warnings))
+    inputs = config.build()
+    with at("inputs"):
         names = inputs.names(graph)
     left_out: list[str] = []
     if names:
@@ -89,20 +99,20 @@ def prepare(
             )
         compared = [k for k, name in enumerate(names) if rim is None or name not in rim.columns]
         odd = inconsistent_features(raw.values[:, compared], split.train & raw.known, split.test & raw.known)
-        for column, gap in odd.items() if features.check else ():
+        for column, gap in odd.items() if config.check else ():
             left_out.append(names[compared[column]])
             warnings.append(
                 f"feature {left_out[-1]} relates differently to the others in the training and the test part "
-                f"(mean difference of correlations {gap:.2f}): left out; to keep it: --set features.check=false"
+                f"(mean difference of correlations {gap:.2f}): left out; to keep it: --set inputs.check=false"
             )
     names = tuple(name for name in names if name not in left_out)
-    if not names and not features.coordinates:
-        raise InputError(f"{graph.brain}: no feature left and features.coordinates=false; nothing to learn from")
+    if not names and not config.coordinates:
+        raise InputError(f"{graph.brain}: no feature left and inputs.coordinates=false; nothing to learn from")
     embedded = [name for name in names if name in TRANSDUCTIVE]
     if embedded:
         warnings.append(
             f"{', '.join(embedded)} were embedded over both hemispheres together (transductive); "
-            f"to leave them out: --set features.exclude=[{','.join(embedded)}]"
+            f"to leave them out: --set inputs.exclude=[{','.join(embedded)}]"
         )
     return Prepared(
         graph=graph.without_features(left_out),

@@ -4,13 +4,12 @@ mesh/                   what the mesh maker keeps
 graph.*                 the brain, labelled by a mapper's annotations
 features.*              the same with feature tables
 drawn.json              numbers of the annotated sections
-truth.safetensors       where the truth is known: `labels` [V], `unmatched` [V], `missed` [K] (`meshgnn.encoder.Truth`)
+truth.safetensors       where the truth is known: `labels` [V], `unmatched` [V], `missed` [K] (`meshgnn.sockets.Truth`)
 judged.json             what is measured of the meshes against the truth; {} where there is none
 hidden.safetensors      `labels` [V] of annotated sections that are kept from training, to judge by
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshgnn.config import at
-from meshgnn.encoder import MeshMaker, SectionBrain, SectionFeatures, Tell
-from meshgnn.errors import InputError
+from meshgnn.experiment.feature_tables import made_table
 from meshgnn.experiment.section_scores import HIDDEN, Judge
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.command import export
 from meshgnn.export.on_sections import write_on_sections
 from meshgnn.graph import Areas, MeshGraph
+from meshgnn.progress import Progress
+from meshgnn.sockets import Brain, FeatureMaker, MeshMaker
 from meshgnn.source.annotations import FOLDER as ANNOTATIONS
 from meshgnn.source.annotations import annotated_labels, read_annotations
 from meshgnn.store import load_graph, read_arrays, read_json, save_graph, write_arrays, write_json
@@ -40,17 +40,17 @@ def renumbered(labels: NDArray[np.integer], own: Areas, areas: Areas) -> NDArray
 
 def check_stack(
     maker: MeshMaker,
-    encoders: Mapping[str, SectionFeatures],
+    makers: Mapping[str, FeatureMaker],
     folder: Path | None,
     name: str,
     pixel_um: float,
     *,
     mesh: str = "mesh",
 ) -> None:
-    """Ask mesh maker and encoders, where they have a method `check`, before any work begins.
+    """Ask the maker of meshes and those of features, where they have a method `check`, before any work begins.
 
     Args:
-        encoders: by the key that each is set under.
+        makers: of features, by the key that each is set under.
         folder: of the stack; None where it is still to be drawn.
         name: of the stack, for messages.
         pixel_um: width of its coarsest pixels.
@@ -59,16 +59,18 @@ def check_stack(
     Raises:
         InputError: what one of them cannot work with: too few sections, pixels too coarse for its patches, ...
     """
-    for key, encoder in encoders.items():
-        if hasattr(encoder, "check"):
+    for key, one in makers.items():
+        if hasattr(one, "check"):
             with at(key):
-                encoder.check(name, pixel_um)
+                one.check(name, pixel_um)
     if folder is not None and hasattr(maker, "check"):
         with at(mesh):
             maker.check(folder)
 
 
-def make_mesh(maker: MeshMaker, name: str, stack: Path, folder: Path, areas: Areas | None, tell: Tell) -> list[str]:
+def make_mesh(
+    maker: MeshMaker, name: str, stack: Path, folder: Path, areas: Areas | None, progress: Progress
+) -> list[str]:
     """Reconstruct the stack; keep mesh and annotations.
 
     Args:
@@ -80,7 +82,7 @@ def make_mesh(maker: MeshMaker, name: str, stack: Path, folder: Path, areas: Are
     Raises:
         InputError: the stack holds no brain in order, or annotations that do not fit its images.
     """
-    written = maker.make(name, stack, folder / "mesh", tell)
+    written = maker.make(name, stack, folder / "mesh", progress)
     graph, sections = maker.load(stack, folder / "mesh")
     assert graph.locations is not None
     annotations = read_annotations(stack) if (stack / ANNOTATIONS).is_dir() else None
@@ -125,7 +127,7 @@ def measures(maker: MeshMaker, folder: Path) -> dict[str, Any]:
     return {**maker.measures(folder / "mesh"), **read_json(folder / "judged.json")}
 
 
-def load_brain(maker: MeshMaker, stack: Path, folder: Path, fold: NDArray[np.int32] | None = None) -> SectionBrain:
+def load_brain(maker: MeshMaker, stack: Path, folder: Path, fold: NDArray[np.int32] | None = None) -> Brain:
     """The brain that `make_mesh` stored, in the form that makers of features take.
 
     Args:
@@ -133,38 +135,42 @@ def load_brain(maker: MeshMaker, stack: Path, folder: Path, fold: NDArray[np.int
     """
     _, sections = maker.load(stack, folder / "mesh")
     graph = load_graph(folder / "graph")
-    return SectionBrain(
+    return Brain(
         graph=graph,
-        stack=sections,
+        sections=sections,
         drawn=tuple(read_json(folder / "drawn.json")),
         fold=np.full(graph.n_nodes, -1, np.int32) if fold is None else fold,
     )
 
 
 def make_features(
-    brain: SectionBrain,
-    encoders: Mapping[str, tuple[SectionFeatures, Path]],
+    brain: Brain,
+    makers: Mapping[str, tuple[FeatureMaker, Path]],
     folder: Path,
-    tell: Tell,
+    progress: Progress,
     say: Callable[[str], None],
 ) -> list[str]:
     """Compute and keep feature tables; returns the files, relative to `folder`.
 
     Args:
-        encoders: name -> encoder, and the folder that it was fitted in.
+        makers: key of the setting -> maker of features, and the folder that it was fitted in.
 
     Raises:
         InputError: no node in cortex got features.
     """
     graph = brain.graph
-    for name, (encoder, fitted) in encoders.items():
-        with at(name):
-            table = encoder.make(brain, fitted, lambda step, done, all_, name=name: tell(f"{name} {step}", done, all_))  # type: ignore[misc]
+    for key, (maker, fitted) in makers.items():
+
+        def told(
+            step: str, done: int, total: int, _: Mapping[str, float] | None = None, name: str = maker.name
+        ) -> None:
+            progress(f"{name} {step}", done, total)
+
+        with at(key):
+            table = made_table(maker, brain, fitted, told)
         seen = table.mask & graph.cortex
-        if not seen.any():
-            raise InputError(f"{graph.brain}: no node got features from {name}; are its sections readable?")
         graph = graph.with_table(table)
-        say(f"  {graph.brain} {name}: {seen.sum() / graph.cortex.sum():.0%} of cortex nodes have features")
+        say(f"  {graph.brain} {maker.name}: {seen.sum() / graph.cortex.sum():.0%} of cortex nodes have features")
     save_graph(graph, folder / "features")
     return ["features.safetensors", "features.json"]
 
@@ -185,7 +191,8 @@ def judge_of(folder: Path, graph: MeshGraph, *, trained_on: bool = False) -> Jud
     return Judge(graph=graph.relabelled(labels, graph.areas), left_out=None, by=by)
 
 
-def export_brain(area_map: AreaMap, brain: SectionBrain, out: Path, tell: Tell) -> list[Path]:
+def export_brain(area_map: AreaMap, brain: Brain, out: Path, progress: Progress) -> list[Path]:
     """GraphML, the page with the sections, and the map on the sections, into `out`; returns the files."""
-    written = export(area_map, out, ("graphml", "html"), stack=brain.stack, annotated=brain.drawn)
-    return written + write_on_sections(out / "sections", area_map, brain.stack, tell=partial(tell, "sections"))
+    stack = brain.section_stack()
+    written = export(area_map, out, ("graphml", "html"), stack=stack, annotated=brain.drawn)
+    return written + write_on_sections(out / "sections", area_map, stack, progress=progress)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from meshgnn.config import at
 from meshgnn.data.split import section_folds
-from meshgnn.encoder import MeshMaker, SectionBrain, SectionFeatures, Tell
 from meshgnn.errors import InputError, LeakError
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
@@ -23,6 +23,8 @@ from meshgnn.experiment.section_brain import (
 )
 from meshgnn.experiment.section_scores import HIDDEN, Judge
 from meshgnn.graph import MeshGraph
+from meshgnn.progress import Progress, silent
+from meshgnn.sockets import Brain, FeatureMaker, MeshMaker
 from meshgnn.source.annotations import FOLDER as ANNOTATIONS
 from meshgnn.source.cohort import CohortSource, Member, StackFolders, truth_hashes
 from meshgnn.source.same_images import shared_images
@@ -73,24 +75,24 @@ class SectionBrains:
         self,
         cohort: CohortSource,
         maker: MeshMaker,
-        encoders: dict[str, SectionFeatures],
+        makers: dict[str, tuple[FeatureMaker, str]],
         *,
         folds: int,
         hide: int,
     ) -> None:
-        """encoders: by the folder that each is kept in; folds, hide: see `SectionMapping.Config`."""
-        self.cohort, self.maker, self.encoders = cohort, maker, encoders
+        """makers: by the folder that each is kept in, with the key it was set by; folds, hide: see `SectionMapping`."""
+        self.cohort, self.maker, self.makers = cohort, maker, makers
         self.fold_count, self.hide = folds, hide
         self.members = cohort.members()
         self._shared: list[tuple[str, str]] | None = None
 
-    def check_images(self, folders: Sequence[Path], tell: Tell | None = None) -> int:
+    def check_images(self, folders: Sequence[Path], progress: Progress = silent) -> int:
         """Count the images (by their pixels) that a training and an unseen stack share; LeakError if there are any."""
         if self._shared is None:  # a user's stacks are compared before the first stage, and not again
             stacks: list[dict[str, SectionStack]] = [{}, {}]
             for member, folder in zip(self.members, folders):
                 stacks[member.unseen][member.name] = read_stack(folder, mirrored="turn")
-            self._shared = shared_images(stacks[False], stacks[True], tell)
+            self._shared = shared_images(stacks[False], stacks[True], progress)
         if self._shared:
             one, other = self._shared[0]
             raise LeakError(
@@ -107,7 +109,8 @@ class SectionBrains:
         """
         folders = self.cohort.folders.values() if isinstance(self.cohort, StackFolders) else [None]
         for folder, (name, pixel_um) in zip(folders, self.cohort.coarsest_um().items(), strict=True):
-            check_stack(self.maker, self.encoders, folder, name, pixel_um)
+            makers = {key: maker for maker, key in self.makers.values()}
+            check_stack(self.maker, makers, folder, name, pixel_um)
 
     # -- from sections to features --------------------------------------------------------------------------------
 
@@ -152,7 +155,7 @@ class SectionBrains:
         """Of every brain's meshes, by name."""
         return {member.name: measures(self.maker, self.folder(run, member)) for member in self.members}
 
-    def brain(self, run: RunFolder, member: Member) -> SectionBrain:
+    def brain(self, run: RunFolder, member: Member) -> Brain:
         folder = self.folder(run, member)
         fold = self.folds(load_graph(folder / "graph"), member)
         return load_brain(self.maker, self.stack_folder(run, member), folder, fold)
@@ -170,12 +173,16 @@ class SectionBrains:
         folder = run / name
         folder.mkdir(exist_ok=True)
         brains = [self.brain(run, member) for member in self.members if not member.unseen]
-        return [f"{name}/{file}" for file in self.encoders[name].fit(brains, folder, Bars(run))]
+        maker, key = self.makers[name]
+        with at(key):
+            for brain in brains:
+                maker.inputs(brain)
+            return [f"{name}/{file}" for file in maker.fit(brains, folder, Bars(run))]
 
     def features(self, member: Member, run: RunFolder) -> list[str]:
-        encoders = {name: (encoder, run / name) for name, encoder in self.encoders.items()}
+        makers = {key: (maker, run / name) for name, (maker, key) in self.makers.items()}
         bars = Bars(run, f"{member.name} ")
-        files = make_features(self.brain(run, member), encoders, self.folder(run, member), bars, run.say)
+        files = make_features(self.brain(run, member), makers, self.folder(run, member), bars, run.say)
         return [f"brains/{member.name}/{name}" for name in files]
 
     def judges(self, run: RunFolder, cohort: Cohort) -> list[Judge | None]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,9 @@ from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at, to_plain
 from meshgnn.data.inputs import CoordinateFrame, NodeInputs
 from meshgnn.data.model_inputs import ModelInputs
-from meshgnn.encoder import MeshMaker, SectionFeatures
 from meshgnn.errors import InputError
 from meshgnn.experiment import section_scores
+from meshgnn.experiment.feature_tables import check_names, stage_names
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Experiment, Stage
@@ -30,6 +30,7 @@ from meshgnn.export.tables import write_csv
 from meshgnn.graph import MeshGraph
 from meshgnn.nn import GraphSAGE, NetworkConfig
 from meshgnn.results import BrainNames, Metrics, NodeCounts, Validation
+from meshgnn.sockets import FeatureMaker, MeshMaker
 from meshgnn.source.annotations import annotation_points, read_annotations
 from meshgnn.source.cohort import CohortSource, Member, StackFolders, VirtualCohort
 from meshgnn.source.sections import AXES
@@ -43,6 +44,8 @@ from meshgnn.train.intervals import Maps
 from meshgnn.train.metrics import mean_scores, striped_scores
 from meshgnn.train.propagate import carried_labels, drawn, join
 from meshgnn.train.same_inputs import NO_REGISTRATION, SameInputs
+from meshgnn.train.stored_baselines import FILE as STORED_BASELINES
+from meshgnn.train.stored_baselines import StoredBaselines
 
 SEES = {MAIN: "encoder's features", BARE: "encoder's features", OTHER: "other features"}
 
@@ -56,8 +59,9 @@ class SectionMapping(Experiment):
         Args:
             cohort: the brains, and which of them are never trained on.
             mesh: config of a `MeshMaker`.
-            encoder: config of `SectionFeatures`: what the network sees.
-            other: config of further `SectionFeatures` to compare with in the same network; None for no comparison.
+            features: configs of makers of features (`meshgnn.sockets.FeatureMaker`); the network sees their tables side
+                by side.
+            compared: further ones, to compare with in the same network; none for no comparison.
             inputs: scales, coordinates.
             bare: also train without coordinates.
             model, trainer: the network and how it is trained; trainer.folds is the number of folds of the one plan that
@@ -73,10 +77,14 @@ class SectionMapping(Experiment):
             compare: finished control runs (`virtual_brain:uniform`, `:masked`), whose scores the report quotes.
         """
 
+        moved: ClassVar[dict[str, str]] = {
+            "encoder": "features", "encoder.*": "features.0", "other": "compared", "other.*": "compared.0"
+        }  # fmt: skip
+
         cohort: VirtualCohort.Config | StackFolders.Config = field(default_factory=VirtualCohort.Config)
         mesh: Any
-        encoder: Any
-        other: Any = None
+        features: tuple[Any, ...]
+        compared: tuple[Any, ...] = ()
         inputs: NodeInputs.Config = field(default_factory=NodeInputs.Config)
         bare: bool = True
         model: NetworkConfig = field(default_factory=GraphSAGE.Config)
@@ -103,13 +111,13 @@ class SectionMapping(Experiment):
         self.cohort: CohortSource = config.cohort.build()
         self.members = self.cohort.members()
         self.maker: MeshMaker = config.mesh.build()
-        self.encoders: dict[str, SectionFeatures] = {"encoder": config.encoder.build()}
-        if config.other is not None:
-            self.encoders["other"] = config.other.build()
+        self.makers: dict[str, tuple[FeatureMaker, str]] = {}
+        for setting, configs in (("features", config.features), ("compared", config.compared)):
+            for number, (name, one) in enumerate(zip(stage_names(setting, len(configs)), configs)):
+                self.makers[name] = (one.build(), f"{setting}.{number}")
+        check_names([maker for maker, _ in self.makers.values()])
         self._made: tuple[Cohort | None, dict[str, tuple[ModelInputs, CoordinateFrame]]] = (None, {})
-        self.brains = SectionBrains(
-            self.cohort, self.maker, self.encoders, folds=config.trainer.folds, hide=config.hide
-        )
+        self.brains = SectionBrains(self.cohort, self.maker, self.makers, folds=config.trainer.folds, hide=config.hide)
 
     # -- the experiment socket ------------------------------------------------------------------------------------
 
@@ -149,13 +157,14 @@ class SectionMapping(Experiment):
                                after=of("sections", [member])))  # fmt: skip
             found.append(Stage(name=f"truth-{member.name}", run=at("mesh")(partial(self.brains.truth, member)),
                                depends=truth, after=of("mesh", [member])))  # fmt: skip
-        for name in self.encoders:
-            depends = to_plain([getattr(c, name), c.trainer.folds])
-            fit = at(name)(partial(self.brains.fit, name))
+        for name, (_, key) in self.makers.items():
+            setting, _, number = key.partition(".")
+            depends = to_plain([getattr(c, setting)[int(number)], c.trainer.folds])
+            fit = partial(self.brains.fit, name)
             found.append(Stage(name=name, run=fit, depends=depends, after=of("mesh", training)))
         for member in every:
             found.append(Stage(name=f"features-{member.name}", run=partial(self.brains.features, member),
-                               after=(*self.encoders, *of("mesh", [member]))))  # fmt: skip
+                               after=(*self.makers, *of("mesh", [member]))))  # fmt: skip
         plan = [c.trainer.folds, c.buffer_mm, list(c.seeds), to_plain(c.inputs)]
         learning = to_plain([c.model, c.trainer, *plan, c.variant_seeds, c.bare, c.controls, c.control_seeds])
         learning[1].pop("workers")  # members do not depend on it
@@ -180,29 +189,33 @@ class SectionMapping(Experiment):
             self._made = (cohort, {})
         made = self._made[1]
         if variant not in made:
-            table, inputs = self.variants[variant]
-            names = self._names(cohort.training[0], table)
+            tables, inputs = self.variants[variant]
+            names = self._names(cohort.training[0], tables)
             made[variant] = cohort_inputs(cohort, inputs, names, c.trainer.folds, c.seeds, c.buffer_mm)
         seen, frame = made[variant]
         return seen.with_folds(seeds * c.trainer.folds), frame
 
-    def _names(self, graph: MeshGraph, table: str) -> tuple[str, ...]:
-        others = [name for other, t in graph.tables.items() if other != table for name in t.columns]
+    def _names(self, graph: MeshGraph, tables: tuple[str, ...]) -> tuple[str, ...]:
+        others = [name for other, table in graph.tables.items() if other not in tables for name in table.columns]
         with at("inputs"):
             names = self.config.inputs.build().names(graph)
         return tuple(name for name in names if name not in others)
 
     @cached_property
-    def variants(self) -> dict[str, tuple[str, NodeInputs.Config]]:
-        """Name -> table and inputs of every network that is trained."""
+    def variants(self) -> dict[str, tuple[tuple[str, ...], NodeInputs.Config]]:
+        """Name -> tables and inputs of every network that is trained."""
         c = self.config
-        own = self.encoders["encoder"].name
+        own, compared = self._tables("features"), self._tables("compared")
         found = {MAIN: (own, c.inputs)}
         if c.bare and c.inputs.coordinates:
             found[BARE] = (own, replace(c.inputs, coordinates=False))
-        if c.other is not None:
-            found[OTHER] = (self.encoders["other"].name, c.inputs)
+        if compared:
+            found[OTHER] = (compared, c.inputs)
         return found
+
+    def _tables(self, setting: str) -> tuple[str, ...]:
+        """Names of the tables of the makers of one setting."""
+        return tuple(maker.name for maker, key in self.makers.values() if key.startswith(setting))
 
     def _baselines(self, run: RunFolder) -> list[str]:
         c = self.config
@@ -215,14 +228,16 @@ class SectionMapping(Experiment):
             for number, seed in enumerate(c.seeds if recipe.seeded else c.seeds[:1]):
                 kept[f"{name}/{number}"] = recipe.run(seed)
             told[name] = {"sees": recipe.sees, "fits": 1, "chosen": {}}
-        rows = list(SameInputs(seen, range(c.trainer.folds), c.seeds[0]).rows())
-        for name, fit in tqdm(rows, desc="baselines on the same inputs", disable=None, leave=False):
-            fitted = fit()
-            kept |= {f"{name}/0": fitted.probabilities, f"out_of_fold/{name}/0": fitted.out_of_fold}
-            told[name] = {"sees": fitted.sees, "fits": 1, "chosen": fitted.chosen}
+        same = SameInputs(seen, range(c.trainer.folds), c.seeds[0])
+        fitted = {}
+        for name, fit in tqdm(list(same.rows()), desc="baselines on the same inputs", disable=None, leave=False):
+            fitted[name] = one = fit()
+            kept |= {f"{name}/0": one.probabilities, f"out_of_fold/{name}/0": one.out_of_fold}
+            told[name] = {"sees": one.sees, "fits": 1, "chosen": one.chosen}
+        StoredBaselines.of(seen, fitted, same.discriminant).save(run / "tables" / STORED_BASELINES)
         write_arrays(run / "tables" / "baselines.safetensors", kept)
         write_json(run / "tables" / "baselines.json", told)
-        return ["tables/baselines.safetensors", "tables/baselines.json"]
+        return ["tables/baselines.safetensors", "tables/baselines.json", f"tables/{STORED_BASELINES}"]
 
     @property
     def _networks(self) -> dict[str, tuple[str, ControlNetwork, str, tuple[int, ...]]]:
@@ -243,9 +258,9 @@ class SectionMapping(Experiment):
         cohort = self.brains.load(run)
         wanted = {}
         for name, (variant, network, place, seeds) in self._networks.items():
-            table, inputs = self.variants[variant]
+            tables, inputs = self.variants[variant]
             seen, frame = self._seen(cohort, variant, len(seeds))
-            names = self._names(cohort.training[0], table)
+            names = self._names(cohort.training[0], tables)
             run.say(f"  {name}: {len(names)} features{' and coordinates' if inputs.coordinates else ''}")
             wanted[name] = Wanted(
                 seen=network.inputs(seen), place=place, network=network.config, trainer=c.trainer, seeds=seeds,
@@ -300,9 +315,9 @@ class SectionMapping(Experiment):
                 continue
             brain = self.brains.brain(run, member)
             annotations = read_annotations(self.brains.stack_folder(run, member))
-            points, classes, sections = annotation_points(annotations, brain.stack)
+            points, classes, sections = annotation_points(annotations, brain.section_stack())
             shown = np.isin(sections, brain.drawn)
-            axis = AXES[brain.stack.plane][2]
+            axis = AXES[brain.section_stack().plane][2]
             drawn_here = points[shown], classes[shown], sections[shown]
             found.append(contour_interpolation(graph.vertices_mm, *drawn_here, axis, len(graph.areas)))
         return found
@@ -355,7 +370,7 @@ class SectionMapping(Experiment):
         c = self.config
         known = read_arrays(run / "tables" / "out_of_fold.safetensors")["labels"].astype(np.int32)
         folds = methods[MAIN].folds or ()
-        names = self._names(cohort.training[0], self.encoders["encoder"].name)
+        names = self._names(cohort.training[0], self._tables("features"))
         contours = self._contours(run, cohort)
         filled, unseen, between = section_scores.judged(cohort, strict, gaps, methods, contours)
         alignment = "similarity" if c.inputs.coordinates else None
@@ -367,7 +382,7 @@ class SectionMapping(Experiment):
                 unseen=tuple(member.name for member in self.members if member.unseen),
             ),
             nodes=NodeCounts(train=len(known), test=strict.nodes, gap_filling=gaps.nodes),
-            features=(f"{len(names)} of {type(self.encoders['encoder']).__name__}",),
+            features=(f"{len(names)} of {', '.join(to_plain(one)['_'] for one in c.features)}",),
             transductive_features=(), left_out_features=(), rim=False,
             coordinates=c.inputs.coordinates, alignment=alignment, model=to_plain(c.model)["_"],
             validation=Validation(**mean_scores([striped_scores(known, votes) for votes in folds])),

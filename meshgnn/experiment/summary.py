@@ -1,7 +1,7 @@
 """What a run says about its scores: metrics.json read back, the text at its end, its report."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +107,11 @@ def summary_text(metrics: Metrics, folder: Path) -> str:
     return "\n".join(lines)
 
 
-def write_history(path: Path, history: list[dict[str, Any]]) -> None:
+COLUMNS = ("seed", "fold", "epoch", "loss", "validation_macro_f1", "validation_loss")
+
+
+def write_history(path: Path, history: list[dict[str, Any]], columns: Sequence[str] = COLUMNS) -> None:
     """metrics.csv: every validation of every member."""
-    columns = ["seed", "fold", "epoch", "loss", "validation_macro_f1", "validation_loss"]
     with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.DictWriter(handle, columns, extrasaction="ignore")
         writer.writeheader()

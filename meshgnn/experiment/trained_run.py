@@ -1,18 +1,21 @@
 """A finished run of area mapping from sections, read back in order to map new stacks with it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from meshgnn.config import Config, from_plain
+from meshgnn.config import Config, from_plain, upgraded
 from meshgnn.errors import InputError
+from meshgnn.experiment.area_mapping import AreaMapping
 from meshgnn.experiment.cli import resolve, shipped
+from meshgnn.experiment.feature_tables import stage_names
 from meshgnn.experiment.run_folder import read_config
 from meshgnn.experiment.section_mapping import SectionMapping
 from meshgnn.source.cohort import StackFolders, VirtualCohort
 from meshgnn.store import file_hash, read_json
+from meshgnn.train.stored_baselines import FILE
 
-NEEDED = ("encoder", "train")  # stages whose outputs make the model
+BASELINES = f"tables/{FILE}"  # read too, where a run has kept it
 OTHER_VERSION = "cannot be read by this version; train again, or predict with the version in the run's provenance.json"
 
 
@@ -21,7 +24,7 @@ class TrainedRun:
     """
     Args:
         folder: of the run.
-        mesh, encoder: configs of its mesh maker and of its features.
+        mesh, features: configs of its mesh maker and of its makers of features.
         files: hash by name (relative to the folder) of everything that a prediction reads.
         trained_on: hashes of the files of its training stacks -> "brain, file".
         stacks: folders of its training stacks by brain; they may have been moved since.
@@ -29,17 +32,17 @@ class TrainedRun:
 
     folder: Path
     mesh: Config
-    encoder: Config
+    features: tuple[Config, ...]
     files: dict[str, str]
     trained_on: dict[str, str]
     stacks: dict[str, Path]
 
 
-def read_trained_run(folder: Path, mesh: Config | None = None, encoder: Config | None = None) -> TrainedRun:
+def read_trained_run(folder: Path, mesh: Config | None = None, features: tuple[Config, ...] = ()) -> TrainedRun:
     """
     Args:
         folder: of a finished run of `SectionMapping`.
-        mesh, encoder: instead of those that the run's own config.json describes. A run that was started from Python
+        mesh, features: instead of those that the run's own config.json describes. A run that was started from Python
             names no experiment whose classes could be trusted: it needs both.
 
     Raises:
@@ -57,15 +60,44 @@ def read_trained_run(folder: Path, mesh: Config | None = None, encoder: Config |
             f"{folder}: is a run of {stored.get('experiment') or kind}; needed is one of virtual_brain or "
             f"virtual_brain:sections, which learn from sections{surfaces}"
         )
-    if mesh is None or encoder is None:
+    plain = upgraded(SectionMapping.Config, plain)
+    if mesh is None or not features:
         base = _experiment(folder, stored)
-        mesh = mesh or _part(folder, base, plain, "mesh")
-        encoder = encoder or _part(folder, base, plain, "encoder")
+        mesh = mesh or _part(folder, base.mesh, plain.get("mesh"), "mesh")
+        features = features or _parts(folder, base, plain)
     files = {"config.json": file_hash(folder / "config.json")}
-    for stage in NEEDED:
+    for stage in (*stage_names("features", len(features)), "train"):  # what their outputs make is the model
         files |= _outputs(folder, stage)
+    if (folder / BASELINES).is_file() and _recorded(folder, "baselines").get(BASELINES):
+        files |= _outputs(folder, "baselines", BASELINES)
     stacks, trained_on = _trained_on(folder, plain)
-    return TrainedRun(folder=folder, mesh=mesh, encoder=encoder, files=files, trained_on=trained_on, stacks=stacks)
+    return TrainedRun(folder=folder, mesh=mesh, features=features, files=files, trained_on=trained_on, stacks=stacks)
+
+
+def paths_in(value: Any) -> list[Path]:
+    """Every path that a config and those in it name."""
+    if isinstance(value, Path):
+        return [value] if value != Path() else []
+    inner = [getattr(value, field.name) for field in fields(value)] if isinstance(value, Config) else value
+    return [path for item in inner for path in paths_in(item)] if isinstance(inner, list | tuple) else []
+
+
+def own_features(folder: Path) -> list[Config]:
+    """Configs of the makers of features of a finished run on surfaces, as it recorded them.
+
+    None of a run that has none, or that was started from Python and so names no experiment that could be trusted.
+    """
+    if not (folder / "config.json").is_file():
+        return []
+    stored = read_config(folder)
+    plain = stored.get("config")
+    items = plain.get("features") if isinstance(plain, dict) else None
+    if not isinstance(items, list) or not items or stored.get("experiment") not in shipped():
+        return []
+    base = _resolved(folder, stored)
+    if not isinstance(base, AreaMapping.Config) or len(base.features) != len(items):
+        raise InputError(f"{folder / 'config.json'}: {OTHER_VERSION}: not the features of its settings")
+    return [_part(folder, one, item, f"features.{k}") for k, (one, item) in enumerate(zip(base.features, items))]
 
 
 def _experiment(folder: Path, stored: dict[str, Any]) -> SectionMapping.Config:
@@ -74,26 +106,37 @@ def _experiment(folder: Path, stored: dict[str, Any]) -> SectionMapping.Config:
     if name is None:
         raise InputError(
             f"{folder}: was started from Python, so its config.json names no experiment; predict from Python too: "
-            "PredictSections.Config(run=..., stack=..., mesh=..., encoder=...) with the configs of the run"
+            "PredictSections.Config(run=..., stack=..., mesh=..., features=(...,)) with the configs of the run"
         )
     if not isinstance(name, str) or name not in shipped():
         raise InputError(
             f"{folder}: was not made by a shipped experiment; predict from Python: PredictSections.Config(run=..., "
-            "stack=..., mesh=..., encoder=...)"
+            "stack=..., mesh=..., features=(...,))"
         )
-    try:
-        base = resolve(name, [str(one) for one in stored["overrides"]])
-    except InputError as error:
-        raise InputError(f"{folder / 'config.json'}: {OTHER_VERSION}: {error}") from None
+    base = _resolved(folder, stored)
     if not isinstance(base, SectionMapping.Config):
         raise InputError(f"{folder / 'config.json'}: {name} is not the experiment of its settings")
     return base
 
 
-def _part(folder: Path, base: SectionMapping.Config, plain: dict[str, Any], name: str) -> Config:
-    """A part of the config as the run stored it (defaults may have changed); its class is that of the experiment."""
+def _resolved(folder: Path, stored: dict[str, Any]) -> Config:
     try:
-        part = from_plain(type(getattr(base, name)), plain.get(name), name)
+        return resolve(stored["experiment"], [str(one) for one in stored["overrides"]])
+    except InputError as error:
+        raise InputError(f"{folder / 'config.json'}: {OTHER_VERSION}: {error}") from None
+
+
+def _parts(folder: Path, base: SectionMapping.Config, plain: dict[str, Any]) -> tuple[Config, ...]:
+    stored = plain.get("features")
+    if not isinstance(stored, list) or len(stored) != len(base.features) or not stored:
+        raise InputError(f"{folder / 'config.json'}: {OTHER_VERSION}: not the features of its settings")
+    return tuple(_part(folder, one, item, f"features.{k}") for k, (one, item) in enumerate(zip(base.features, stored)))
+
+
+def _part(folder: Path, base: Config, plain: Any, name: str) -> Config:
+    """As the run recorded it: defaults may have changed since. The class is the experiment's, never the file's."""
+    try:
+        part = from_plain(type(base), plain, name, base)
     except InputError as error:
         raise InputError(f"{folder / 'config.json'}: {OTHER_VERSION}: {error}") from None
     assert isinstance(part, Config)
@@ -112,9 +155,9 @@ def _recorded(folder: Path, stage: str) -> dict[str, str]:
         ) from None
 
 
-def _outputs(folder: Path, stage: str) -> dict[str, str]:
-    """The same, after every file was compared with its hash."""
-    outputs = _recorded(folder, stage)
+def _outputs(folder: Path, stage: str, *names: str) -> dict[str, str]:
+    """The same, or the files `names` among them, after every file was compared with its hash."""
+    outputs = {name: key for name, key in _recorded(folder, stage).items() if not names or name in names}
     for name, digest in outputs.items():
         path = folder / name
         if not path.is_file() or file_hash(path) != digest:

@@ -9,6 +9,7 @@ from meshgnn.command import guarded
 from meshgnn.errors import InputError
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
+from meshgnn.export.graph_files import write_area_gt, write_area_pyg
 from meshgnn.export.mesh_files import write_area_glb, write_area_plys
 from meshgnn.export.neuroglancer import write_neuroglancer
 from meshgnn.export.page import write_page
@@ -17,7 +18,7 @@ from meshgnn.export.tables import write_csv, write_graphml
 from meshgnn.source.aligned import aligned_folder
 from meshgnn.source.sections import SectionStack
 
-FORMATS = ("gifti", "glb", "ply", "graphml", "csv", "html", "neuroglancer")
+FORMATS = ("gifti", "glb", "ply", "graphml", "gt", "pyg", "csv", "html", "neuroglancer")
 PROFILES = "profiles"
 
 
@@ -73,6 +74,8 @@ def export(
         "glb": lambda: one(out / f"{brain}_predicted.glb", lambda path: write_area_glb(path, area_map)),
         "ply": lambda: write_area_plys(out, area_map),
         "graphml": lambda: one(out / "graph.graphml", lambda path: write_graphml(path, area_map)),
+        "gt": lambda: one(out / "graph.gt", lambda path: write_area_gt(path, area_map)),
+        "pyg": lambda: write_area_pyg(out / "pyg", area_map),
         "csv": lambda: one(out / "nodes.csv", lambda path: write_csv(path, area_map)),
         "html": lambda: one(
             out / f"{brain}.html",

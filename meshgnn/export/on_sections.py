@@ -6,7 +6,6 @@ The folder may be handed back: as `annotations` of the stack it holds the map as
 import csv
 import json
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from scipy.spatial import cKDTree
 
 from meshgnn.errors import InputError
 from meshgnn.export.area_map import AreaMap
+from meshgnn.progress import Progress, silent
 from meshgnn.source.polygons import outlines, to_geojson
 from meshgnn.source.sections import Section, SectionStack, write_tiff
 from meshgnn.store import write_json, write_text, written_aside
@@ -59,7 +59,7 @@ def write_on_sections(
     stack: SectionStack,
     *,
     pixel_um: float = 0.0,
-    tell: Callable[[int, int], None] = lambda *_: None,
+    progress: Progress = silent,
 ) -> list[Path]:
     """Label images and outlines of usable sections: `<image>_areas.tif` and `.geojson`, areas.json, annotations.csv.
 
@@ -104,7 +104,7 @@ def write_on_sections(
         if found:
             shown.append([section.index, lines.name])
         written += [image, lines]
-        tell(number + 1, len(sections))
+        progress("sections", number + 1, len(sections))
     with written_aside(folder / "annotations.csv") as aside, aside.open("w", newline="", encoding="utf-8") as handle:
         csv.writer(handle).writerows([["index", "polygons"], *shown])
     table = [

@@ -1,8 +1,8 @@
 """Brains as graph-tool graphs. graph-tool is optional: `apt install python3-graph-tool`, or conda-forge.
 
 Property maps of the nodes are those of `interop/parts.py` (vectors as `vector<double>`), with `hemisphere` as text and
-the name of the `area` beside `labels`; edges have `length_mm`; the graph has `brain`, `space`, `units`, `faces` (three
-nodes per triangle, end to end) and `about` (the rest, as JSON). `write_gt(path, to_gt(graph))` and
+the name of the `area` beside `labels`; edges have `length_mm`; the graph has `brain`, `space`, `units`, `area_names`,
+`faces` (three nodes per triangle, end to end) and `about` (the rest, as JSON). `write_gt(path, to_gt(graph))` and
 `from_gt(read_gt(path))` need no graph-tool; that is also the way to and from a graph-tool in another environment.
 
 What graph-tool cannot hold: nothing of a MeshGraph is lost. It has no float32, so values are doubles there.
@@ -54,6 +54,7 @@ def to_gt(graph: MeshGraph, extra: Mapping[str, NDArray[Any]] | None = None) -> 
             "brain": one_value("string", graph.brain),
             "space": one_value("string", graph.space),
             "units": one_value("string", "mm"),
+            "area_names": one_value("vector<string>", list(graph.areas.names)),
             "faces": one_value("vector<int32_t>", parts.faces.reshape(-1)),
             "about": one_value("string", json.dumps(parts.about)),
         },

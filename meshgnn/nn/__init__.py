@@ -13,12 +13,13 @@ from meshgnn.nn.graph_model import GraphModel
 from meshgnn.nn.mlp import MLP
 from meshgnn.nn.node_head import NodeHead
 from meshgnn.nn.node_model import CoordinateEncoder, NodeModel
+from meshgnn.nn.pyg import PyGConv
 from meshgnn.nn.sage import GraphSAGE
 from meshgnn.nn.socket import Trunk, TrunkConfig
 
-NetworkConfig = GraphSAGE.Config | GCN.Config | MLP.Config
+NetworkConfig = GraphSAGE.Config | GCN.Config | MLP.Config | PyGConv.Config
 
 __all__ = [
     "GCN", "MLP", "Adjacency", "CoordinateEncoder", "GraphBatch", "GraphHead", "GraphModel", "GraphSAGE",
-    "NetworkConfig", "NodeHead", "NodeModel", "Trunk", "TrunkConfig",
+    "NetworkConfig", "NodeHead", "NodeModel", "PyGConv", "Trunk", "TrunkConfig",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ and no transpose is kept. V nodes, E directed edges, C channels.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,20 @@ class Adjacency:
         moved.indices, moved.offsets = self.indices.to(device), self.offsets.to(device)
         moved.degree = self.degree.to(device)
         return moved
+
+    @cached_property
+    def edge_index(self) -> Tensor:
+        """[2, E] int64 senders and receivers, sorted by receiver: the form that PyTorch Geometric's layers take."""
+        receivers = torch.arange(self.n_nodes, device=self.degree.device).repeat_interleave(self.degree.long())
+        return torch.stack([self.indices, receivers])
+
+    @cached_property
+    def csr(self) -> Tensor:
+        """[V, V] torch.sparse CSR, 1 at every edge."""
+        starts = torch.cat([self.offsets, self.offsets.new_tensor([len(self.indices)])])
+        ones = torch.ones(len(self.indices), device=self.degree.device)
+        size = (self.n_nodes, self.n_nodes)
+        return torch.sparse_csr_tensor(starts, self.indices, ones, size, check_invariants=True)
 
     def sum(self, x: Tensor) -> Tensor:
         """Sum over neighbours, [V, C] -> [V, C]; 0 for an isolated node."""

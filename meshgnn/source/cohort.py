@@ -1,7 +1,6 @@
 """Several brains as stacks of sections: virtual ones that are rendered first, or folders that exist already."""
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,13 +9,12 @@ from typing import Any, Protocol
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at, to_plain
 from meshgnn.errors import InputError
+from meshgnn.progress import Progress
 from meshgnn.source.annotations import FOLDER, check_same_areas, read_annotations
 from meshgnn.source.sections import TABLE, files_of, read_stack
 from meshgnn.source.virtual import VirtualBrain
 from meshgnn.source.virtual.settings import VERSION
 from meshgnn.store import file_hash
-
-Tell = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +45,7 @@ class CohortSource(Protocol):
         """Width of the coarsest pixels of every member's sections, by what to call them in a message."""
         ...
 
-    def provide(self, member: Member, folder: Path, tell: Tell) -> tuple[Path, list[str]]:
+    def provide(self, member: Member, folder: Path, progress: Progress) -> tuple[Path, list[str]]:
         """The stack folder of a member, and the files written into `folder` for it (relative to it)."""
         ...
 
@@ -105,16 +103,14 @@ class VirtualCohort:
     def coarsest_um(self) -> dict[str, float]:
         return {"virtual brains": self.config.brain.resolve().pixel_um}
 
-    def provide(self, member: Member, folder: Path, tell: Tell) -> tuple[Path, list[str]]:
+    def provide(self, member: Member, folder: Path, progress: Progress) -> tuple[Path, list[str]]:
         place = folder / "sections"
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
         seed = int(member.depends["seed"])
         with at("cohort.brain"):
             brain = self._brain(seed).build()
-        written = brain.write_into(
-            place, lambda done, total: tell("sections", done, total), workers=self.config.workers
-        )
+        written = brain.write_into(place, progress, workers=self.config.workers)
         return place, [f"sections/{name}" for name in written]
 
 
@@ -171,7 +167,7 @@ class StackFolders:
     def coarsest_um(self) -> dict[str, float]:
         return {str(path): read_stack(path).coarsest_um for path in self.folders.values()}
 
-    def provide(self, member: Member, folder: Path, tell: Tell) -> tuple[Path, list[str]]:
+    def provide(self, member: Member, folder: Path, progress: Progress) -> tuple[Path, list[str]]:
         return self.folders[member.name], []
 
 

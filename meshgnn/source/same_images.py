@@ -1,4 +1,4 @@
-"""Sections that show the same image in two stacks, even if it was stored anew in between.
+"""Sections that show the same image, in two stacks or twice in one, even if it was stored anew in between.
 
 Another format, compression, bit depth, grey scale, resolution, turn or mirror image changes an image's bytes and leaves
 its fine structure. So images are compared by a thumbnail of 128 x 128 means, without its coarse part (which all
@@ -8,18 +8,21 @@ apart by 0.45, sections of different brains by 0.18. Sections of one brain close
 parted between training and unseen stacks they are the same leak.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from meshgnn.source.sections import Section, SectionStack, open_section
+from meshgnn.progress import Progress, silent
+from meshgnn.source.sections import SectionStack, open_section
 
 _SIDE = 128  # means along each axis
 _FINE = 2.0  # in means: what is coarser does not count
 _SAME = 0.93  # correlation from which two images are one
+_SAME_IN_STACK = 0.94  # the same within one stack, whose sections are more alike than those of two brains
+_APART_MM = 0.5  # sections of one stack nearer to each other are not compared
 
 Floats = npt.NDArray[np.float32]
 
@@ -27,13 +30,13 @@ Floats = npt.NDArray[np.float32]
 def shared_images(
     training: Mapping[str, SectionStack],
     unseen: Mapping[str, SectionStack],
-    tell: Callable[[str, int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> list[tuple[str, str]]:
     """Pairs of sections, one of a training and one of an unseen stack, that show the same image.
 
     Args:
         training, unseen: stacks by the name of their brain.
-        tell: called with ("images", images done, images in all).
+        progress: told ("images", done, all).
 
     Returns:
         ("brain/index", "brain/index") of every such pair, in the order of the stacks.
@@ -50,19 +53,39 @@ def shared_images(
         for brain, stack in stacks.items():
             for section in stack:
                 names.append(f"{brain}/{section.index}")
-                rows.append(fine_structure(section))
+                with open_section(section) as image:
+                    rows.append(fine_structure(image.read()))
                 done += 1
-                if tell is not None:
-                    tell("images", done, total)
+                progress("images", done, total)
         return names, np.stack(rows) if rows else np.zeros((0, _SIDE, _SIDE), np.float32)
 
     first, left = vectors(training)
     second, right = vectors(unseen)
-    flat = right.reshape(len(right), _SIDE**2)
-    likeness = np.zeros((len(left), len(right)), np.float32)
+    return [(first[a], second[b]) for a, b in np.argwhere(_likeness(left, right) > _SAME)]
+
+
+def same_in_stack(fine: Floats, position_mm: npt.NDArray[np.floating]) -> list[tuple[int, int]]:
+    """Pairs of places in a stack, first before second, whose sections show the same image.
+
+    Sections closer together than 0.5 mm may look as alike as copies do: such pairs are passed over.
+
+    Args:
+        fine: [N, S, S] fine structure of every section (S = 0: nothing is known, no pair).
+        position_mm: [N] of the sections.
+    """
+    apart = np.abs(position_mm[:, None] - position_mm) >= _APART_MM
+    alike = (_likeness(fine, fine) > _SAME_IN_STACK) & apart
+    return [(int(a), int(b)) for a, b in np.argwhere(np.triu(alike, 1))]
+
+
+def _likeness(left: Floats, right: Floats) -> Floats:
+    """[N, M] largest absolute correlation of images [N, S, S] and [M, S, S] over the ways to lay one of them."""
+    size = left.shape[1] * left.shape[2]
+    flat = right.reshape(len(right), size)
+    found = np.zeros((len(left), len(right)), np.float32)
     for way in _ways(left):
-        np.maximum(likeness, np.abs(way.reshape(len(left), _SIDE**2) @ flat.T), out=likeness)
-    return [(first[a], second[b]) for a, b in np.argwhere(likeness > _SAME)]
+        np.maximum(found, np.abs(way.reshape(len(left), size) @ flat.T), out=found)
+    return found
 
 
 def _ways(images: Floats) -> Iterable[Floats]:
@@ -73,10 +96,8 @@ def _ways(images: Floats) -> Iterable[Floats]:
         yield turned[:, :, ::-1]
 
 
-def fine_structure(section: Section) -> Floats:
-    """[S, S] means of the section's image without their coarse part, of norm 1 (0 for an even image)."""
-    with open_section(section) as image:
-        grey = image.read()
+def fine_structure(grey: npt.NDArray[np.generic]) -> Floats:
+    """[S, S] means of an image [rows, columns] without their coarse part, of norm 1 (0 for an even image)."""
     size = (max(_SIDE, grey.shape[0]), max(_SIDE, grey.shape[1]))
     if size != grey.shape:
         grey = np.pad(grey, [(0, want - have) for want, have in zip(size, grey.shape)], mode="edge")

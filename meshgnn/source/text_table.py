@@ -13,7 +13,7 @@ def read_text_table(path: Path, needed: Sequence[str]) -> tuple[list[str], list[
     """Columns, and the rows with their line numbers; cells without surrounding blanks, "" where missing.
 
     UTF-8 or UTF-16 (with byte order mark), else Windows-1252; parted by comma, semicolon or tab, whichever gives the
-    header most of the columns `needed`. Empty rows are left out.
+    header most of the columns `needed`, and then most columns. Empty rows are left out.
 
     Raises:
         InputError: not a table, a column of `needed` is missing, or a column stands twice.
@@ -43,7 +43,7 @@ def read_text_table(path: Path, needed: Sequence[str]) -> tuple[list[str], list[
         return [cell.strip() for cell in next(csv.reader([lines[0]], delimiter=delimiter))]
 
     try:
-        delimiter = max(",;\t", key=lambda sign: len(set(header(sign)) & set(needed)))
+        delimiter = max(",;\t", key=lambda sign: (len(set(header(sign)) & set(needed)), len(header(sign))))
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
         columns = header(delimiter)
         found = []

@@ -17,11 +17,11 @@ from torch.nn import functional as F
 from meshgnn.config import from_plain, to_plain
 from meshgnn.data.derived import RIM_PREFIX, complete_features, rim_table
 from meshgnn.data.inputs import Alignment, CoordinateFrame, NodeInputs
-from meshgnn.encoder import TableMaker
 from meshgnn.errors import InputError
 from meshgnn.export.area_map import AreaMap
 from meshgnn.graph import Areas, MeshGraph
 from meshgnn.nn import Adjacency, CoordinateEncoder, NetworkConfig, NodeModel
+from meshgnn.sockets import FeatureMaker
 from meshgnn.store import read_arrays, read_json, write_arrays, write_json
 from meshgnn.train.calibration import Calibration, pooled
 from meshgnn.train.model_check import check_frame, check_members
@@ -142,14 +142,18 @@ class Ensemble:
         }
 
     def completed(
-        self, graph: MeshGraph, makers: Sequence[TableMaker] = (), compute: Collection[str] = ()
+        self,
+        graph: MeshGraph,
+        makers: Sequence[FeatureMaker] = (),
+        compute: Collection[str] = (),
+        fitted: Path = Path(),
     ) -> tuple[MeshGraph, list[str]]:
         """`graph` with every feature that the model needs, and warnings; see `complete_features`."""
         if self.uses_rim and (rim := rim_table(graph, always=True)) is not None:
             graph = graph.without_features(rim.columns).with_table(rim)  # a file of that name is not the rim
-        return complete_features(graph, self.names, self.computed, makers, compute)
+        return complete_features(graph, self.names, self.computed, makers, compute, fitted)
 
-    def map(self, graph: MeshGraph, align: Alignment | None = None, makers: Sequence[TableMaker] = ()) -> AreaMap:
+    def map(self, graph: MeshGraph, align: Alignment | None = None, makers: Sequence[FeatureMaker] = ()) -> AreaMap:
         """The area map of another brain, mean over seeds.
 
         Args:

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+from scipy.special import log_softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from threadpoolctl import threadpool_limits
 
@@ -35,7 +36,7 @@ from meshgnn.data.model_inputs import ModelInputs
 from meshgnn.train.baselines import trees
 from meshgnn.train.calibration import Calibration
 
-FLOOR = 1e-3
+FLOOR, LEAST_P = 1e-3, 1e-6
 NEIGHBOURS = (5, 25, 50)
 PRIOR_NEIGHBOURS, REGISTERED_NEIGHBOURS = 50, 5
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5)
@@ -55,12 +56,14 @@ class Fitted:
         probabilities: [V, K], fitted on all training labels.
         out_of_fold: [N, K] of the labelled training nodes in order, by models that did not train on them.
         sees: inputs, in words.
+        calibration: of its votes.
         chosen: what was chosen on validation nodes.
     """
 
     probabilities: NDArray[np.float32]
     out_of_fold: NDArray[np.float32]
     sees: str
+    calibration: Calibration
     chosen: dict[str, Any] = field(default_factory=dict)
 
 
@@ -72,16 +75,53 @@ class _Votes:
     out_of_fold: NDArray[np.float32]
 
     def joined(self, other: "_Votes", weight: float) -> "_Votes":
-        """Product of experts: log p + weight log p of the other, normalised."""
+        """See `joined`."""
         return _Votes(
-            whole=_normalised(self.whole + weight * other.whole),
-            out_of_fold=_normalised(self.out_of_fold + weight * other.out_of_fold),
+            whole=joined(self.whole, other.whole, weight),
+            out_of_fold=joined(self.out_of_fold, other.out_of_fold, weight),
         )
 
 
 def _normalised(log_p: NDArray[np.floating]) -> NDArray[np.float32]:
     top = log_p.max(1, keepdims=True)
     return (log_p - top - np.log(np.exp(log_p - top).sum(1, keepdims=True))).astype(np.float32)
+
+
+def joined(log_p: NDArray[np.floating], other: NDArray[np.floating], weight: float) -> NDArray[np.float32]:
+    """Product of experts: log p + weight log p of the other [V, K], normalised."""
+    return _normalised(log_p + weight * other)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Discriminant:
+    """A fitted linear discriminant of J classes on D features.
+
+    Args:
+        slope: [J, D] (or [1, D] where there are two classes); offset: [J] or [1].
+        classes: [J] numbers of the classes.
+    """
+
+    slope: NDArray[np.float64]
+    offset: NDArray[np.float64]
+    classes: NDArray[np.int64]
+
+    def log_p(self, features: NDArray[np.floating], n_classes: int) -> NDArray[np.float32]:
+        """[V, K] for features [V, D]; a class that it was not fitted on gets the least probability."""
+        decision = features.astype(np.float64) @ self.slope.T + self.offset
+        if decision.shape[1] == 1:
+            decision = np.concatenate([np.zeros_like(decision), decision], axis=1)
+        result = np.full((len(features), n_classes), np.log(LEAST_P), np.float32)
+        result[:, self.classes] = np.maximum(log_softmax(decision, axis=1), np.log(LEAST_P))
+        return _normalised(result)
+
+
+def prior_from(
+    points: NDArray[np.floating], labels: NDArray[np.integer], places: NDArray[np.floating], n_classes: int
+) -> NDArray[np.float32]:
+    """Log position prior [P, K] of `places` [P, 3] from labelled points [N, 3]."""
+    known = np.ones(len(labels), bool)
+    shares = neighbour_shares(points, labels, known, places, n_classes, PRIOR_NEIGHBOURS)
+    return _normalised(np.log(shares + FLOOR))
 
 
 def neighbour_shares(
@@ -114,6 +154,7 @@ class SameInputs:
         """folds: rows of the inputs' fold masks that belong to this seed."""
         self.inputs, self.folds, self.seed = inputs, tuple(folds), seed
         self._kept: dict[str, _Votes] = {}
+        self.discriminant: Discriminant | None = None  # the one fitted on all labels, once a row has asked for it
 
     def rows(self) -> Iterator[tuple[str, Callable[[], Fitted]]]:
         """(name, fit), cheapest first."""
@@ -158,6 +199,7 @@ class SameInputs:
             probabilities=calibration.apply(votes.whole, inputs.prior),
             out_of_fold=calibration.apply(votes.out_of_fold, inputs.prior),
             sees=sees,
+            calibration=calibration,
             chosen=chosen,
         )
 
@@ -212,7 +254,7 @@ class SameInputs:
         inputs = self.inputs
         labels = inputs.labels[known]
         classes = np.unique(labels)
-        result = np.full((len(inputs.labels), inputs.n_classes), np.log(1e-6), np.float32)
+        result = np.full((len(inputs.labels), inputs.n_classes), np.log(LEAST_P), np.float32)
         if len(classes) < 2:
             result[:, classes] = 0
             return _normalised(result)
@@ -222,7 +264,9 @@ class SameInputs:
         with warnings.catch_warnings(), threadpool_limits(1):
             warnings.simplefilter("ignore")  # areas with a single node have no covariance
             model.fit(inputs.features[known].astype(np.float64), labels)
-            result[:, classes] = np.maximum(model.predict_log_proba(inputs.features), np.log(1e-6))
+            result[:, classes] = np.maximum(model.predict_log_proba(inputs.features), np.log(LEAST_P))
+        if not number:
+            self.discriminant = Discriminant(slope=model.coef_, offset=model.intercept_, classes=model.classes_)
         return _normalised(result)
 
     def _trees(self, x: NDArray[np.float32], known: NDArray[np.bool_], number: int) -> NDArray[np.float32]:

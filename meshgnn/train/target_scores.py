@@ -11,6 +11,7 @@ from meshgnn.source.subjects import Target
 
 DRAWS = 1000
 Scores = dict[str, float]
+NEED_TWO = ("balanced_accuracy", "auroc", "r2", "r")  # tell nothing of subjects that are all alike
 # The score that chance is told for.
 JUDGED_BY = {"classification": "balanced_accuracy", "regression": "r"}
 
@@ -22,7 +23,7 @@ def classification_scores(true: NDArray[np.integer], probabilities: NDArray[np.f
     counting half (Hanley & McNeil 1982); with more than two classes the mean over one class against the others.
     """
     present = np.unique(true)
-    called = probabilities.argmax(1)
+    called = probabilities.argmax(1)  # of equal votes the first
     recall = [float((called[true == k] == k).mean()) for k in present]
     of_class = present[-1:] if probabilities.shape[1] == 2 else present
     return {
@@ -59,10 +60,34 @@ def scores_of(target: Target, true: NDArray[np.float64], predicted: NDArray[np.f
     return regression_scores(true, predicted[:, 0].astype(np.float64))
 
 
-def mean_scores(target: Target, true: NDArray[np.float64], by_seed: Sequence[NDArray[np.floating]]) -> Scores:
-    """Every score as a mean over seeds."""
-    each = [scores_of(target, true, predicted) for predicted in by_seed]
-    return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+def mean_scores(
+    target: Target,
+    true: NDArray[np.float64],
+    by_seed: Sequence[NDArray[np.floating]],
+    division: NDArray[np.integer],
+) -> Scores:
+    """Every score as a mean over seeds, and over divisions weighted by their subjects.
+
+    Divisions are judged apart: each was predicted by a model of its own, and a constant that differs between them would
+    rank their subjects the wrong way round if they were pooled.
+
+    Args:
+        division: [N] which division tested a subject. One whose subjects are all alike has no say in a score that needs
+            two kinds.
+    """
+    rows, weights = [], []
+    for number in np.unique(division):
+        here = division == number
+        each = [scores_of(target, true[here], predicted[here]) for predicted in by_seed]
+        alike = len(np.unique(true[here])) < 2
+        rows.append([[np.nan if alike and name in NEED_TWO else one[name] for name in one] for one in each])
+        weights.append(float(here.sum()))
+    table = np.array(rows)  # [divisions, seeds, scores]
+    weight = np.where(np.isfinite(table), np.array(weights)[:, None, None], 0)
+    total = weight.sum(0)
+    mean = np.where(total > 0, np.nansum(np.nan_to_num(table) * weight, axis=0) / np.maximum(total, 1), np.nan)
+    names = list(scores_of(target, true, by_seed[0]))
+    return {name: float(value) for name, value in zip(names, mean.mean(0))}
 
 
 def resampled(groups: Sequence[str], draws: int = DRAWS, seed: int = 0) -> list[NDArray[np.int64]]:
@@ -82,15 +107,12 @@ def drawn_scores(
     target: Target,
     true: NDArray[np.float64],
     by_seed: Sequence[NDArray[np.floating]],
+    division: NDArray[np.integer],
     samples: Sequence[NDArray[np.int64]],
 ) -> dict[str, NDArray[np.float64]]:
-    """Every score over bootstrap samples [draws]; NaN for a sample of one class or one value."""
-    rows = []
-    empty = dict.fromkeys(mean_scores(target, true, by_seed), np.nan)
-    for sample in samples:
-        alone = len(np.unique(true[sample])) < 2
-        rows.append(empty if alone else mean_scores(target, true[sample], [one[sample] for one in by_seed]))
-    return {name: np.array([row[name] for row in rows]) for name in empty}
+    """Every score over bootstrap samples [draws]; NaN where a sample cannot tell."""
+    rows = [mean_scores(target, true[one], [votes[one] for votes in by_seed], division[one]) for one in samples]
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
 def interval(drawn: NDArray[np.float64]) -> list[float]:
@@ -102,23 +124,35 @@ def interval(drawn: NDArray[np.float64]) -> list[float]:
     return [float(low), float(high)]
 
 
-def chance_interval(target: Target, true: NDArray[np.float64], by_seed: Sequence[NDArray[np.floating]]) -> list[float]:
-    """Where the middle 95 % of the score `JUDGED_BY` lie if the subjects' true targets are dealt out at random among
-    them while the predictions stay: what a method that knows nothing of a subject would reach."""
+def chance_interval(
+    target: Target,
+    true: NDArray[np.float64],
+    by_seed: Sequence[NDArray[np.floating]],
+    division: NDArray[np.integer],
+) -> list[float]:
+    """Where the middle 95 % of the score `JUDGED_BY` lie if the true targets of each division's subjects are dealt out
+    at random among them while the predictions stay: what a method that knows nothing of a subject would reach."""
     rng = np.random.default_rng(0)
-    name = JUDGED_BY[target.kind]
-    return interval(np.array([mean_scores(target, rng.permutation(true), by_seed)[name] for _ in range(DRAWS)]))
+    found = []
+    for _ in range(DRAWS):
+        dealt = true.copy()
+        for number in np.unique(division):
+            here = division == number
+            dealt[here] = rng.permutation(true[here])
+        found.append(mean_scores(target, dealt, by_seed, division)[JUDGED_BY[target.kind]])
+    return interval(np.array(found))
 
 
 def judged(
     target: Target,
     true: NDArray[np.float64],
     by_seed: Sequence[NDArray[np.floating]],
+    division: NDArray[np.integer],
     samples: Sequence[NDArray[np.int64]],
 ) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
     """One row of the tables (scores and their intervals), and the drawn scores for differences."""
-    drawn = drawn_scores(target, true, by_seed, samples)
-    found: dict[str, Any] = dict(mean_scores(target, true, by_seed))
+    drawn = drawn_scores(target, true, by_seed, division, samples)
+    found: dict[str, Any] = dict(mean_scores(target, true, by_seed, division))
     found["intervals"] = {name: interval(values) for name, values in drawn.items()}
     return found, drawn
 

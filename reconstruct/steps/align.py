@@ -11,7 +11,6 @@ The images compared are signed distances to the tissue and white-matter boundari
 part, and robust weights keep tears and folds out.
 """
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from scipy import ndimage
 
 from meshgnn import config
 from meshgnn.errors import InputError
+from meshgnn.progress import Progress, silent
 from reconstruct.frames import Frames, predicted
 from reconstruct.poses import compose, keep_fast_part, normal_equations, pulled, relative, solve
 from reconstruct.records import Alignment, TissueStack
@@ -60,7 +60,7 @@ class AlignSections:
     def __init__(self, settings: Config) -> None:
         self.settings = settings
 
-    def __call__(self, stack: TissueStack, progress: Callable[[int, int], None] | None = None) -> Alignment:
+    def __call__(self, stack: TissueStack, progress: Progress = silent) -> Alignment:
         """Raises InputError if neighbouring sections fit no better than distant ones (shuffled, or not one brain)."""
         set_ = self.settings
         count = len(stack.outer)
@@ -78,8 +78,7 @@ class AlignSections:
         rounds += [("affine", 0.6)] * set_.affine_rounds
         for number, (kind, share) in enumerate(rounds):
             matrices = pulled(_round(work, matrices, kind, share), start, set_.glass_trust)
-            if progress is not None:
-                progress(number + 1, len(rounds))
+            progress("align", number + 1, len(rounds))
             if number + 1 in (set_.rigid_rounds, len(rounds)):
                 matrices = keep_fast_part(matrices, start, stack.position_mm, set_.anatomy_mm)
         moved = work.sample(matrices)

@@ -6,10 +6,10 @@ matter, so white matter is what stays of the pale tissue after an opening wider 
 are closed, thin dark lines in white matter (folds) too; strands across sulci are cut.
 """
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,9 @@ from scipy import ndimage
 
 from meshgnn import config
 from meshgnn.errors import InputError
+from meshgnn.progress import Progress, silent
 from meshgnn.source.background import background_grey, frame_of
+from meshgnn.source.same_images import fine_structure
 from meshgnn.source.sections import Section, SectionStack, open_section
 from reconstruct.bridges import strands
 from reconstruct.distance import to_zero_set
@@ -85,7 +87,7 @@ class ClassifyTissue:
     def __init__(self, settings: Config) -> None:
         self.settings = settings
 
-    def __call__(self, stack: SectionStack, progress: Callable[[int, int], None] | None = None) -> TissueStack:
+    def __call__(self, stack: SectionStack, progress: Progress = silent) -> TissueStack:
         """Raises InputError if too few sections hold tissue (`check_count`) or none holds grey and white matter."""
         check_count(stack)
         sections = stack.usable().sections
@@ -98,8 +100,7 @@ class ClassifyTissue:
             found = []
             for number, item in enumerate(pool.map(partial(self._densities, pixel=pixel), sections)):
                 found.append(item)
-                if progress is not None:
-                    progress(number + 1, 2 * len(sections))
+                progress("tissue", number + 1, 2 * len(sections))
             kept = [k for k, item in enumerate(found) if item[1] >= self.settings.least_mm2]
             check_count(stack, len(kept))
             ratio = _stack_ratio([found[k][0] for k in kept])
@@ -112,8 +113,7 @@ class ClassifyTissue:
             levels = []
             for number, level in enumerate(pool.map(finish, kept)):
                 levels.append(level)
-                if progress is not None:
-                    progress(len(sections) + number + 1, len(sections) + len(kept))
+                progress("tissue", len(sections) + number + 1, len(sections) + len(kept))
         if not any((white < 0).any() for _, white, _ in levels):
             raise InputError(f"{stack.folder}: no white matter was found; is grey matter the darker of the two?")
         chosen = [sections[k] for k in kept]
@@ -132,6 +132,8 @@ class ClassifyTissue:
             index=np.array([section.index for section in chosen]),
             image_px_mm=image_px,
             weight=np.ones(len(chosen)),
+            falloff=np.array([found[k][2] for k in kept]),
+            fine=np.stack([found[k][3] for k in kept]),
             bridges=np.concatenate(
                 [
                     np.column_stack([np.full(len(cut), k), corner[k] + cut[:, :2] * pixel, cut[:, 2] * pixel**2])
@@ -151,8 +153,8 @@ class ClassifyTissue:
                     f"{usual:.4g}, tissue.largest_mm = {self.settings.largest_mm:g}); check its pixel_um"
                 )
 
-    def _densities(self, section: Section, pixel: float) -> tuple[Image, float]:
-        """Optical density on the level grid of `pixel` mm, and the tissue area in mm^2."""
+    def _densities(self, section: Section, pixel: float) -> tuple[Image, float, float, Image]:
+        """Optical density on the level grid of `pixel` mm, tissue area in mm^2, `falloff`, and fine structure."""
         with open_section(section) as image:
             grey = image.read()
         if not np.isfinite(grey).all():
@@ -184,7 +186,7 @@ class ClassifyTissue:
             places = np.stack(np.meshgrid(*axes, indexing="ij"))
             soft = ndimage.gaussian_filter(coarse, 0.4 * pixel / own) if own < pixel else coarse
             coarse = ndimage.map_coordinates(soft, places, order=1, mode="nearest").astype(np.float32)
-        return coarse, float((coarse > 0.06).sum() * pixel**2)
+        return coarse, float((coarse > 0.06).sum() * pixel**2), falloff(grey), fine_structure(grey)
 
     def _levels(
         self, density: Image, pixel: float, ratio: float, shape: tuple[int, int]
@@ -218,6 +220,17 @@ class ClassifyTissue:
         value = np.where(core & (value > 0), -0.05, np.where(~core & (value <= 0), 0.05, value))
         white = signed_distance(value.astype(np.float32), pixel, set_.reach_mm)
         return outer, np.maximum(white, outer), bridges
+
+
+def falloff(grey: NDArray[Any]) -> float:
+    """How much darker one edge of an image [H, W] is than the opposite one, as a share: uneven light.
+
+    Edges are bands of 2 % of the image, each by its median: tissue that reaches half of an edge does not count.
+    """
+    band = max(1, round(0.02 * min(grey.shape)))
+    ends = ((grey[:band], grey[-band:]), (grey[:, :band], grey[:, -band:]))
+    pairs = [(float(np.median(one)), float(np.median(other))) for one, other in ends]
+    return max(abs(one - other) / max(one, other, 1e-9) for one, other in pairs)
 
 
 def stain_levels(density: Image, ratio: float) -> tuple[float, float]:

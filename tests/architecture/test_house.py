@@ -16,7 +16,7 @@ def python(code: str) -> str:
     return done.stdout.strip()
 
 
-LIGHT = """meshgnn reconstruct meshgnn.source.surface_folder meshgnn.store meshgnn.encoder meshgnn.export.gifti
+LIGHT = """meshgnn reconstruct meshgnn.source.surface_folder meshgnn.store meshgnn.sockets meshgnn.export.gifti
 meshgnn.data.split meshgnn.testing meshgnn.interop.pyg meshgnn.interop.graph_tool"""
 
 

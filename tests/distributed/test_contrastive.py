@@ -15,12 +15,12 @@ from torch import distributed, multiprocessing
 
 from features import extract as extraction
 from features.augment import PatchAugment
-from features.contrastive import SupervisedContrastive, supervised_contrastive
 from features.encoders.section_cnn import SectionCNN
 from features.extract import ExtractConfig
 from features.model_files import load_encoder, new_encoder
-from features.patch_sets import annotated_patches
-from features.patches import PatchSampler
+from features.node_data.section_patches import SectionPatches
+from features.objectives.contrastive import SupervisedContrastive, supervised_contrastive
+from features.section_brain import read_annotated_brain
 from meshgnn.store import load_table
 from tests.features.sections import annotated_brain
 
@@ -48,7 +48,7 @@ def steps_on(rank: int, cut: int, port: int, count: int, out: str) -> None:
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         distributed.init_process_group("gloo", rank=rank, world_size=world)
     torch.manual_seed(3)
-    encoder = SMALL.build(16).double()
+    encoder = SMALL.build((16, 16)).double()
     objective = SupervisedContrastive.Config(projection=8, classify=0.5).build(8, 4).double()
     parameters = [*encoder.parameters(), *objective.parameters()]
     optimiser = torch.optim.AdamW(parameters, 1e-2)
@@ -201,17 +201,18 @@ def test_ranks_of_a_killed_torchrun_leave(tmp_path):
 
 def test_four_ranks_deal_every_node_to_one_of_them(tmp_path, monkeypatch):
     """Ranks as threads that meet where processes would: what is tested is the dealing, not the transport."""
-    source = annotated_patches(*annotated_brain(tmp_path / "a"))
-    encoder = new_encoder(SMALL, PatchSampler.Config(size_px=16))
+    patches = SectionPatches.Config(size_px=16)
+    data = patches.build(read_annotated_brain(*annotated_brain(tmp_path / "a")))
+    encoder = new_encoder(SMALL, patches, data.shape)
     config = ExtractConfig(batch=8, shard=16, threads=1)
-    whole = extraction.extract(encoder, source.stack, source.locations, config)
+    whole = extraction.extract(encoder, data, config)
     meet = Barrier(4)
     monkeypatch.setattr(extraction, "rank_and_world", lambda: (int(current_thread().name), 4))
     monkeypatch.setattr(extraction, "_barrier", meet.wait)
     tables = {}
 
     def rank(number: int) -> None:
-        tables[number] = extraction.extract(encoder, source.stack, source.locations, config, tmp_path / "t")
+        tables[number] = extraction.extract(encoder, data, config, tmp_path / "t")
 
     threads = [Thread(target=rank, args=(k,), name=str(k)) for k in range(4)]
     for thread in threads:

@@ -9,16 +9,18 @@ import pytest
 from features import extract as extraction
 from features import pretrain as pretraining
 from features.content import image_key, nodes_key
-from features.locations import centres, read_centres
-from features.patches import PatchSampler
+from features.locations import centres
+from features.node_data.section_patches import SectionPatches
+from features.section_brain import read_reconstruction
 from meshgnn.errors import InputError
 from meshgnn.export.gifti import write_surface
+from meshgnn.sockets import Brain
 from meshgnn.source.aligned import write_aligned
 from meshgnn.source.sections import read_stack
 from tests.features.sections import annotated_brain, write_locations
 from tests.features.test_profiles import normal, slab
 
-PATCHES = PatchSampler.Config(size_px=24, pixel_um=100.0)
+PATCHES = SectionPatches.Config(size_px=24, pixel_um=100.0)
 
 
 @pytest.mark.parametrize("oblique", [-45, 0, 45])
@@ -27,13 +29,13 @@ def test_a_node_beside_its_section_shows_the_cortex_that_it_lies_in(tmp_path: Pa
     (tmp_path / "in").mkdir()
     (tmp_path / "beside").mkdir()
     graph, stack = slab(tmp_path / "in", normal(-70, oblique), mirrored=mirrored)
-    inside = PATCHES.build(stack, graph.locations).read(range(graph.n_nodes)).mean(axis=(0, 2))
+    inside = SectionPatches(PATCHES, stack, graph.locations).read(range(graph.n_nodes)).mean(axis=(0, 2))
     graph, stack = slab(tmp_path / "beside", normal(-70, oblique), beside_mm=1.0, mirrored=mirrored)
     places = np.arange(graph.n_nodes)
-    met = PATCHES.build(stack, centres(graph, stack)).read(places).mean(axis=(0, 2))
+    met = PATCHES.build(Brain(graph=graph, sections=stack)).read(places).mean(axis=(0, 2))
     np.testing.assert_allclose(met, inside, atol=0.03)
     if oblique:
-        projected = PATCHES.build(stack, graph.locations).read(places).mean(axis=(0, 2))
+        projected = SectionPatches(PATCHES, stack, graph.locations).read(places).mean(axis=(0, 2))
         assert np.abs(projected - inside).max() > 0.2
 
 
@@ -50,12 +52,12 @@ def test_a_reconstruction_on_disk_gives_the_same_centres(tmp_path: Path):
     for name in ("midthickness", "pial", "white"):
         mesh = graph.meshes[0].with_vertices(graph.surfaces.get(name, graph.vertices_mm))
         write_surface(out / f"sub-x_hemi-L_{name}.surf.gii", mesh)
-    expected, found = centres(graph, stack), read_centres(out, stack)
+    expected, found = centres(graph, stack), centres(read_reconstruction(out, stack.space), stack)
     np.testing.assert_allclose(found.row_px, expected.row_px, atol=1e-3)
     np.testing.assert_allclose(found.column_px, expected.column_px, atol=1e-3)
     (out / "sub-x_hemi-L_pial.surf.gii").unlink()
     with pytest.raises(InputError, match="pial"):
-        read_centres(out, stack)
+        read_reconstruction(out, stack.space)
 
 
 def test_a_reconstruction_of_another_stack_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -87,7 +89,7 @@ def test_a_reconstruction_of_another_stack_is_refused(tmp_path: Path, capsys: py
 def test_images_are_told_apart_by_content(tmp_path: Path):
     stack, reconstruction = annotated_brain(tmp_path / "a")
     sections = read_stack(stack)
-    where = read_centres(reconstruction, sections)
+    where = centres(read_reconstruction(reconstruction, sections.space), sections)
     before, image = nodes_key(sections, where), sections.sections[1].path
     assert nodes_key(sections, where) == before
     content, about = bytearray(image.read_bytes()), image.stat()

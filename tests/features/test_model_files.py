@@ -8,7 +8,7 @@ import torch
 
 from features.encoders.section_cnn import SectionCNN
 from features.model_files import ABOUT, load_encoder, new_encoder, save_encoder
-from features.patches import PatchSampler
+from features.node_data.section_patches import SectionPatches
 from meshgnn.errors import InputError
 
 ODD = (None, "x", -1, 0, 10**9, 8 * 10**6, 1.5, [], {}, [[]], True, float("inf"), 10**400)
@@ -19,7 +19,7 @@ def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("encoder")
     torch.manual_seed(0)
     config = SectionCNN.Config(widths=(8, 16), out_channels=4)
-    save_encoder(folder, new_encoder(config, PatchSampler.Config(size_px=16)), {"key": "k"})
+    save_encoder(folder, new_encoder(config, SectionPatches.Config(size_px=16), (16, 16)), {"key": "k"})
     return folder
 
 
@@ -61,7 +61,7 @@ def test_edited_descriptions_are_refused_in_one_line(saved, tmp_path):
     refused = {case: text for case, text in found.items() if text != before}
     assert len(refused) > 150
     assert [case for case, text in refused.items() if "\n" in text or "encoder." not in text] == []
-    for text in ("", "[]", "null", "3", "{", '{"record": "PatchEncoder", "format": 1}'):
+    for text in ("", "[]", "null", "3", "{", '{"record": "NodeEncoder", "format": 2}'):
         (tmp_path / ABOUT).write_text(text)
         with pytest.raises(InputError, match=r"encoder\.json"):
             load_encoder(tmp_path)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from features.locations import read_locations
-from features.patches import PatchSampler
-from meshgnn.encoder import PatchSource
+from features.node_data.section_patches import SectionPatches
 from meshgnn.errors import InputError
+from meshgnn.sockets import NodeData
 from meshgnn.source import sections as section_files
 from meshgnn.source.annotations import annotated_labels, read_annotations
 from meshgnn.source.sections import read_stack
@@ -24,8 +24,8 @@ def ramp(angle_deg: float) -> np.ndarray:
 
 def sampler(folder, images, where, *, mirrored=False, pixel_um=100.0, **config):
     write_stack(folder, images, pixel_um=pixel_um, mirrored=mirrored)
-    settings = PatchSampler.Config(**{"values": "grey", "size_px": 16, **config})
-    return settings.build(read_stack(folder, mirrored="turn", minimum=1), where)
+    settings = SectionPatches.Config(**{"values": "grey", "size_px": 16, **config})
+    return SectionPatches(settings, read_stack(folder, mirrored="turn", minimum=1), where)
 
 
 @pytest.mark.parametrize("angle", [-180, -90, -30, 0, 45, 90, 135, 171.5])
@@ -35,7 +35,7 @@ def test_the_normal_points_up_at_every_angle_and_on_mirrored_sections(tmp_path, 
     source = sampler(
         tmp_path, [image[:, ::-1] if mirrored else image], locations(0, [110.0], [130.0], angle), mirrored=mirrored
     )
-    assert isinstance(source, PatchSource)
+    assert isinstance(source, NodeData)
     patch = source.read([0])[0]
     np.testing.assert_allclose(np.diff(patch, axis=0), -0.6, atol=2e-3)
     np.testing.assert_allclose(np.diff(patch, axis=1), 0, atol=2e-3)
@@ -60,8 +60,8 @@ def test_the_field_of_view_is_kept_in_millimetres(tmp_path, pixel_um, size):
     image = (100 + 60 * np.exp(-((rows - 190.5) ** 2 + (columns - 210.5) ** 2) / (2 * 12.0**2))).astype(np.float32)
     where = locations(0, [190.5], [210.5])
     write_stack(tmp_path, [image], pixel_um=50.0)
-    config = PatchSampler.Config(size_px=size, pixel_um=pixel_um, values="grey")
-    source = config.build(read_stack(tmp_path, minimum=1), where)
+    config = SectionPatches.Config(size_px=size, pixel_um=pixel_um, values="grey")
+    source = SectionPatches(config, read_stack(tmp_path, minimum=1), where)
     patch = source.read([0])[0] - 100
     offset = (np.arange(size) - (size - 1) / 2) * pixel_um / 1000
     assert patch.sum() * (pixel_um / 1000) ** 2 == pytest.approx(60 * 2 * np.pi * 0.6**2, rel=0.02)
@@ -73,8 +73,8 @@ def test_a_fine_pattern_is_averaged_away_not_aliased(tmp_path):
     image = np.tile(np.array([[0, 200], [200, 0]], np.uint8), (100, 100))
     write_stack(tmp_path, [image], pixel_um=25.0)
     where = locations(0, [100.0], [100.0], 20.0)
-    source = PatchSampler.Config(size_px=16, pixel_um=100.0, values="grey").build(
-        read_stack(tmp_path, minimum=1), where
+    source = SectionPatches(
+        SectionPatches.Config(size_px=16, pixel_um=100.0, values="grey"), read_stack(tmp_path, minimum=1), where
     )
     np.testing.assert_allclose(source.read([0])[0], 100 / 255, atol=1e-5)
 
@@ -131,7 +131,7 @@ def test_large_sections_are_read_block_by_block_once_each(tmp_path, monkeypatch)
 
 def test_nodes_get_the_area_drawn_around_them(tmp_path):
     stack_folder, reconstruction = annotated_brain(tmp_path)
-    stack, where = read_stack(stack_folder), read_locations(reconstruction)
+    stack, where = read_stack(stack_folder), read_locations(reconstruction)["L"][1]
     labels = annotated_labels(where, read_annotations(stack_folder), stack)
     expected = np.where(where.observed & (where.section < 3), where.column_px // 60, -1)
     np.testing.assert_array_equal(labels, expected)

@@ -16,28 +16,35 @@ import torch
 from features import extract as extraction
 from features import pretrain as pretraining
 from features.augment import PatchAugment
-from features.batches import BalancedBatches
-from features.cross_entropy import CrossEntropy
 from features.encoders.section_cnn import SectionCNN
 from features.model_files import load_encoder, new_encoder, save_encoder
-from features.patch_sets import PatchSet, TrainingPatches, annotated_patches
-from features.patches import PatchSampler
+from features.node_data.section_patches import SectionPatches
+from features.node_sets import NodeSet, TrainingItems, node_set
+from features.objectives.cross_entropy import CrossEntropy
 from features.probe import knn_classes
+from features.samplers.balanced import BalancedBatches
+from features.samplers.pool import Pool
+from features.section_brain import read_annotated_brain
 from meshgnn.confusion import macro_f1
-from meshgnn.encoder import Encoder
 from meshgnn.errors import InputError
+from meshgnn.sockets import Encoder
 from meshgnn.testing import assert_encoder
 from tests.features.sections import annotated_brain
 
 SMALL = pretraining.PretrainConfig(
     encoder=SectionCNN.Config(widths=(8, 16), out_channels=8, depth_bands=2),
-    patches=PatchSampler.Config(size_px=16), epochs=3, epoch_steps=2, threads=1, held_out=0,
+    data=SectionPatches.Config(size_px=16), epochs=3, epoch_steps=2, threads=1, held_out=0,
 )  # fmt: skip
+
+
+def annotated(folder) -> NodeSet:
+    brain = read_annotated_brain(*annotated_brain(folder))
+    return node_set(brain, SMALL.data.build(brain))
 
 
 def test_the_section_cnn_keeps_the_laws():
     patches = torch.rand(5, 48, 48)
-    encoder = new_encoder(SectionCNN.Config(), PatchSampler.Config())
+    encoder = new_encoder(SectionCNN.Config(), SectionPatches.Config(), (48, 48))
     assert isinstance(encoder, Encoder)
     assert_encoder(encoder, patches)
     assert 5e5 < sum(value.numel() for value in encoder.parameters()) < 2e6
@@ -46,7 +53,7 @@ def test_the_section_cnn_keeps_the_laws():
     with pytest.raises(InputError, match="48, 48"):
         encoder(patches[:, :40, :40])
     with pytest.raises(InputError, match="shrink to nothing"):
-        SectionCNN.Config().build(16)
+        SectionCNN.Config().build((16, 16))
 
 
 def test_batches_are_balanced_and_cross_sections():
@@ -54,7 +61,8 @@ def test_batches_are_balanced_and_cross_sections():
     labels, groups = rng.integers(-1, 6, 900), rng.integers(0, 7, 900)
     labels[labels == 5] = np.where(rng.random((labels == 5).sum()) < 0.9, -1, 5)
     groups[labels == 4] = 2
-    batches = BalancedBatches.Config(classes=4, patches=3).build(labels, groups, tuple("abcdef"), seed=1)
+    pool = Pool(labels=labels, groups=groups, names=tuple("abcdef"))
+    batches = BalancedBatches.Config(classes=4, patches=3).build(pool, seed=1)
     seen = set()
     for step in range(60):
         items = batches.draw(step)
@@ -69,8 +77,8 @@ def test_batches_are_balanced_and_cross_sections():
     assert seen == {0, 1, 2, 3, 4, 5}
     labels[np.flatnonzero(labels == 3)[1:]] = -1
     with pytest.raises(InputError, match="area d has a single patch"):
-        BalancedBatches.Config().build(labels, groups, tuple("abcdef"), seed=1)
-    skipped = BalancedBatches.Config(rare="skip").build(labels, groups, tuple("abcdef"), seed=1)
+        BalancedBatches.Config().build(pool, seed=1)
+    skipped = BalancedBatches.Config(rare="skip").build(pool, seed=1)
     assert 3 not in labels[skipped.draw(0)]
 
 
@@ -106,14 +114,14 @@ def test_the_probe():
 
 
 def test_pretraining_learns_repeats_and_is_read_back(tmp_path):
-    source = annotated_patches(*annotated_brain(tmp_path / "a"))
+    source = annotated(tmp_path / "a")
     told = []
     config = replace(SMALL, epochs=4, epoch_steps=10, held_out=3, learning_rate=5e-3)
     encoder = pretraining.pretrain(config, [source], tmp_path / "one", lambda *row: told.append(row))
-    assert [row[0] for row in told] == [10, 20, 30, 40]
+    assert [row[1] for row in told] == [10, 20, 30, 40]
     lines = (tmp_path / "one" / "metrics.csv").read_text().splitlines()
     assert lines[0] == "step,loss,knn_macro_f1"
-    assert told[-1][2]["knn_macro_f1"] > 0.9
+    assert told[-1][3]["knn_macro_f1"] > 0.9
     assert not list((tmp_path / "one" / "checkpoints").glob("*"))
     again = pretraining.pretrain(config, [source], tmp_path / "two")
     assert again.identity() == encoder.identity() == load_encoder(tmp_path / "one").identity()
@@ -121,7 +129,7 @@ def test_pretraining_learns_repeats_and_is_read_back(tmp_path):
     other = pretraining.pretrain(replace(config, objective=CrossEntropy.Config(), epochs=1), [source], tmp_path / "ce")
     assert other.identity() != encoder.identity()
     about = json.loads((tmp_path / "one" / "encoder.json").read_text())
-    assert about["training"]["patches"]["held_out_sections"] == 1
+    assert about["training"]["items"]["held_out_groups"] == 1
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
@@ -150,23 +158,30 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
 
 
 def test_encoder_files_that_are_damaged_or_not_ours_are_refused(tmp_path):
-    encoder = new_encoder(SMALL.encoder, SMALL.patches)
+    encoder = new_encoder(SMALL.encoder, SMALL.data, (16, 16))
     save_encoder(tmp_path / "e", encoder, {})
     loaded = load_encoder(tmp_path / "e")
     assert loaded.identity() == encoder.identity()
-    with pytest.raises(InputError, match=r"trained on patches with pixel_um=100\.0, not 50\.0"):
-        loaded.refuse_other(replace(SMALL.patches, pixel_um=50.0))
+    with pytest.raises(InputError, match=r"trained on items with pixel_um=100\.0, not 50\.0"):
+        loaded.refuse_other({"pixel_um": 50.0})
     about = json.loads((tmp_path / "e" / "encoder.json").read_text())
     for change, message in (
-        ({"encoder": {"_": "os.system"}}, "SectionCNN"),
+        ({"encoder": {"_": "os.system"}}, "may stand here"),
         ({"format": 99}, "not an encoder"),
         ({"weights": "0"}, "copy both files again"),
-        ({"patches": {**about["patches"], "size_px": 2}}, "at least 4"),
+        ({"data": {**about["data"], "size_px": 2}}, "at least 4"),
     ):
         shutil.copytree(tmp_path / "e", tmp_path / "f", dirs_exist_ok=True)
         (tmp_path / "f" / "encoder.json").write_text(json.dumps({**about, **change}))
         with pytest.raises(InputError, match=message):
             load_encoder(tmp_path / "f")
+    older = {**about, "record": "PatchEncoder", "format": 1}  # as it was written when patches were all there was
+    older["patches"] = {name: value for name, value in older.pop("data").items() if name != "augment"}
+    older["patches"]["_"] = "PatchSampler"
+    del older["shape"]
+    shutil.copytree(tmp_path / "e", tmp_path / "f", dirs_exist_ok=True)
+    (tmp_path / "f" / "encoder.json").write_text(json.dumps(older))
+    assert load_encoder(tmp_path / "f").identity() == encoder.identity()
     torch.save({}, tmp_path / "e" / "encoder.safetensors")
     with pytest.raises(InputError, match="pickle"):
         load_encoder(tmp_path / "e")
@@ -197,11 +212,11 @@ def test_wrong_input_is_told_in_one_line(tmp_path, capsys):
     assert "encoder.json" in told(["--set", f"stack={stack}", "--set", f"reconstruction={reconstruction}", "--set",
                                    f"encoder={tmp_path}", "--out", str(tmp_path)], extraction.main)  # fmt: skip
     fine = ["--set", f"stack={stack}", "--set", f"reconstruction={reconstruction}", "--out", str(tmp_path / "t")]
-    save_encoder(tmp_path / "e", new_encoder(SMALL.encoder, SMALL.patches), {})
+    save_encoder(tmp_path / "e", new_encoder(SMALL.encoder, SMALL.data, (16, 16)), {})
     mine = [*fine, "--set", f"encoder={tmp_path / 'e'}"]
     assert "size_px=16, not 32" in told([*mine, "--set", "size_px=32"], extraction.main)
-    sharp = replace(SMALL.patches, pixel_um=20.0)
-    save_encoder(tmp_path / "e", new_encoder(SMALL.encoder, sharp), {})
+    sharp = replace(SMALL.data, pixel_um=20.0)
+    save_encoder(tmp_path / "e", new_encoder(SMALL.encoder, sharp, (16, 16)), {})
     assert "100 um per px are too coarse" in told(mine, extraction.main)
     # Before the reconstruction is looked at, and images are compared with it.
     nowhere = ["--set", f"reconstruction={tmp_path / 'nowhere'}"]
@@ -214,58 +229,55 @@ def test_wrong_input_is_told_in_one_line(tmp_path, capsys):
 
 
 def test_areas_on_one_patch_and_brains_without_labels(tmp_path):
-    source = annotated_patches(*annotated_brain(tmp_path / "a"))
+    source = annotated(tmp_path / "a")
     labels = source.labels.copy()
     labels[np.flatnonzero(labels == 2)[1:]] = -1
-    few = PatchSet(brain="x", stack=source.stack, locations=source.locations, labels=labels, names=source.names)
+    few = NodeSet(brain="x", data=source.data, labels=labels, names=source.names)
     with pytest.raises(InputError, match="area three has a single patch"):
         pretraining.pretrain(SMALL, [few], tmp_path / "o")
-    none = PatchSet(
-        brain="x", stack=source.stack, locations=source.locations, labels=labels * 0 - 1, names=source.names
-    )
+    none = NodeSet(brain="x", data=source.data, labels=labels * 0 - 1, names=source.names)
     with pytest.raises(InputError, match="needs annotations"):
         pretraining.pretrain(SMALL, [none], tmp_path / "o")
-    other = PatchSet(brain="y", stack=source.stack, locations=source.locations, labels=labels, names=tuple("abc"))
+    other = NodeSet(brain="y", data=source.data, labels=labels, names=tuple("abc"))
     with pytest.raises(InputError, match="different areas"):
         pretraining.pretrain(SMALL, [few, other], tmp_path / "o")
 
 
 def test_held_out_sections_are_never_drawn(tmp_path):
-    source = annotated_patches(*annotated_brain(tmp_path / "a"))
-    patches = TrainingPatches([source], SMALL.patches, held_out=3, memory_mb=100)
+    source = annotated(tmp_path / "a")
+    patches = TrainingItems([source], labelled=True, held_out=3, memory_mb=100)
     assert len(patches.held) == 33
-    assert set(patches.labels[patches.held]) == {-1}
-    batches = BalancedBatches.Config(patches=2).build(patches.labels, patches.groups, patches.names, 0)
+    batches = BalancedBatches.Config(patches=2).build(patches.pool(), 0)
     drawn = np.concatenate([batches.draw(step) for step in range(50)])
     assert not np.intersect1d(drawn, patches.held).size
-    streamed = TrainingPatches([source], SMALL.patches, held_out=3, memory_mb=0)
+    streamed = TrainingItems([source], labelled=True, held_out=3, memory_mb=0)
     np.testing.assert_array_equal(streamed.read(drawn[:40]), patches.read(drawn[:40]))
 
 
 def test_extraction_goes_on_from_its_shards(tmp_path, monkeypatch):
-    source = annotated_patches(*annotated_brain(tmp_path / "a"))
-    encoder = new_encoder(SMALL.encoder, SMALL.patches)
+    source = annotated(tmp_path / "a")
+    encoder = new_encoder(SMALL.encoder, SMALL.data, (16, 16))
     config = extraction.ExtractConfig(batch=8, shard=24, threads=1)
-    whole = extraction.extract(encoder, source.stack, source.locations, config)
+    whole = extraction.extract(encoder, source.data, config)
     assert whole.values.shape == (len(source.labels), 8)
-    np.testing.assert_array_equal(whole.mask, source.locations.observed)
-    assert whole.encoder["patches"]["size_px"] == 16
+    np.testing.assert_array_equal(whole.mask, source.data.observed)
+    assert whole.encoder["data"]["size_px"] == 16
 
-    def stop(done, total):
+    def stop(_, done, total, figures=None):
         if done >= 48:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        extraction.extract(encoder, source.stack, source.locations, config, tmp_path / "t", stop)
+        extraction.extract(encoder, source.data, config, tmp_path / "t", stop)
     first = sorted((tmp_path / "t").glob("shards-*/*"))
     assert len(first) == 2
     first[0].write_bytes(first[0].read_bytes()[:50])
     calls = []
     real = extraction.embeddings
     monkeypatch.setattr(extraction, "embeddings", lambda *a: calls.append(1) or real(*a))
-    table = extraction.extract(encoder, source.stack, source.locations, config, tmp_path / "t")
+    table = extraction.extract(encoder, source.data, config, tmp_path / "t")
     np.testing.assert_array_equal(table.values, whole.values)
     assert len(calls) == -(-int(whole.mask.sum()) // 24) - 1
     assert sorted(path.name for path in (tmp_path / "t").iterdir()) == ["cyto.json", "cyto.safetensors"]
-    extraction.extract(encoder, source.stack, source.locations, config, tmp_path / "t")
+    extraction.extract(encoder, source.data, config, tmp_path / "t")
     assert len(calls) == -(-int(whole.mask.sum()) // 24) - 1

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.profiles import DepthProfiles
-from meshgnn.encoder import TableMaker
+from features.profiles import DepthProfiles, ProfileFeatures
 from meshgnn.errors import InputError
 from meshgnn.graph import MeshGraph, NodeLocations
 from meshgnn.mesh.record import SurfaceMesh
+from meshgnn.progress import silent
+from meshgnn.sockets import Brain, FeatureMaker
 from meshgnn.source.sections import AXES, Section, SectionStack, write_tiff
 
 SHAPE, PIXEL_UM, THICK_MM, SPACE = (240, 320), 50.0, 2.5, "slab"
@@ -85,12 +86,16 @@ def check(table, tolerance=0.04):
 def test_the_profile_is_known_however_the_slab_is_turned(tmp_path, angle):
     graph, stack = slab(tmp_path, normal(angle))
     maker = DepthProfiles.Config().build()
-    assert isinstance(maker, TableMaker)
     table = maker.make(graph, stack)
     check(table)
     assert table.columns[0] == "depth_00"
     assert table.columns[-1] == "depth_23"
     assert table.encoder == maker.identity()
+    features = ProfileFeatures.Config().build()
+    assert isinstance(features, FeatureMaker)
+    whole = Brain(graph=graph, sections=stack)
+    assert features.fit([whole], tmp_path, silent) == []
+    np.testing.assert_array_equal(features.make(whole, tmp_path, silent).values, table.values)
 
 
 @pytest.mark.parametrize("oblique", [-50, -25, 25, 50])

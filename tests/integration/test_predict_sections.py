@@ -14,7 +14,8 @@ from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import run
 from meshgnn.export.stored import read_area_maps
 from meshgnn.source.sections import SectionImage, write_tiff
-from meshgnn.store import read_arrays
+from meshgnn.store import load_graph, read_arrays, write_arrays
+from meshgnn.train.stored_baselines import StoredBaselines
 from tests.integration.test_section_mapping import NUMBERS, POSITIONS, Given, Mesher, config, write_folder
 
 
@@ -24,13 +25,13 @@ def trained(tmp_path_factory):
     place = tmp_path_factory.mktemp("stacks")
     for name in NUMBERS:
         write_folder(place / name, name)
-    return place, run(config(place, other=None, bare=False, seeds=(0,)), place / "run").path
+    return place, run(config(place, compared=(), bare=False, seeds=(0,)), place / "run").path
 
 
 def asked(trained, stack="three", **more) -> PredictSections.Config:
     place, folder = trained
     return PredictSections.Config(
-        run=folder, stack=place / stack, **({"mesh": Mesher.Config(), "encoder": Given.Config()} | more)
+        run=folder, stack=place / stack, **({"mesh": Mesher.Config(), "features": (Given.Config(),)} | more)
     )
 
 
@@ -50,6 +51,31 @@ def test_a_new_stack_gets_the_map_that_the_run_itself_would_give(trained, mapped
     assert metrics["nodes"]["judged"] == theirs["nodes"]["test"]
     assert metrics["leakage"]["shared_patches"] == 0
     assert metrics["reconstruction"]["distance_mm_mean"] == 0.5
+
+
+def test_the_runs_own_baselines_stand_beside_the_map(trained, mapped, tmp_path):
+    place, folder = trained
+    graphs = [load_graph(folder / "brains" / name / "features") for name in NUMBERS]
+    assert list(NUMBERS)[2] == "three"  # the last rows of the run's own arrays
+    rows = slice(sum(graph.n_nodes for graph in graphs[:2]), None)
+    theirs = read_arrays(folder / "tables" / "baselines.safetensors")
+    own = read_arrays(mapped / "tables" / "baselines.safetensors")
+    assert set(own) == {"position_prior", "lda", "prior_lda"}
+    for name, votes in own.items():
+        np.testing.assert_allclose(votes, theirs[f"{name}/0"][rows], atol=1e-5)
+    metrics = json.loads((mapped / "metrics.json").read_text())
+    scored = json.loads((folder / "metrics.json").read_text())["baselines"]
+    for name, one in metrics["baselines"].items():
+        assert one["macro_f1"] == pytest.approx(scored[name]["macro_f1"], abs=1e-3)
+        gap = metrics["test"]["macro_f1"] - one["macro_f1"]
+        assert metrics["ours_minus"][name]["difference"] == pytest.approx(gap, abs=1e-6)
+    # A run from before is read as it is, and says what is missing.
+    old = shutil.copytree(folder, tmp_path / "old")
+    (old / "tables" / "stored_baselines.safetensors").unlink()
+    done = run(asked((place, old)), tmp_path / "out").path
+    metrics = json.loads((done / "metrics.json").read_text())
+    assert metrics["baselines"] == {}
+    assert "kept none" in metrics["not_run"]["baselines"]
 
 
 def test_it_writes_what_a_section_run_writes_and_exports(mapped, tmp_path):
@@ -125,13 +151,13 @@ class Breaks(Given):
         def build(self):
             return Breaks(self)
 
-    def make(self, one, folder, tell):
+    def make(self, one, folder, progress):
         raise KeyboardInterrupt
 
 
 def test_a_killed_prediction_goes_on_where_it_was(trained, mapped, tmp_path, capsys):
     with pytest.raises(KeyboardInterrupt):
-        run(asked(trained, encoder=Breaks.Config()), tmp_path / "out")
+        run(asked(trained, features=(Breaks.Config(),)), tmp_path / "out")
     assert not (tmp_path / "out" / "metrics.json").exists()
     capsys.readouterr()
     run(asked(trained), tmp_path / "out", resume=True)
@@ -234,3 +260,16 @@ def test_settings_of_the_mesh_maker_can_differ_from_the_run(trained):
 
 def test_unseen_brains_of_a_run_are_no_leak(trained):
     assert {name.split(",")[0] for name in asked(trained).build().trained.trained_on.values()} == {"one", "two"}
+
+
+def test_stored_baselines_that_are_damaged_are_refused(trained, tmp_path):
+    place, folder = trained
+    copy = shutil.copytree(folder, tmp_path / "run")
+    path = copy / "tables" / "stored_baselines.safetensors"
+    arrays = read_arrays(path)
+    write_arrays(path, arrays | {"labels": arrays["labels"] + 99})
+    with pytest.raises(InputError, match="is not the file that the run wrote"):
+        asked((place, copy)).build()
+    with pytest.raises(InputError, match="does not hold the baselines of a run"):
+        StoredBaselines.load(path)
+    assert path.stat().st_size < 1e6

@@ -14,11 +14,11 @@ import pytest
 from experiments.virtual_brain import virtual_brain
 from meshgnn.config import Config, override
 from meshgnn.data.inputs import NodeInputs
-from meshgnn.encoder import Truth
 from meshgnn.errors import InputError, LeakError
 from meshgnn.experiment.runner import run, stage_keys
 from meshgnn.experiment.section_mapping import SectionMapping
 from meshgnn.graph import FeatureTable, NodeLocations
+from meshgnn.sockets import Truth
 from meshgnn.source.cohort import StackFolders, VirtualCohort
 from meshgnn.source.sections import read_stack, write_tiff
 from meshgnn.store import load_graph, read_arrays, write_json
@@ -91,9 +91,9 @@ class Mesher:
     def __init__(self, config):
         self.config = config
 
-    def make(self, name, stack, out, tell):
+    def make(self, name, stack, out, progress):
         write_json(out / "made.json", {"brain": name})
-        tell("mesh", 1, 1)
+        progress("mesh", 1, 1)
         return ["made.json"]
 
     def load(self, stack, out):
@@ -121,7 +121,7 @@ class Mesher:
 
 
 class Given:
-    """Stands in for an encoder."""
+    """Stands in for a maker of features."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Config):
@@ -134,12 +134,15 @@ class Given:
     def __init__(self, config):
         self.config, self.name = config, config.name
 
-    def fit(self, brains, folder, tell):
+    def inputs(self, one):
+        return []
+
+    def fit(self, brains, folder, progress):
         assert all((one.graph.labels >= 0).any() for one in brains)
         write_json(folder / "learnt.json", [one.graph.brain for one in brains])
         return ["learnt.json"]
 
-    def make(self, one, folder, tell):
+    def make(self, one, folder, progress):
         assert one.graph.brain in NUMBERS
         _, values = made_up(one.graph.brain, "x")
         values = values + self.config.noise * np.random.default_rng(5).normal(size=values.shape)
@@ -153,7 +156,7 @@ class Given:
 def config(tmp_path, **more):
     base = SectionMapping.Config(
         cohort=StackFolders.Config(train=(tmp_path / "one", tmp_path / "two"), unseen=(tmp_path / "three",)),
-        mesh=Mesher.Config(), encoder=Given.Config(), other=Given.Config(noise=3.0, name="noisy"),
+        mesh=Mesher.Config(), features=(Given.Config(),), compared=(Given.Config(noise=3.0, name="noisy"),),
         inputs=NodeInputs.Config(rounds=(2,), rim=False, check=False), seeds=(0, 1),
         trainer=TrainerConfig(folds=2, epochs=20, validate_every=5, workers=2), controls=False,
     )  # fmt: skip
@@ -376,7 +379,7 @@ def test_an_unseen_stack_without_annotations_is_mapped_and_not_judged(finished, 
         write_folder(tmp_path / name, name)
     write_folder(tmp_path / "three", "three", annotate=0)
     done = run(
-        config(tmp_path, mesh=Mesher.Config(truth=False), other=None, bare=False, seeds=(0,), hide=0), tmp_path / "out"
+        config(tmp_path, mesh=Mesher.Config(truth=False), compared=(), bare=False, seeds=(0,), hide=0), tmp_path / "out"
     )
     metrics = json.loads((done.path / "metrics.json").read_text())
     assert "test" not in metrics
@@ -389,7 +392,7 @@ def test_a_real_stack_without_truth_is_judged_on_hidden_annotated_sections(tmp_p
     for name in ("one", "two"):
         write_folder(tmp_path / name, name, annotate=2)
     settings = config(
-        tmp_path, mesh=Mesher.Config(truth=False), other=None, bare=False, seeds=(0,), hide=3, controls=False,
+        tmp_path, mesh=Mesher.Config(truth=False), compared=(), bare=False, seeds=(0,), hide=3, controls=False,
         cohort=StackFolders.Config(train=(tmp_path / "one", tmp_path / "two")),
     )  # fmt: skip
     done = run(settings, tmp_path / "out")

@@ -3,11 +3,11 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 
-from meshgnn.config import Config, at, choices, from_plain, override, to_plain
+from meshgnn.config import Config, at, choices, from_plain, override, to_plain, upgraded
 from meshgnn.errors import InputError, SettingError
 from meshgnn.keys import keys_of, listed
 
@@ -207,3 +207,89 @@ def test_every_key_is_listed_as_it_can_be_typed():
     again = override(Book(), [f"{key.path}={key.default}" for key in keys.values()], ALLOWED)
     assert again == config
     assert "pages.batch=10" in listed(config, ALLOWED)
+
+
+class Reader:
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Config):
+        formerly: ClassVar[tuple[str, ...]] = ("Loader",)
+
+        size: int = 1
+        part: Small.Config | Big.Config = field(default_factory=Small.Config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Today(Config):
+    moved: ClassVar[dict[str, str]] = {
+        "loader": "readers", "loader.*": "readers.0", "look": "deep", "look=none": "rate=0", "shade": "deep.mode",
+        "readers.rate": "rate",
+    }  # fmt: skip
+
+    readers: tuple[Any, ...] = (Reader.Config(),)
+    deep: Big.Config = field(default_factory=Big.Config)
+    rate: float = 1.0
+
+
+ITEMS = {"readers": (Reader.Config(), Small.Config(size=5))}
+
+
+def test_several_configs_stand_in_one_field():
+    def with_(*sets):
+        return override(Today(), sets, ITEMS)
+
+    assert with_("readers=[Small,Reader]").readers == (Small.Config(size=5), Reader.Config())
+    assert with_("readers=none").readers == with_("readers=").readers == ()
+    changed = with_("readers=Small,Reader", "readers.1.size=3", "readers.Reader.part=Big", "readers.0.size=7")
+    assert changed.readers == (Small.Config(size=7), Reader.Config(size=3, part=Big.Config()))
+    assert with_("readers.0=Small").readers == (Small.Config(size=5),)
+    for wrong, words in (
+        ("readers=os", "'os' is not one of Reader, Small"),
+        ("readers.2.size=1", "there is no '2' in readers; there is 0 Reader"),
+        ("readers.0.sise=1", "did you mean 'size'"),
+        ("rate.0=1", "single value"),
+    ):
+        with pytest.raises(InputError, match=words):
+            with_(wrong)
+    keys = {key.path: key for key in keys_of(changed, ITEMS)}
+    assert keys["readers"].default == "Small,Reader"
+    assert keys["readers"].kind == "list: Reader or Small"
+    assert keys["readers.1.part.mode"].default == "a"
+    assert override(Today(), [f"{key.path}={key.default}" for key in keys.values()], ITEMS) == changed
+
+
+def test_keys_and_classes_that_were_renamed_keep_working():
+    def with_(*sets):
+        return override(Today(), sets, ITEMS)
+
+    assert with_("loader=Loader") == with_("readers=Reader")
+    assert with_("loader.size=4", "loader.part=Big") == with_("readers.0.size=4", "readers.0.part=Big")
+    assert with_("look.size=3", "shade=b") == with_("deep.size=3", "deep.mode=b")
+    assert with_("look=none").rate == 0
+    assert with_("readers.rate=3").rate == 3  # what lay below a name that means something else today
+    assert upgraded(Today, {"readers": {"_": "Old", "rate": 3}, "loader": {"_": "Reader"}}) == {
+        "readers": [{"_": "Reader"}], "rate": 3,
+    }  # fmt: skip
+    old = {
+        "_": "Today", "loader": {"_": "Loader", "size": 6, "part": {"_": "Big", "size": 2, "mode": "a"}},
+        "look": {"_": "Big", "size": 1, "mode": "a"}, "shade": "b", "rate": 2.0,
+    }  # fmt: skip
+    kept = json.loads(json.dumps(old))
+    found = from_plain(Today, old, like=Today())
+    assert found == Today(
+        readers=(Reader.Config(size=6, part=Big.Config(size=2)),), deep=Big.Config(size=1, mode="b"), rate=2.0
+    )
+    assert old == kept
+    assert from_plain(Today, to_plain(found), like=found) == found
+    assert upgraded(Today, {"loader": None})["readers"] == []
+
+
+def test_a_file_names_classes_of_the_config_that_asks_and_no_others():
+    class Own:
+        @dataclass(frozen=True, kw_only=True)
+        class Config(Config):
+            size: int = 3
+
+    mine = Reader.Config(part=Own.Config(size=4))
+    assert from_plain(Reader.Config, to_plain(mine), like=mine) == mine
+    with pytest.raises(InputError, match="may stand here"):
+        from_plain(Reader.Config, to_plain(mine))

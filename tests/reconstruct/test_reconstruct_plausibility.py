@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from meshgnn.errors import InputError
 from meshgnn.experiment.runner import run
-from meshgnn.source.sections import read_stack
+from meshgnn.source.sections import SectionImage, read_stack, write_tiff
 from meshgnn.store import read_json
 from reconstruct import Reconstruction, Ribbon, TissueStack
 from reconstruct.experiment import ReconstructRun
@@ -23,7 +23,7 @@ from reconstruct.steps.align import AlignSections
 from reconstruct.steps.stack import StackSections
 from reconstruct.steps.tissue import ClassifyTissue
 from reconstruct.steps.volume import RibbonFromVolume
-from tests.reconstruct.phantom import config, read_rows, write_table
+from tests.reconstruct.phantom import change, config, read_rows, write_table
 from tests.reconstruct.test_reconstruct_sections import write_maps
 
 Levels = NDArray[np.float32]
@@ -103,6 +103,49 @@ def test_a_fault_names_its_section(
     assert fitting, found
     for k in places:
         assert any(str(tissue.index[k]) in one for one in fitting), found
+
+
+def test_a_pixel_size_ten_percent_off_names_its_section_alone(straight: Path) -> None:
+    stack = read_stack(straight)
+
+    def found(factors: dict[int, float]) -> list[str]:
+        sections = (replace(one, pixel_um=one.pixel_um * factors.get(one.index, 1)) for one in stack)
+        tissue = ClassifyTissue.Config(pixel_mm=0.4).build()(replace(stack, sections=tuple(sections)))
+        alignment = AlignSections.Config(workers=1).build()(tissue)
+        return of_alignment(tissue, alignment, Plausible())
+
+    assert found({}) == []
+    told = found({7: 1.1, 17: 0.9})
+    assert [text.split(":")[0] for text in told] == ["section 7", "section 17"]
+    assert "pixel_um seems too large" in told[0]
+    assert "pixel_um seems too small" in told[1]
+
+
+def test_one_image_under_two_names_in_another_encoding_names_both(straight: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(straight, tmp_path / "twice"))
+    with SectionImage(folder / "s015.tif") as image:
+        grey = image.read()
+    write_tiff(folder / "s005.tif", grey.astype(np.uint16) * 200 + 300, 200)
+    tissue = ClassifyTissue.Config(pixel_mm=0.4).build()(read_stack(folder))
+    same = [text for text in of_tissue(tissue, Plausible()) if "same image" in text]
+    assert same == ["sections 5 and 15 show the same image: check the column `file`"]
+
+
+def test_light_that_falls_off_to_one_side_names_its_sections(straight: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(straight, tmp_path / "dark"))
+
+    def fall(share: float, axis: int) -> Callable[[NDArray[np.uint8]], NDArray[np.float64]]:
+        ramp = np.linspace(1 - share, 1, 460)
+        return lambda grey: grey * (ramp if axis else ramp[:, None])
+
+    change(folder / "s005.tif", fall(0.3, 1))
+    change(folder / "s006.tif", fall(0.2, 0))
+    change(folder / "s007.tif", fall(0.08, 1))
+    tissue = ClassifyTissue.Config(pixel_mm=0.4).build()(read_stack(folder))
+    told = [text for text in of_tissue(tissue, Plausible()) if "darker than the opposite" in text]
+    assert len(told) == 1
+    assert told[0].startswith("sections 5, 6: ")
+    assert "section 5 by 2" in told[0]  # of 30 %, less what the edges' own width takes
 
 
 def test_a_stack_that_cannot_be_is_refused(tissue: TissueStack) -> None:

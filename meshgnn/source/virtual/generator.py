@@ -1,6 +1,5 @@
 """The virtual brain as an experiment names it: a config, and a stack folder on disk."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -8,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
 from meshgnn.errors import SettingError
+from meshgnn.progress import Progress, silent
 from meshgnn.source.sections import Plane
 from meshgnn.source.virtual.brain import Brain
 from meshgnn.source.virtual.settings import PRESETS, Preset, Settings
@@ -104,19 +104,17 @@ class VirtualBrain(Brain):
         super().__init__(config.resolve(), config.seed, sides=sides, template=config.template)
         self.config = config
 
-    def write(self, folder: Path, progress: Callable[[int, int], None] | None = None, *, workers: int = 2) -> Path:
+    def write(self, folder: Path, progress: Progress = silent, *, workers: int = 2) -> Path:
         """Write the stack folder; see `meshgnn.source.virtual.writer`.
 
         Args:
             folder: must not exist, or be empty.
-            progress: called with (done, all) after every section.
+            progress: told ("sections", done, all) after every section.
             workers: threads; the bytes do not depend on them.
         """
         return write_brain(self, self._plain(), Path(folder), progress, workers=workers)
 
-    def write_into(
-        self, folder: Path, progress: Callable[[int, int], None] | None = None, *, workers: int = 2
-    ) -> list[str]:
+    def write_into(self, folder: Path, progress: Progress = silent, *, workers: int = 2) -> list[str]:
         """Write the stack into the existing folder of a run; returns the files, relative to it."""
         return write_brain_into(self, self._plain(), Path(folder), progress, workers=workers)
 

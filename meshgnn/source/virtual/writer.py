@@ -15,7 +15,7 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from meshgnn.errors import InputError
+from meshgnn.progress import Progress, silent
 from meshgnn.source.sections import NEEDED, TABLE, write_tiff
 from meshgnn.source.virtual.annotate import (
     KEYS,
@@ -41,11 +42,9 @@ from meshgnn.source.virtual.truth import write_truth
 if TYPE_CHECKING:
     from meshgnn.source.virtual.brain import Brain, Cut, Picture
 
-Progress = Callable[[int, int], None]
-
 
 def write_brain(
-    brain: "Brain", config: dict[str, Any], folder: Path, progress: Progress | None = None, *, workers: int = 2
+    brain: "Brain", config: dict[str, Any], folder: Path, progress: Progress = silent, *, workers: int = 2
 ) -> Path:
     """Write sections, annotations and truth into `folder`.
 
@@ -53,7 +52,7 @@ def write_brain(
         brain: what to write.
         config: what made it, as plain data, for the record.
         folder: must not exist, or be empty.
-        progress: called with (done, all) after every section.
+        progress: told ("sections", done, all) after every section.
         workers: threads; the bytes do not depend on them.
 
     Raises:
@@ -80,7 +79,7 @@ def write_brain(
 
 
 def write_brain_into(
-    brain: "Brain", config: dict[str, Any], folder: Path, progress: Progress | None = None, *, workers: int = 2
+    brain: "Brain", config: dict[str, Any], folder: Path, progress: Progress = silent, *, workers: int = 2
 ) -> list[str]:
     """The same into a folder that exists and holds other things (a run's records), in place of an earlier stack there.
 
@@ -108,7 +107,7 @@ def write_brain_into(
     return written
 
 
-def _write_all(brain: "Brain", config: dict[str, Any], folder: Path, progress: Progress | None, workers: int) -> None:
+def _write_all(brain: "Brain", config: dict[str, Any], folder: Path, progress: Progress, workers: int) -> None:
     settings = brain.settings
     present = [one for one in brain.cuts if one.fate != "missing"]
     total = len(present)
@@ -117,8 +116,7 @@ def _write_all(brain: "Brain", config: dict[str, Any], folder: Path, progress: P
     def tell() -> None:
         nonlocal done
         done += 1
-        if progress is not None:
-            progress(done, total)
+        progress("sections", done, total)
 
     def render(one: "Cut") -> tuple[np.ndarray[Any, Any], list[dict[str, Any]]]:
         slices = brain.slices(one)

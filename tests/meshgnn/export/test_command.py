@@ -15,7 +15,10 @@ import trimesh
 from meshgnn.export.command import FORMATS, entry
 from meshgnn.export.page.arrays import read_page_arrays
 from meshgnn.export.stored import read_area_maps, read_sections
-from meshgnn.graph import Areas
+from meshgnn.graph import Areas, MeshGraph
+from meshgnn.interop.graph_tool import from_gt
+from meshgnn.interop.gt_file import read_gt
+from meshgnn.interop.pyg import load_data
 from meshgnn.source.aligned import write_aligned
 from meshgnn.source.sections import write_tiff
 from meshgnn.store import save_graph, write_arrays, write_json
@@ -54,6 +57,12 @@ def test_every_format_opens_elsewhere(run, tmp_path, capsys):
     )
     assert set(trimesh.load(tmp_path / "Ball_predicted.glb").geometry) == {"hemi-L", "hemi-R"}
     assert networkx.read_graphml(tmp_path / "graph.graphml").number_of_nodes() == graph.n_nodes
+    data = load_data(tmp_path / "pyg" / "graph")
+    np.testing.assert_array_equal(data.predicted, made.predicted)
+    assert MeshGraph.from_pyg(data).areas.names == graph.areas.names
+    held = read_gt(tmp_path / "graph.gt")
+    np.testing.assert_array_equal(held.vertex["predicted"].values, made.predicted)
+    np.testing.assert_array_equal(from_gt(held).labels, graph.labels)
     assert len((tmp_path / "nodes.csv").read_text().splitlines()) == graph.n_nodes + 1
     assert (tmp_path / "neuroglancer" / "skeleton" / "info").is_file()
     meta, arrays = read_page_arrays((tmp_path / "Ball.html").read_text(encoding="utf-8"))
@@ -212,7 +221,7 @@ def test_wrong_input_is_one_line_and_exit_2(run, arguments, told, capsys):
 
 def test_it_runs_as_a_module_and_needs_no_torch(run, tmp_path):
     code = (
-        "import sys, runpy; sys.argv = ['x', sys.argv[1], '--format', 'csv', '--out', sys.argv[2]]\n"
+        "import sys, runpy; sys.argv = ['x', sys.argv[1], '--format', 'csv,pyg,gt', '--out', sys.argv[2]]\n"
         "try: runpy.run_module('meshgnn.export', run_name='__main__')\n"
         "except SystemExit as end: assert end.code == 0, end.code\n"
         "assert 'torch' not in sys.modules"

@@ -9,6 +9,8 @@ from meshgnn.data.derived import with_computed
 from meshgnn.errors import InputError
 from meshgnn.export.gifti import write_labels, write_scalars, write_surface, write_surface_folder
 from meshgnn.graph import Areas
+from meshgnn.progress import silent
+from meshgnn.sockets import Brain
 from meshgnn.source.cifti import read_labels
 from meshgnn.source.surface_folder import SurfaceFolder
 from tests.synthetic import brain, sphere
@@ -70,9 +72,9 @@ def test_a_freesurfer_subject(subject):
     np.testing.assert_allclose(registered[:642], on_a_sphere(brain().meshes[0].vertices_mm, 1), atol=1e-3)
 
 
-def test_geometry_beside_measured_thickness(subject):
+def test_geometry_beside_measured_thickness(subject, tmp_path):
     graph = read(subject).graph
-    with_it, told = with_computed(graph, Geometry.Config().build())
+    with_it, told = with_computed(graph, Geometry.Config().build().make(Brain(graph=graph), tmp_path, silent))
     assert with_it.tables["geometry"].columns == ("curvature", "areaRatio")
     assert told == ["thickness: a file brings it, so it is not computed from the surfaces"]
 

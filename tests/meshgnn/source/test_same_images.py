@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from meshgnn.source.same_images import fine_structure, shared_images
+from meshgnn.source.same_images import fine_structure, same_in_stack, shared_images
 from meshgnn.source.sections import Section, SectionStack, read_stack, write_tiff
 from meshgnn.source.virtual import VirtualBrain
 
@@ -25,7 +25,11 @@ def brains(tmp_path_factory: pytest.TempPathFactory) -> list[SectionStack]:
 
 
 def likeness(a: Section, b: Section) -> float:
-    return float((fine_structure(a) * fine_structure(b)).sum())
+    return float((of_section(a) * of_section(b)).sum())
+
+
+def of_section(section: Section) -> np.ndarray[Any, Any]:
+    return fine_structure(tifffile.imread(section.path))
 
 
 def stored(path: Path, image: np.ndarray[Any, Any], index: int, **how: Any) -> Section:
@@ -72,6 +76,16 @@ def test_neighbours_and_other_brains_are_not_the_same(brains: list[SectionStack]
     assert max(same_place) < 0.4
     beside = [likeness(a, b) for a, b in zip(one.sections, one.sections[1:])]
     assert max(beside) < 0.6
+
+
+def test_a_copy_within_a_stack_is_found_and_near_sections_are_passed_over(brains: list[SectionStack]) -> None:
+    one = brains[0]
+    images = [tifffile.imread(section.path) for section in one]
+    images[7] = (np.rot90(images[2]) * 0.6 + 70).astype(np.uint8)
+    fine = np.stack([fine_structure(image) for image in images])
+    assert same_in_stack(fine, one.positions_mm) == [(2, 7)]
+    assert same_in_stack(fine, one.positions_mm / 1000) == []
+    assert same_in_stack(np.zeros((3, 0, 0), np.float32), np.arange(3.0)) == []
 
 
 def test_images_that_show_nothing_are_not_the_same(tmp_path: Path) -> None:

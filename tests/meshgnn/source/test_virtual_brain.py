@@ -40,7 +40,9 @@ def brain() -> VirtualBrain:
 @pytest.fixture(scope="module")
 def folder(brain: VirtualBrain, tmp_path_factory: pytest.TempPathFactory) -> Path:
     told: list[tuple[int, int]] = []
-    path = brain.write(tmp_path_factory.mktemp("virtual") / "brain", lambda done, total: told.append((done, total)))
+    path = brain.write(
+        tmp_path_factory.mktemp("virtual") / "brain", lambda _, done, total, figures=None: told.append((done, total))
+    )
     assert told[-1][0] == told[-1][1] == len([cut for cut in brain.cuts if cut.fate != "missing"])
     return path
 

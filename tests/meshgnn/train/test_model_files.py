@@ -113,3 +113,25 @@ def test_files_of_format_1_are_read(saved):
     assert sum("network." in name for name in renamed) == len([n for n in arrays if "head" in n or "trunk" in n]) > 4
     write_arrays(saved / "model.safetensors", renamed)
     np.testing.assert_array_equal(Ensemble.load(saved).map(brain(subdivisions=2)).probabilities, before)
+
+
+def test_a_network_of_pyg_comes_back_and_its_description_is_checked(tmp_path):
+    from meshgnn.nn import PyGConv
+
+    graph, network = brain(subdivisions=2), PyGConv.Config(layer="GATConv", arguments='{"edge_dim": null}', hidden=4)
+    coordinates, inputs = CoordinateEncoder.Config(channels=4), NodeInputs.Config(rounds=(1, 2))
+    made = Ensemble(
+        network=network, coordinates=coordinates, inputs=inputs, names=("a", "b"), areas=graph.areas,
+        prior=np.full(4, 0.25, np.float32), frame=inputs.build().frame(graph, graph.hemisphere == "L"), align="mirror",
+        weights={0: [NodeModel(network, coordinates, 6, 3, 4).state_dict()]}, calibration={0: Calibration()},
+        n_features=6,
+    )  # fmt: skip
+    made.save(tmp_path)
+    np.testing.assert_array_equal(Ensemble.load(tmp_path).map(graph).probabilities, made.map(graph).probabilities)
+    about = json.loads((tmp_path / "model.json").read_text())
+    for name, value in (("layer", "os.system"), ("arguments", '{"heads": 999999}'), ("arguments", "{"), ("layer", 3)):
+        edited = {**about, "network": {**about["network"], name: value}}
+        (tmp_path / "model.json").write_text(json.dumps(edited))
+        with pytest.raises(InputError, match=r"model\.json") as caught:
+            Ensemble.load(tmp_path)
+        assert "\n" not in str(caught.value)

@@ -21,6 +21,7 @@ from meshgnn.train.ensemble import Ensemble
 from meshgnn.train.fit import TrainerConfig, ensemble_jobs, fit_members, member_done, member_name, train_member
 from meshgnn.train.node_labels import NodeLabels
 from meshgnn.train.same_inputs import SameInputs, smooth_warp
+from meshgnn.train.stored_baselines import StoredBaselines
 from tests.synthetic import brain
 
 NETWORK: NetworkConfig = GraphSAGE.Config(hidden=16)
@@ -188,6 +189,21 @@ def test_models_on_the_same_inputs_see_no_more_than_the_network():
     np.testing.assert_array_equal(
         inputs.everything()[inputs.part], np.concatenate([task.features, task.coordinates], 1)
     )
+
+
+@pytest.mark.parametrize(("coordinates", "classes"), [(True, 4), (False, 4), (True, 2)])
+def test_stored_baselines_say_again_what_they_said(tmp_path, coordinates, classes):
+    labels = brain().labels
+    inputs = seen(np.where(labels >= 0, labels % classes, -1), coordinates)
+    same = SameInputs(inputs, range(2), 0)
+    names = ("position_prior", "lda", "prior_lda") if coordinates else ("lda",)
+    rows = dict(same.rows())
+    fitted = {name: rows[name]() for name in names}
+    StoredBaselines.of(inputs, fitted, same.discriminant).save(tmp_path / "s.safetensors")
+    told = StoredBaselines.load(tmp_path / "s.safetensors").votes(inputs.features, inputs.coordinates)
+    assert set(told) == set(names)
+    for name, votes in told.items():
+        np.testing.assert_allclose(votes, fitted[name].probabilities, atol=1e-5)
 
 
 def test_out_of_fold_votes_come_from_members_that_did_not_see_the_fold():

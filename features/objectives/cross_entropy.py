@@ -1,10 +1,11 @@
 """The control arm of contrastive pretraining: an encoder trained from scratch on area labels."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
-from features.contrastive import joint_cross_entropy
+from features.objectives.contrastive import joint_cross_entropy
 from meshgnn.config import Config as BaseConfig
 
 
@@ -13,6 +14,9 @@ class CrossEntropy(nn.Module):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(BaseConfig):
+        labelled: ClassVar[bool] = True
+        views: ClassVar[int] = 1
+
         def build(self, in_channels: int, n_classes: int) -> "CrossEntropy":
             return CrossEntropy(in_channels, n_classes)
 

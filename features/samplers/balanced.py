@@ -1,10 +1,11 @@
-"""Class-balanced batches whose patches of one class come from different sections and brains. numpy only."""
+"""Class-balanced batches whose items of one class come from different sections and brains. numpy only."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from features.samplers.pool import Pool
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import InputError, SettingError
 
@@ -31,36 +32,27 @@ class BalancedBatches:
             if self.rare not in ("refuse", "skip"):
                 raise SettingError(f"<rare>={self.rare!r} is not one of refuse, skip")
 
-        def build(
-            self, labels: NDArray[np.integer], groups: NDArray[np.integer], names: tuple[str, ...], seed: int
-        ) -> "BalancedBatches":
-            return BalancedBatches(self, labels, groups, names, seed)
+        def build(self, pool: Pool, seed: int) -> "BalancedBatches":
+            return BalancedBatches(self, pool, seed)
 
-    def __init__(
-        self,
-        config: Config,
-        labels: NDArray[np.integer],
-        groups: NDArray[np.integer],
-        names: tuple[str, ...],
-        seed: int,
-    ) -> None:
+    together = 1
+
+    def __init__(self, config: Config, pool: Pool, seed: int) -> None:
         """
-        Args:
-            labels: [N] class numbers, -1 = not drawn.
-            groups: [N] number of the section (of the brain) that each item comes from.
-            names: of the classes, for errors.
-            seed: of all draws.
-
         Raises:
-            InputError: fewer than two classes, or a class with a single item.
+            InputError: fewer than two classes, or a class with a single item. A class that only lost items to what is
+                held out is left out instead.
         """
-        present, counts = np.unique(labels[labels >= 0], return_counts=True)
+        groups = pool.groups
+        present, counts = np.unique(pool.labels[pool.labels >= 0], return_counts=True)
         single = present[counts < 2]
         if len(single) and config.rare == "refuse":
             raise SettingError(
-                f"area {names[int(single[0])]} has a single patch; annotate it on another section, or leave such areas "
-                "out with <rare>=skip"
+                f"area {pool.names[int(single[0])]} has a single patch; annotate it on another section, or leave such "
+                "areas out with <rare>=skip"
             )
+        labels = np.where(pool.held, -1, pool.labels)
+        present, counts = np.unique(labels[labels >= 0], return_counts=True)
         self.classes = present[counts >= 2]
         if len(self.classes) < 2:
             raise InputError(f"{len(self.classes)} area with annotated patches; at least 2 are needed to tell apart")

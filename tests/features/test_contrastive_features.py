@@ -9,25 +9,23 @@ import numpy as np
 import pytest
 
 from features import extract as extraction
+from features.contrastive_features import ContrastiveFeatures, common_nodes
 from features.encoders.section_cnn import SectionCNN
 from features.extract import ExtractConfig
-from features.patch_sets import annotated_patches
-from features.patches import PatchSampler
+from features.node_data.section_patches import SectionPatches
 from features.pretrain import PretrainConfig
-from features.section_features import ContrastiveFeatures, common_nodes
+from features.section_brain import read_annotated_brain
 from features.shared_space import affine_map, load_fitted
-from meshgnn.encoder import SectionBrain, SectionFeatures
 from meshgnn.errors import InputError
-from meshgnn.graph import Areas, MeshGraph
-from meshgnn.mesh.record import SurfaceMesh
-from meshgnn.source.gifti import read_surface
+from meshgnn.progress import silent
+from meshgnn.sockets import Brain, FeatureMaker, NodeData
 from meshgnn.store import load_table
 from tests.features.sections import annotated_brain
 
 TINY = ContrastiveFeatures.Config(
     pretrain=PretrainConfig(
         encoder=SectionCNN.Config(widths=(8, 16), out_channels=8, depth_bands=2),
-        patches=PatchSampler.Config(size_px=16), epochs=4, epoch_steps=3, threads=1, held_out=0,
+        data=SectionPatches.Config(size_px=16), epochs=4, epoch_steps=3, threads=1, held_out=0,
     ),
     extract=ExtractConfig(batch=16, shard=64, threads=1),
     effort=1.0,
@@ -35,26 +33,18 @@ TINY = ContrastiveFeatures.Config(
 DRAWN = (0, 1, 2, 3)
 
 
-def brain(folder: Path, fold_of_section=(0, 0, 1, 1, 1, 0)) -> SectionBrain:
+def brain(folder: Path, fold_of_section=(0, 0, 1, 1, 1, 0)) -> Brain:
     """Six sections of which the first four are annotated; a fold for each section, -1 for all if there are none."""
     if not (folder / "reconstruction").is_dir():
         annotated_brain(folder, sections=6, annotated=DRAWN)
-    reconstruction = folder / "reconstruction"
-    patches = annotated_patches(folder / f"stack-{folder.name}", reconstruction)
-    points, faces = read_surface(reconstruction / "sub-x_hemi-L_midthickness.surf.gii")
-    up = np.float32([0, 0, 1])
-    graph = MeshGraph(
-        brain=folder.name,
-        meshes=(SurfaceMesh(vertices_mm=points, faces=faces, hemisphere="L", space=patches.stack.space),),
-        labels=patches.labels, areas=Areas(names=patches.names), locations=patches.locations,
-        surfaces={"pial": points + up, "white": points - up},
-    )  # fmt: skip
-    fold = np.array(fold_of_section)[patches.locations.section] if fold_of_section else np.zeros(0)
-    return SectionBrain(graph=graph, stack=patches.stack, drawn=DRAWN, fold=fold)
+    found = read_annotated_brain(folder / f"stack-{folder.name}", folder / "reconstruction")
+    graph = found.graph._replace(brain=folder.name)
+    fold = np.array(fold_of_section)[graph.locations.section] if fold_of_section else np.zeros(0)
+    return Brain(graph=graph, sections=found.sections, drawn=DRAWN, fold=fold)
 
 
-def quiet(*_: object) -> None:
-    pass
+def items(mine: Brain) -> NodeData:
+    return TINY.pretrain.data.build(mine)
 
 
 def weights(folder: Path, fold: int) -> str:
@@ -62,34 +52,36 @@ def weights(folder: Path, fold: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[SectionBrain, Path, list[str], list[tuple[int, int]]]:
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Brain, Path, list[str], list[tuple[int, int]]]:
     """A brain in two folds, the folder of its encoders, the files, and what was told of the progress."""
     folder, told = tmp_path_factory.mktemp("crossfit"), []
     mine = brain(folder / "a")
-    files = TINY.build().fit([mine], folder / "encoder", lambda _, done, total: told.append((done, total)))
+    files = TINY.build().fit(
+        [mine], folder / "encoder", lambda _, done, total, figures=None: told.append((done, total))
+    )
     return mine, folder / "encoder", files, told
 
 
 def test_each_fold_is_encoded_by_the_encoder_that_has_not_seen_it(fitted, tmp_path: Path):
     mine, folder, files, told = fitted
-    assert isinstance(TINY.build(), SectionFeatures)
+    assert isinstance(TINY.build(), FeatureMaker)
     assert sorted(files) == sorted(
         str(path.relative_to(folder)) for path in folder.rglob("*.*") if path.suffix != ".csv"
     )
     assert told == [(3, 12), (6, 12), (9, 12), (12, 12)]  # two encoders share the steps of one
-    table = TINY.build().make(mine, folder, quiet)
+    table = TINY.build().make(mine, folder, silent)
     encoders = load_fitted(folder)
     seen = mine.graph.locations.observed
     np.testing.assert_array_equal(table.mask, seen)
     for fold in (0, 1):
-        alone = extraction.extract(encoders.left_out[fold], mine.stack, mine.graph.locations, TINY.extract)
+        alone = extraction.extract(encoders.left_out[fold], items(mine), TINY.extract)
         here = seen & (mine.fold == fold)
         np.testing.assert_allclose(table.values[here], alone.values[here], atol=1e-5)
         assert np.abs(table.values[seen & ~here] - alone.values[seen & ~here]).max() > 1e-3
     # What a mapper drew in a fold decides nothing about the encoder of that fold, and something about the other.
     labels = np.where((mine.fold == 0) & (mine.graph.labels >= 0), 2 - mine.graph.labels, mine.graph.labels)
     other = replace(mine, graph=mine.graph.relabelled(labels, mine.graph.areas))
-    TINY.build().fit([other], tmp_path / "e", quiet)
+    TINY.build().fit([other], tmp_path / "e", silent)
     assert weights(tmp_path / "e", 0) == weights(folder, 0)
     assert weights(tmp_path / "e", 1) != weights(folder, 1)
 
@@ -97,13 +89,16 @@ def test_each_fold_is_encoded_by_the_encoder_that_has_not_seen_it(fitted, tmp_pa
 def test_a_brain_in_no_fold_gets_the_mean_of_all_encoders(fitted, tmp_path: Path):
     mine, folder, _, _ = fitted
     unseen = brain(folder.parent / "a", fold_of_section=())
-    table = TINY.build().make(unseen, folder, quiet)
+    table = TINY.build().make(unseen, folder, silent)
     encoders = load_fitted(folder)
-    parts = [
-        extraction.extract(encoders.left_out[k], mine.stack, mine.graph.locations, TINY.extract).values for k in (0, 1)
-    ]
+    parts = [extraction.extract(encoders.left_out[k], items(mine), TINY.extract).values for k in (0, 1)]
     np.testing.assert_allclose(table.values, (parts[0] + parts[1]) / 2, atol=1e-5)
-    command = ["--set", f"stack={mine.stack.folder}", "--set", f"reconstruction={folder.parent / 'a/reconstruction'}"]
+    command = [
+        "--set",
+        f"stack={mine.sections.folder}",
+        "--set",
+        f"reconstruction={folder.parent / 'a/reconstruction'}",
+    ]
     command += ["--set", f"encoder={folder}", "--set", "batch=16", "--set", "shard=64", "--out", str(tmp_path / "t")]
     assert extraction.main([*command, "--set", "threads=1"]) == 0
     np.testing.assert_allclose(load_table(tmp_path / "t" / "cyto").values, table.values, atol=1e-5)
@@ -115,10 +110,10 @@ def test_one_fold_or_none_makes_one_encoder(fitted, tmp_path: Path):
     shutil.copytree(folder, tmp_path / "e")
     for folds in ((), (3,) * 6):
         mine = brain(place, fold_of_section=folds)
-        files = TINY.build().fit([mine], tmp_path / "e", quiet)
+        files = TINY.build().fit([mine], tmp_path / "e", silent)
         assert sorted(files) == ["encoder.json", "encoder.safetensors"]
-        table = TINY.build().make(mine, tmp_path / "e", quiet)
-        again = TINY.build().make(brain(place), tmp_path / "e", quiet)
+        table = TINY.build().make(mine, tmp_path / "e", silent)
+        again = TINY.build().make(brain(place), tmp_path / "e", silent)
         np.testing.assert_allclose(again.values, table.values, atol=1e-5)
     assert load_fitted(tmp_path / "e").left_out == {}
 
@@ -126,7 +121,7 @@ def test_one_fold_or_none_makes_one_encoder(fitted, tmp_path: Path):
 def test_a_killed_fit_goes_on_with_the_encoder_it_was_at(fitted, tmp_path: Path):
     mine, folder, files, _ = fitted
 
-    def stop(_: str, done: int, total: int) -> None:
+    def stop(_: str, done: int, total: int, figures=None) -> None:
         if done == 12:  # before the last checkpoint is written
             raise KeyboardInterrupt
 
@@ -136,9 +131,9 @@ def test_a_killed_fit_goes_on_with_the_encoder_it_was_at(fitted, tmp_path: Path)
     assert not (tmp_path / "fold-1" / "encoder.json").exists()
     assert not (tmp_path / "space.json").exists()
     with pytest.raises(InputError):  # nothing that could be taken for a finished encoder
-        TINY.build().make(mine, tmp_path, quiet)
+        TINY.build().make(mine, tmp_path, silent)
     told = []
-    assert TINY.build().fit([mine], tmp_path, lambda _, done, total: told.append(done)) == files
+    assert TINY.build().fit([mine], tmp_path, lambda _, done, total, figures=None: told.append(done)) == files
     assert told == [12]
     for name in files:
         if name.endswith(".safetensors"):
@@ -162,13 +157,13 @@ def test_maps_of_other_encoders_are_refused(fitted, tmp_path: Path):
 
 def test_spaces_are_brought_together_on_patches_that_no_encoder_has_seen(fitted):
     mine, _, _, _ = fitted
-    (nodes,) = common_nodes([mine], 50)
+    (nodes,) = common_nodes([mine], [items(mine)], 50)
     assert len(nodes) == 50
     assert set(mine.graph.locations.section[nodes]) == {4, 5}
-    both = common_nodes([mine, mine], 10**6)
+    both = common_nodes([mine, mine], [items(mine)] * 2, 10**6)
     assert [len(part) for part in both] == [66, 66]
     everywhere = replace(mine, drawn=(0, 1, 2, 3, 4, 5))
-    (nodes,) = common_nodes([everywhere], 10**6)
+    (nodes,) = common_nodes([everywhere], [items(mine)], 10**6)
     assert len(nodes) == mine.graph.locations.observed.sum()
 
 

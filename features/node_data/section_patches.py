@@ -1,22 +1,27 @@
-"""Square patches of sections around nodes or any other points: upright, at any resolution, with the border masked."""
+"""Square patches of sections around nodes: upright, at any resolution, with the border masked."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from features.augment import PatchAugment
+from features.content import nodes_key
+from features.locations import centres
 from features.resample import sample_patches
 from features.section_cache import SectionCache
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import InputError, SettingError
 from meshgnn.graph import NodeLocations
+from meshgnn.sockets import Brain
 from meshgnn.source.sections import SectionStack
 
 
-class PatchSampler:
-    """Reads patches [B, size_px, size_px] float32 around located nodes; a `meshgnn.encoder.PatchSource`.
+class SectionPatches:
+    """Reads patches [B, size_px, size_px] float32 around located nodes; a `meshgnn.sockets.NodeData`.
 
     Values are optical density, -log(grey / background), in units of the section's grey matter (Lambert-Beer:
     differences of staining strength become a factor, which the unit takes out), or plain grey.
@@ -33,13 +38,17 @@ class PatchSampler:
             values: density (optical density per section, 0 = glass, 1 = grey matter) or grey (0 to 1 of
                 the file's range; floats as they are).
             cache_mb: decoded pixels kept at most.
+            augment: how patches are changed in pretraining.
         """
+
+        formerly: ClassVar[tuple[str, ...]] = ("PatchSampler",)
 
         size_px: int = 48
         pixel_um: float = 100.0
         upright: bool = True
         values: Literal["density", "grey"] = "density"
         cache_mb: float = 256.0
+        augment: PatchAugment.Config = field(default_factory=PatchAugment.Config)
 
         def __post_init__(self) -> None:
             if self.size_px < 4:
@@ -55,8 +64,19 @@ class PatchSampler:
                     f"<pixel_um>={pixel_um:g} (and train an encoder for it)"
                 )
 
-        def build(self, stack: SectionStack, locations: NodeLocations) -> "PatchSampler":
-            return PatchSampler(self, stack, locations)
+        def build(self, brain: Brain) -> "SectionPatches":
+            """Patches where each node's section meets the midsurface (`features.locations.centres`).
+
+            Raises:
+                InputError: a brain without sections, sections too coarse, a node on a section that is not there.
+            """
+            stack = brain.section_stack()
+            return SectionPatches(self, stack, centres(brain.graph, stack))
+
+        def files(self, brain: Brain) -> tuple[Path, ...]:
+            """None beside the sections. Raises InputError when there are no sections."""
+            brain.section_stack()
+            return ()
 
         def look(self) -> dict[str, Any]:
             """What a patch looks like; an encoder fits patches of the same look only."""
@@ -75,8 +95,21 @@ class PatchSampler:
             raise InputError(f"{stack.folder or 'stack'}: nodes lie on section {strange[0]}, which is not in the stack")
         config.check(str(stack.folder or "stack"), stack.coarsest_um)
 
-    def __len__(self) -> int:
-        return len(self.locations.section)
+    @property
+    def observed(self) -> NDArray[np.bool_]:
+        return self.locations.observed
+
+    @property
+    def groups(self) -> NDArray[np.int32]:
+        """Numbers of the sections: patches of one section overlap, and share their stain."""
+        return self.locations.section
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.config.size_px, self.config.size_px)
+
+    def key(self) -> str:
+        return nodes_key(self.stack, self.locations)
 
     def read(self, items: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float32]:
         """Patches [B, size_px, size_px] of these nodes, background (0, or the grey of glass) outside the image.

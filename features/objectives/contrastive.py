@@ -1,7 +1,7 @@
 """Supervised contrastive learning: the loss, over all ranks, and the projection that is dropped afterwards."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, distributed, nn
@@ -23,17 +23,23 @@ class SupervisedContrastive(nn.Module):
         """
         Args:
             temperature: of the loss.
-            projection: channels of the space in which patches are compared.
+            projection: channels of the space in which items are compared.
+            views: augmented views of each item; 2 is the multiviewed batch of Khosla et al.
             classify: weight of the cross-entropy of linear class logits.
         """
 
+        labelled: ClassVar[bool] = True
+
         temperature: float = 0.1
         projection: int = 64
+        views: int = 1
         classify: float = 1.0
 
         def __post_init__(self) -> None:
-            if not self.temperature > 0 or self.projection < 1 or self.classify < 0:
-                raise SettingError("<temperature> must be above 0, <projection> at least 1, <classify> not negative")
+            if not self.temperature > 0 or min(self.projection, self.views) < 1 or self.classify < 0:
+                raise SettingError(
+                    "<temperature> must be above 0, <projection> and <views> at least 1, <classify> not negative"
+                )
 
         def build(self, in_channels: int, n_classes: int) -> "SupervisedContrastive":
             return SupervisedContrastive(self, in_channels, n_classes)

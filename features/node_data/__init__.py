@@ -1,0 +1,1 @@
+"""What is seen at the nodes: one file per kind of data, behind `meshgnn.sockets.NodeData`."""

@@ -1,0 +1,93 @@
+"""What metrics.json holds of a subject task: every target's scores beside baselines, chance and intervals."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meshgnn.experiment.subject_training import Division
+from meshgnn.source.subjects import Subjects, counted
+from meshgnn.train.target_scores import JUDGED_BY, chance_interval, differences, judged, mean_scores, resampled
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prediction:
+    """What one method says of all subjects.
+
+    Args:
+        sees: its inputs, in words.
+        by_seed: [seed][target] probabilities [G, K] or numbers [G, 1]; NaN for subjects that were not tested.
+        fits: how many fits one prediction averages.
+    """
+
+    sees: str
+    by_seed: tuple[list[NDArray[np.float64]], ...]
+    fits: int = 1
+
+    def together(self) -> list[NDArray[np.float64]]:
+        """Mean over seeds of every target."""
+        return [np.mean(each, axis=0) for each in zip(*self.by_seed)]
+
+
+def subject_metrics(
+    subjects: Subjects, divisions: Sequence[Division], rows: Mapping[str, Prediction], leakage: Mapping[str, int]
+) -> dict[str, Any]:
+    """The record.
+
+    Args:
+        rows: by name; the network's own under "".
+    """
+    counts = counted(subjects)
+    tester = np.full(len(subjects), -1)
+    for number, one in enumerate(divisions):
+        tester[one.part.test] = number
+    tested = tester >= 0
+    validated = np.mean([division.validation.sum(1).mean() for division in divisions])
+    trained = np.mean([division.part.train.sum() for division in divisions]) - validated
+    cross = f"{len(divisions)}-fold cross-validation" if len(divisions) > 1 else "one test part"
+    names = ", ".join(target.name for target in subjects.targets)
+    found: dict[str, Any] = {
+        "task": f"{names} of {len(subjects)} subjects: {cross}",
+        "protocol": "strict" if not any(leakage.values()) else "sites shared",
+        "subjects": {"train": round(float(trained)), "validation": round(float(validated)), "test": int(tested.sum())},
+        "divisions": len(divisions),
+        "families": counts["families"],
+        "sites": counts["sites"],
+        "leakage": dict(leakage),
+        "targets": {},
+    }
+    families = np.array(subjects.groups("family"))
+    for column, target in enumerate(subjects.targets):
+        known = tested & np.isfinite(subjects.values[:, column])
+        true = subjects.values[known, column]
+        samples = resampled(families[known].tolist())
+        votes = {name: [seed[column][known] for seed in row.by_seed] for name, row in rows.items()}
+        division = tester[known]
+        scored = {name: judged(target, true, own, division, samples) for name, own in votes.items()}
+        ours = scored[""]
+        each = [mean_scores(target, true, [own], division) for own in votes[""]]
+        told: dict[str, Any] = {
+            "kind": target.kind,
+            "classes": list(target.classes),
+            "subjects": int(known.sum()),
+            "families": len(set(families[known].tolist())),
+            "test": _row(ours[0], rows[""]),
+            "per_seed": each,
+            "chance_of": JUDGED_BY[target.kind],
+            "chance_interval": chance_interval(target, true, votes[""], division),
+            "baselines": {name: _row(own[0], rows[name]) for name, own in scored.items() if name},
+            "ours_minus": {},
+        }
+        for name, own in scored.items():
+            if name:
+                same = votes[""][: len(votes[name])] if rows[name].fits > 1 else votes[""]
+                mine = ours if len(same) == len(votes[""]) else judged(target, true, same, division, samples)
+                told["ours_minus"][name] = differences(mine, own)
+        found["targets"][target.name] = told
+    return found
+
+
+def _row(scores: Mapping[str, Any], row: Prediction) -> dict[str, Any]:
+    return {**scores, "sees": row.sees, "fits": row.fits, "seeds": len(row.by_seed)}

@@ -1,0 +1,92 @@
+"""What a subject task prints at its end, and its subjects as a table."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meshgnn.data.subject_split import SubjectPart
+from meshgnn.source.subjects import Subjects
+from meshgnn.store import write_text
+
+# Score -> how it is called, and whether more is better.
+NAMES = {
+    "balanced_accuracy": ("balanced accuracy", True),
+    "auroc": ("AUROC", True),
+    "accuracy": ("accuracy", True),
+    "mae": ("MAE", False),
+    "r2": ("R2", True),
+    "r": ("r", True),
+}
+
+
+def subject_summary(metrics: Mapping[str, Any], folder: Path) -> str:
+    """A table per target: the network beside every baseline, best first."""
+    parts = metrics["subjects"]
+    lines = [
+        f"\n{metrics['task']} ({parts['train']} train, {parts['validation']} validate, {parts['test']} are tested; "
+        f"{metrics['protocol']})"
+    ]
+    for name, target in metrics["targets"].items():
+        first = target["chance_of"] if target["kind"] == "classification" else "mae"
+        more = NAMES[first][1]
+        scores = [score for score in NAMES if score in target["test"]]
+        rows = {metrics["model"]: target["test"], **target["baselines"]}
+        lines.append(f"{name} ({target['kind']}, {target['subjects']} subjects)")
+        lines.append(f"{'':24s}" + "".join(f"{NAMES[s][0]:>26s}" for s in scores) + f"   ours minus, {NAMES[first][0]}")
+        for row, own in sorted(rows.items(), key=lambda item: item[1][first] * (-1 if more else 1)):
+            cells = "".join(f"{own[s]:>12.3f} {_span(own['intervals'][s]):13s}" for s in scores)
+            gap = target["ours_minus"].get(row, {}).get(first)
+            told = f"{gap['difference']:+.3f} {_span([gap['low'], gap['high']])}" if gap else ""
+            lines.append(f"{'*' if row == metrics['model'] else ' '} {row:22s}{cells}   {told}")
+        chance = NAMES[target["chance_of"]][0]
+        lines.append(f"  by chance (permuted targets) {chance} lies in {_span(target['chance_interval'])}")
+    lines += [f"{name} not run: {why}" for name, why in metrics["not_run"].items()]
+    leaks = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in metrics["leakage"].items())
+    lines.append(f"intervals: 95 %, over families; leaks: {leaks}; results in {folder}")
+    return "\n".join(lines)
+
+
+def _span(ends: Sequence[float | None]) -> str:
+    return "[" + ", ".join("-" if end is None else f"{end:.2f}" for end in ends) + "]"
+
+
+def write_subjects(
+    path: Path,
+    subjects: Subjects,
+    parts: Sequence[SubjectPart],
+    predicted: Sequence[NDArray[np.floating]] | None = None,
+) -> None:
+    """A BIDS table of subjects: family, site, the division that tests them, true and predicted targets.
+
+    Args:
+        predicted: probabilities [G, K] or numbers [G, 1] per target, NaN where not tested; none if absent.
+    """
+    head = ["participant_id", "family_id", "site", "division"]
+    for target in subjects.targets:
+        head.append(target.name)
+        if predicted is not None:
+            head += [f"{target.name}_predicted", *(f"{target.name}_probability_{label}" for label in target.classes)]
+    lines = ["\t".join(head)]
+    for k, subject in enumerate(subjects.subjects):
+        division = next((str(number + 1) for number, part in enumerate(parts) if part.test[k]), "n/a")
+        cells = [subject.name, subject.family or "n/a", subject.site or "n/a", division]
+        for column, target in enumerate(subjects.targets):
+            value = subjects.values[k, column]
+            cells.append(_cell(value) if not target.classes or np.isnan(value) else target.classes[int(value)])
+            if predicted is not None:
+                own = predicted[column][k]
+                sure = bool(np.isfinite(own).all())
+                if not target.classes:
+                    cells.append(_cell(own[0]))
+                else:
+                    cells.append(target.classes[int(own.argmax())] if sure else "n/a")
+                    cells += [_cell(value) for value in own]
+        lines.append("\t".join(cells))
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def _cell(value: float) -> str:
+    return "n/a" if not np.isfinite(value) else f"{value:.6g}"

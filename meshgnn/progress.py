@@ -1,0 +1,21 @@
+"""How long work reports how far it is: one type for all of it."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Called again and again while work goes on; a bar, a line in a log, or nothing (`silent`)."""
+
+    def __call__(self, step: str, done: int, total: int, figures: Mapping[str, float] | None = None, /) -> None:
+        """
+        Args:
+            step: what is being done.
+            done, total: of its parts; it is finished when they are equal.
+            figures: what is known so far, by name (a loss), if anything.
+        """
+        ...
+
+
+def silent(step: str, done: int, total: int, figures: Mapping[str, float] | None = None, /) -> None:
+    """Tells nobody."""

@@ -1,0 +1,112 @@
+"""The cheapest strong baselines of a run, kept so that a prediction for a new brain can stand beside them.
+
+position_prior, lda and prior_lda of `same_inputs`, as they were fitted on all training labels: the places and labels of
+the labelled training nodes, the linear discriminant, and what was chosen on validation nodes. A few hundred kilobytes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meshgnn.data.model_inputs import ModelInputs
+from meshgnn.errors import InputError
+from meshgnn.store import read_arrays, write_arrays
+from meshgnn.train.calibration import Calibration
+from meshgnn.train.same_inputs import Discriminant, Fitted, joined, prior_from
+
+FILE = "stored_baselines.safetensors"
+SEES = {
+    "position_prior": "aligned coordinates",
+    "lda": "the network's features",
+    "prior_lda": "the network's inputs",
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StoredBaselines:
+    """
+    Args:
+        points: [N, 3] coordinates of the labelled training nodes, as the network sees them; [0, 3] without coordinates.
+        labels: [N] their areas; prior: [K] class frequencies of the training part.
+        discriminant: on the network's features; None where there are no features.
+        weight: exponent of the discriminant in prior_lda.
+        calibrations: by name, of those that were fitted.
+    """
+
+    points: NDArray[np.float32]
+    labels: NDArray[np.int32]
+    prior: NDArray[np.float32]
+    discriminant: Discriminant | None
+    weight: float
+    calibrations: Mapping[str, Calibration]
+
+    @staticmethod
+    def of(inputs: ModelInputs, fitted: Mapping[str, Fitted], discriminant: Discriminant | None) -> "StoredBaselines":
+        """What is to be kept of the rows that were fitted on `inputs`."""
+        known = inputs.known if inputs.coordinates.shape[1] else np.zeros(len(inputs.labels), bool)
+        return StoredBaselines(
+            points=inputs.coordinates[known].reshape(-1, 3),
+            labels=inputs.labels[known],
+            prior=inputs.prior,
+            discriminant=discriminant,
+            weight=float(fitted["prior_lda"].chosen["weight"]) if "prior_lda" in fitted else 0.0,
+            calibrations={name: fitted[name].calibration for name in SEES if name in fitted},
+        )
+
+    def votes(
+        self, features: NDArray[np.floating], coordinates: NDArray[np.floating]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Probabilities [V, K] by name for a brain's inputs [V, D] and [V, 3], made as the network's own."""
+        log_p: dict[str, NDArray[np.float32]] = {}
+        if "position_prior" in self.calibrations:
+            log_p["position_prior"] = prior_from(self.points, self.labels, coordinates, len(self.prior))
+        if "lda" in self.calibrations and self.discriminant is not None:
+            log_p["lda"] = self.discriminant.log_p(features, len(self.prior))
+        if "prior_lda" in self.calibrations and len(log_p) == 2:
+            log_p["prior_lda"] = joined(log_p["position_prior"], log_p["lda"], self.weight)
+        return {name: self.calibrations[name].apply(one, self.prior) for name, one in log_p.items()}
+
+    # -- on disk --------------------------------------------------------------------------------------------------
+
+    def save(self, path: Path) -> None:
+        arrays: dict[str, NDArray[Any]] = {
+            "points": self.points, "labels": self.labels, "prior": self.prior, "weight": np.array([self.weight]),
+        }  # fmt: skip
+        for name, one in self.calibrations.items():
+            arrays[f"calibration.{name}"] = np.array([one.prior_shift, one.temperature])
+        if self.discriminant is not None:
+            arrays |= {
+                "lda.slope": self.discriminant.slope,
+                "lda.offset": self.discriminant.offset,
+                "lda.classes": self.discriminant.classes,
+            }
+        write_arrays(path, arrays)
+
+    @staticmethod
+    def load(path: Path) -> "StoredBaselines":
+        """Raises InputError when the file is damaged or does not hold these arrays."""
+        arrays = read_arrays(path)
+        try:
+            found = [name for name in SEES if f"calibration.{name}" in arrays]
+            shifts = {name: arrays[f"calibration.{name}"].tolist() for name in found}
+            points, labels, classes = arrays["points"], arrays["labels"], len(arrays["prior"])
+            if points.shape != (len(labels), 3) or (len(labels) and not 0 <= labels.min() <= labels.max() < classes):
+                raise ValueError("places and labels do not fit")
+            discriminant = None
+            if "lda.slope" in arrays:
+                discriminant = Discriminant(
+                    slope=arrays["lda.slope"], offset=arrays["lda.offset"], classes=arrays["lda.classes"]
+                )
+            return StoredBaselines(
+                points=points, labels=labels, prior=arrays["prior"], discriminant=discriminant,
+                weight=float(arrays["weight"][0]),
+                calibrations={
+                    name: Calibration(prior_shift=shift, temperature=heat) for name, (shift, heat) in shifts.items()
+                },
+            )  # fmt: skip
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            raise InputError(f"{path}: does not hold the baselines of a run ({error})") from None
