@@ -20,11 +20,12 @@ class Word:
     hint: str = ""
 
 
-# The features that an experiment's encoder gives, by the class of its config.
+# What makers of features give, by the class of their config.
 FEATURES = {
     "ContrastiveFeatures": "contrastive embeddings",
     "ProfileFeatures": "depth profiles",
-    "DepthProfiles": "depth profiles",
+    "VolumeFeatures": "volume embeddings",
+    "StoredTable": "stored features",
     "Geometry": "shape of the surface",
 }
 
@@ -140,10 +141,10 @@ def readable(key: str) -> str:
     return key.replace("_", " ")
 
 
-def feature_name(config: Any, fallback: str = "surface features") -> str:
-    """What the features of an encoder's plain config are called."""
-    kind = config.get("_", "") if isinstance(config, Mapping) else ""
-    return FEATURES.get(kind) or (re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind).lower() if kind else fallback)
+def feature_name(config: Mapping[str, Any]) -> str:
+    """What the features of a maker's plain config are called."""
+    kind = str(config.get("_", "features"))
+    return FEATURES.get(kind) or re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind).lower()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,11 +165,14 @@ class Names:
         """config: of the run, as in config.json."""
         inner = config.get("config")
         plain = inner if isinstance(inner, Mapping) else {}
-        several = plain.get("features")
-        makers = several if isinstance(several, list) else [plain.get("encoder")]
+        makers = plain.get("features") or ()
+        own = [feature_name(one) for one in makers if isinstance(one, Mapping)]
+        if plain.get("_") == "AreaMapping":  # the source of the brain brings features too
+            own = ["surface features", *own]
+        compared = [feature_name(one) for one in plain.get("compared") or ()]
         return cls(
-            features=" and ".join(map(feature_name, makers)) or "no features",
-            other=feature_name(plain.get("other"), "other features"),
+            features=" and ".join(own) or "surface features",
+            other=" and ".join(compared) or "other features",
             coordinates=coordinates,
         )
 

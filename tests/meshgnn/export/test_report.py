@@ -24,7 +24,13 @@ from meshgnn.results import (
 from tests.meshgnn.export.page_samples import HOSTILE, area_map
 
 FIGURES = Path(__file__).resolve().parents[2] / "integration" / "figures"
-CONFIG = {"config": {"_": "SectionMapping", "encoder": {"_": "ContrastiveFeatures"}, "other": {"_": "ProfileFeatures"}}}
+CONFIG = {
+    "config": {
+        "_": "SectionMapping",
+        "features": [{"_": "ContrastiveFeatures"}],
+        "compared": [{"_": "ProfileFeatures"}],
+    }
+}
 HISTORY = [
     {"seed": "0", "fold": str(fold), "epoch": str(epoch), "validation_macro_f1": f"{epoch / 20}"}
     for fold in (0, 1) for epoch in (0, 10)
