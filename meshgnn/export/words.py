@@ -123,6 +123,23 @@ MESHES = {
     "section_residual_mm_median": Word("distance to the section, median, mm", "From a node to its section."),
 }  # fmt: skip
 
+SUBJECT_METHODS = {
+    "constant": Word("mean or class frequencies of the training subjects"),
+    "site": Word("mean or class frequencies of the subject's site"),
+    "graph_means": Word("linear model on means over the cortex"),
+    "parcel_means": Word("linear model on means of every area"),
+    "same_inputs_mlp": Word("the same network without neighbours"),
+    "shuffled_edges": Word("the same network on random neighbours"),
+}
+SUBJECT_MEASURES = {
+    "balanced_accuracy": Word("balanced accuracy", "Mean over classes of the share of subjects named right."),
+    "auroc": Word("AUROC", "Area under the receiver operating characteristic; 0.5 by chance."),
+    "accuracy": Word("accuracy", "Share of subjects named right."),
+    "mae": Word("mean absolute error", "In the unit of the target."),
+    "r2": Word("R²", "Share of the variance that is explained."),
+    "r": Word("r", "Correlation of predicted and true values."),
+}
+
 LEAKS = {
     "train_test_edges": Word("edges between training and test"),
     "shared_nodes": Word("nodes in both"),
