@@ -335,9 +335,8 @@ class AreaMapping(Experiment):
             )
             others[name] = list(votes.values())
             scores = [score(graph, split.test, own, left_out) for own in others[name]]
-            baselines[name] = row(
-                mean_scores([s.plain() for s in scores]), sees=network.sees, fits=c.trainer.folds, seeds=len(scores)
-            )
+            mean_of = mean_scores([s.plain() for s in scores])
+            baselines[name] = row(mean_of, sees=network.sees, fits=c.trainer.folds, seeds=len(scores))
             per_area[name] = dict(zip(graph.areas.names, scores[0].per_area_f1))
         main, places = [[by_seed[seed]] for seed in c.seeds], judged_blocks([graph], [split.test])
         own = np.mean([s.per_area_f1 for s in tested], axis=0)  # NaN: not in the test part, for every seed

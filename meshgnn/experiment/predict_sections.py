@@ -28,7 +28,6 @@ from meshgnn.experiment.section_brain import (
 )
 from meshgnn.experiment.section_scores import Judge
 from meshgnn.experiment.trained_run import BASELINES, read_trained_run
-from meshgnn.experiment.training import row
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
 from meshgnn.export.tables import write_csv
@@ -237,7 +236,7 @@ class PredictSections(Experiment):
             metrics["test"] = score(graph, inside, area_map.probabilities, judge.left_out).plain()
             metrics["left_out"] = judge.left_out.plain() if judge.left_out else {}
             metrics["baselines"] = {
-                name: row(score(graph, inside, votes, judge.left_out).plain(), sees=SEES[name], fits=1, seeds=1)
+                name: {**score(graph, inside, votes, judge.left_out).plain(), "sees": SEES[name], "fits": 1, "seeds": 1}
                 for name, votes in beside.items()
             }
             metrics["ours_minus"] = {

@@ -26,11 +26,13 @@ from meshgnn.graph import MeshGraph
 from meshgnn.progress import Progress, silent
 from meshgnn.sockets import Brain, FeatureMaker, MeshMaker
 from meshgnn.source.annotations import FOLDER as ANNOTATIONS
+from meshgnn.source.annotations import annotation_points, read_annotations
 from meshgnn.source.cohort import CohortSource, Member, StackFolders, truth_hashes
 from meshgnn.source.same_images import shared_images
-from meshgnn.source.sections import SectionStack, read_stack
+from meshgnn.source.sections import AXES, SectionStack, read_stack
 from meshgnn.store import load_graph, read_json, save_graph, write_arrays, write_json
 from meshgnn.train.cohort import Cohort
+from meshgnn.train.contours import contour_interpolation
 from meshgnn.train.propagate import drawn
 
 
@@ -210,3 +212,19 @@ class SectionBrains:
         graphs = tuple(graph if len(graph.areas) else graph.relabelled(graph.labels, areas) for graph in graphs)
         folds = tuple(self.folds(graph, member) for graph, member in zip(graphs, self.members))
         return Cohort(graphs=graphs, unseen=tuple(member.unseen for member in self.members), folds=folds)
+
+    def contours(self, run: RunFolder, cohort: Cohort) -> list[NDArray[np.float32]]:
+        """Contours between annotated sections of every training brain, [V, K]; nothing (0) for unseen ones."""
+        found = []
+        for member, graph in zip(self.members, cohort.graphs):
+            if member.unseen:
+                found.append(np.zeros((graph.n_nodes, len(graph.areas)), np.float32))
+                continue
+            brain = self.brain(run, member)
+            annotations = read_annotations(self.stack_folder(run, member))
+            points, classes, sections = annotation_points(annotations, brain.section_stack())
+            shown = np.isin(sections, brain.drawn)
+            axis = AXES[brain.section_stack().plane][2]
+            drawn_here = points[shown], classes[shown], sections[shown]
+            found.append(contour_interpolation(graph.vertices_mm, *drawn_here, axis, len(graph.areas)))
+        return found

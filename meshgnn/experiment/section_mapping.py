@@ -31,13 +31,10 @@ from meshgnn.graph import MeshGraph
 from meshgnn.nn import GraphSAGE, NetworkConfig
 from meshgnn.results import BrainNames, Metrics, NodeCounts, Validation
 from meshgnn.sockets import FeatureMaker, MeshMaker
-from meshgnn.source.annotations import annotation_points, read_annotations
 from meshgnn.source.cohort import CohortSource, Member, StackFolders, VirtualCohort
-from meshgnn.source.sections import AXES
 from meshgnn.store import file_hash, read_arrays, read_json, write_arrays, write_json
 from meshgnn.train.baselines import fixed_recipes
 from meshgnn.train.cohort import Cohort, cohort_inputs
-from meshgnn.train.contours import contour_interpolation
 from meshgnn.train.ensemble import Ensemble
 from meshgnn.train.fit import TrainerConfig
 from meshgnn.train.intervals import Maps
@@ -306,22 +303,6 @@ class SectionMapping(Experiment):
             )
         return found
 
-    def _contours(self, run: RunFolder, cohort: Cohort) -> list[NDArray[np.float32]]:
-        """Contours between annotated sections of every training brain, [V, K]; nothing (0) for unseen ones."""
-        found = []
-        for member, graph in zip(self.members, cohort.graphs):
-            if member.unseen:
-                found.append(np.zeros((graph.n_nodes, len(graph.areas)), np.float32))
-                continue
-            brain = self.brains.brain(run, member)
-            annotations = read_annotations(self.brains.stack_folder(run, member))
-            points, classes, sections = annotation_points(annotations, brain.section_stack())
-            shown = np.isin(sections, brain.drawn)
-            axis = AXES[brain.section_stack().plane][2]
-            drawn_here = points[shown], classes[shown], sections[shown]
-            found.append(contour_interpolation(graph.vertices_mm, *drawn_here, axis, len(graph.areas)))
-        return found
-
     def _leakage(self, run: RunFolder, cohort: Cohort) -> dict[str, int]:
         """Counts of leaks: edges and nodes of the training data that belong to unseen brains, and shared images."""
         seen, _ = self._seen(cohort, MAIN)
@@ -371,7 +352,7 @@ class SectionMapping(Experiment):
         known = read_arrays(run / "tables" / "out_of_fold.safetensors")["labels"].astype(np.int32)
         folds = methods[MAIN].folds or ()
         names = self._names(cohort.training[0], self._tables("features"))
-        contours = self._contours(run, cohort)
+        contours = self.brains.contours(run, cohort)
         filled, unseen, between = section_scores.judged(cohort, strict, gaps, methods, contours)
         alignment = "similarity" if c.inputs.coordinates else None
         return filled, Metrics(

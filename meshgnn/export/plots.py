@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
-INK, SOFT, NETWORK = "#1d2430", "#667085", "#0b6e99"
+SOFT, NETWORK = "#667085", "#0b6e99"
 
 
 def figure(width: float, height: float) -> Any:
@@ -53,6 +53,26 @@ def learning_curves(history: Sequence[Mapping[str, str]]) -> str:
     axis.set_ylabel("validation macro-F1", color=SOFT)
     axis.tick_params(colors=SOFT, labelsize=8)
     axis.grid(axis="y", color="#e4e7ec", linewidth=0.7)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.spines[["left", "bottom"]].set_color("#98a2b3")
+    return svg_address(made)
+
+
+def scatter(points: Sequence[tuple[float, float]], x_label: str, y_label: str) -> str:
+    """Address of a picture of predicted over true values, one dot each, with the line on which both are equal.
+
+    Args:
+        points: (true, predicted).
+    """
+    made = figure(3.4, 3.3)
+    axis = made.subplots()
+    ends = [min(map(min, points)), max(map(max, points))]
+    axis.plot(ends, ends, color="#98a2b3", linestyle="--", linewidth=1)
+    axis.scatter(*zip(*points), s=14, color=NETWORK, alpha=0.6, linewidths=0)
+    axis.set_aspect("equal", adjustable="datalim")
+    axis.set_xlabel(x_label, color=SOFT)
+    axis.set_ylabel(y_label, color=SOFT)
+    axis.tick_params(colors=SOFT, labelsize=8)
     axis.spines[["top", "right"]].set_visible(False)
     axis.spines[["left", "bottom"]].set_color("#98a2b3")
     return svg_address(made)

@@ -90,7 +90,7 @@ def _notes(m: Metrics) -> list[str]:
     if m.rim:
         notes.append(
             "The rim of the cortex mask is an input of every model; where the mask was drawn from the atlas it gives "
-            "away something of the areas. Compare with features.rim=false."
+            "away something of the areas. Compare with inputs.rim=false."
         )
     return notes
 

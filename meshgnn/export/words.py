@@ -20,11 +20,12 @@ class Word:
     hint: str = ""
 
 
-# The features that an experiment's encoder gives, by the class of its config.
+# What makers of features give, by the class of their config.
 FEATURES = {
     "ContrastiveFeatures": "contrastive embeddings",
     "ProfileFeatures": "depth profiles",
-    "DepthProfiles": "depth profiles",
+    "VolumeFeatures": "volume embeddings",
+    "StoredTable": "stored features",
     "Geometry": "shape of the surface",
 }
 
@@ -122,6 +123,23 @@ MESHES = {
     "section_residual_mm_median": Word("distance to the section, median, mm", "From a node to its section."),
 }  # fmt: skip
 
+SUBJECT_METHODS = {
+    "constant": Word("mean or class frequencies of the training subjects"),
+    "site": Word("mean or class frequencies of the subject's site"),
+    "graph_means": Word("linear model on means over the cortex"),
+    "parcel_means": Word("linear model on means of every area"),
+    "same_inputs_mlp": Word("the same network without neighbours"),
+    "shuffled_edges": Word("the same network on random neighbours"),
+}
+SUBJECT_MEASURES = {
+    "balanced_accuracy": Word("balanced accuracy", "Mean over classes of the share of subjects named right."),
+    "auroc": Word("AUROC", "Area under the receiver operating characteristic; 0.5 by chance."),
+    "accuracy": Word("accuracy", "Share of subjects named right."),
+    "mae": Word("mean absolute error", "In the unit of the target."),
+    "r2": Word("R²", "Share of the variance that is explained."),
+    "r": Word("r", "Correlation of predicted and true values."),
+}
+
 LEAKS = {
     "train_test_edges": Word("edges between training and test"),
     "shared_nodes": Word("nodes in both"),
@@ -140,10 +158,10 @@ def readable(key: str) -> str:
     return key.replace("_", " ")
 
 
-def feature_name(config: Any, fallback: str = "surface features") -> str:
-    """What the features of an encoder's plain config are called."""
-    kind = config.get("_", "") if isinstance(config, Mapping) else ""
-    return FEATURES.get(kind) or (re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind).lower() if kind else fallback)
+def feature_name(config: Mapping[str, Any]) -> str:
+    """What the features of a maker's plain config are called."""
+    kind = str(config.get("_", "features"))
+    return FEATURES.get(kind) or re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind).lower()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,11 +182,14 @@ class Names:
         """config: of the run, as in config.json."""
         inner = config.get("config")
         plain = inner if isinstance(inner, Mapping) else {}
-        several = plain.get("features")
-        makers = several if isinstance(several, list) else [plain.get("encoder")]
+        makers = plain.get("features") or ()
+        own = [feature_name(one) for one in makers if isinstance(one, Mapping)]
+        if plain.get("_") == "AreaMapping":  # the source of the brain brings features too
+            own = ["surface features", *own]
+        compared = [feature_name(one) for one in plain.get("compared") or ()]
         return cls(
-            features=" and ".join(map(feature_name, makers)) or "no features",
-            other=feature_name(plain.get("other"), "other features"),
+            features=" and ".join(own) or "surface features",
+            other=" and ".join(compared) or "other features",
             coordinates=coordinates,
         )
 

@@ -9,6 +9,7 @@ import pytest
 from meshgnn.errors import InputError
 from meshgnn.export.plots import learning_curves
 from meshgnn.export.report import verdict, write_report
+from meshgnn.export.subject_report import write_subject_report
 from meshgnn.export.words import METHODS, Names
 from meshgnn.results import (
     Confusion,
@@ -24,7 +25,13 @@ from meshgnn.results import (
 from tests.meshgnn.export.page_samples import HOSTILE, area_map
 
 FIGURES = Path(__file__).resolve().parents[2] / "integration" / "figures"
-CONFIG = {"config": {"_": "SectionMapping", "encoder": {"_": "ContrastiveFeatures"}, "other": {"_": "ProfileFeatures"}}}
+CONFIG = {
+    "config": {
+        "_": "SectionMapping",
+        "features": [{"_": "ContrastiveFeatures"}],
+        "compared": [{"_": "ProfileFeatures"}],
+    }
+}
 HISTORY = [
     {"seed": "0", "fold": str(fold), "epoch": str(epoch), "validation_macro_f1": f"{epoch / 20}"}
     for fold in (0, 1) for epoch in (0, 10)
@@ -93,6 +100,36 @@ def test_a_run_on_sections_shows_gaps_obliqueness_meshes_and_controls(tmp_path):
         "distance to the truth, mean, mm", "Euler number, left", "virtual_brain:uniform", "50%",
     ):  # fmt: skip
         assert name in text
+
+
+def test_a_subject_report_shows_every_target_with_its_baselines(tmp_path):
+    def scores(**values):
+        return {**values, "intervals": {name: [0.1, 0.9] for name in values}, "sees": "everything"}
+
+    def target(kind, name, value):
+        gap = {"constant": {name: {"difference": 0.2, "low": 0.1, "high": 0.3}}}
+        return {
+            "kind": kind, "subjects": 4, "families": 3, "chance_of": "r" if name == "mae" else name,
+            "chance_interval": [0.3, None], "ours_minus": gap, "test": scores(**{name: value}),
+            "baselines": {"constant": scores(**{name: value / 2})},
+        }  # fmt: skip
+
+    told = {
+        "task": "age of <4> subjects", "families": 3, "sites": 1, "protocol": "strict", "seeds": [0], "model": "GCN",
+        "subjects": {"train": 2, "validation": 1, "test": 4}, "leakage": {"shared_subjects": 0}, "features": ["area"],
+        "not_run": {"site": "one site"},
+        "targets": {"age": target("regression", "mae", 9.0), "sex": target("classification", "accuracy", 0.6)},
+    }  # fmt: skip
+    table = [{"age": "20", "age_predicted": "25", "sex": "F"}, {"age": "n/a", "age_predicted": "30", "sex": "M"}]
+    history = [{"division": "0", "seed": "0", "fold": "0", "validation_skill": skill} for skill in ("0.1", "0.3")]
+    write_subject_report(tmp_path / "report.html", told, table, history, CONFIG, {})
+    text = (tmp_path / "report.html").read_text()
+    for name in (
+        "age of &lt;4&gt; subjects", "mean absolute error", "mean or class frequencies", "<code>constant</code>",
+        "Predicted over true age", "site was not run: one site", "[0.300, –]", "skill of a member: 0.300",
+    ):  # fmt: skip
+        assert name in text
+    assert "Predicted over true sex" not in text
 
 
 def test_every_method_of_the_kept_runs_has_a_name():
