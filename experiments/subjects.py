@@ -9,14 +9,14 @@ from meshgnn.train.augment import Augment
 from meshgnn.train.fit import TrainerConfig
 
 # Small, noisy and stopped early: there are tens of subjects, not thousands.
-NETWORK = GraphSAGE.Config(hidden=16, propagation=0)
+NETWORK = GraphSAGE.Config(hidden=16, layers=1, dropout=0.1, propagation=0)
 HEAD = GraphHead.Config(pooling="each", channels=4)
 INPUTS = SubjectInputs.Config(coordinates=False)
 TRAINER = TrainerConfig(
     folds=3,
     epochs=100,
     patience=4,
-    learning_rate=4e-3,
+    learning_rate=1e-2,
     weight_decay=0.1,
     ema=0.95,
     augment=Augment.Config(noise=0.5, drop=0.1, warp_mm=0.0, jitter_mm=0.0, affine=0.0),
