@@ -36,7 +36,7 @@ from meshgnn.train.subject_baselines import SEES, baselines, feature_tables
 from meshgnn.train.subject_ensemble import SubjectEnsemble
 
 BASELINES = "tables/baselines.safetensors"
-HISTORY = ("division", "seed", "fold", "epoch", "loss", GraphTargets.watched, "validation_loss")
+HISTORY = ("division", "seed", "fold", "epoch", "loss", GraphTargets.watched)
 
 
 class SubjectPrediction(Experiment):
@@ -110,7 +110,7 @@ class SubjectPrediction(Experiment):
         if c.head.units == "areas" and not self._values.units:
             raise InputError(
                 "the brains share no area to pool over; add a parcellation (atlas labels) to every brain, or --set "
-                "head.units=nodes"
+                "head.units=nodes --set head.pooling=mean"
             )
         for subject, brain in zip(self._subjects.subjects, self._values.brains):
             if not brain.cortex.any():

@@ -135,8 +135,9 @@ class GraphObjective:
     """Losses of all targets on batches of training brains; skill on the validation brains.
 
     The loss of a target is its cross-entropy or mean squared error over the subjects of whom it is known, in units of
-    what the constant prediction of the training part costs: targets count alike. Skill is 1 minus that loss, 0 for the
-    constant and 1 for a perfect prediction.
+    what the constant prediction of the training part costs: targets count alike. Skill is the mean over targets of 1
+    minus the squared error in units of the constant prediction's (for classes the Brier skill score): 0 for the
+    constant, 1 for a perfect prediction.
     """
 
     def __init__(self, task: GraphTargets, member: int, loss: Loss) -> None:
@@ -177,12 +178,22 @@ class GraphObjective:
         return torch.stack(self._costs(outputs, self.values[chosen.to(self.values.device)], self.shifted)).mean()
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        plain = Loss(balance=0.0, smoothing=0.0)
-        costs = self._costs(model(self.judged), self.judged_values, plain)
-        known = torch.isfinite(self.judged_values).any(0).tolist()
-        told = [float(cost) for cost, there in zip(costs, known) if there]
-        loss = float(np.mean(told)) if told else 1.0
-        return {GraphTargets.watched: 1 - loss, "validation_loss": loss}
+        outputs = outputs_by_target(model(self.judged), self.classes)
+        skills = []
+        for column, found in enumerate(outputs):
+            known = torch.isfinite(self.judged_values[:, column])
+            if not bool(known.any()):
+                continue
+            true, constant = self.judged_values[known, column], self.frequencies[column]
+            if self.classes[column]:
+                # Brier's score rather than cross-entropy: one subject who is surely taken for another class must not
+                # outweigh all others.
+                truth = F.one_hot(true.long(), self.classes[column]).float()
+                gap, most = found[known].softmax(1) - truth, constant.exp() - truth
+            else:
+                gap, most = found[known, :1] - true[:, None], constant - true[:, None]
+            skills.append(1 - float((gap**2).sum() / (most**2).sum().clamp(min=1e-6)))
+        return {GraphTargets.watched: float(np.mean(skills)) if skills else 0.0}
 
     def _costs(self, outputs: Tensor, values: Tensor, loss: Loss) -> list[Tensor]:
         """The loss of every target; 0, with a gradient of 0, for one that is known of no subject here."""

@@ -11,6 +11,7 @@ from meshgnn.source.subjects import Target
 
 DRAWS = 1000
 Scores = dict[str, float]
+NAMES = {"classification": ("balanced_accuracy", "auroc", "accuracy"), "regression": ("mae", "r2", "r")}
 NEED_TWO = ("balanced_accuracy", "auroc", "r2", "r")  # tell nothing of subjects that are all alike
 # The score that chance is told for.
 JUDGED_BY = {"classification": "balanced_accuracy", "regression": "r"}
@@ -86,8 +87,7 @@ def mean_scores(
     weight = np.where(np.isfinite(table), np.array(weights)[:, None, None], 0)
     total = weight.sum(0)
     mean = np.where(total > 0, np.nansum(np.nan_to_num(table) * weight, axis=0) / np.maximum(total, 1), np.nan)
-    names = list(scores_of(target, true, by_seed[0]))
-    return {name: float(value) for name, value in zip(names, mean.mean(0))}
+    return {name: float(value) for name, value in zip(NAMES[target.kind], mean.mean(0))}
 
 
 def resampled(groups: Sequence[str], draws: int = DRAWS, seed: int = 0) -> list[NDArray[np.int64]]:

@@ -1,6 +1,6 @@
 """Subject tasks through the command line: virtual subjects and folders, kept figures, hostile input, resume."""
 
-import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -65,15 +65,21 @@ def test_the_report_and_the_predictions_are_there(finished):
     assert len(lines) == 19
 
 
-def test_a_second_run_of_the_same_gives_the_same_and_resume_keeps_it(finished, tmp_path):
-    again = run(override(subjects(), SMALL), tmp_path / "again")
-    one, two = (read_json(folder / "metrics.json")["targets"] for folder in (finished, again))
-    assert one == two
-    before = (again / "metrics.json").read_text()
+def test_a_resumed_run_keeps_what_is_there_and_gives_the_same(finished, tmp_path):
+    again = shutil.copytree(finished.path, tmp_path / "again")
     (again / "tables" / "predictions.safetensors").unlink()
-    run(override(subjects(), SMALL), again.path, resume=True)
-    assert json.loads(before)["targets"] == read_json(again / "metrics.json")["targets"]
-    assert "[3/5] train: unchanged, kept" in (again / "log.txt").read_text()
+    (again / "metrics.json").unlink()
+    run(override(subjects(), SMALL), again, resume=True)
+    assert read_json(again / "metrics.json")["targets"] == read_json(finished / "metrics.json")["targets"]
+    log = (again / "log.txt").read_text()
+    assert "[3/5] train: unchanged, kept" in log
+    # With a member lost and the training's record gone, that member alone is trained again, to the same weights.
+    lost = again / "checkpoints" / "division1" / "seed1-fold0" / "member.safetensors"
+    weights = (again / "model.safetensors").read_bytes()
+    lost.unlink()
+    (again / "stages" / "train.json").unlink()
+    run(override(subjects(), SMALL), again, resume=True)
+    assert (again / "model.safetensors").read_bytes() == weights
 
 
 def test_a_folder_of_subjects_runs_from_the_command_line(tmp_path):
