@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 from meshgnn.config import at
 from meshgnn.data.split import section_folds
 from meshgnn.errors import InputError, LeakError
+from meshgnn.experiment.feature_tables import PlacedMaker
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.section_brain import judge_of, load_brain, make_features, make_mesh
 from meshgnn.experiment.section_scores import HIDDEN, Judge
 from meshgnn.graph import MeshGraph
 from meshgnn.progress import Progress, silent
-from meshgnn.sockets import Brain, FeatureMaker, MeshMaker
+from meshgnn.sockets import Brain, MeshMaker
 from meshgnn.source.annotations import FOLDER as ANNOTATIONS
 from meshgnn.source.cohort import CohortSource, Member, StackFolders
 from meshgnn.source.same_images import shared_images
@@ -66,12 +67,12 @@ class SectionBrains:
         self,
         cohort: CohortSource,
         maker: MeshMaker,
-        makers: dict[str, tuple[FeatureMaker, str]],
+        makers: dict[str, PlacedMaker],
         *,
         folds: int,
         hide: int,
     ) -> None:
-        """makers: by the folder that each is kept in, with the key it was set by; folds, hide: see `SectionMapping`."""
+        """makers: by the folder that each is kept in; folds, hide: see `SectionMapping.Config`."""
         self.cohort, self.maker, self.makers = cohort, maker, makers
         self.fold_count, self.hide = folds, hide
         self.members = cohort.members()
@@ -141,14 +142,14 @@ class SectionBrains:
         folder = run / name
         folder.mkdir(exist_ok=True)
         brains = [self.brain(run, member) for member in self.members if not member.unseen]
-        maker, key = self.makers[name]
-        with at(key):
+        placed = self.makers[name]
+        with at(placed.key):
             for brain in brains:
-                maker.inputs(brain)
-            return [f"{name}/{file}" for file in maker.fit(brains, folder, Bars(run))]
+                placed.maker.inputs(brain)
+            return [f"{name}/{file}" for file in placed.maker.fit(brains, folder, Bars(run))]
 
     def features(self, member: Member, run: RunFolder) -> list[str]:
-        makers = {key: (maker, run / name) for name, (maker, key) in self.makers.items()}
+        makers = {one.key: (one.maker, run / name) for name, one in self.makers.items()}
         bars = Bars(run, f"{member.name} ")
         files = make_features(self.brain(run, member), makers, self.folder(run, member), bars, run.say)
         return [f"brains/{member.name}/{name}" for name in files]

@@ -16,11 +16,11 @@ from meshgnn.data.inputs import CoordinateFrame, NodeInputs
 from meshgnn.data.model_inputs import ModelInputs
 from meshgnn.errors import InputError
 from meshgnn.experiment import section_scores
-from meshgnn.experiment.feature_tables import check_names, stage_names
+from meshgnn.experiment.feature_tables import placed_makers
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Stage
-from meshgnn.experiment.section_brain import export_brain
+from meshgnn.experiment.section_brain import export_brain, section_contours
 from meshgnn.experiment.section_brains import SectionBrains
 from meshgnn.experiment.section_scores import BARE, HIDDEN, MAIN, OTHER, Method, Part
 from meshgnn.experiment.summary import section_summary, write_history
@@ -31,14 +31,11 @@ from meshgnn.export.report import write_report
 from meshgnn.export.tables import write_csv
 from meshgnn.graph import MeshGraph
 from meshgnn.nn import GraphSAGE, NetworkConfig
-from meshgnn.sockets import FeatureMaker, MeshMaker
-from meshgnn.source.annotations import annotation_points, read_annotations
+from meshgnn.sockets import MeshMaker
 from meshgnn.source.cohort import CohortSource, Member, StackFolders, VirtualCohort
-from meshgnn.source.sections import AXES
 from meshgnn.store import file_hash, read_arrays, read_json, write_arrays, write_json
 from meshgnn.train.baselines import fixed_recipes
 from meshgnn.train.cohort import Cohort, cohort_inputs
-from meshgnn.train.contours import contour_interpolation
 from meshgnn.train.ensemble import Ensemble
 from meshgnn.train.fit import TrainerConfig
 from meshgnn.train.intervals import Maps
@@ -110,11 +107,7 @@ class SectionMapping:
         self.cohort: CohortSource = config.cohort.build()
         self.members = self.cohort.members()
         self.maker: MeshMaker = config.mesh.build()
-        self.makers: dict[str, tuple[FeatureMaker, str]] = {}
-        for setting, configs in (("features", config.features), ("compared", config.compared)):
-            for number, (name, one) in enumerate(zip(stage_names(setting, len(configs)), configs)):
-                self.makers[name] = (one.build(), f"{setting}.{number}")
-        check_names([maker for maker, _ in self.makers.values()])
+        self.makers = placed_makers(features=config.features, compared=config.compared)
         self._made: tuple[Cohort | None, dict[str, tuple[ModelInputs, CoordinateFrame]]] = (None, {})
         self.brains = SectionBrains(self.cohort, self.maker, self.makers, folds=config.trainer.folds, hide=config.hide)
 
@@ -151,11 +144,9 @@ class SectionMapping:
             found.append(Stage(name=f"mesh-{member.name}", run=at("mesh")(partial(self.brains.mesh, member)),
                                depends=[to_plain(c.mesh), 0 if member.unseen else c.hide],
                                after=of("sections", [member])))  # fmt: skip
-        for name, (_, key) in self.makers.items():
-            setting, _, number = key.partition(".")
-            depends = to_plain([getattr(c, setting)[int(number)], c.trainer.folds])
-            fit = partial(self.brains.fit, name)
-            found.append(Stage(name=name, run=fit, depends=depends, after=of("mesh", training)))
+        for name, one in self.makers.items():
+            found.append(Stage(name=name, run=partial(self.brains.fit, name), after=of("mesh", training),
+                               depends=[*one.depends(), c.trainer.folds]))  # fmt: skip
         for member in every:
             found.append(Stage(name=f"features-{member.name}", run=partial(self.brains.features, member),
                                after=(*self.makers, *of("mesh", [member]))))  # fmt: skip
@@ -208,7 +199,7 @@ class SectionMapping:
 
     def _tables(self, setting: str) -> tuple[str, ...]:
         """Names of the tables of the makers of one setting."""
-        return tuple(maker.name for maker, key in self.makers.values() if key.startswith(setting))
+        return tuple(one.maker.name for one in self.makers.values() if one.key.startswith(setting))
 
     def _baselines(self, run: RunFolder) -> list[str]:
         c = self.config
@@ -299,22 +290,12 @@ class SectionMapping:
 
     def _contours(self, run: RunFolder, cohort: Cohort) -> list[NDArray[np.float32]]:
         """Contours between annotated sections of every training brain, [V, K]; nothing (0) for unseen ones."""
-        found = []
-        for member, graph in zip(self.members, cohort.graphs):
-            if member.unseen:
-                found.append(np.zeros((graph.n_nodes, len(graph.areas)), np.float32))
-                continue
-            brain = self.brains.brain(run, member)
-            annotations = read_annotations(self.brains.stack_folder(run, member))
-            points, classes, sections = annotation_points(annotations, brain.section_stack())
-            shown = np.isin(sections, brain.drawn)
-            axis = AXES[brain.section_stack().plane][2]
-            found.append(
-                contour_interpolation(
-                    graph.vertices_mm, points[shown], classes[shown], sections[shown], axis, len(graph.areas)
-                )
-            )
-        return found
+        return [
+            np.zeros((graph.n_nodes, len(graph.areas)), np.float32)
+            if member.unseen
+            else section_contours(self.brains.brain(run, member), self.brains.stack_folder(run, member))
+            for member, graph in zip(self.members, cohort.graphs)
+        ]
 
     def _leakage(self, run: RunFolder, cohort: Cohort) -> dict[str, int]:
         """Measured on what was trained on: edges and nodes of training that belong to unseen brains, shared images."""
