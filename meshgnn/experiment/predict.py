@@ -10,10 +10,10 @@ import numpy as np
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
 from meshgnn.errors import InputError
-from meshgnn.experiment.feature_tables import FITTED
+from meshgnn.experiment.feature_tables import FITTED, paths_in
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Experiment, Stage
-from meshgnn.experiment.trained_run import own_features, paths_in
+from meshgnn.experiment.trained_run import own_features
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
 from meshgnn.export.tables import write_csv, write_graphml

@@ -26,8 +26,10 @@ from meshgnn.graph import Areas, MeshGraph
 from meshgnn.progress import Progress
 from meshgnn.sockets import Brain, FeatureMaker, MeshMaker
 from meshgnn.source.annotations import FOLDER as ANNOTATIONS
-from meshgnn.source.annotations import annotated_labels, read_annotations
+from meshgnn.source.annotations import annotated_labels, annotation_points, read_annotations
+from meshgnn.source.sections import AXES
 from meshgnn.store import load_graph, read_arrays, read_json, save_graph, write_arrays, write_json
+from meshgnn.train.contours import contour_interpolation
 from meshgnn.train.metrics import LeftOut
 
 
@@ -196,3 +198,13 @@ def export_brain(area_map: AreaMap, brain: Brain, out: Path, progress: Progress)
     stack = brain.section_stack()
     written = export(area_map, out, ("graphml", "html"), stack=stack, annotated=brain.drawn)
     return written + write_on_sections(out / "sections", area_map, stack, progress=progress)
+
+
+def section_contours(brain: Brain, stack: Path) -> NDArray[np.float32]:
+    """[V, K] contours between the annotated sections that the brain shows; `stack` is the folder of its annotations."""
+    graph, sections = brain.graph, brain.section_stack()
+    points, classes, numbers = annotation_points(read_annotations(stack), sections)
+    shown = np.isin(numbers, brain.drawn)
+    return contour_interpolation(
+        graph.vertices_mm, points[shown], classes[shown], numbers[shown], AXES[sections.plane][2], len(graph.areas)
+    )

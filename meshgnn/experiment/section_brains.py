@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from meshgnn.config import at
 from meshgnn.data.split import section_folds
 from meshgnn.errors import InputError, LeakError
+from meshgnn.experiment.feature_tables import PlacedMaker
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.section_brain import (
@@ -20,19 +21,18 @@ from meshgnn.experiment.section_brain import (
     make_features,
     make_mesh,
     measures,
+    section_contours,
 )
 from meshgnn.experiment.section_scores import HIDDEN, Judge
 from meshgnn.graph import MeshGraph
 from meshgnn.progress import Progress, silent
-from meshgnn.sockets import Brain, FeatureMaker, MeshMaker
+from meshgnn.sockets import Brain, MeshMaker
 from meshgnn.source.annotations import FOLDER as ANNOTATIONS
-from meshgnn.source.annotations import annotation_points, read_annotations
 from meshgnn.source.cohort import CohortSource, Member, StackFolders, truth_hashes
 from meshgnn.source.same_images import shared_images
-from meshgnn.source.sections import AXES, SectionStack, read_stack
+from meshgnn.source.sections import SectionStack, read_stack
 from meshgnn.store import load_graph, read_json, save_graph, write_arrays, write_json
 from meshgnn.train.cohort import Cohort
-from meshgnn.train.contours import contour_interpolation
 from meshgnn.train.propagate import drawn
 
 
@@ -77,12 +77,12 @@ class SectionBrains:
         self,
         cohort: CohortSource,
         maker: MeshMaker,
-        makers: dict[str, tuple[FeatureMaker, str]],
+        makers: dict[str, PlacedMaker],
         *,
         folds: int,
         hide: int,
     ) -> None:
-        """makers: by the folder that each is kept in, with the key it was set by; folds, hide: see `SectionMapping`."""
+        """makers: by the folder that each is kept in; folds, hide: see `SectionMapping.Config`."""
         self.cohort, self.maker, self.makers = cohort, maker, makers
         self.fold_count, self.hide = folds, hide
         self.members = cohort.members()
@@ -111,7 +111,7 @@ class SectionBrains:
         """
         folders = self.cohort.folders.values() if isinstance(self.cohort, StackFolders) else [None]
         for folder, (name, pixel_um) in zip(folders, self.cohort.coarsest_um().items(), strict=True):
-            makers = {key: maker for maker, key in self.makers.values()}
+            makers = {one.key: one.maker for one in self.makers.values()}
             check_stack(self.maker, makers, folder, name, pixel_um)
 
     # -- from sections to features --------------------------------------------------------------------------------
@@ -175,14 +175,14 @@ class SectionBrains:
         folder = run / name
         folder.mkdir(exist_ok=True)
         brains = [self.brain(run, member) for member in self.members if not member.unseen]
-        maker, key = self.makers[name]
-        with at(key):
+        placed = self.makers[name]
+        with at(placed.key):
             for brain in brains:
-                maker.inputs(brain)
-            return [f"{name}/{file}" for file in maker.fit(brains, folder, Bars(run))]
+                placed.maker.inputs(brain)
+            return [f"{name}/{file}" for file in placed.maker.fit(brains, folder, Bars(run))]
 
     def features(self, member: Member, run: RunFolder) -> list[str]:
-        makers = {key: (maker, run / name) for name, (maker, key) in self.makers.items()}
+        makers = {one.key: (one.maker, run / name) for name, one in self.makers.items()}
         bars = Bars(run, f"{member.name} ")
         files = make_features(self.brain(run, member), makers, self.folder(run, member), bars, run.say)
         return [f"brains/{member.name}/{name}" for name in files]
@@ -215,16 +215,9 @@ class SectionBrains:
 
     def contours(self, run: RunFolder, cohort: Cohort) -> list[NDArray[np.float32]]:
         """Contours between annotated sections of every training brain, [V, K]; nothing (0) for unseen ones."""
-        found = []
-        for member, graph in zip(self.members, cohort.graphs):
-            if member.unseen:
-                found.append(np.zeros((graph.n_nodes, len(graph.areas)), np.float32))
-                continue
-            brain = self.brain(run, member)
-            annotations = read_annotations(self.stack_folder(run, member))
-            points, classes, sections = annotation_points(annotations, brain.section_stack())
-            shown = np.isin(sections, brain.drawn)
-            axis = AXES[brain.section_stack().plane][2]
-            drawn_here = points[shown], classes[shown], sections[shown]
-            found.append(contour_interpolation(graph.vertices_mm, *drawn_here, axis, len(graph.areas)))
-        return found
+        return [
+            np.zeros((graph.n_nodes, len(graph.areas)), np.float32)
+            if member.unseen
+            else section_contours(self.brain(run, member), self.stack_folder(run, member))
+            for member, graph in zip(self.members, cohort.graphs)
+        ]

@@ -15,7 +15,7 @@ from meshgnn.data.inputs import CoordinateFrame, NodeInputs
 from meshgnn.data.model_inputs import ModelInputs
 from meshgnn.errors import InputError
 from meshgnn.experiment import section_scores
-from meshgnn.experiment.feature_tables import check_names, stage_names
+from meshgnn.experiment.feature_tables import placed_makers
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Experiment, Stage
@@ -30,7 +30,7 @@ from meshgnn.export.tables import write_csv
 from meshgnn.graph import MeshGraph
 from meshgnn.nn import GraphSAGE, NetworkConfig
 from meshgnn.results import BrainNames, Metrics, NodeCounts, Validation
-from meshgnn.sockets import FeatureMaker, MeshMaker
+from meshgnn.sockets import MeshMaker
 from meshgnn.source.cohort import CohortSource, Member, StackFolders, VirtualCohort
 from meshgnn.store import file_hash, read_arrays, read_json, write_arrays, write_json
 from meshgnn.train.baselines import fixed_recipes
@@ -108,11 +108,7 @@ class SectionMapping(Experiment):
         self.cohort: CohortSource = config.cohort.build()
         self.members = self.cohort.members()
         self.maker: MeshMaker = config.mesh.build()
-        self.makers: dict[str, tuple[FeatureMaker, str]] = {}
-        for setting, configs in (("features", config.features), ("compared", config.compared)):
-            for number, (name, one) in enumerate(zip(stage_names(setting, len(configs)), configs)):
-                self.makers[name] = (one.build(), f"{setting}.{number}")
-        check_names([maker for maker, _ in self.makers.values()])
+        self.makers = placed_makers(features=config.features, compared=config.compared)
         self._made: tuple[Cohort | None, dict[str, tuple[ModelInputs, CoordinateFrame]]] = (None, {})
         self.brains = SectionBrains(self.cohort, self.maker, self.makers, folds=config.trainer.folds, hide=config.hide)
 
@@ -154,11 +150,9 @@ class SectionMapping(Experiment):
                                after=of("sections", [member])))  # fmt: skip
             found.append(Stage(name=f"truth-{member.name}", run=at("mesh")(partial(self.brains.truth, member)),
                                depends=truth, after=of("mesh", [member])))  # fmt: skip
-        for name, (_, key) in self.makers.items():
-            setting, _, number = key.partition(".")
-            depends = to_plain([getattr(c, setting)[int(number)], c.trainer.folds])
-            fit = partial(self.brains.fit, name)
-            found.append(Stage(name=name, run=fit, depends=depends, after=of("mesh", training)))
+        for name, one in self.makers.items():
+            found.append(Stage(name=name, run=partial(self.brains.fit, name), after=of("mesh", training),
+                               depends=[*one.depends(), c.trainer.folds]))  # fmt: skip
         for member in every:
             found.append(Stage(name=f"features-{member.name}", run=partial(self.brains.features, member),
                                after=(*self.makers, *of("mesh", [member]))))  # fmt: skip
@@ -212,7 +206,7 @@ class SectionMapping(Experiment):
 
     def _tables(self, setting: str) -> tuple[str, ...]:
         """Names of the tables of the makers of one setting."""
-        return tuple(maker.name for maker, key in self.makers.values() if key.startswith(setting))
+        return tuple(one.maker.name for one in self.makers.values() if one.key.startswith(setting))
 
     def _baselines(self, run: RunFolder) -> list[str]:
         c = self.config

@@ -1,6 +1,6 @@
 """A finished run of area mapping from sections, read back in order to map new stacks with it."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +72,6 @@ def read_trained_run(folder: Path, mesh: Config | None = None, features: tuple[C
         files |= _outputs(folder, "baselines", BASELINES)
     stacks, trained_on = _trained_on(folder, plain)
     return TrainedRun(folder=folder, mesh=mesh, features=features, files=files, trained_on=trained_on, stacks=stacks)
-
-
-def paths_in(value: Any) -> list[Path]:
-    """Every path that a config and those in it name."""
-    if isinstance(value, Path):
-        return [value] if value != Path() else []
-    inner = [getattr(value, field.name) for field in fields(value)] if isinstance(value, Config) else value
-    return [path for item in inner for path in paths_in(item)] if isinstance(inner, list | tuple) else []
 
 
 def own_features(folder: Path) -> list[Config]:

@@ -12,9 +12,11 @@ from features.contrastive_features import ContrastiveFeatures
 from features.encoders.signal_cnn import SignalCNN
 from features.encoders.volume_cnn import VolumeCNN
 from features.extract import ExtractConfig
+from features.model_files import load_encoder
 from features.node_data.vertex_series import VertexSeries
 from features.node_data.volume_patches import OwnVolume, VolumePatches
 from features.node_sets import NodeSet, TrainingItems, node_set
+from features.objectives.contrastive import SupervisedContrastive
 from features.objectives.nt_xent import NTXent
 from features.pretrain import PretrainConfig, pretrain
 from features.samplers.balanced import BalancedBatches
@@ -168,3 +170,25 @@ def test_only_nodes_to_learn_from_are_learnt_from():
     np.testing.assert_array_equal(source.use, part & mine.graph.cortex)
     items = TrainingItems([source], labelled=False, held_out=0, memory_mb=10)
     assert len(items) == source.use.sum()
+
+
+def test_what_learns_from_labels_is_cross_fitted_whatever_the_data(tmp_path: Path):
+    mine, graph = unlabelled(), brain(2)
+    fold = (graph.vertices_mm[:, 2] > 0).astype(np.int32)
+    mine = replace(mine, graph=graph, fold=fold)
+    recipe = replace(
+        RECIPE, objective=SupervisedContrastive.Config(projection=8), sampler=BalancedBatches.Config(patches=4),
+        data=VertexSeries.Config(series="rest", block_mm=8), epochs=2, epoch_steps=3, held_out=0,
+    )  # fmt: skip
+    maker = ContrastiveFeatures.Config(pretrain=recipe, extract=ExtractConfig(name="rest", threads=1)).build()
+    files = maker.fit([mine], tmp_path / "a", silent)
+    assert {"fold-0/encoder.json", "fold-1/encoder.json", "space.json"} <= set(files)
+    table = maker.make(mine, tmp_path / "a", silent)
+    # Labels of a fold decide nothing about the encoder of that fold, and something about the other.
+    other = np.where((fold == 0) & (graph.labels >= 0), 3 - graph.labels, graph.labels)
+    maker.fit([replace(mine, graph=graph.relabelled(other, graph.areas))], tmp_path / "b", silent)
+    kept = [load_encoder(tmp_path / one / "fold-0").identity()["weights"] for one in "ab"]
+    changed = [load_encoder(tmp_path / one / "fold-1").identity()["weights"] for one in "ab"]
+    assert kept[0] == kept[1]
+    assert changed[0] != changed[1]
+    assert table.mask.sum() == graph.n_nodes

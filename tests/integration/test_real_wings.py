@@ -5,12 +5,14 @@ little to score well.
 """
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from meshgnn.config import override
 from meshgnn.experiment.cli import entry
+from meshgnn.experiment.trained_run import read_trained_run
 from meshgnn.source.virtual import VirtualBrain
 from meshgnn.store import read_arrays, read_json
 from tests.figures import compare
@@ -71,3 +73,22 @@ def test_the_run_maps_its_unseen_stack_again_without_training(trained, tmp_path)
     metrics = json.loads((tmp_path / "map" / "metrics.json").read_text())
     assert metrics["judged_by"] == "a mapper's annotations"
     assert metrics["test"]["macro_f1"] == read_json(run / "metrics.json")["test"]["macro_f1"]
+
+
+def test_a_run_of_before_the_keys_moved_is_understood(trained, tmp_path):
+    """config.json as it was written when a run held one encoder, whose items were patches of sections."""
+    _, run = trained
+    older = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("export", "qc"))
+    stored = json.loads((run / "config.json").read_text())
+    config = stored["config"]
+    (encoder,), config["other"] = config.pop("features"), (config.pop("compared") or [None])[0]
+    recipe = encoder["pretrain"]
+    recipe["patches"], recipe["batches"] = {**recipe.pop("data"), "_": "PatchSampler"}, recipe.pop("sampler")
+    recipe["augment"] = recipe["patches"].pop("augment")
+    del recipe["objective"]["views"]
+    config["encoder"] = encoder
+    (older / "config.json").write_text(json.dumps(stored))
+    new, old = read_trained_run(run), read_trained_run(older)
+    assert old.features == new.features
+    assert old.features[0].pretrain.data.size_px == 32
+    assert old.mesh == new.mesh

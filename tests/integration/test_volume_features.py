@@ -76,6 +76,19 @@ def test_another_brain_is_mapped_with_what_the_run_learnt(finished: tuple[Path, 
     assert command("predict", tmp_path / "no", f"run={tmp_path / 'half'}", f"source.folder={folder}") == 2
     assert not (tmp_path / "no").exists()
     assert "encoder.safetensors" in capsys.readouterr().err
+    stored = json.loads((out / "config.json").read_text())
+    stored["config"]["features"][1]["pretrain"]["data"]["source"] = {"_": "NiftiVolume", "path": "T1.nii", "space": ""}
+    (tmp_path / "half" / "config.json").write_text(json.dumps(stored))
+    assert command("predict", tmp_path / "no", f"run={tmp_path / 'half'}", f"source.folder={folder}") == 2
+    assert "read T1.nii, which belongs to the brain that it was trained on" in capsys.readouterr().err
+    other = ("features=VolumeFeatures", "features.0.pretrain.data.size=6")
+    words = (f"run={tmp_path / 'half'}", f"source.folder={folder}", *other)
+    (tmp_path / "half" / "features" / "volume" / "encoder.safetensors").write_bytes(
+        (out / "features" / "volume" / "encoder.safetensors").read_bytes()
+    )
+    assert command("predict", tmp_path / "no", *words) == 2
+    assert "trained on items with size=5, not 6" in capsys.readouterr().err
+    assert command("predict", tmp_path / "yes", *words[:-1], "features.0.pretrain.data.size=5") == 0
 
 
 def test_surfaces_of_another_space_are_refused_before_anything_is_written(tmp_path: Path, capsys):
