@@ -25,6 +25,7 @@ from reconstruct.bridges import strands
 from reconstruct.distance import to_zero_set
 from reconstruct.records import TissueStack
 
+_STAINED = 0.06  # optical density from which a pixel may be tissue
 LEAST_SECTIONS = 4  # a cubic spline through them carries the shape from section to section
 
 Image = NDArray[np.float32]
@@ -66,6 +67,7 @@ class ClassifyTissue:
             layer_one_mm: pale bands narrower than this are not white matter.
             grey_share: a pixel is grey matter from this share of the way from white to grey density.
             least_mm2: a section with less tissue is left out.
+        least_stain: so is one whose darkest tenth is paler than this share of what is usual in the stack.
             largest_mm: side of the largest image; pixel_um must be wrong where one is larger.
             workers: threads reading images.
         """
@@ -78,6 +80,7 @@ class ClassifyTissue:
         layer_one_mm: float = 0.9
         grey_share: float = 0.35
         least_mm2: float = 20.0
+        least_stain: float = 0.35
         largest_mm: float = 500.0
         workers: int = 2
 
@@ -102,6 +105,10 @@ class ClassifyTissue:
                 found.append(item)
                 progress("tissue", number + 1, 2 * len(sections))
             kept = [k for k, item in enumerate(found) if item[1] >= self.settings.least_mm2]
+            # Glass alone, in uneven light, has an area too: it is far paler than any grey matter of the stack.
+            dark = {k: float(np.percentile(found[k][0][found[k][0] > _STAINED], 90)) for k in kept}
+            least = self.settings.least_stain * float(np.median(list(dark.values()) or [0.0]))
+            kept = [k for k in kept if dark[k] >= least]
             check_count(stack, len(kept))
             ratio = _stack_ratio([found[k][0] for k in kept])
             height = max(found[k][0].shape[0] for k in kept)
@@ -186,7 +193,7 @@ class ClassifyTissue:
             places = np.stack(np.meshgrid(*axes, indexing="ij"))
             soft = ndimage.gaussian_filter(coarse, 0.4 * pixel / own) if own < pixel else coarse
             coarse = ndimage.map_coordinates(soft, places, order=1, mode="nearest").astype(np.float32)
-        return coarse, float((coarse > 0.06).sum() * pixel**2), falloff(grey), fine_structure(grey)
+        return coarse, float((coarse > _STAINED).sum() * pixel**2), falloff(grey), fine_structure(grey)
 
     def _levels(
         self, density: Image, pixel: float, ratio: float, shape: tuple[int, int]

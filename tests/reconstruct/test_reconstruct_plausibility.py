@@ -148,6 +148,18 @@ def test_light_that_falls_off_to_one_side_names_its_sections(straight: Path, tmp
     assert "section 5 by 2" in told[0]  # of 30 %, less what the edges' own width takes
 
 
+def test_a_section_of_bare_glass_in_uneven_light_holds_no_tissue(straight: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(straight, tmp_path / "bare"))
+    rows = read_rows(folder)
+    lamp = 1 - 0.2 * np.hypot(*np.meshgrid(*[np.linspace(-0.7, 0.7, 460)] * 2)) ** 2
+    write_tiff(folder / "glass.tif", (240 * lamp).astype(np.uint8), 200)
+    write_table(folder, [*rows, ["glass.tif", 99, "28.0", *rows[-1][3:]]])
+    tissue = ClassifyTissue.Config(pixel_mm=0.4).build()(read_stack(folder))
+    shown = ClassifyTissue.Config(pixel_mm=0.4).build()(read_stack(straight)).index.tolist()
+    assert tissue.index.tolist() == shown
+    assert len(shown) > 20
+
+
 def test_a_stack_that_cannot_be_is_refused(tissue: TissueStack) -> None:
     def all_the_same(levels: Levels) -> None:
         levels[:] = levels[:, 11:12]
