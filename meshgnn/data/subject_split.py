@@ -89,7 +89,10 @@ class SubjectSplit:
         across = _across(subjects) if set(keep) == {"family", "site"} else ""
         if across:
             told += f" ({across})"
-        remedy = "--set split.keep=family" if "site" in keep else f"--set split.parts={max(count, 2)}"
+        if "site" in keep:
+            remedy = "--set split.keep=family"
+        else:
+            remedy = f"--set split.parts={count}" if count > 1 else "add subjects of other families"
         return f"{told}; {parts} parts need at least {parts}: {remedy}"
 
     @staticmethod

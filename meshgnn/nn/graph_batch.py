@@ -113,6 +113,11 @@ class GraphBatch:
         """G."""
         return len(self.whole)
 
+    def to(self, device: torch.device | str) -> "GraphBatch":
+        """The same on another device."""
+        names = ("features", "coordinates", "adjacency", "mask", "unit", "brain", "whole")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+
     @property
     def joined(self) -> Tensor:
         """[V, D + F] features of every node beside those of its brain, joined by the batch index."""

@@ -162,8 +162,7 @@ class GraphObjective:
 
     def to(self, device: torch.device | str) -> "GraphObjective":
         self.brains = [brain.to(device) for brain in self.brains]
-        moved = {name: getattr(self.judged, name) for name in self.judged.__dataclass_fields__}
-        self.judged = GraphBatch(**{n: v.to(device) if hasattr(v, "to") else v for n, v in moved.items()})
+        self.judged = self.judged.to(device)
         self.values, self.judged_values = self.values.to(device), self.judged_values.to(device)
         self.frequencies = [frequency.to(device) for frequency in self.frequencies]
         return self
