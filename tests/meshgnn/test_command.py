@@ -109,7 +109,7 @@ def test_files_that_cannot_be_read_are_one_line(tmp_path, capsys, monkeypatch):
 
     from features import pretrain
 
-    monkeypatch.setattr(pretrain, "annotated_patches", denied)
+    monkeypatch.setattr(pretrain, "read_annotated_brain", denied)
     words = ["--set", f"stacks={tmp_path}", "--set", f"reconstructions={tmp_path}", "--out", str(tmp_path / "e")]
     assert pretrain.main(words) == 2
     assert "sections.csv: Permission denied" in capsys.readouterr().err
