@@ -22,6 +22,7 @@ from torch import distributed
 
 from features.command import Bar, run
 from features.model_files import NodeEncoder
+from features.node_data.section_patches import SectionPatches
 from features.section_brain import read_section_brain
 from features.shared_space import load_fitted
 from meshgnn.config import Config as BaseConfig
@@ -31,6 +32,7 @@ from meshgnn.graph import FeatureTable
 from meshgnn.progress import Progress, silent
 from meshgnn.ranks import rank_and_world
 from meshgnn.sockets import NodeData
+from meshgnn.source.sections import read_stack
 from meshgnn.store import content_hash, load_table, read_arrays, save_table, write_arrays
 
 
@@ -215,10 +217,12 @@ def _extract(job: ExtractJob, out: Path) -> str:
             raise InputError(f"{name} is not named; use --set {name}=DIR")
     assert job.stack is not None and job.reconstruction is not None and job.encoder is not None  # noqa: PT018
     config = ExtractConfig(**{f.name: getattr(job, f.name) for f in fields(ExtractConfig)})
-    brain = read_section_brain(job.stack, job.reconstruction)
     encoder = load_fitted(job.encoder).whole
     wanted: dict[str, Any] = {"size_px": job.size_px, "pixel_um": job.pixel_um}
     encoder.refuse_other({name: value for name, value in wanted.items() if value is not None})
+    if isinstance(encoder.data, SectionPatches.Config):  # before images are compared
+        encoder.data.check(str(job.stack), read_stack(job.stack).coarsest_um)
+    brain = read_section_brain(job.stack, job.reconstruction)
     with Bar("node") as bar:
         with at("data"):
             data = encoder.data.build(brain)

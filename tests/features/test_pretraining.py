@@ -222,7 +222,7 @@ def test_wrong_input_is_told_in_one_line(tmp_path, capsys):
     nowhere = ["--set", f"reconstruction={tmp_path / 'nowhere'}"]
     assert "too coarse" in told([*mine, *nowhere], extraction.main)
     nowhere = ["--set", f"reconstructions={tmp_path / 'nowhere'}", "--set", "patches.pixel_um=20"]
-    assert "set patches.pixel_um=100" in told([*good, *nowhere])
+    assert "set data.pixel_um=100" in told([*good, *nowhere])
     shutil.rmtree(stack / "annotations")
     assert "annotations.csv" in told(good)
     assert not (tmp_path / "o" / "encoder.json").exists()

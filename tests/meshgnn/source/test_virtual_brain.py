@@ -321,7 +321,7 @@ def test_a_full_folder_is_left_alone(brain: VirtualBrain, tmp_path: Path) -> Non
 
 
 def test_nothing_half_written_stays(brain: VirtualBrain, tmp_path: Path) -> None:
-    def stop(done: int, total: int) -> None:
+    def stop(step: str, done: int, total: int, figures: object = None) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
