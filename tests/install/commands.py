@@ -12,7 +12,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = ("README.md", "docs/user-guide.md")
-PLACES = ("DIR", "OTHER", "STACK1", "STACK2", "STACK3", "GREY.nii.gz", "WHITE.nii.gz")  # made by `tests.install.inputs`
+PLACES = (
+    "DIR",
+    "OTHER",
+    "PEOPLE",
+    "STACK1",
+    "STACK2",
+    "STACK3",
+    "GREY.nii.gz",
+    "WHITE.nii.gz",
+)  # made by `tests.install.inputs`
 VALUES = {"NAME": "Planted", "BRAIN": "stack-3"}  # what else stands in capitals
 _PLACEHOLDER = re.compile(r"(?<![A-Za-z0-9_./-])([A-Z][A-Z0-9]+(?:\.[a-z.]+)?)(?![A-Za-z0-9_/-])")
 _COMMAND = re.compile(r"(?:\.venv/bin/)?((?:python -m (?:meshgnn|features|tests)|torchrun [^\n`]*-m )[^\n`]*)")
@@ -32,6 +41,8 @@ _DRAWN = (
     *_BRAINS, *(f"cohort.{one.replace('source', 'brain')}" for one in _STACK), "cohort.seeds=1,2", "cohort.unseen=2"
 )  # fmt: skip
 
+_SUBJECTS = ("seeds=0", "trainer.folds=2", "trainer.epochs=5", "controls=false")
+
 # Settings that make a command small; one that is not named here runs as it stands in the document.
 SMALL: dict[str, tuple[str, ...]] = {
     "surface": ("seeds=0", "trainer.epochs=5", "trainer.folds=2", "validation.blocks=2", "validation.buffer_mm=2"),
@@ -43,6 +54,8 @@ SMALL: dict[str, tuple[str, ...]] = {
     "virtual_brain:masked": _DRAWN,
     "virtual_brain:sections": _BRAINS,
     "features.pretrain": _PRETRAIN,
+    "subjects": ("cohort.subjects=24", *_SUBJECTS),
+    "subjects:folders": _SUBJECTS,
 }  # fmt: skip
 # The experiments that need an optional package, which an empty environment lacks: told in one line.
 REFUSED = {"surface_demo": "pip install"}

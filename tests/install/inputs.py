@@ -8,6 +8,7 @@ import numpy as np
 from meshgnn.config import override
 from meshgnn.experiment.virtual_sections import VirtualSections
 from meshgnn.export.gifti import write_surface_folder
+from tests.cohort import cohort, write_cohort
 from tests.install.commands import SMALL
 from tests.reconstruct.phantom import body
 from tests.synthetic import brain
@@ -19,6 +20,9 @@ def make_inputs(folder: Path) -> dict[str, Path]:
     for name, seed in (("DIR", 1), ("OTHER", 2)):
         places[name] = folder / f"surfaces-{seed}"
         write_surface_folder(places[name], brain(2, noise=0.3, seed=seed), "Planted")
+    places["PEOPLE"] = write_cohort(folder / "people", cohort(count=24))
+    table = places["PEOPLE"] / "participants.tsv"
+    table.write_text(table.read_text().replace("group", "sex", 1))
     for number in (1, 2, 3):
         name = f"STACK{number}"
         places[name] = folder / f"stack-{number}"
