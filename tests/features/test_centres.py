@@ -9,7 +9,9 @@ import pytest
 from features import extract as extraction
 from features import pretrain as pretraining
 from features.content import image_key, nodes_key
+from features.encoders.section_cnn import SectionCNN
 from features.locations import centres
+from features.model_files import new_encoder, save_encoder
 from features.node_data.section_patches import SectionPatches
 from features.section_brain import read_reconstruction
 from meshgnn.errors import InputError
@@ -74,12 +76,19 @@ def test_a_reconstruction_of_another_stack_is_refused(tmp_path: Path, capsys: py
         assert text.count("\n") == 1
         return text
 
-    extract = (extraction.main, f"reconstruction={reconstruction}", f"stack={stack}", f"encoder={tmp_path}")
+    data = SectionPatches.Config(size_px=16, pixel_um=100.0)
+    save_encoder(
+        tmp_path / "e",
+        new_encoder(SectionCNN.Config(widths=(8, 16), out_channels=8, depth_bands=2), data, (16, 16)),
+        {},
+    )
+    places = (f"reconstruction={reconstruction}", f"stack={stack}")
+    extract = (extraction.main, *places, f"encoder={tmp_path / 'e'}")
     pretrain = (pretraining.main, f"reconstructions={reconstruction}", f"stacks={stack}", "epochs=1", "epoch_steps=1")
     for command in (extract, pretrain):
         assert "s1.tif: not the image of section 1" in told(*command)
     write_aligned(reconstruction, read_stack(stack))
-    assert "encoder.json" in told(*extract)  # the stack is right now, the encoder is not there
+    assert "encoder.json" in told(extraction.main, *places, f"encoder={tmp_path}")
     (reconstruction / "sections.json").write_text('{"sections": [{"index": 0}]}')
     assert "reconstruct the stack again" in told(*pretrain)
     (reconstruction / "sections.json").write_text('{"sections": [{"index": 9, "image": "", "pixel_um": 100}]}')
