@@ -273,7 +273,7 @@ def test_a_truth_that_changes_is_judged_by_anew_and_nothing_is_learnt_again(tmp_
         (tmp_path / "three" / "truth").mkdir(exist_ok=True)
         write_json(tmp_path / "three" / "truth" / "brain.json", {"distance_mm_mean": distance})
 
-    settings = config(tmp_path, other=None, bare=False, seeds=(0,))
+    settings = config(tmp_path, compared=(), bare=False, seeds=(0,))
     put(0.5)
     run(settings, tmp_path / "out")
     put(0.9)
@@ -360,9 +360,9 @@ def test_what_mesh_maker_and_encoder_cannot_take_is_told_before_anything_is_writ
     for name in NUMBERS:
         write_folder(tmp_path / name, name)
     wings = virtual_brain()  # patches of 100 um; these sections have pixels of 500
-    coarse = r"one: sections of 500 um per px .* set encoder.pretrain.patches.pixel_um=500"
+    coarse = r"one: sections of 500 um per px .* set features.0.pretrain.data.pixel_um=500"
     with pytest.raises(InputError, match=coarse):
-        run(config(tmp_path, encoder=wings.encoder), tmp_path / "out")
+        run(config(tmp_path, features=wings.features), tmp_path / "out")
     drawn = replace(wings.cohort, brain=replace(wings.cohort.brain, pixel_um=250.0))
     with pytest.raises(InputError, match="virtual brains: sections of 250 um"):
         run(replace(wings, cohort=drawn), tmp_path / "out")
