@@ -51,7 +51,6 @@ SMALL: dict[str, tuple[str, ...]] = {
     "reconstruct:mni152": (*_MESH, "volume.voxel_mm=2"),
     "virtual_brain": _DRAWN,
     "virtual_brain:uniform": _DRAWN,
-    "virtual_brain:masked": _DRAWN,
     "virtual_brain:sections": _BRAINS,
     "features.pretrain": _PRETRAIN,
     "subjects": ("cohort.subjects=24", *_SUBJECTS),
@@ -59,8 +58,8 @@ SMALL: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 # The experiments that need an optional package, which an empty environment lacks: told in one line.
 REFUSED = {"surface_demo": "pip install"}
-# Needs the tests, hence a checkout.
-ELSEWHERE = ("tests.integration.kill_and_resume",)
+# Needs the tests, hence a checkout; and what has the stages of virtual_brain:uniform, which runs.
+ELSEWHERE = ("tests.integration.kill_and_resume", "virtual_brain:masked")
 
 
 @dataclass(frozen=True, kw_only=True)
