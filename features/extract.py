@@ -220,9 +220,10 @@ def _extract(job: ExtractJob, out: Path) -> str:
     encoder = load_fitted(job.encoder).whole
     wanted: dict[str, Any] = {"size_px": job.size_px, "pixel_um": job.pixel_um}
     encoder.refuse_other({name: value for name, value in wanted.items() if value is not None})
+    stack = read_stack(job.stack, mirrored="turn")
     if isinstance(encoder.data, SectionPatches.Config):  # before images are compared
-        encoder.data.check(str(job.stack), read_stack(job.stack).coarsest_um)
-    brain = read_section_brain(job.stack, job.reconstruction)
+        encoder.data.check(str(job.stack), stack.coarsest_um)
+    brain = read_section_brain(stack, job.reconstruction)
     with Bar("node") as bar:
         with at("data"):
             data = encoder.data.build(brain)

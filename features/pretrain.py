@@ -277,11 +277,12 @@ def _pretrain(job: PretrainJob, out: Path) -> str:
     if len(job.stacks) != len(job.reconstructions):
         raise InputError(f"{len(job.stacks)} stacks, but {len(job.reconstructions)} reconstructions; name one for each")
     config = PretrainConfig(**{f.name: getattr(job, f.name) for f in fields(PretrainConfig)})
-    for folder in job.stacks:  # before images are compared and annotations read
+    stacks = [read_stack(folder, mirrored="turn") for folder in job.stacks]
+    for folder, stack in zip(job.stacks, stacks):  # before images are compared and annotations read
         with at("data"):
             if isinstance(config.data, SectionPatches.Config):
-                config.data.check(str(folder), read_stack(folder).coarsest_um)
-    brains = [read_annotated_brain(*pair, vote_mm=job.vote_mm) for pair in zip(job.stacks, job.reconstructions)]
+                config.data.check(str(folder), stack.coarsest_um)
+    brains = [read_annotated_brain(*pair, vote_mm=job.vote_mm) for pair in zip(stacks, job.reconstructions)]
     with at("data"):
         sources = [node_set(brain, config.data.build(brain)) for brain in brains]
     with Bar("step") as bar:

@@ -14,7 +14,7 @@ from meshgnn.sockets import Brain
 from meshgnn.source.aligned import check_same_sections
 from meshgnn.source.annotations import annotated_labels, read_annotations
 from meshgnn.source.gifti import read_surface
-from meshgnn.source.sections import read_stack
+from meshgnn.source.sections import SectionStack
 
 
 def read_reconstruction(folder: Path, space: str) -> MeshGraph:
@@ -49,21 +49,20 @@ def read_reconstruction(folder: Path, space: str) -> MeshGraph:
     )
 
 
-def read_section_brain(stack_folder: Path, reconstruction: Path) -> Brain:
-    """A reconstructed brain with its sections, without labels.
+def read_section_brain(stack: SectionStack, reconstruction: Path) -> Brain:
+    """The reconstructed brain of a stack with its sections, without labels.
 
     Raises:
-        InputError: as `read_reconstruction`; no stack, a reconstruction of another stack, a node on a section that is
+        InputError: as `read_reconstruction`; a reconstruction of another stack, a node on a section that is
             not in the stack.
     """
-    stack = read_stack(stack_folder, mirrored="turn")
     check_same_sections(reconstruction, stack, image_key)
     graph = read_reconstruction(reconstruction, stack.space)
     centres(graph, stack)  # a node on a section that is not there is told now
     return Brain(graph=graph, sections=stack)
 
 
-def read_annotated_brain(stack_folder: Path, reconstruction: Path, *, vote_mm: float = 0.5) -> Brain:
+def read_annotated_brain(stack: SectionStack, reconstruction: Path, *, vote_mm: float = 0.5) -> Brain:
     """The same with the areas that a mapper drew, at the places where patches are centred.
 
     Args:
@@ -72,9 +71,9 @@ def read_annotated_brain(stack_folder: Path, reconstruction: Path, *, vote_mm: f
     Raises:
         InputError: as `read_section_brain`; no annotations.
     """
-    annotations = read_annotations(stack_folder)
-    brain = read_section_brain(stack_folder, reconstruction)
-    stack = brain.section_stack()
+    assert stack.folder is not None  # it was read
+    annotations = read_annotations(stack.folder)
+    brain = read_section_brain(stack, reconstruction)
     labels = annotated_labels(centres(brain.graph, stack), annotations, stack, vote_mm=vote_mm)
     graph = brain.graph.relabelled(labels, annotations.areas)
     return Brain(graph=graph, sections=stack, drawn=annotations.sections)

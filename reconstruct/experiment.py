@@ -1,7 +1,6 @@
 """Reconstruction as an experiment: run folder, metrics.json, meshes for other programs, a QC page."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 from meshgnn.config import to_plain
 from meshgnn.experiment.progress import Bars
@@ -27,11 +26,6 @@ class ReconstructRun(Experiment):
         self.config = config
 
     def input_files(self) -> dict[str, str]:
-        return self._files
-
-    @cached_property
-    def _files(self) -> dict[str, str]:
-        """Hashed once: sections can be many gigabytes."""
         source = self.config.source
         if isinstance(source, Mni152.Config):
             source = source.volumes()
@@ -51,7 +45,7 @@ class ReconstructRun(Experiment):
 
     def stages(self) -> list[Stage]:
         depends = to_plain(self.config)
-        return [Stage(name="reconstruct", run=self._run, after=(), depends=depends, files=self.input_files())]
+        return [Stage(name="reconstruct", run=self._run, after=(), depends=depends, files=self.files)]
 
     def _run(self, run: RunFolder) -> list[str]:
         result = Reconstruct(self.config).run(run.path, Bars(run))

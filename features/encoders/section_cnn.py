@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from features.encoders.residual_block import ResidualBlock
 from features.encoders.weights import weights_hash
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
@@ -77,7 +78,7 @@ class SectionCNN(nn.Module):
         before = config.widths[0]
         for stage, width in enumerate(config.widths):
             for number in range(config.blocks):
-                blocks.append(ResidualBlock(before, width, 2 if stage and not number else 1))
+                blocks.append(ResidualBlock(nn.Conv2d, before, width, 2 if stage and not number else 1))
                 before = width
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.GroupNorm(8, before)
@@ -104,20 +105,3 @@ class SectionCNN(nn.Module):
         """Config and a hash of the weights."""
         about = {"encoder": "SectionCNN", "config": to_plain(self.config), "size_px": self.size_px}
         return {**about, "weights": weights_hash(self)}
-
-
-class ResidualBlock(nn.Module):
-    """norm, ReLU, 3x3, norm, ReLU, 3x3, and the input (or its 1x1 projection) on top."""
-
-    def __init__(self, before: int, width: int, stride: int) -> None:
-        super().__init__()
-        self.norm1 = nn.GroupNorm(8, before)
-        self.conv1 = nn.Conv2d(before, width, 3, stride, 1, bias=False)
-        self.norm2 = nn.GroupNorm(8, width)
-        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.short = nn.Conv2d(before, width, 1, stride, bias=False) if stride > 1 or before != width else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.norm1(x))
-        short = x if self.short is None else self.short(y)
-        return short + self.conv2(F.relu(self.norm2(self.conv1(y))))

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from features.encoders.residual_block import ResidualBlock
 from features.encoders.weights import weights_hash
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
@@ -58,7 +59,7 @@ class VolumeCNN(nn.Module):
         self.stem = nn.Conv3d(shape[0], config.widths[0], 3, 1, 1, bias=False)
         widths = [config.widths[0], *config.widths]
         self.blocks = nn.Sequential(*(
-            CubeBlock(before, width, 2 if stage else 1)
+            ResidualBlock(nn.Conv3d, before, width, 2 if stage else 1)
             for stage, (before, width) in enumerate(zip(widths, config.widths))
         ))  # fmt: skip
         self.norm = nn.GroupNorm(8, widths[-1])
@@ -75,20 +76,3 @@ class VolumeCNN(nn.Module):
         """Config and a hash of the weights."""
         about = {"encoder": "VolumeCNN", "config": to_plain(self.config), "shape": list(self.shape)}
         return {**about, "weights": weights_hash(self)}
-
-
-class CubeBlock(nn.Module):
-    """norm, ReLU, 3x3x3, norm, ReLU, 3x3x3, and the input (or its 1x1x1 projection) on top."""
-
-    def __init__(self, before: int, width: int, stride: int) -> None:
-        super().__init__()
-        self.norm1 = nn.GroupNorm(8, before)
-        self.conv1 = nn.Conv3d(before, width, 3, stride, 1, bias=False)
-        self.norm2 = nn.GroupNorm(8, width)
-        self.conv2 = nn.Conv3d(width, width, 3, 1, 1, bias=False)
-        self.short = nn.Conv3d(before, width, 1, stride, bias=False) if stride > 1 or before != width else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.norm1(x))
-        short = x if self.short is None else self.short(y)
-        return short + self.conv2(F.relu(self.norm2(self.conv1(y))))

@@ -40,6 +40,14 @@ class RawFeatures:
     names: tuple[str, ...]
 
 
+def check_rounds(rounds: Sequence[int]) -> None:
+    """Raises SettingError when the scales of a config's `rounds` do not ascend, or are too many or too wide."""
+    if any(later <= earlier for earlier, later in zip((0, *rounds), rounds)):
+        raise SettingError(f"<rounds> must ascend from 1, got {list(rounds)[:9]}")
+    if len(rounds) > 64 or max(rounds, default=0) > 100_000:
+        raise SettingError("<rounds> may name at most 64 scales of 100000 rounds")
+
+
 class NodeInputs:
     """Chooses features and makes arrays of them."""
 
@@ -70,10 +78,7 @@ class NodeInputs:
         align: Alignment = "auto"
 
         def __post_init__(self) -> None:
-            if any(later <= earlier for earlier, later in zip((0, *self.rounds), self.rounds)):
-                raise SettingError(f"<rounds> must ascend from 1, got {list(self.rounds)[:9]}")
-            if len(self.rounds) > 64 or max(self.rounds, default=0) > 100_000:
-                raise SettingError("<rounds> may name at most 64 scales of 100000 rounds")
+            check_rounds(self.rounds)
 
         def build(self) -> "NodeInputs":
             return NodeInputs(self)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at
-from meshgnn.data.inputs import NodeInputs
+from meshgnn.data.inputs import NodeInputs, check_rounds
 from meshgnn.data.split import inner_edges
-from meshgnn.errors import InputError, SettingError
+from meshgnn.errors import InputError
 from meshgnn.mesh.operators import one_ring_average
 from meshgnn.source.subjects import Subjects, area_names
 
@@ -101,10 +101,7 @@ class SubjectInputs:
         relative: bool = True
 
         def __post_init__(self) -> None:
-            if any(later <= earlier for earlier, later in zip((0, *self.rounds), self.rounds)):
-                raise SettingError(f"<rounds> must ascend from 1, got {list(self.rounds)[:9]}")
-            if len(self.rounds) > 64 or max(self.rounds, default=0) > 100_000:
-                raise SettingError("<rounds> may name at most 64 scales of 100000 rounds")
+            check_rounds(self.rounds)
 
         def build(self) -> "SubjectInputs":
             return SubjectInputs(self)

@@ -127,7 +127,7 @@ class AreaMapping(Experiment):
         made = to_plain([c.source, c.features, c.split, c.validation, c.trainer.folds, c.seeds[0]])
         training = to_plain([c.model, c.trainer, list(c.seeds), c.validation, c.controls, c.control_seeds])
         training[1].pop("workers")  # members do not depend on it
-        files = self.input_files()
+        files = self.files
         return [
             *([Stage(name="features", run=self._features, after=(), depends=made, files=files)] if self.makers else ()),
             Stage(name="read", run=self._read, after=("features",) if self.makers else (), depends=data, files=files),

@@ -75,9 +75,7 @@ class Predict(Experiment):
         return list(self.ensemble.weights)
 
     def stages(self) -> list[Stage]:
-        return [
-            Stage(name="predict", run=self._predict, after=(), depends=to_plain(self.config), files=self.input_files())
-        ]
+        return [Stage(name="predict", run=self._predict, after=(), depends=to_plain(self.config), files=self.files)]
 
     @cached_property
     def _mapped(self) -> tuple[AreaMap, str]:

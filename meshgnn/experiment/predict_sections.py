@@ -84,12 +84,13 @@ class PredictSections(Experiment):
         self.ensemble = Ensemble.load(config.run)
         self.brain = brain_name(config.stack)
         self.stack_files = stack_hashes(config.stack)
+        self.truth_files = truth_hashes(config.stack)
 
     # -- the experiment socket ------------------------------------------------------------------------------------
 
     def input_files(self) -> dict[str, str]:
         files = {str(self.config.run / name): digest for name, digest in self.trained.files.items()}
-        own = self.stack_files | truth_hashes(self.config.stack)
+        own = self.stack_files | self.truth_files
         return files | {str(self.config.stack / name): digest for name, digest in own.items()}
 
     def seeds(self) -> list[int]:
@@ -104,12 +105,11 @@ class PredictSections(Experiment):
 
     def stages(self) -> list[Stage]:
         mesh = [to_plain(self.mesh), list(self.ensemble.areas.names), self.stack_files]
-        truth = truth_hashes(self.config.stack)
         features = [to_plain(self.trained.features), self.trained.files]
         return [
             Stage(name="images", run=self._images, depends=[self.stack_files, self.trained.trained_on], after=()),
             Stage(name="mesh", run=self._mesh, depends=mesh, after=()),
-            Stage(name="truth", run=self._truth, depends=truth, after=("mesh",)),
+            Stage(name="truth", run=self._truth, depends=self.truth_files, after=("mesh",)),
             Stage(name="features", run=self._features, depends=features, after=("mesh",)),
             Stage(name="predict", run=self._predict, depends=self.trained.files, after=("images", "features", "truth")),
             Stage(name="export", run=self._export, after=("predict",)),

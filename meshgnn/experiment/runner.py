@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,13 @@ class Experiment:
         return None
 
     def input_files(self) -> dict[str, str]:
-        """Hash of every input file by name, for provenance.json."""
+        """Hash of every input file by name, for provenance.json. Stages take `files`, the same made once."""
         return {}
+
+    @cached_property
+    def files(self) -> dict[str, str]:
+        """`input_files()`, hashed once: sections can be many gigabytes."""
+        return self.input_files()
 
     def check(self) -> None:
         """Called before anything is written; raises InputError for whatever is wrong with input and settings."""
@@ -107,7 +113,7 @@ def run_experiment(experiment: Experiment, config: dict[str, Any], run: RunFolde
     names = [stage.name for stage in stages]
     if only and only not in names:
         raise InputError(f"--stage {only}: there is no such stage; stages: {', '.join(names)}")
-    inputs = experiment.input_files()
+    inputs = experiment.files
     experiment.check()
     keys = stage_keys(stages)
     for name in names[: names.index(only)] if only else []:

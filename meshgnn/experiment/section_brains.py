@@ -28,7 +28,7 @@ from meshgnn.graph import MeshGraph
 from meshgnn.progress import Progress, silent
 from meshgnn.sockets import Brain, MeshMaker
 from meshgnn.source.annotations import FOLDER as ANNOTATIONS
-from meshgnn.source.cohort import CohortSource, Member, StackFolders, truth_hashes
+from meshgnn.source.cohort import CohortSource, Member, StackFolders
 from meshgnn.source.same_images import shared_images
 from meshgnn.source.sections import SectionStack, read_stack
 from meshgnn.store import load_graph, read_json, save_graph, write_arrays, write_json
@@ -148,10 +148,6 @@ class SectionBrains:
     def truth(self, member: Member, run: RunFolder) -> list[str]:
         files = keep_truth(self.maker, self.stack_folder(run, member), self.folder(run, member))
         return [f"brains/{member.name}/{name}" for name in files]
-
-    def truth_hashes(self, member: Member) -> dict[str, str]:
-        """Files of the truth beside a user's stack; a virtual brain's are drawn with its sections."""
-        return truth_hashes(self.cohort.folders[member.name]) if isinstance(self.cohort, StackFolders) else {}
 
     def measures(self, run: RunFolder) -> dict[str, dict[str, Any]]:
         """Of every brain's meshes, by name."""

@@ -116,7 +116,7 @@ class SectionMapping(Experiment):
 
     def input_files(self) -> dict[str, str]:
         if isinstance(self.config.cohort, StackFolders.Config):
-            files = {member.name: member.depends | self.brains.truth_hashes(member) for member in self.members}
+            files = {member.name: {**member.depends, **member.truth} for member in self.members}
             return {f"{brain}/{name}": key for brain, own in files.items() for name, key in own.items()}
         return {}
 
@@ -144,12 +144,11 @@ class SectionMapping(Experiment):
             found.append(Stage(name=f"sections-{member.name}", run=partial(self.brains.draw, member),
                                depends=member.depends, after=()))  # fmt: skip
         for member in every:
-            truth = self.brains.truth_hashes(member)
             found.append(Stage(name=f"mesh-{member.name}", run=at("mesh")(partial(self.brains.mesh, member)),
-                               depends=[to_plain(c.mesh), 0 if member.unseen else c.hide, bool(truth)],
+                               depends=[to_plain(c.mesh), 0 if member.unseen else c.hide, bool(member.truth)],
                                after=of("sections", [member])))  # fmt: skip
             found.append(Stage(name=f"truth-{member.name}", run=at("mesh")(partial(self.brains.truth, member)),
-                               depends=truth, after=of("mesh", [member])))  # fmt: skip
+                               depends=dict(member.truth), after=of("mesh", [member])))  # fmt: skip
         for name, one in self.makers.items():
             found.append(Stage(name=name, run=partial(self.brains.fit, name), after=of("mesh", training),
                                depends=[*one.depends(), c.trainer.folds]))  # fmt: skip

@@ -96,7 +96,7 @@ class SubjectPrediction(Experiment):
         training = to_plain([c.model, c.head, c.trainer, c.batch, list(c.seeds), c.controls, c.control_seeds])
         training[2].pop("workers")  # members do not depend on it
         return [
-            Stage(name="read", run=self._read, after=(), depends=data, files=self.input_files()),
+            Stage(name="read", run=self._read, after=(), depends=data, files=self.files),
             Stage(name="baselines", run=self._baselines, after=("read",), depends=[c.seeds[0], c.trainer.folds]),
             Stage(name="train", run=self._train, after=("read",), depends=training),
             Stage(name="evaluate", run=self._evaluate, after=("baselines", "train")),

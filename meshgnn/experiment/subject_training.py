@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from meshgnn.config import to_plain
 from meshgnn.data.model_inputs import rewired
 from meshgnn.data.subject_inputs import BrainInputs, CohortValues, SubjectInputs
 from meshgnn.data.subject_split import SubjectPart
@@ -15,9 +14,7 @@ from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.training import fit_with_progress
 from meshgnn.nn import GraphHead, NetworkConfig
 from meshgnn.source.subjects import Subjects
-from meshgnn.store import content_hash, file_hash
-from meshgnn.train.checkpoint import load_tree
-from meshgnn.train.fit import MEMBERS, Job, TrainerConfig, ensemble_jobs, member_name
+from meshgnn.train.fit import Job, TrainerConfig, ensemble_jobs, load_members, members_key
 from meshgnn.train.graph_targets import GraphTargets
 from meshgnn.train.subject_ensemble import SubjectEnsemble
 
@@ -80,8 +77,7 @@ def train_subjects(
         InputError: training diverged.
     """
     trainer = trainer.for_classes(0)
-    plain = to_plain(trainer)
-    plain.pop("workers")  # members do not depend on it
+    n_units = 2 if head.units == "hemispheres" else len(values.units)
     jobs: list[Job] = []
     scales, sizes = [], (0, 0)
     for number, division in enumerate(divisions):
@@ -97,33 +93,29 @@ def train_subjects(
                 values=scaled[train],
                 classes=tuple(len(target.classes) for target in subjects.targets),
                 train=(train & ~folds)[:, train], validation=folds[:, train], head=head,
-                n_units=2 if head.units == "hemispheres" else len(values.units), unit_mm=unit_mm, batch=batch,
+                n_units=n_units, unit_mm=unit_mm, batch=batch,
             )  # fmt: skip
             first = task.brains[0]
             sizes = (first.features.shape[1] + len(first.whole), first.coordinates.shape[1])
             path = run / f"{network.place}tables/task-{number}.safetensors"
             task.save(path)
-            key = content_hash(file_hash(path), to_plain(network.config), plain, MEMBERS)
+            key = members_key(path, network.config, trainer)
             folder = run / f"{network.place}checkpoints" / f"division{number}"
             prefix = f"{network.place}division{number}/"
             jobs += ensemble_jobs(GraphTargets, path, network.config, trainer, network.seeds, folder, key, prefix)
     fit_with_progress(run, jobs, trainer.workers, GraphTargets.watched)
     files, history = [], []
     for name, network in networks.items():
-        weights: dict[int, dict[int, list[Any]]] = {}
+        weights = {}
         for number in range(len(divisions)):
-            for seed in network.seeds:
-                for fold in range(trainer.folds):
-                    place = run / f"{network.place}checkpoints" / f"division{number}" / member_name(seed, fold)
-                    member = load_tree(place / "member.safetensors")
-                    weights.setdefault(number, {}).setdefault(seed, []).append(member["weights"])
-                    if not name:
-                        about = {"division": number, "seed": seed, "fold": fold}
-                        history += [{**about, **entry} for entry in member["history"]]
+            place = run / f"{network.place}checkpoints" / f"division{number}"
+            weights[number], validations = load_members(place, network.seeds, trainer.folds)
+            if not name:
+                history += [{"division": number, **entry} for entry in validations]
         ensemble = SubjectEnsemble(
             network=network.config, coordinates=trainer.coordinates, head=head, targets=subjects.targets,
             scale=np.stack(scales), n_features=sizes[0], n_coordinates=sizes[1],
-            n_units=2 if head.units == "hemispheres" else len(values.units), features=values.features, weights=weights,
+            n_units=n_units, features=values.features, weights=weights,
         )  # fmt: skip
         (run / network.place).mkdir(parents=True, exist_ok=True)
         files += [f"{network.place}{file}" for file in ensemble.save(run / network.place)]

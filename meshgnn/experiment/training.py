@@ -9,18 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from meshgnn.config import to_plain
 from meshgnn.data.inputs import Alignment, CoordinateFrame, NodeInputs
 from meshgnn.data.model_inputs import ModelInputs
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.graph import Areas
 from meshgnn.nn import MLP, Adjacency, NetworkConfig
 from meshgnn.results import MethodScores
-from meshgnn.store import content_hash, file_hash
 from meshgnn.train.calibration import Calibration
-from meshgnn.train.checkpoint import load_tree
 from meshgnn.train.ensemble import Ensemble
-from meshgnn.train.fit import MEMBERS, Job, TrainerConfig, ensemble_jobs, fit_members, member_name
+from meshgnn.train.fit import Job, TrainerConfig, ensemble_jobs, fit_members, load_members, members_key
 from meshgnn.train.node_labels import NodeLabels
 
 
@@ -74,9 +71,7 @@ def train_ensembles(run: RunFolder, wanted: Mapping[str, Wanted]) -> dict[str, T
         trainer = one.trainer.for_classes(len(one.areas))
         path = run / f"{one.place}tables/task.safetensors"
         NodeLabels.of(one.seen).save(path)
-        plain = to_plain(trainer)
-        plain.pop("workers")  # members do not depend on it
-        key = content_hash(file_hash(path), to_plain(one.network), plain, MEMBERS)
+        key = members_key(path, one.network, trainer)
         folder = run / f"{one.place}checkpoints"
         jobs += ensemble_jobs(NodeLabels, path, one.network, trainer, one.seeds, folder, key, one.place)
     workers = max((one.trainer.workers for one in wanted.values()), default=0)
@@ -113,14 +108,7 @@ def fit_with_progress(run: RunFolder, jobs: Sequence[Job], workers: int, watched
 
 def _gathered(run: RunFolder, one: Wanted) -> Trained:
     """A trained ensemble from its members' files, calibrated on their out-of-fold votes."""
-    weights: dict[int, list[Any]] = {}
-    history: list[dict[str, Any]] = []
-    for seed in one.seeds:
-        for fold in range(one.trainer.folds):
-            path = run / f"{one.place}checkpoints" / member_name(seed, fold) / "member.safetensors"
-            member = load_tree(path)
-            weights.setdefault(seed, []).append(member["weights"])
-            history += [{"seed": seed, "fold": fold, **entry} for entry in member["history"]]
+    weights, history = load_members(run / f"{one.place}checkpoints", one.seeds, one.trainer.folds)
     task = NodeLabels.of(one.seen)
     ensemble = Ensemble(
         network=one.network, coordinates=one.trainer.coordinates, inputs=one.inputs, names=one.names, areas=one.areas,

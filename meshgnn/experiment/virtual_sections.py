@@ -46,7 +46,7 @@ class VirtualSections(Experiment):
 
     def stages(self) -> list[Stage]:
         made = [VERSION, to_plain(self.config.source)]
-        return [Stage(name="sections", run=self._sections, after=(), depends=made, files=self.input_files())]
+        return [Stage(name="sections", run=self._sections, after=(), depends=made, files=self.files)]
 
     def _sections(self, run: RunFolder) -> list[str]:
         source = self.config.source

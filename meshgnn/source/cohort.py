@@ -1,6 +1,7 @@
 """Several brains as stacks of sections: virtual ones that are rendered first, or folders that exist already."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from meshgnn.config import at, to_plain
 from meshgnn.errors import InputError
 from meshgnn.progress import Progress
 from meshgnn.source.annotations import FOLDER, check_same_areas, read_annotations
-from meshgnn.source.sections import TABLE, files_of, read_stack
+from meshgnn.source.sections import TABLE, SectionStack, files_of, read_stack
 from meshgnn.source.virtual import VirtualBrain
 from meshgnn.source.virtual.settings import VERSION
 from meshgnn.store import file_hash
@@ -25,11 +26,14 @@ class Member:
         name: names its files; letters, digits, dash.
         unseen: never trained on.
         depends: what decides the bytes of its sections, JSON-ready.
+        truth: hash by name of the files of the truth beside a user's stack; a virtual brain's are drawn with its
+            sections.
     """
 
     name: str
     unseen: bool
     depends: Any
+    truth: Mapping[str, str] = field(default_factory=dict)
 
 
 class CohortSource(Protocol):
@@ -142,12 +146,20 @@ class StackFolders:
             if other := folders.get(name.casefold()):  # some file systems ignore upper and lower case
                 raise InputError(f"{path}: is called {name} like {other}; a brain is named by its folder: rename one")
             folders[name.casefold()] = self.folders[name] = path
+        self._stacks: dict[Path, SectionStack] = {}
+
+    def _stack(self, path: Path) -> SectionStack:
+        """Read once: that opens the header of every image."""
+        if path not in self._stacks:
+            self._stacks[path] = read_stack(path)
+        return self._stacks[path]
 
     @cached_property
     def _members(self) -> tuple[Member, ...]:
         unseen = set(self.config.unseen)
         return tuple(
-            Member(name=name, unseen=path in unseen, depends=stack_hashes(path)) for name, path in self.folders.items()
+            Member(name=name, unseen=path in unseen, depends=stack_hashes(path), truth=truth_hashes(path))
+            for name, path in self.folders.items()
         )
 
     def members(self) -> tuple[Member, ...]:
@@ -157,7 +169,7 @@ class StackFolders:
         """Opens every table, the header of every image, and every annotation."""
         annotated = {}
         for path in self.folders.values():
-            read_stack(path)
+            self._stack(path)
             if path in self.config.train or (path / FOLDER).is_dir():
                 annotated[path] = read_annotations(path)
         check_same_areas(list(annotated))
@@ -165,7 +177,7 @@ class StackFolders:
             annotations.check()
 
     def coarsest_um(self) -> dict[str, float]:
-        return {str(path): read_stack(path).coarsest_um for path in self.folders.values()}
+        return {str(path): self._stack(path).coarsest_um for path in self.folders.values()}
 
     def provide(self, member: Member, folder: Path, progress: Progress) -> tuple[Path, list[str]]:
         return self.folders[member.name], []

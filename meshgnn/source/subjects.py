@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -158,14 +158,6 @@ class Subjects:
         if kind not in ("family", "site"):
             raise ValueError(f"subjects are grouped by family or site, not {kind!r}")
         return [getattr(subject, kind) or f"only {subject.name}" for subject in self.subjects]
-
-
-class SubjectSource(Protocol):
-    """Something that yields subjects. Its config is what an experiment names."""
-
-    def read(self) -> Subjects:
-        """Raises InputError when the input is wrong."""
-        ...
 
 
 def feature_names(graph: MeshGraph) -> list[str]:

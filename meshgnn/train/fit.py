@@ -22,6 +22,7 @@ from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
 from meshgnn.errors import InputError, SettingError
 from meshgnn.nn import CoordinateEncoder, TrunkConfig
+from meshgnn.store import content_hash, file_hash
 from meshgnn.train.augment import Augment
 from meshgnn.train.checkpoint import SafetensorsIO, load_tree, save_tree
 from meshgnn.train.loss import Loss
@@ -189,6 +190,27 @@ def member_done(folder: Path, key: str) -> bool:
         return load_tree(folder / "member.safetensors").get("key") == key
     except InputError:
         return False
+
+
+def load_members(
+    folder: Path, seeds: Sequence[int], folds: int
+) -> tuple[dict[int, list[dict[str, torch.Tensor]]], list[dict[str, Any]]]:
+    """Weights of the finished members of an ensemble, seed -> one state dict per fold, and all their validations."""
+    weights: dict[int, list[dict[str, torch.Tensor]]] = {}
+    history: list[dict[str, Any]] = []
+    for seed in seeds:
+        for fold in range(folds):
+            member = load_tree(folder / member_name(seed, fold) / "member.safetensors")
+            weights.setdefault(seed, []).append(member["weights"])
+            history += [{"seed": seed, "fold": fold, **entry} for entry in member["history"]]
+    return weights, history
+
+
+def members_key(task: Path, network: TrunkConfig, trainer: TrainerConfig) -> str:
+    """Hash of all that decides the members of an ensemble: the task's file, the network, and how it is trained."""
+    plain = to_plain(trainer)
+    plain.pop("workers")  # members do not depend on it
+    return content_hash(file_hash(task), to_plain(network), plain, MEMBERS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ from features.model_files import load_encoder, new_encoder
 from features.node_data.section_patches import SectionPatches
 from features.objectives.contrastive import SupervisedContrastive, supervised_contrastive
 from features.section_brain import read_annotated_brain
+from meshgnn.source.sections import read_stack
 from meshgnn.store import load_table
 from tests.features.sections import annotated_brain
 
@@ -202,7 +203,8 @@ def test_ranks_of_a_killed_torchrun_leave(tmp_path):
 def test_four_ranks_deal_every_node_to_one_of_them(tmp_path, monkeypatch):
     """Ranks as threads that meet where processes would: what is tested is the dealing, not the transport."""
     patches = SectionPatches.Config(size_px=16)
-    data = patches.build(read_annotated_brain(*annotated_brain(tmp_path / "a")))
+    stack, reconstruction = annotated_brain(tmp_path / "a")
+    data = patches.build(read_annotated_brain(read_stack(stack), reconstruction))
     encoder = new_encoder(SMALL, patches, data.shape)
     config = ExtractConfig(batch=8, shard=16, threads=1)
     whole = extraction.extract(encoder, data, config)

@@ -19,6 +19,7 @@ from features.shared_space import affine_map, load_fitted
 from meshgnn.errors import InputError
 from meshgnn.progress import silent
 from meshgnn.sockets import Brain, FeatureMaker, NodeData
+from meshgnn.source.sections import read_stack
 from meshgnn.store import load_table
 from tests.features.sections import annotated_brain
 
@@ -37,7 +38,7 @@ def brain(folder: Path, fold_of_section=(0, 0, 1, 1, 1, 0)) -> Brain:
     """Six sections of which the first four are annotated; a fold for each section, -1 for all if there are none."""
     if not (folder / "reconstruction").is_dir():
         annotated_brain(folder, sections=6, annotated=DRAWN)
-    found = read_annotated_brain(folder / f"stack-{folder.name}", folder / "reconstruction")
+    found = read_annotated_brain(read_stack(folder / f"stack-{folder.name}"), folder / "reconstruction")
     graph = found.graph._replace(brain=folder.name)
     fold = np.array(fold_of_section)[graph.locations.section] if fold_of_section else np.zeros(0)
     return Brain(graph=graph, sections=found.sections, drawn=DRAWN, fold=fold)

@@ -28,6 +28,7 @@ from features.section_brain import read_annotated_brain
 from meshgnn.confusion import macro_f1
 from meshgnn.errors import InputError
 from meshgnn.sockets import Encoder
+from meshgnn.source.sections import read_stack
 from meshgnn.testing import assert_encoder
 from tests.features.sections import annotated_brain
 
@@ -38,7 +39,8 @@ SMALL = pretraining.PretrainConfig(
 
 
 def annotated(folder) -> NodeSet:
-    brain = read_annotated_brain(*annotated_brain(folder))
+    stack, reconstruction = annotated_brain(folder)
+    brain = read_annotated_brain(read_stack(stack), reconstruction)
     return node_set(brain, SMALL.data.build(brain))
 
 
