@@ -88,9 +88,9 @@ def run(name: str, job: C, work: Callable[[C, Path], str], arguments: Sequence[s
             raise InputError("no folder for the result; use --out DIR")
         if rank_and_world()[1] > 1:
             leave_with_parent()
-        told = work(config, options.out)
+        text = work(config, options.out)
         if rank_and_world()[0] == 0:
-            print(told, flush=True)
+            print(text, flush=True)
         return 0
 
     try:

@@ -93,14 +93,12 @@ class ContrastiveFeatures:
         for place, fold in enumerate(folds):
             held = [source.without(brain.fold == fold) for brain, source in zip(brains, sources)]
 
-            def told(
-                step: str, done: int, total: int, _: Mapping[str, float] | None = None, place: int = place
-            ) -> None:
+            def bar(step: str, done: int, total: int, _: Mapping[str, float] | None = None, place: int = place) -> None:
                 progress(step, place * total + done, len(folds) * total)
 
             try:
                 with at("pretrain"):
-                    encoders[fold] = pretrain(recipe, held, fold_folder(folder, fold), told)
+                    encoders[fold] = pretrain(recipe, held, fold_folder(folder, fold), bar)
             except SettingError:
                 raise
             except InputError as error:
@@ -137,7 +135,7 @@ class ContrastiveFeatures:
             InputError: no node is observed, damaged files of encoders.
         """
         data, encoders = self._data(brain), load_fitted(folder, self.config.pretrain.parts())
-        encoders.whole.refuse_other(self.config.pretrain.data.look())
+        encoders.whole.refuse_other(self.config.pretrain.data.item_format())
         fold = np.where(np.isin(brain.fold, list(encoders.left_out)), brain.fold, -1)
         total, done, parts = int(data.observed.sum()), 0, []
         if not total:
@@ -145,12 +143,12 @@ class ContrastiveFeatures:
         for one in np.unique(fold[data.observed]):
             nodes = np.flatnonzero(data.observed & (fold == one))
 
-            def told(
+            def bar(
                 step: str, count: int, _: int, figures: Mapping[str, float] | None = None, before: int = done
             ) -> None:
                 progress(step, before + count, total, figures)
 
-            table = extract(encoders.of(int(one)), data, self.config.extract, progress=told, nodes=nodes)
+            table = extract(encoders.of(int(one)), data, self.config.extract, progress=bar, nodes=nodes)
             parts.append((nodes, table))
             done += len(nodes)
         first = parts[0][1]
@@ -172,7 +170,7 @@ def common_nodes(brains: Sequence[Brain], data: Sequence[NodeData], most: int) -
         seen = items.observed & brain.graph.cortex & brain.train
         labelled = seen & (brain.graph.labels >= 0)
         if brain.graph.locations is not None:
-            labelled |= seen & np.isin(brain.graph.locations.section, brain.drawn)
+            labelled |= seen & np.isin(brain.graph.locations.section, brain.annotated)
         free.append((seen, seen & ~np.isin(items.groups, items.groups[labelled])))
     chosen = [rest for _, rest in free] if any(rest.any() for _, rest in free) else [seen for seen, _ in free]
     flat = np.flatnonzero(np.concatenate(chosen))

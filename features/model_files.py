@@ -51,12 +51,12 @@ class NodeEncoder(nn.Module):
 
     def identity(self) -> dict[str, Any]:
         """Config, look of the items and a hash of the weights."""
-        return {**self.network.identity(), "data": self.data.look()}
+        return {**self.network.identity(), "data": self.data.item_format()}
 
-    def refuse_other(self, look: dict[str, Any]) -> None:
+    def refuse_other(self, item_format: dict[str, Any]) -> None:
         """Raises InputError if items that look so are not what it was trained on."""
-        mine = self.data.look()
-        for name, value in look.items():
+        mine = self.data.item_format()
+        for name, value in item_format.items():
             if mine.get(name) != value:
                 raise InputError(
                     f"this encoder was trained on items with {name}={mine.get(name)}, not {value}; "

@@ -168,7 +168,7 @@ def _train(config: PretrainConfig, items: TrainingItems, out: Path, key: str, pr
     if config.precision == "double":
         encoder, objective = encoder.double(), objective.double()
 
-    def tell(row: dict[str, Any]) -> None:
+    def report(row: dict[str, Any]) -> None:
         _write_metrics(out / "metrics.csv", module.history)
         progress("pretraining", int(row["step"]), total, row)
 
@@ -176,7 +176,7 @@ def _train(config: PretrainConfig, items: TrainingItems, out: Path, key: str, pr
     module = PretrainModule(
         encoder, objective, config.data.augment.build(), views=views, batch=sampler.size, seed=config.seed,
         steps=total, learning_rate=config.learning_rate, weight_decay=config.weight_decay,
-        probe=_probe(config, items) if main else None, tell=tell,
+        probe=_probe(config, items) if main else None, report=report,
     )  # fmt: skip
     stream = BatchStream(items.read, items.labels if labelled else None, sampler, config.epoch_steps)
     stream.module = module
@@ -202,9 +202,9 @@ def _train(config: PretrainConfig, items: TrainingItems, out: Path, key: str, pr
     if not all(torch.isfinite(value).all() for value in encoder.state_dict().values()):
         raise SettingError("pretraining diverged; lower <learning_rate>")
     if trainer.is_global_zero:
-        told = {"key": key, "config": to_plain(config), "items": items.about(), "history": module.history}
+        settings = {"key": key, "config": to_plain(config), "items": items.about(), "history": module.history}
         _write_metrics(out / "metrics.csv", module.history)
-        save_encoder(out, encoder.float(), told | {"threads": config.threads, "ranks": trainer.world_size})
+        save_encoder(out, encoder.float(), settings | {"threads": config.threads, "ranks": trainer.world_size})
         last.unlink(missing_ok=True)
     trainer.strategy.barrier()
     return load_encoder(out, config.parts())
@@ -213,18 +213,18 @@ def _train(config: PretrainConfig, items: TrainingItems, out: Path, key: str, pr
 def _ranks(config: PretrainConfig) -> dict[str, Any]:
     """Lightning's settings: one rank, or those that torchrun (or srun) started."""
     cuda = config.device != "cpu" and torch.cuda.is_available()
-    told: dict[str, Any] = {"accelerator": "gpu" if cuda else "cpu", "devices": 1}
+    settings: dict[str, Any] = {"accelerator": "gpu" if cuda else "cpu", "devices": 1}
     world, local = rank_and_world()[1], ranks_here()
     if world > 1:
         from lightning.pytorch.strategies import DDPStrategy
 
         backend = "nccl" if cuda else "gloo"
-        told |= {
+        settings |= {
             "devices": local,
             "num_nodes": world // local,
             "strategy": DDPStrategy(process_group_backend=backend),
         }
-    return told
+    return settings
 
 
 def _probe(config: PretrainConfig, items: TrainingItems) -> Probe | None:

@@ -215,7 +215,7 @@ def _thickness(graph: MeshGraph) -> Floats:
 
 
 def _background(image: Windows, section: Section) -> float:
-    """Grey value of bare glass: the median of the image's frame."""
+    """Grey value of the background: the median of the image's frame."""
     rows, columns = image.shape
     sides = [(0, 0, 1, columns), (rows - 1, 0, 1, columns), (0, 0, rows, 1), (0, columns - 1, rows, 1)]
     glass = background_grey([image.window(*side) for side in sides])

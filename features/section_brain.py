@@ -76,4 +76,4 @@ def read_annotated_brain(stack: SectionStack, reconstruction: Path, *, vote_mm: 
     brain = read_section_brain(stack, reconstruction)
     labels = annotated_labels(centres(brain.graph, stack), annotations, stack, vote_mm=vote_mm)
     graph = brain.graph.relabelled(labels, annotations.areas)
-    return Brain(graph=graph, sections=stack, drawn=annotations.sections)
+    return Brain(graph=graph, sections=stack, annotated=annotations.sections)

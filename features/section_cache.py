@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.resample import block_means
+from meshgnn.source.background import brightest_hump
 from meshgnn.source.sections import Section, SectionImage, SectionStack, open_section
 
 BLOCK_PX = 2048
@@ -28,29 +29,29 @@ class SectionCache:
     def __init__(self, stack: SectionStack, pixel_um: float, budget: int) -> None:
         self.pixel_um, self.budget = pixel_um, budget
         self._sections = {section.index: section for section in stack}
-        self._levels: dict[int, Level] = {}
+        self._reduced: dict[int, ReducedSection] = {}
         self._blocks: OrderedDict[tuple[int, int, int], NDArray[Any]] = OrderedDict()
         self._bytes = 0
         self._lock = Lock()
 
-    def level(self, index: int) -> "Level":
+    def section(self, index: int) -> "ReducedSection":
         """The averaged section `index`; its grey levels are measured on first use."""
         with self._lock:
-            if index not in self._levels:
+            if index not in self._reduced:
                 section = self._sections[index]
                 factor = max(1, round(self.pixel_um / section.pixel_um))
-                self._levels[index] = Level(section=section, factor=factor, cache=self)
-            return self._levels[index]
+                self._reduced[index] = ReducedSection(section=section, factor=factor, cache=self)
+            return self._reduced[index]
 
-    def block(self, level: "Level", down: int, across: int) -> NDArray[Any]:
+    def block(self, reduced: "ReducedSection", down: int, across: int) -> NDArray[Any]:
         """Averaged pixels of one block, decoded if it is not at hand."""
-        key = (level.section.index, down, across)
+        key = (reduced.section.index, down, across)
         with self._lock:
             if key in self._blocks:
                 self._blocks.move_to_end(key)
                 return self._blocks[key]
-        with open_section(level.section) as image:
-            block = _averaged(image, level.factor, level.shape, down, across)
+        with open_section(reduced.section) as image:
+            block = _averaged(image, reduced.factor, reduced.shape, down, across)
         with self._lock:
             if key not in self._blocks:
                 self._blocks[key] = block
@@ -61,7 +62,7 @@ class SectionCache:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
-class Level:
+class ReducedSection:
     """One section averaged over `factor` x `factor` pixels.
 
     `background` is the grey of glass, `tissue_density` the optical density of dark tissue (`grey_levels`);
@@ -153,14 +154,7 @@ def grey_levels(image: SectionImage) -> tuple[float, float]:
     pixels = pixels[np.isfinite(pixels)]
     if not len(pixels) or pixels.min() == pixels.max():
         return (float(pixels[0]) if len(pixels) and pixels[0] > 0 else 1.0), 1.0
-    counts, edges = np.histogram(pixels, bins=128)
-    heavy = np.flatnonzero(counts >= 0.02 * counts.sum())
-    # Glass is the brightest hump: climb from the brightest well-filled bin.
-    top = int(heavy[-1]) if len(heavy) else int(counts.argmax())
-    while top > 0 and counts[top - 1] > counts[top]:
-        top -= 1
-    near = pixels[(pixels >= edges[max(top - 1, 0)]) & (pixels <= edges[min(top + 2, 128)])]
-    background = max(float(np.median(near)), 1e-6)
+    background = brightest_hump(pixels)
     density = -np.log(np.maximum(pixels, background / 256) / background)
     tissue = density[density > 0.25 * np.percentile(density, 99)]
     unit = float(np.percentile(tissue, 80)) if len(tissue) else 1.0

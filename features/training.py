@@ -74,13 +74,13 @@ class PretrainModule(L.LightningModule):
     def __init__(
         self, encoder: NodeEncoder, objective: nn.Module, augment: Augment, *, views: int, batch: int, seed: int,
         steps: int, learning_rate: float, weight_decay: float, probe: "Probe | None",
-        tell: Callable[[dict[str, Any]], None],
+        report: Callable[[dict[str, Any]], None],
     ) -> None:  # fmt: skip
         super().__init__()
         self.encoder, self.objective, self.augment, self.views = encoder, objective, augment, views
         self.batch, self.seed, self.steps = batch, seed, steps
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.probe, self.tell = probe, tell
+        self.probe, self.report = probe, report
         self.history: list[dict[str, Any]] = []
         self.sums: list[Tensor] = []
 
@@ -104,7 +104,7 @@ class PretrainModule(L.LightningModule):
             row |= self.probe(self.encoder)
         self.history.append(row)
         if self.trainer.is_global_zero:
-            self.tell(row)
+            self.report(row)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = self.history

@@ -49,10 +49,10 @@ def guarded(work: Callable[[], int], *, stopped: str = "stopped") -> int:
             error.errno, error.strerror = errno.ENOSPC, os.strerror(errno.ENOSPC)
         if error.errno not in _FILES:
             raise
-        return _refused(told(error))
+        return _refused(disk_error_text(error))
 
 
-def told(error: OSError) -> str:
+def disk_error_text(error: OSError) -> str:
     """The error in one line: which file, what is wrong with it, what to do."""
     names = [str(name) for name in (error.filename, error.filename2) if name is not None]
     remedy = {

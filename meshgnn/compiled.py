@@ -16,9 +16,9 @@ from pathlib import Path
 
 def place_cache(package: Path) -> None:
     """Set NUMBA_CACHE_DIR if numba would find no other place for the code of the package in this folder."""
-    told = os.environ.get("NUMBA_CACHE_DIR")
+    wanted = os.environ.get("NUMBA_CACHE_DIR")
     usual = Path.home() / "Library" / "Caches" if sys.platform == "darwin" else Path.home() / ".cache"
-    places = [Path(told)] if told else []
+    places = [Path(wanted)] if wanted else []
     places += [package / "__pycache__", Path(os.environ.get("XDG_CACHE_HOME") or usual)]
     if any(map(_may_write, places)):
         return

@@ -63,8 +63,8 @@ def listed(config: Config, allowed: Choices | None = None) -> str:
     lines = ["keys that --set may change, with their defaults:"]
     for key in keys_of(config, allowed):
         lines.append(f"  {key.path}={key.default}")
-        told = f"{key.kind}; {key.text}" if key.text else key.kind
-        lines += textwrap.wrap(told, 110, initial_indent=" " * 8, subsequent_indent=" " * 8)
+        meaning = f"{key.kind}; {key.text}" if key.text else key.kind
+        lines += textwrap.wrap(meaning, 110, initial_indent=" " * 8, subsequent_indent=" " * 8)
     return "\n".join(lines)
 
 

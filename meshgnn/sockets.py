@@ -28,7 +28,7 @@ class Brain:
     Args:
         graph: its labels are those that may be learnt from, -1 where there is none.
         sections: the sections, aligned (each one's `to_space` is its pose), of a brain whose nodes are located on them.
-        drawn: numbers of the sections that carry annotations.
+        annotated: numbers of the sections that carry annotations.
         fold: [V] int32, the fold of the run's one fold plan that each node belongs to; -1 everywhere for a brain that
             nothing is trained on, and by default.
         train: [V] bool, nodes whose data may be learnt from, with labels or without; all by default.
@@ -39,7 +39,7 @@ class Brain:
 
     graph: MeshGraph
     sections: SectionStack | None = None
-    drawn: tuple[int, ...] = ()
+    annotated: tuple[int, ...] = ()
     fold: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
     train: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     volumes: Mapping[str, Volume] = field(default_factory=dict)
@@ -94,7 +94,7 @@ def _named(brain: str, what: str, there: Mapping[str, Any], name: str) -> Any:
 class NodeData(Protocol):
     """What is seen at the nodes of one brain, one item of a fixed shape per node. Built by its config's `build(brain)`.
 
-    The config also has `look()`, JSON-ready: what an item looks like, since an encoder fits items of one look only;
+    The config also has `item_format()`, JSON-ready: what an item holds, since an encoder fits items of one format only;
     `files(brain)`, those it reads beside the brain's own (InputError when the brain lacks the data); and `augment`, the
     config of the changes that leave an item's meaning as it is (`features.augment.PatchAugment` says what it builds).
     """

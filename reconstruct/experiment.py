@@ -62,7 +62,7 @@ class ReconstructRun(Experiment):
             "reconstruction": dict(result.report["reconstruction"]),
             "hemispheres": result.report["hemispheres"],
             "warnings": list(result.report["warnings"]),
-            "repairs": {side: told["repairs"] for side, told in result.report["hemispheres"].items()},
+            "repairs": {side: values["repairs"] for side, values in result.report["hemispheres"].items()},
             "step_s": result.report["timing_s"],
         }
         write_json(run / SCORES, metrics)

@@ -205,12 +205,12 @@ def judge(
             "floor_mm_p95": _round(np.percentile(np.concatenate(floor), 95)),
         }
     if faults:
-        told = [planted(one, item, rotation, shift) for one in faults for item in found
+        faults_found = [planted(one, item, rotation, shift) for one in faults for item in found
                 if item.mesh.hemisphere == one["hemisphere"]]  # fmt: skip
         result |= {
-            "faults_planted": len(told),
-            "faults_repaired": sum(one["open"] and one["repair"] is not None for one in told),
-            "faults": told,
+            "faults_planted": len(faults_found),
+            "faults_repaired": sum(one["open"] and one["repair"] is not None for one in faults_found),
+            "faults": faults_found,
         }
     return result | coverage(locations)
 

@@ -53,8 +53,8 @@ def write_page(out: Path, metrics: Mapping[str, Any], report: Mapping[str, Any])
         "reconstruction.html", package="reconstruct", title=str(metrics["task"]), warnings=report["warnings"],
         sides=list(sides),
         surfaces=[
-            (word, [told.get(key, "") for told in sides.values()])
-            for key, word in _SURFACES.items() if any(key in told for told in sides.values())
+            (word, [side.get(key, "") for side in sides.values()])
+            for key, word in _SURFACES.items() if any(key in side for side in sides.values())
         ],
         judged="distance_mm_mean" in measured,
         measures=[(MESHES.get(key, Word(readable(key))), value) for key, value in measured.items()],

@@ -72,10 +72,10 @@ def of_tissue(stack: TissueStack, bounds: Plausible) -> list[str]:
 
     Raises InputError if grey matter lies inside white, or if too many sections show one image.
     """
-    told = []
+    warnings = []
     if len(stack.index) < bounds.sections:
         span = float(np.ptp(stack.position_mm))
-        told.append(
+        warnings.append(
             f"only {len(stack.index)} sections over {span:.3g} mm (at least {bounds.sections} are expected): the mesh "
             "is guessed between them, and thickness and areas mean little; give a section every 2 to 4 mm"
         )
@@ -94,7 +94,7 @@ def of_tissue(stack: TissueStack, bounds: Plausible) -> list[str]:
             f"{len({k for pair in copies for k in pair})} of {len(stack.index)} sections show the same image as "
             f"another, sections {copies[0][0]} and {copies[0][1]} first: check the column `file` of the sections file"
         )
-    told += [f"sections {a} and {b} show the same image: check the column `file`" for a, b in copies]
+    warnings += [f"sections {a} and {b} show the same image: check the column `file`" for a, b in copies]
     depth = -stack.outer
     white = stack.white < 0
     grey = (stack.outer < 0) & ~white
@@ -107,11 +107,13 @@ def of_tissue(stack: TissueStack, bounds: Plausible) -> list[str]:
     area = _areas(stack)
     share = area / np.prod(2 * stack.centre_mm + stack.image_px_mm[:, None], axis=1)
     for k in np.flatnonzero(share > bounds.tissue_share).tolist():
-        told.append(f"section {stack.index[k]}: {share[k]:.0%} of its image is tissue; glass must be seen around it")
+        warnings.append(
+            f"section {stack.index[k]}: {share[k]:.0%} of its image is tissue; glass must be seen around it"
+        )
     dark = np.flatnonzero(stack.falloff > bounds.light)
     if len(dark):
         worst = int(dark[np.argmax(stack.falloff[dark])])
-        told.append(
+        warnings.append(
             f"{_named(stack.index[dark])}: one edge of the image is darker than the opposite one (section "
             f"{stack.index[worst]} by {stack.falloff[worst]:.0%}, at most {bounds.light:.0%} is expected): glass there "
             "may be taken for tissue; even out the light, or leave glass around the tissue"
@@ -119,7 +121,7 @@ def of_tissue(stack: TissueStack, bounds: Plausible) -> list[str]:
     step = _steps(area)
     wrong = np.flatnonzero((step > bounds.area_step) | (step < 1 / bounds.area_step)).tolist()
     for k in wrong:
-        told.append(
+        warnings.append(
             f"section {stack.index[k]}: its tissue covers {step[k]:.2g} times that of its neighbours; check its "
             "pixel_um, and that the section is whole (or mark it as not usable)"
         )
@@ -129,16 +131,16 @@ def of_tissue(stack: TissueStack, bounds: Plausible) -> list[str]:
         narrow = smooth / np.maximum(np.minimum(before, after), 1e-9)
         k = int(np.argmin(np.where(np.isin(np.arange(len(area)), wrong), np.inf, narrow)))
         if narrow[k] < bounds.waist:
-            told.append(
+            warnings.append(
                 f"section {stack.index[k]}: the stack has a waist there ({narrow[k]:.0%} of the tissue on both sides); "
                 "check that the parts before and after it are not exchanged"
             )
-    return told
+    return warnings
 
 
 def of_alignment(stack: TissueStack, alignment: Alignment, bounds: Plausible) -> list[str]:
     """Warnings about sections that do not fit their place."""
-    area, index, told = _areas(stack), stack.index, []
+    area, index, warnings = _areas(stack), stack.index, []
     apart = alignment.difference
     large = area >= _LARGE * area.max()
     gaps = np.diff(stack.position_mm)
@@ -149,7 +151,7 @@ def of_alignment(stack: TissueStack, alignment: Alignment, bounds: Plausible) ->
         if large[k - 1] and large[k + 1] and not wide[k - 1 : k + 1].any():
             odd[k] = apart[k - 1, 1] / max(apart[k - 1, 0] + apart[k, 0], 1e-9) * 2
     for k in np.flatnonzero(odd < bounds.odd).tolist():
-        told.append(
+        warnings.append(
             f"section {index[k]}: the sections before and after it fit each other better than it fits them "
             f"({odd[k]:.2f}, at least {bounds.odd:g} is expected); check its file, place in the order, pixel_um and "
             "whether it is turned or mirrored"
@@ -160,26 +162,28 @@ def of_alignment(stack: TissueStack, alignment: Alignment, bounds: Plausible) ->
             continue
         ratio = (apart[k - 1, 1] + apart[k, 1]) / max(apart[k - 1, 0] + apart[k + 1, 0], 1e-9)
         if ratio < bounds.swapped:
-            told.append(f"sections {index[k]} and {index[k + 1]} fit each other's places better: are they exchanged?")
+            warnings.append(
+                f"sections {index[k]} and {index[k + 1]} fit each other's places better: are they exchanged?"
+            )
     scale = np.sqrt(np.abs(np.linalg.det(alignment.to_section[:, :, :2])))
     for k, factor in _misfits(stack.position_mm, scale, large, bounds.scale).items():
         if bounds.area_step > step[k] > 1 / bounds.area_step:  # told already otherwise
-            told.append(
+            warnings.append(
                 f"section {index[k]}: fits its neighbours when scaled by {1 / factor:.2f} (within {bounds.scale:g} is "
                 f"expected); its pixel_um seems too {'large' if factor > 1 else 'small'}"
             )
     alone = large & (alignment.overlap < bounds.overlap) & ~(odd < bounds.odd) & (np.abs(np.log(step)) < 0.3)
     for k in np.flatnonzero(alone).tolist():
-        told.append(
+        warnings.append(
             f"section {index[k]}: overlaps its neighbours by {alignment.overlap[k]:.2f} only (at least "
             f"{bounds.overlap:g} is expected); check its place in the order and how it lies"
         )
-    return told
+    return warnings
 
 
 def of_surfaces(found: Sequence[Midsurface], ribbon: Ribbon, halves: Sequence[Ribbon], bounds: Plausible) -> list[str]:
     """Warnings about hemispheres."""
-    told = []
+    warnings = []
     for item in found:
         side, report = item.mesh.hemisphere, item.report
         for name, value, (low, high), unit, remedy in (
@@ -188,19 +192,19 @@ def of_surfaces(found: Sequence[Midsurface], ribbon: Ribbon, halves: Sequence[Ri
             ("area", report["area_mm2"] / 100, bounds.hemisphere_cm2, "cm2", "check pixel_um and position_mm"),
         ):  # fmt: skip
             if not low <= value <= high:
-                told.append(
+                warnings.append(
                     f"hemisphere {side}: {name} {value:.3g} {unit}, where {low:g} to {high:g} is expected; {remedy} "
                     "(plausible.* sets bounds for other species)"
                 )
         if report["handles_removed"] > bounds.handles:
-            told.append(
+            warnings.append(
                 f"hemisphere {side}: {report['handles_removed']} handles were cut, at most {bounds.handles} are "
                 "expected; look for torn or badly placed sections"
             )
     volumes = [float((half.pial < 0).sum()) for half in halves]
     lost = 1 - sum(volumes) / max(1.0, float((ribbon.pial < 0).sum()))
     if lost > bounds.lost:
-        told.append(
+        warnings.append(
             f"{lost:.0%} of the tissue hangs together with no hemisphere and was left out; look for a section that is "
             "empty, a fragment, or far off its place"
         )
@@ -208,14 +212,16 @@ def of_surfaces(found: Sequence[Midsurface], ribbon: Ribbon, halves: Sequence[Ri
         ratio = max(volumes) / max(1.0, min(volumes))
         if ratio > bounds.sides:
             small = halves[int(np.argmin(volumes))].hemisphere
-            told.append(f"hemisphere {small}: {ratio:.1f} times smaller than the other one; is a part of it missing?")
+            warnings.append(
+                f"hemisphere {small}: {ratio:.1f} times smaller than the other one; is a part of it missing?"
+            )
         joint = joint_of(ribbon, halves)
         if joint > bounds.joint:
-            told.append(
+            warnings.append(
                 f"hemispheres L and R: the white matter between them is wide ({joint:.2f}, at most {bounds.joint:g} is "
                 "expected); if this is one hemisphere, set hemispheres.sides to L or R"
             )
-    return told
+    return warnings
 
 
 def joint_of(ribbon: Ribbon, halves: Sequence[Ribbon]) -> float:
@@ -236,8 +242,8 @@ def joint_of(ribbon: Ribbon, halves: Sequence[Ribbon]) -> float:
 
 def _named(numbers: NDArray[np.integer]) -> str:
     """Section numbers: the first few, and how many there are."""
-    told = f"section{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers[:5].tolist()))}"
-    return f"{told}, ... ({len(numbers)} in all)" if len(numbers) > 5 else told
+    warnings = f"section{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers[:5].tolist()))}"
+    return f"{warnings}, ... ({len(numbers)} in all)" if len(numbers) > 5 else warnings
 
 
 def _misfits(

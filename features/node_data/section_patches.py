@@ -78,7 +78,7 @@ class SectionPatches:
             brain.section_stack()
             return ()
 
-        def look(self) -> dict[str, Any]:
+        def item_format(self) -> dict[str, Any]:
             """What a patch looks like; an encoder fits patches of the same look only."""
             return {
                 "size_px": self.size_px, "pixel_um": self.pixel_um, "upright": self.upright, "values": self.values,
@@ -141,25 +141,25 @@ class SectionPatches:
         self, index: int, row: NDArray[Any], column: NDArray[Any], angle: NDArray[Any], places: NDArray[np.int64],
         out: NDArray[np.float32], inside: NDArray[np.bool_],
     ) -> None:  # fmt: skip
-        level = self._cache.level(index)
+        reduced = self._cache.section(index)
         # Centres of averaged pixels: full-resolution pixel p lies at (p - (f - 1) / 2) / f.
-        y, x = (row - (level.factor - 1) / 2) / level.factor, (column - (level.factor - 1) / 2) / level.factor
-        step = self.config.pixel_um / (level.section.pixel_um * level.factor)
+        y, x = (row - (reduced.factor - 1) / 2) / reduced.factor, (column - (reduced.factor - 1) / 2) / reduced.factor
+        step = self.config.pixel_um / (reduced.section.pixel_um * reduced.factor)
         reach = int(np.ceil(self.config.size_px / 2 * step * np.sqrt(2))) + 2
-        for group in level.groups(y, x, reach):
-            window, top, left = level.window(y[group], x[group], reach)
+        for group in reduced.groups(y, x, reach):
+            window, top, left = reduced.window(y[group], x[group], reach)
             patches, within = sample_patches(
                 window, y[group] - top, x[group] - left, np.radians(angle[group]), step, self.config.size_px,
-                (-top, -left, *level.shape), level.background,
+                (-top, -left, *reduced.shape), reduced.background,
             )  # fmt: skip
-            out[places[group]] = self._values(patches, level)
+            out[places[group]] = self._values(patches, reduced)
             inside[places[group]] = within
 
-    def _values(self, grey: NDArray[np.float32], level: Any) -> NDArray[np.float32]:
+    def _values(self, grey: NDArray[np.float32], reduced: Any) -> NDArray[np.float32]:
         if self.config.values == "grey":
-            return grey / level.full_scale
-        np.maximum(grey, level.floor, out=grey)
-        np.divide(grey, np.float32(level.background), out=grey)
+            return grey / reduced.full_scale
+        np.maximum(grey, reduced.floor, out=grey)
+        np.divide(grey, np.float32(reduced.background), out=grey)
         np.log(grey, out=grey)
-        np.multiply(grey, np.float32(-1 / level.tissue_density), out=grey)
+        np.multiply(grey, np.float32(-1 / reduced.tissue_density), out=grey)
         return np.maximum(grey, 0, out=grey)

@@ -32,14 +32,16 @@ class SectionProfiles:
             stack, locations = brain.section_stack(), brain.graph.locations
             assert locations is not None  # a brain with sections has them
             table = DepthProfiles(self).make(brain.graph, stack)
-            return SectionProfiles(table, locations.section, content_hash(nodes_key(stack, locations), self.look()))
+            return SectionProfiles(
+                table, locations.section, content_hash(nodes_key(stack, locations), self.item_format())
+            )
 
         def files(self, brain: Brain) -> tuple[Path, ...]:
             """None beside the sections. Raises InputError when there are no sections."""
             brain.section_stack()
             return ()
 
-        def look(self) -> dict[str, Any]:
+        def item_format(self) -> dict[str, Any]:
             """What a profile looks like; an encoder fits profiles of the same look only."""
             return {name: value for name, value in asdict(self).items() if name != "augment"}
 

@@ -51,7 +51,7 @@ class VertexSeries:
             brain.series_of(self.series)
             return ()
 
-        def look(self) -> dict[str, Any]:
+        def item_format(self) -> dict[str, Any]:
             """What an item looks like; an encoder fits items of the same look only."""
             return {"series": self.series, "length": self.length}
 

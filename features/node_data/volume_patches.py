@@ -127,7 +127,7 @@ class VolumePatches:
                 between_spaces(brain.graph.space, self.source.volume(brain).space)
             return files
 
-        def look(self) -> dict[str, Any]:
+        def item_format(self) -> dict[str, Any]:
             """What a cube looks like; an encoder fits cubes of the same look only."""
             return {"size": self.size, "spacing_mm": list(self.spacing_mm), "upright": self.upright}
 
@@ -178,7 +178,7 @@ class VolumePatches:
 
     def key(self) -> str:
         digest = sha256(self._points.tobytes() + self._axes.tobytes())
-        digest.update(repr((self._volume.key(), self.config.look(), self.config.block_mm)).encode())
+        digest.update(repr((self._volume.key(), self.config.item_format(), self.config.block_mm)).encode())
         return digest.hexdigest()[:16]
 
 

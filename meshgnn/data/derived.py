@@ -103,8 +103,8 @@ def with_computed(graph: MeshGraph, made: FeatureTable) -> tuple[MeshGraph, list
     there = {column for table in graph.tables.values() for column in table.columns}
     double = [column for column in made.columns if column in there]
     new = [column for column in made.columns if column not in there]
-    told = [f"{', '.join(double)}: a file brings it, so it is not computed from the surfaces"] if double else []
-    return (graph.with_table(made.select(new)) if new else graph), told
+    notes = [f"{', '.join(double)}: a file brings it, so it is not computed from the surfaces"] if double else []
+    return (graph.with_table(made.select(new)) if new else graph), notes
 
 
 def complete_features(

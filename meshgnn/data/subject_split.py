@@ -83,17 +83,17 @@ class SubjectSplit:
     def _too_few(self, subjects: Subjects, count: int) -> str:
         """Why there are fewer groups than parts, and what to do."""
         parts, keep = self.config.parts, self.config.keep
-        told = (
+        text = (
             f"subjects fall into {count} group{'s' * (count != 1)} that share no {' and no '.join(keep) or 'subject'}"
         )
         across = _across(subjects) if set(keep) == {"family", "site"} else ""
         if across:
-            told += f" ({across})"
+            text += f" ({across})"
         if "site" in keep:
             remedy = "--set split.keep=family"
         else:
             remedy = f"--set split.parts={count}" if count > 1 else "add subjects of other families"
-        return f"{told}; {parts} parts need at least {parts}: {remedy}"
+        return f"{text}; {parts} parts need at least {parts}: {remedy}"
 
     @staticmethod
     def _check_targets(subjects: Subjects, parts: Sequence[SubjectPart]) -> None:

@@ -1,13 +1,13 @@
 """Area mapping on one brain: read, baselines, train, evaluate, export."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsClassifier
-from tqdm import tqdm
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at, from_plain, to_plain
@@ -19,12 +19,14 @@ from meshgnn.data.single_brain import single_brain_inputs
 from meshgnn.data.split import BlockSplit, Folds, HemisphereSplit, Split, validation_folds
 from meshgnn.errors import InputError, SettingError
 from meshgnn.experiment.feature_tables import FITTED, check_names, kept_tables, make_tables
+from meshgnn.experiment.methods import Baselines, stored_methods, train_networks, trained_methods, validated_labels
 from meshgnn.experiment.preparation import Prepared, prepare
 from meshgnn.experiment.progress import Bars
+from meshgnn.experiment.protocol_scores import Judge, Part, block
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Experiment, Stage
-from meshgnn.experiment.summary import read_metrics, run_report, summary_text, write_history
-from meshgnn.experiment.training import ControlNetwork, Wanted, control_networks, first_seeds, row, train_ensembles
+from meshgnn.experiment.summary import read_metrics, run_report, summary_text
+from meshgnn.experiment.training import MAIN, Network, Seen, controls_of
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
 from meshgnn.export.page import page_html
@@ -32,14 +34,11 @@ from meshgnn.export.tables import write_csv, write_graphml
 from meshgnn.graph import MeshGraph
 from meshgnn.mesh.topology import summary
 from meshgnn.nn import GraphSAGE, NetworkConfig
-from meshgnn.results import Confusion, Measures, MethodScores, Metrics, NodeCounts, ProtocolScores, Validation
+from meshgnn.results import Confusion, Measures, Metrics, NodeCounts, Validation
 from meshgnn.sockets import Brain, FeatureMaker
 from meshgnn.source.socket import BrainSource
 from meshgnn.store import file_hash, load_graph, read_arrays, read_json, save_graph, write_arrays, write_json
-from meshgnn.train.baselines import fixed_recipes
-from meshgnn.train.ensemble import Ensemble
 from meshgnn.train.fit import TrainerConfig
-from meshgnn.train.intervals import judged_blocks, paired_interval
 from meshgnn.train.metrics import LeftOut, mean_scores, score, striped_scores
 from meshgnn.train.same_inputs import NO_REGISTRATION, SameInputs
 
@@ -135,9 +134,10 @@ class AreaMapping(Experiment):
                 name="baselines",
                 run=self._baselines,
                 after=("read",),
+                version=2,
                 depends=[list(c.seeds), c.trainer.folds, to_plain(c.validation)],
             ),
-            Stage(name="train", run=self._train, after=("baselines",), depends=training),
+            Stage(name="train", run=self._train, after=("baselines",), depends=training, version=2),
             Stage(name="evaluate", run=self._evaluate, after=("baselines", "train")),
             Stage(name="export", run=self._export, after=("evaluate",)),
         ]
@@ -202,48 +202,28 @@ class AreaMapping(Experiment):
         split = self.config.split.build().apply(graph)
         return graph, split, self.config.inputs.build().frame(graph, split.train)
 
-    def _seen(self, run: RunFolder, align: Alignment) -> tuple[ModelInputs, MeshGraph, Split, CoordinateFrame]:
-        """What every model of the run sees, with the brain it comes from."""
+    def _models(self, run: RunFolder, align: Alignment) -> tuple[ModelInputs, CoordinateFrame]:
+        """What every model of the run sees, and the frame of its coordinates."""
         c = self.config
         graph, split, frame = self._parts(run)
         folds = [
             fold for seed in c.seeds for fold in validation_folds(graph, split, c.trainer.folds, c.validation, seed)
         ]
-        names = self._prepare(run).names
-        return single_brain_inputs(graph, split, frame, c.inputs, names, align, folds), graph, split, frame
+        return single_brain_inputs(graph, split, frame, c.inputs, self._prepare(run).names, align, folds), frame
 
     def _alignment(self, run: RunFolder) -> Alignment:
         return from_plain(Alignment, read_json(run / ALIGNMENT)["align"], ALIGNMENT)
 
     def _baselines(self, run: RunFolder) -> list[str]:
-        c = self.config
-        seen, graph, split, frame = self._seen(run, "mirror")
-        left_out = _left_out(graph, split)
-        found: dict[str, Any] = {}
-        kept: dict[str, NDArray[Any]] = {}
-
-        def judge(name: str, by_seed: Sequence[NDArray[Any]], sees: str, fits: int, chosen: Any = None) -> None:
-            scores = [score(graph, split.test, votes, left_out) for votes in by_seed]
-            kept.update({f"{name}/{number}": votes for number, votes in enumerate(by_seed)})
-            mean = mean_scores([s.plain() for s in scores])
-            told = row(mean, sees=sees, fits=fits, seeds=len(scores), chosen=chosen)
-            found[name] = told.to_json() | {"per_area_f1": list(scores[0].per_area_f1)}
-
-        recipes = fixed_recipes(seen)
-        for name, recipe in tqdm(recipes.items(), desc="fixed recipes", disable=None, leave=False):
-            seeds = c.seeds if recipe.seeded else c.seeds[:1]
-            judge(name, [recipe.run(seed) for seed in seeds], recipe.sees, 1)
-        align = self._choose_alignment(run, graph, split, frame, kept)
+        c, found = self.config, Baselines()
+        graph, split, frame = self._parts(run)
+        found.fit_recipes(self._models(run, "mirror")[0], c.seeds, "mirrored coordinates")
+        guess = found.votes.get("features_smoothed/0")
+        align = self._choose_alignment(run, graph, split, frame, None if guess is None else guess.argmax(1))
         write_json(run / ALIGNMENT, {"align": align})
-        seen = self._seen(run, align)[0]
         # Folds are what seeds differ in here; the first seed's are enough for models that take a minute.
-        same = SameInputs(seen, range(c.trainer.folds), c.seeds[0])
-        for name, fit in tqdm(list(same.rows()), desc="baselines on the same inputs", disable=None, leave=False):
-            fitted = fit()
-            judge(name, [fitted.probabilities], fitted.sees, 1, fitted.chosen)
-        write_arrays(run / "tables" / "baselines.safetensors", kept)
-        write_json(run / "tables" / "baselines.json", found)
-        return ["tables/baselines.safetensors", "tables/baselines.json", ALIGNMENT]
+        found.fit_same_inputs(SameInputs(self._models(run, align)[0], range(c.trainer.folds), c.seeds[0]))
+        return [*found.save(run), ALIGNMENT]
 
     def _choose_alignment(
         self,
@@ -251,21 +231,23 @@ class AreaMapping(Experiment):
         graph: MeshGraph,
         split: Split,
         frame: CoordinateFrame,
-        kept: dict[str, NDArray[Any]],
+        guess: NDArray[np.integer] | None,
     ) -> Alignment:
         """The better way to align hemispheres, "mirror" or "rigid", judged by carrying labels there and back.
 
         A features-only model (the smoothed-features baseline, which knows no position) names the areas of the test
         part; 5 nearest neighbours carry those names back to the training part through each alignment, and their
         macro-F1 against the known labels there decides. Test labels take no part.
+
+        Args:
+            guess: [V] areas that the baseline names; None where there are no features.
         """
         wanted = self.config.inputs.align
         if wanted != "auto":
             return wanted
         moving = [h for h, place in graph.slices().items() if not split.train[place].any()]
-        if not self.config.inputs.coordinates or not moving or "features_smoothed/0" not in kept:
+        if not self.config.inputs.coordinates or not moving or guess is None:
             return "mirror"
-        guess = kept["features_smoothed/0"].argmax(1)
         known = split.train & (graph.labels >= 0)
         scores: dict[Alignment, float] = {}
         for choice in ("mirror", "rigid"):
@@ -273,99 +255,60 @@ class AreaMapping(Experiment):
             back = KNeighborsClassifier(5).fit(points[split.test], guess[split.test]).predict(points[known])
             scores[choice] = macro_f1(graph.labels[known], back, len(graph.areas))
         best = max(scores, key=lambda choice: scores[choice])
-        told = ", ".join(f"{choice} {value:.3f}" for choice, value in scores.items())
-        run.say(f"  coordinates aligned by: {best} (there-and-back macro-F1 on training nodes: {told})")
+        listed = ", ".join(f"{choice} {value:.3f}" for choice, value in scores.items())
+        run.say(f"  coordinates aligned by: {best} (there-and-back macro-F1 on training nodes: {listed})")
         return best
 
-    @property
-    def _networks(self) -> dict[str, ControlNetwork]:
-        """The controls that are trained, by name."""
-        return control_networks(self.config.model) if self.config.controls else {}
-
-    def _train(self, run: RunFolder) -> list[str]:
+    @cached_property
+    def networks(self) -> dict[str, Network]:
+        """Every network that is trained, by name."""
         c = self.config
-        align = self._alignment(run)
-        seen, graph, _, frame = self._seen(run, align)
-        names = self._prepare(run).names
-        wanted = {}
-        for name, network in {"": ControlNetwork(config=c.model, sees=""), **self._networks}.items():
-            seeds = first_seeds(c.seeds, c.control_seeds) if name else c.seeds
-            wanted[name] = Wanted(
-                seen=network.inputs(seen).with_folds(len(seeds) * c.trainer.folds),
-                place=f"controls/{name}/" if name else "", network=network.config, trainer=c.trainer, seeds=seeds,
-                inputs=c.inputs, names=names, areas=graph.areas, frame=frame, align=align,
+        main = Network(config=c.model, sees="everything", seeds=c.seeds)
+        return {MAIN: main} | (controls_of(main, c.control_seeds) if c.controls else {})
+
+    def _seen(self, run: RunFolder) -> Callable[[Network], Seen]:
+        """What a network sees."""
+        align, graph, names = self._alignment(run), self._parts(run)[0], self._prepare(run).names
+        models, frame = self._models(run, align)
+
+        def seen(network: Network) -> Seen:
+            return Seen(
+                models=network.inputs(models.with_folds(len(network.seeds) * self.config.trainer.folds)),
+                config=self.config.inputs, names=names, areas=graph.areas, frame=frame, align=align,
                 computed=computed_features(graph, names),
             )  # fmt: skip
-        trained = train_ensembles(run, wanted)
-        files = [
-            f"{one.place}{file}"
-            for name, one in wanted.items()
-            for file in trained[name].ensemble.save(run / one.place)
-        ]
-        write_arrays(
-            run / "tables" / "out_of_fold.safetensors",
-            {str(seed): votes for seed, votes in trained[""].out_of_fold.items()},
-        )
-        write_history(run / "metrics.csv", trained[""].history)
-        return [*files, "tables/out_of_fold.safetensors", "metrics.csv"]
+
+        return seen
+
+    def _train(self, run: RunFolder) -> list[str]:
+        return train_networks(run, self.networks, self._seen(run), self.config.trainer)
 
     def _evaluate(self, run: RunFolder) -> list[str]:
-        c = self.config
-        align = self._alignment(run)
-        seen, graph, split, _ = self._seen(run, align)
+        c, seen, everything = self.config, self._seen(run), [slice(None)]
+        graph, split, _ = self._parts(run)
         left_out = _left_out(graph, split)
-        by_seed = Ensemble.load(run.path).predict_arrays(seen.features, seen.coordinates, seen.edges)
-        out_of_fold = read_arrays(run / "tables" / "out_of_fold.safetensors")
-        tested = [score(graph, split.test, by_seed[seed], left_out) for seed in c.seeds]
-        known = seen.labels[seen.known]
-        mean = np.mean([by_seed[seed] for seed in c.seeds], axis=0)
+        methods = trained_methods(run, self.networks, seen, everything, c.trainer) | stored_methods(run, everything)
+        part = Part([Judge(graph=graph, left_out=left_out, by=f"labels of {self.reading.atlas}")], [split.test], [0])
+        each = [score(graph, split.test, one, left_out) for (one,) in methods[MAIN].maps]
+        mean = np.mean([one for (one,) in methods[MAIN].maps], axis=0)
         together = score(graph, split.test, mean, left_out)
-        path = run / "tables" / "baselines.json"
-        plain = read_json(path)
-        baselines = {name: MethodScores.from_json(one, f"{path}: {name}") for name, one in plain.items()}
-        per_area = {name: dict(zip(graph.areas.names, one["per_area_f1"])) for name, one in plain.items()}
-        stored = read_arrays(run / "tables" / "baselines.safetensors")
-        others: dict[str, list[NDArray[Any]]] = {}
-        for key in sorted(stored):  # the file keeps no order
-            others.setdefault(key.split("/")[0], []).append(stored[key])
-        for name, network in self._networks.items():
-            shown = network.inputs(seen)
-            votes = Ensemble.load(run / "controls" / name).predict_arrays(
-                shown.features, shown.coordinates, shown.edges
-            )
-            others[name] = list(votes.values())
-            scores = [score(graph, split.test, own, left_out) for own in others[name]]
-            mean_of = mean_scores([s.plain() for s in scores])
-            baselines[name] = row(mean_of, sees=network.sees, fits=c.trainer.folds, seeds=len(scores))
-            per_area[name] = dict(zip(graph.areas.names, scores[0].per_area_f1))
-        main, places = [[by_seed[seed]] for seed in c.seeds], judged_blocks([graph], [split.test])
-        own = np.mean([s.per_area_f1 for s in tested], axis=0)  # NaN: not in the test part, for every seed
-        names = self._prepare(run).names
-        found = ProtocolScores(
-            test=row(
-                mean_scores([s.plain() for s in tested]), sees="everything", fits=c.trainer.folds, seeds=len(c.seeds)
-            ),
-            baselines=baselines,
-            ours_minus={
-                name: paired_interval(
-                    [graph],
-                    [split.test],
-                    main[: len(votes)] if name in self._networks else main,
-                    [[one] for one in votes],
-                    places=places,
-                )
-                for name, votes in others.items()
-            },
+        own = np.mean([one.per_area_f1 for one in each], axis=0)  # NaN: not in the test part, for every seed
+        scores = replace(
+            block(part, methods),
             per_area_f1=dict(zip(graph.areas.names, map(float, own))),
-            baselines_per_area_f1=per_area,
+            baselines_per_area_f1={
+                name: part.per_area_f1(method.maps[0]) for name, method in methods.items() if method.kind == "baseline"
+            },
             confusion=Confusion(areas=tuple(graph.areas.names), rows_true_columns_predicted=together.confusion),
         )
+        names, known, align = self._prepare(run).names, validated_labels(run), self._alignment(run)
+        folds = methods[MAIN].folds or ()
         metrics = Metrics(
             task=f"{graph.brain} {self.reading.atlas}: {split.name}",
             protocol=split.protocol,
             classes=len(graph.areas),
             seeds=tuple(c.seeds),
-            nodes=NodeCounts(train=int(seen.known.sum()), test=tested[0].nodes, left_out=left_out.plain()),
+            nodes=NodeCounts(train=len(known), test=part.nodes, left_out=left_out.plain()),
             features=tuple(names),
             computed_features=tuple(computed_features(graph, names)),
             transductive_features=tuple(name for name in names if name in TRANSDUCTIVE),
@@ -374,11 +317,11 @@ class AreaMapping(Experiment):
             coordinates=c.inputs.coordinates,
             alignment=align if c.inputs.coordinates else None,
             model=to_plain(c.model)["_"],
-            validation=Validation(**mean_scores([striped_scores(known, out_of_fold[str(seed)]) for seed in c.seeds])),
-            not_run={} if "registered_prior" in baselines else {"registered_prior": NO_REGISTRATION},
+            validation=Validation(**mean_scores([striped_scores(known, votes) for votes in folds])),
+            not_run={} if "registered_prior" in methods else {"registered_prior": NO_REGISTRATION},
             leakage=read_json(run / "tables" / "leakage.json"),
-            strict=found,
-            per_seed=tuple(Measures(**s.plain()) for s in tested),
+            strict=scores,
+            per_seed=tuple(Measures(**one.plain()) for one in each),
             seeds_together=Measures(**together.plain()),
         )
         area_map = AreaMap(graph=graph, probabilities=mean)

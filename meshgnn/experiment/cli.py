@@ -93,8 +93,8 @@ def usage(name: str | None, sets: Sequence[str]) -> str:
         return parser().format_help()
     maker = load(name)
     allowed = getattr(maker, "choices", {})
-    told = " ".join((maker.__doc__ or "").split())
-    return f"{parser().format_help()}\n{name}: {told}\n\n{listed(override(maker(), sets, allowed), allowed)}\n"
+    about = " ".join((maker.__doc__ or "").split())
+    return f"{parser().format_help()}\n{name}: {about}\n\n{listed(override(maker(), sets, allowed), allowed)}\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

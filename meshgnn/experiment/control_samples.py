@@ -101,16 +101,16 @@ class _Camera:
         row, column = self.places.row_px[nodes], self.places.column_px[nodes]
         px = 1000 / section.pixel_um
         grey = picture.image.astype(np.float32)
-        glass = float(np.median(grey[0]))
+        background = float(np.median(grey[0]))
         tissue, cortex = picture.canvas.density > 0, picture.canvas.depth >= 0
 
         side = int(PATCH_MM * px) | 1
         mean = _at(ndimage.uniform_filter(grey, side), row, column)
         square = _at(ndimage.uniform_filter(grey * grey, side), row, column)
         self.patch[nodes] = np.stack([mean, np.sqrt(np.maximum(square - mean * mean, 0))], axis=1)
-        self.section[nodes] = [glass, float(np.median(grey[tissue])) if tissue.any() else glass]
+        self.section[nodes] = [background, float(np.median(grey[tissue])) if tissue.any() else background]
 
-        rest = np.where(cortex, 0, -np.log(np.maximum(grey, 1) / glass)).astype(np.float32)
+        rest = np.where(cortex, 0, -np.log(np.maximum(grey, 1) / background)).astype(np.float32)
         rest = ndimage.uniform_filter(rest, int(GRID_MM * px) | 1)
         angle = np.radians(self.places.normal_angle_deg[nodes].astype(np.float64))[:, None, None]
         step = (np.arange(GRID) - (GRID - 1) / 2) * GRID_MM * px

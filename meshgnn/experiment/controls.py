@@ -221,14 +221,16 @@ class Controls(Experiment):
             trees.fit(
                 np.concatenate([one[what] for one in found[:-1]]), np.concatenate([one["labels"] for one in found[:-1]])
             )
-            told, classes = trees.predict(found[-1][what]), len(isocortical_areas())
+            called, classes = trees.predict(found[-1][what]), len(isocortical_areas())
             rng = np.random.default_rng(0)
-            chance = float(np.mean([macro_f1(found[-1]["labels"], rng.permutation(told), classes) for _ in range(10)]))
+            chance = float(
+                np.mean([macro_f1(found[-1]["labels"], rng.permutation(called), classes) for _ in range(10)])
+            )
             outcomes.append(
                 Outcome(
                     control="folds",
                     expect=f"{words}: macro-F1 <= chance ({chance:.3f}) + {above}",
-                    measured=macro_f1(found[-1]["labels"], told, classes),
+                    measured=macro_f1(found[-1]["labels"], called, classes),
                     high=chance + above,
                 )
             )
@@ -265,10 +267,10 @@ class Controls(Experiment):
                 nothing("plain", "patch", "mean and variance of a patch are near chance", above=NEAR),
             ]
         usual, kept = score("plain", "profiles"), score("permuted", "profiles").macro_f1
-        told = f"profiles do tell: macro-F1 >= 3 x chance ({usual.chance:.3f})"
+        called = f"profiles do tell: macro-F1 >= 3 x chance ({usual.chance:.3f})"
         keeps = f"profiles keep their score ({usual.macro_f1:.3f}): at least {KEPT:.0%}"
         return [
-            Outcome(control=name, expect=told, measured=usual.macro_f1, low=3 * usual.chance),
+            Outcome(control=name, expect=called, measured=usual.macro_f1, low=3 * usual.chance),
             nothing("permuted", "coordinates_mm", "position tells nothing", "coordinates_knn"),
             Outcome(control=name, expect=keeps, measured=kept, low=KEPT * usual.macro_f1),
         ]

@@ -103,11 +103,11 @@ def make_tables(
     """
     files = []
     for number, maker in enumerate(makers):
-        place, told = folder / maker.name, progress(maker.name)
+        place, bar = folder / maker.name, progress(maker.name)
         place.mkdir(parents=True, exist_ok=True)
         with at(f"features.{number}"):
-            written = maker.fit([brain], place, told)
-            save_table(made_table(maker, brain, place, told), place / TABLE)
+            written = maker.fit([brain], place, bar)
+            save_table(made_table(maker, brain, place, bar), place / TABLE)
         names = (*written, f"{TABLE}.safetensors", f"{TABLE}.json")
         files += [f"{maker.name}/{name}" for name in names]
     return files

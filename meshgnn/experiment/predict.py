@@ -62,8 +62,8 @@ class Predict(Experiment):
         self.ensemble = Ensemble.load(config.run)
         for name in config.compute:
             if name not in self.ensemble.names:
-                told = ", ".join(self.ensemble.names) or "none"
-                raise InputError(f"compute={name}: the model was not trained on it; its features: {told}")
+                listed = ", ".join(self.ensemble.names) or "none"
+                raise InputError(f"compute={name}: the model was not trained on it; its features: {listed}")
         self.reading: Reading = config.source.build().read()
         self._computed: list[str] = []  # warnings about features that had to be computed
 
@@ -135,9 +135,9 @@ class Predict(Experiment):
             found.append("this brain has no cortex mask, but the model was trained with one: expect a worse map")
         unknown = sorted(set(graph.areas.names) - set(self.ensemble.areas.names))
         if unknown:
-            told = ", ".join(unknown[:5])
+            listed = ", ".join(unknown[:5])
             found.append(
-                f"{len(unknown)} areas of this atlas are not the model's and do not count in the score: {told}"
+                f"{len(unknown)} areas of this atlas are not the model's and do not count in the score: {listed}"
             )
         return found
 
@@ -168,7 +168,7 @@ class Predict(Experiment):
     def summary(self, run: RunFolder) -> str:
         path = run / "metrics.json"
         metrics = PredictionMetrics.from_json(read_json(path), str(path))
-        told = f"{metrics.nodes.mapped} nodes mapped to {metrics.classes} areas; files in {run / 'predictions'}"
+        text = f"{metrics.nodes.mapped} nodes mapped to {metrics.classes} areas; files in {run / 'predictions'}"
         if metrics.test:
-            told += f"\nagainst the folder's own labels: macro-F1 {metrics.test.macro_f1:.3f}"
-        return told
+            text += f"\nagainst the folder's own labels: macro-F1 {metrics.test.macro_f1:.3f}"
+        return text

@@ -14,6 +14,7 @@ from meshgnn.data.split import inner_edges
 from meshgnn.errors import InputError
 from meshgnn.experiment.feature_tables import stage_names
 from meshgnn.experiment.progress import Bars
+from meshgnn.experiment.protocol_scores import Judge
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Experiment, Stage
 from meshgnn.experiment.section_brain import (
@@ -26,7 +27,6 @@ from meshgnn.experiment.section_brain import (
     make_mesh,
     measures,
 )
-from meshgnn.experiment.section_scores import Judge
 from meshgnn.experiment.trained_run import BASELINES, read_trained_run
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
@@ -151,17 +151,17 @@ class PredictSections(Experiment):
         edges = inner_edges(graph)
         features, coordinates = self.ensemble.arrays(graph, edges, "similarity")
         by_seed = self.ensemble.predict_arrays(features, coordinates, edges)
-        beside: dict[str, NDArray[np.float32]] = {}
+        baselines: dict[str, NDArray[np.float32]] = {}
         if BASELINES in self.trained.files:
-            beside = StoredBaselines.load(self.config.run / BASELINES).votes(features, coordinates)
+            baselines = StoredBaselines.load(self.config.run / BASELINES).votes(features, coordinates)
         votes = np.asarray(np.mean(list(by_seed.values()), axis=0, dtype=np.float64), np.float32)
         judge = judge_of(self._folder(run), graph)
         area_map = AreaMap(graph=judge.graph if judge else graph, probabilities=votes)
         written = write_area_map(run / "predictions", area_map)
         write_csv(run / "predictions" / f"{self.brain}.csv", area_map)
         write_arrays(run / "tables" / "probabilities.safetensors", {self.brain: votes})
-        write_arrays(run / "tables" / "baselines.safetensors", beside)
-        write_json(run / SCORES, self._metrics(run, judge, area_map, beside))
+        write_arrays(run / "tables" / "baselines.safetensors", baselines)
+        write_json(run / SCORES, self._metrics(run, judge, area_map, baselines))
         files = [str(path.relative_to(run.path)) for path in written]
         return [
             *files,
@@ -197,9 +197,9 @@ class PredictSections(Experiment):
         seen |= {section.index for section in stack if file_hash(section.path) in self.trained.trained_on}
         write_json(run / SHARED, sorted(seen))
         if seen:
-            told = ", ".join(map(str, sorted(seen)[:5])) + (", ..." if len(seen) > 5 else "")
+            listed = ", ".join(map(str, sorted(seen)[:5])) + (", ..." if len(seen) > 5 else "")
             run.warn(
-                f"{len(seen)} sections of {self.config.stack} ({told}) were part of the training of "
+                f"{len(seen)} sections of {self.config.stack} ({listed}) were part of the training of "
                 f"{self.config.run}: this is no new brain, and scores say nothing"
             )
         return [SHARED]
@@ -210,13 +210,13 @@ class PredictSections(Experiment):
             return ""
         own = read_annotations(self.config.stack).areas.names
         unknown = sorted(set(own) - set(self.ensemble.areas.names))
-        told = f"{len(unknown)} of {len(own)} annotated areas are not the model's and judge nothing: "
-        return told + ", ".join(unknown[:5]) if unknown else ""
+        listed = f"{len(unknown)} of {len(own)} annotated areas are not the model's and judge nothing: "
+        return listed + ", ".join(unknown[:5]) if unknown else ""
 
     def _metrics(
-        self, run: RunFolder, judge: Judge | None, area_map: AreaMap, beside: Mapping[str, NDArray[np.float32]]
+        self, run: RunFolder, judge: Judge | None, area_map: AreaMap, baselines: Mapping[str, NDArray[np.float32]]
     ) -> Mapping[str, Any]:
-        """Args: beside: what the run's own baselines say of this brain."""
+        """Args: baselines: what the run's own baselines say of this brain."""
         graph = area_map.graph
         inside = graph.cortex & (graph.labels >= 0) & (judge is not None)
         metrics: dict[str, Any] = {
@@ -237,13 +237,13 @@ class PredictSections(Experiment):
             metrics["left_out"] = judge.left_out.plain() if judge.left_out else {}
             metrics["baselines"] = {
                 name: {**score(graph, inside, votes, judge.left_out).plain(), "sees": SEES[name], "fits": 1, "seeds": 1}
-                for name, votes in beside.items()
+                for name, votes in baselines.items()
             }
             metrics["ours_minus"] = {
                 name: paired_interval([graph], [inside], [[area_map.probabilities]], [[votes]]).to_json()
-                for name, votes in beside.items()
+                for name, votes in baselines.items()
             }
-        if not beside:
+        if not baselines:
             metrics["not_run"] = {"baselines": "the run was made by a version that kept none of them"}
         return metrics
 

@@ -66,8 +66,8 @@ def prepare(
             f"{graph.brain}: no atlas chosen or found; add label files, or choose an atlas with --set source.atlas=NAME"
         )
     for table in tables or ():
-        graph, told = with_computed(graph, table)
-        warnings += told
+        graph, found = with_computed(graph, table)
+        warnings += found
     rim = rim_table(graph) if config.rim else None
     named = [name for table in graph.tables.values() for name in table.columns if name.startswith(RIM_PREFIX)]
     if rim is not None and named:

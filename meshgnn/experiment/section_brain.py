@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from meshgnn.config import at
 from meshgnn.experiment.feature_tables import made_table
-from meshgnn.experiment.section_scores import HIDDEN, Judge
+from meshgnn.experiment.protocol_scores import Judge
+from meshgnn.experiment.section_scores import HIDDEN
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.command import export
 from meshgnn.export.on_sections import write_on_sections
@@ -91,13 +92,13 @@ def make_mesh(
     if areas is None:
         areas = annotations.areas if annotations else maker.true_areas(stack) or Areas(names=())
     labels = np.full(graph.n_nodes, -1, np.int32)
-    drawn: tuple[int, ...] = ()
+    annotated: tuple[int, ...] = ()
     if annotations is not None:
         found = annotated_labels(graph.locations, annotations, sections)
         labels = np.where(graph.cortex, renumbered(found, annotations.areas, areas), -1)
-        drawn = annotations.sections
+        annotated = annotations.sections
     save_graph(graph.relabelled(labels, areas), folder / "graph")
-    write_json(folder / "drawn.json", list(drawn))
+    write_json(folder / "drawn.json", list(annotated))
     return ["graph.safetensors", "graph.json", "drawn.json", *(f"mesh/{file}" for file in written)]
 
 
@@ -140,7 +141,7 @@ def load_brain(maker: MeshMaker, stack: Path, folder: Path, fold: NDArray[np.int
     return Brain(
         graph=graph,
         sections=sections,
-        drawn=tuple(read_json(folder / "drawn.json")),
+        annotated=tuple(read_json(folder / "drawn.json")),
         fold=np.full(graph.n_nodes, -1, np.int32) if fold is None else fold,
     )
 
@@ -163,13 +164,13 @@ def make_features(
     graph = brain.graph
     for key, (maker, fitted) in makers.items():
 
-        def told(
+        def report(
             step: str, done: int, total: int, _: Mapping[str, float] | None = None, name: str = maker.name
         ) -> None:
             progress(f"{name} {step}", done, total)
 
         with at(key):
-            table = made_table(maker, brain, fitted, told)
+            table = made_table(maker, brain, fitted, report)
         seen = table.mask & graph.cortex
         graph = graph.with_table(table)
         say(f"  {graph.brain} {maker.name}: {seen.sum() / graph.cortex.sum():.0%} of cortex nodes have features")
@@ -196,7 +197,7 @@ def judge_of(folder: Path, graph: MeshGraph, *, trained_on: bool = False) -> Jud
 def export_brain(area_map: AreaMap, brain: Brain, out: Path, progress: Progress) -> list[Path]:
     """GraphML, the page with the sections, and the map on the sections, into `out`; returns the files."""
     stack = brain.section_stack()
-    written = export(area_map, out, ("graphml", "html"), stack=stack, annotated=brain.drawn)
+    written = export(area_map, out, ("graphml", "html"), stack=stack, annotated=brain.annotated)
     return written + write_on_sections(out / "sections", area_map, stack, progress=progress)
 
 
@@ -204,7 +205,7 @@ def section_contours(brain: Brain, stack: Path) -> NDArray[np.float32]:
     """[V, K] contours between the annotated sections that the brain shows; `stack` is the folder of its annotations."""
     graph, sections = brain.graph, brain.section_stack()
     points, classes, numbers = annotation_points(read_annotations(stack), sections)
-    shown = np.isin(numbers, brain.drawn)
+    shown = np.isin(numbers, brain.annotated)
     return contour_interpolation(
         graph.vertices_mm, points[shown], classes[shown], numbers[shown], AXES[sections.plane][2], len(graph.areas)
     )

@@ -12,6 +12,7 @@ from meshgnn.data.split import section_folds
 from meshgnn.errors import InputError, LeakError
 from meshgnn.experiment.feature_tables import PlacedMaker
 from meshgnn.experiment.progress import Bars
+from meshgnn.experiment.protocol_scores import Judge
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.section_brain import (
     check_stack,
@@ -23,7 +24,7 @@ from meshgnn.experiment.section_brain import (
     measures,
     section_contours,
 )
-from meshgnn.experiment.section_scores import HIDDEN, Judge
+from meshgnn.experiment.section_scores import HIDDEN
 from meshgnn.graph import MeshGraph
 from meshgnn.progress import Progress, silent
 from meshgnn.sockets import Brain, MeshMaker
@@ -33,7 +34,7 @@ from meshgnn.source.same_images import shared_images
 from meshgnn.source.sections import SectionStack, read_stack
 from meshgnn.store import load_graph, read_json, save_graph, write_arrays, write_json
 from meshgnn.train.cohort import Cohort
-from meshgnn.train.propagate import drawn
+from meshgnn.train.propagate import annotations_in_cortex
 
 
 def hidden_sections(graph: MeshGraph, every: int) -> tuple[int, ...]:
@@ -43,7 +44,7 @@ def hidden_sections(graph: MeshGraph, every: int) -> tuple[int, ...]:
     section that carries an area which would be left on fewer than two sections is not hidden.
     """
     assert graph.locations is not None
-    labels, section = drawn(graph), graph.locations.section
+    labels, section = annotations_in_cortex(graph), graph.locations.section
     numbers = np.unique(section[labels >= 0])
     left = {int(n): set(np.unique(labels[(section == n) & (labels >= 0)]).tolist()) for n in numbers}
     found = []
@@ -138,8 +139,8 @@ class SectionBrains:
         if not member.unseen and self.hide and self.maker.true_areas(stack) is None:
             hidden = hide_sections(folder, self.hide)
             files.append("hidden.safetensors")
-            told = ", ".join(map(str, hidden)) or "none: too few"
-            run.say(f"  {member.name}: annotated sections hidden from training, to judge by: {told}")
+            listed = ", ".join(map(str, hidden)) or "none: too few"
+            run.say(f"  {member.name}: annotated sections hidden from training, to judge by: {listed}")
         graph = load_graph(folder / "graph")
         share = float((graph.labels >= 0).mean())
         run.say(f"  {member.name}: {graph.n_nodes} nodes, {share:.0%} on annotated sections")
@@ -164,8 +165,8 @@ class SectionBrains:
             return np.full(graph.n_nodes, -1, np.int32)
         assert graph.locations is not None
         training = [m.name for m in self.members if not m.unseen]
-        drawn_on = np.unique(graph.locations.section[drawn(graph) >= 0])
-        return section_folds(graph, drawn_on.tolist(), self.fold_count, training.index(member.name))
+        annotated = np.unique(graph.locations.section[annotations_in_cortex(graph) >= 0])
+        return section_folds(graph, annotated.tolist(), self.fold_count, training.index(member.name))
 
     def fit(self, name: str, run: RunFolder) -> list[str]:
         folder = run / name

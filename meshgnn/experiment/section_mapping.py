@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
-from tqdm import tqdm
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at, to_plain
@@ -16,14 +14,16 @@ from meshgnn.data.model_inputs import ModelInputs
 from meshgnn.errors import InputError
 from meshgnn.experiment import section_scores
 from meshgnn.experiment.feature_tables import placed_makers
+from meshgnn.experiment.methods import Baselines, stored_methods, train_networks, trained_methods, validated_labels
 from meshgnn.experiment.progress import Bars
+from meshgnn.experiment.protocol_scores import Method, Part, mean_map
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Experiment, Stage
 from meshgnn.experiment.section_brain import export_brain
 from meshgnn.experiment.section_brains import SectionBrains
-from meshgnn.experiment.section_scores import BARE, HIDDEN, MAIN, OTHER, Method, Part
-from meshgnn.experiment.summary import control_scores, read_metrics, run_report, section_summary, write_history
-from meshgnn.experiment.training import ControlNetwork, Wanted, control_networks, first_seeds, train_ensembles
+from meshgnn.experiment.section_scores import HIDDEN
+from meshgnn.experiment.summary import control_scores, read_metrics, run_report, section_summary
+from meshgnn.experiment.training import MAIN, Network, Seen, controls_of
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
 from meshgnn.export.tables import write_csv
@@ -32,19 +32,18 @@ from meshgnn.nn import GraphSAGE, NetworkConfig
 from meshgnn.results import BrainNames, Metrics, NodeCounts, Validation
 from meshgnn.sockets import MeshMaker
 from meshgnn.source.cohort import CohortSource, Member, StackFolders, VirtualCohort
-from meshgnn.store import file_hash, read_arrays, read_json, write_arrays, write_json
-from meshgnn.train.baselines import fixed_recipes
+from meshgnn.store import file_hash, read_arrays, write_arrays, write_json
 from meshgnn.train.cohort import Cohort, cohort_inputs
-from meshgnn.train.ensemble import Ensemble
 from meshgnn.train.fit import TrainerConfig
 from meshgnn.train.intervals import Maps
 from meshgnn.train.metrics import mean_scores, striped_scores
-from meshgnn.train.propagate import carried_labels, drawn, join
+from meshgnn.train.propagate import annotations_in_cortex, carried_labels, join
 from meshgnn.train.same_inputs import NO_REGISTRATION, SameInputs
 from meshgnn.train.stored_baselines import FILE as STORED_BASELINES
 from meshgnn.train.stored_baselines import StoredBaselines
 
-SEES = {MAIN: "encoder's features", BARE: "encoder's features", OTHER: "other features"}
+WITHOUT_COORDINATES, OTHER_FEATURES = "without_coordinates", "other_features"
+SEES = {MAIN: "encoder's features", WITHOUT_COORDINATES: "encoder's features", OTHER_FEATURES: "other features"}
 
 
 class SectionMapping(Experiment):
@@ -60,7 +59,7 @@ class SectionMapping(Experiment):
                 by side.
             compared: further ones, to compare with in the same network; none for no comparison.
             inputs: scales, coordinates.
-            bare: also train without coordinates.
+            without_coordinates: also train without coordinates.
             model, trainer: the network and how it is trained; trainer.folds is the number of folds of the one plan that
                 encoder and network share.
             buffer_mm: geodesic width of the strip around a fold's nodes that the fold's network does not train on.
@@ -75,7 +74,8 @@ class SectionMapping(Experiment):
         """
 
         moved: ClassVar[dict[str, str]] = {
-            "encoder": "features", "encoder.*": "features.0", "other": "compared", "other.*": "compared.0"
+            "bare": "without_coordinates", "encoder": "features", "encoder.*": "features.0", "other": "compared",
+            "other.*": "compared.0",
         }  # fmt: skip
 
         cohort: VirtualCohort.Config | StackFolders.Config = field(default_factory=VirtualCohort.Config)
@@ -83,7 +83,7 @@ class SectionMapping(Experiment):
         features: tuple[Any, ...]
         compared: tuple[Any, ...] = ()
         inputs: NodeInputs.Config = field(default_factory=NodeInputs.Config)
-        bare: bool = True
+        without_coordinates: bool = True
         model: NetworkConfig = field(default_factory=GraphSAGE.Config)
         trainer: TrainerConfig = field(default_factory=TrainerConfig)
         buffer_mm: float = 6.0
@@ -156,11 +156,13 @@ class SectionMapping(Experiment):
             found.append(Stage(name=f"features-{member.name}", run=partial(self.brains.features, member),
                                after=(*self.makers, *of("mesh", [member]))))  # fmt: skip
         plan = [c.trainer.folds, c.buffer_mm, list(c.seeds), to_plain(c.inputs)]
-        learning = to_plain([c.model, c.trainer, *plan, c.variant_seeds, c.bare, c.controls, c.control_seeds])
+        learning = to_plain(
+            [c.model, c.trainer, *plan, c.variant_seeds, c.without_coordinates, c.controls, c.control_seeds]
+        )
         learning[1].pop("workers")  # members do not depend on it
         unseen = [member.unseen for member in every]
-        told = [run / "metrics.json" for run in c.compare]
-        compared = [[str(path), file_hash(path)] for path in told if path.is_file()]
+        finished = [run / "metrics.json" for run in c.compare]
+        compared = [[str(path), file_hash(path)] for path in finished if path.is_file()]
         return [
             *found,
             Stage(name="baselines", run=self._baselines, depends=[*plan, unseen], after=of("features", every)),
@@ -172,18 +174,20 @@ class SectionMapping(Experiment):
 
     # -- learning -------------------------------------------------------------------------------------------------
 
-    def _seen(self, cohort: Cohort, variant: str, seeds: int = 1) -> tuple[ModelInputs, CoordinateFrame]:
-        """Inputs of every model of a variant, with the folds of `seeds` seeds; computed once in a stage."""
+    def _seen(self, cohort: Cohort, network: Network) -> Seen:
+        """What a network and every baseline of its variant see; computed once in a stage."""
         c = self.config
         if self._made[0] is not cohort:
             self._made = (cohort, {})
-        made = self._made[1]
-        if variant not in made:
-            tables, inputs = self.variants[variant]
-            names = self._names(cohort.training[0], tables)
-            made[variant] = cohort_inputs(cohort, inputs, names, c.trainer.folds, c.seeds, c.buffer_mm)
-        seen, frame = made[variant]
-        return seen.with_folds(seeds * c.trainer.folds), frame
+        tables, inputs = self.variants[network.variant]
+        names, made = self._names(cohort.training[0], tables), self._made[1]
+        if network.variant not in made:
+            made[network.variant] = cohort_inputs(cohort, inputs, names, c.trainer.folds, c.seeds, c.buffer_mm)
+        models, frame = made[network.variant]
+        return Seen(
+            models=network.inputs(models.with_folds(len(network.seeds) * c.trainer.folds)), config=inputs, names=names,
+            areas=cohort.graphs[0].areas, frame=frame, align="similarity",
+        )  # fmt: skip
 
     def _names(self, graph: MeshGraph, tables: tuple[str, ...]) -> tuple[str, ...]:
         others = [name for other, table in graph.tables.items() if other not in tables for name in table.columns]
@@ -197,108 +201,54 @@ class SectionMapping(Experiment):
         c = self.config
         own, compared = self._tables("features"), self._tables("compared")
         found = {MAIN: (own, c.inputs)}
-        if c.bare and c.inputs.coordinates:
-            found[BARE] = (own, replace(c.inputs, coordinates=False))
+        if c.without_coordinates and c.inputs.coordinates:
+            found[WITHOUT_COORDINATES] = (own, replace(c.inputs, coordinates=False))
         if compared:
-            found[OTHER] = (compared, c.inputs)
+            found[OTHER_FEATURES] = (compared, c.inputs)
         return found
 
     def _tables(self, setting: str) -> tuple[str, ...]:
         """Names of the tables of the makers of one setting."""
         return tuple(one.maker.name for one in self.makers.values() if one.key.startswith(setting))
 
-    def _baselines(self, run: RunFolder) -> list[str]:
-        c = self.config
-        seen, _ = self._seen(self.brains.load(run), MAIN)
-        kept: dict[str, NDArray[Any]] = {}
-        told: dict[str, Any] = {}
-        recipes = fixed_recipes(seen, "aligned coordinates")
-        for name in tqdm(recipes, desc="fixed recipes", disable=None, leave=False):
-            recipe = recipes[name]
-            for number, seed in enumerate(c.seeds if recipe.seeded else c.seeds[:1]):
-                kept[f"{name}/{number}"] = recipe.run(seed)
-            told[name] = {"sees": recipe.sees, "fits": 1, "chosen": {}}
-        same = SameInputs(seen, range(c.trainer.folds), c.seeds[0])
-        fitted = {}
-        for name, fit in tqdm(list(same.rows()), desc="baselines on the same inputs", disable=None, leave=False):
-            fitted[name] = one = fit()
-            kept |= {f"{name}/0": one.probabilities, f"out_of_fold/{name}/0": one.out_of_fold}
-            told[name] = {"sees": one.sees, "fits": 1, "chosen": one.chosen}
-        StoredBaselines.of(seen, fitted, same.discriminant).save(run / "tables" / STORED_BASELINES)
-        write_arrays(run / "tables" / "baselines.safetensors", kept)
-        write_json(run / "tables" / "baselines.json", told)
-        return ["tables/baselines.safetensors", "tables/baselines.json", f"tables/{STORED_BASELINES}"]
-
-    @property
-    def _networks(self) -> dict[str, tuple[str, ControlNetwork, str, tuple[int, ...]]]:
-        """Every network that is trained: name -> (variant whose inputs it gets, network, folder in the run, seeds)."""
-        c = self.config
-        found = {}
+    @cached_property
+    def networks(self) -> dict[str, Network]:
+        """Every network that is trained, by name."""
+        c, found = self.config, {}
         for variant, (_, inputs) in self.variants.items():
-            seeds = c.seeds if variant == MAIN else first_seeds(c.seeds, c.variant_seeds)
-            sees = f"{SEES[variant]}{', position' if inputs.coordinates else ''}"
-            place = "" if variant == MAIN else f"variants/{variant}/"
-            found[variant] = (variant, ControlNetwork(config=c.model, sees=sees), place, seeds)
-        for name, network in (control_networks(c.model) if c.controls else {}).items():
-            found[name] = (MAIN, network, f"controls/{name}/", first_seeds(c.seeds, c.control_seeds))
-        return found
+            found[variant] = Network(
+                config=c.model,
+                sees=f"{SEES[variant]}{', position' if inputs.coordinates else ''}",
+                seeds=c.seeds if variant == MAIN else c.seeds[: c.variant_seeds or None],
+                place="" if variant == MAIN else f"variants/{variant}/",
+                variant=variant,
+            )
+        return found | (controls_of(found[MAIN], c.control_seeds) if c.controls else {})
+
+    def _baselines(self, run: RunFolder) -> list[str]:
+        c, found = self.config, Baselines()
+        models = self._seen(self.brains.load(run), self.networks[MAIN]).models
+        found.fit_recipes(models, c.seeds, "aligned coordinates")
+        same = SameInputs(models, range(c.trainer.folds), c.seeds[0])
+        fitted = found.fit_same_inputs(same)
+        StoredBaselines.of(models, fitted, same.discriminant).save(run / "tables" / STORED_BASELINES)
+        return [*found.save(run), f"tables/{STORED_BASELINES}"]
 
     def _train(self, run: RunFolder) -> list[str]:
-        c = self.config
-        cohort = self.brains.load(run)
-        wanted = {}
-        for name, (variant, network, place, seeds) in self._networks.items():
-            tables, inputs = self.variants[variant]
-            seen, frame = self._seen(cohort, variant, len(seeds))
-            names = self._names(cohort.training[0], tables)
-            run.say(f"  {name}: {len(names)} features{' and coordinates' if inputs.coordinates else ''}")
-            wanted[name] = Wanted(
-                seen=network.inputs(seen), place=place, network=network.config, trainer=c.trainer, seeds=seeds,
-                inputs=inputs, names=names, areas=cohort.graphs[0].areas, frame=frame, align="similarity",
-            )  # fmt: skip
-        trained = train_ensembles(run, wanted)
-        files: list[str] = []
-        folds: dict[str, NDArray[Any]] = {"labels": wanted[MAIN].seen.labels[wanted[MAIN].seen.known]}
-        for name, one in trained.items():
-            files += [f"{wanted[name].place}{file}" for file in one.ensemble.save(run / wanted[name].place)]
-            folds |= {f"{name}/{seed}": votes for seed, votes in one.out_of_fold.items()}
-        write_arrays(run / "tables" / "out_of_fold.safetensors", folds)
-        write_history(run / "metrics.csv", trained[MAIN].history)
-        return [*files, "tables/out_of_fold.safetensors", "metrics.csv"]
+        seen = partial(self._seen, self.brains.load(run))
+        return train_networks(run, self.networks, seen, self.config.trainer)
 
     # -- judging --------------------------------------------------------------------------------------------------
 
     def _methods(self, run: RunFolder, cohort: Cohort) -> dict[str, Method]:
         """The network, its variants, its controls and every baseline, with all their predictions."""
-        found: dict[str, Method] = {}
-        folds = read_arrays(run / "tables" / "out_of_fold.safetensors")
-        for name, (variant, network, place, seeds) in self._networks.items():
-            shown = network.inputs(self._seen(cohort, variant)[0])
-            votes = Ensemble.load(run / place).predict_arrays(shown.features, shown.coordinates, shown.edges)
-            found[name] = Method(
-                maps=[[votes[seed][rows] for rows in cohort.slices()] for seed in seeds],
-                sees=network.sees,
-                fits=self.config.trainer.folds,
-                folds=[folds[f"{name}/{seed}"] for seed in seeds],
-                kind="network" if name in self.variants else "baseline",
-                trained=True,
-            )
-        stored = read_arrays(run / "tables" / "baselines.safetensors")
-        for name, told in read_json(run / "tables" / "baselines.json").items():
-            keys = sorted(key for key in stored if key.rsplit("/", 1)[0] == name)  # the file keeps no order
-            own = sorted(key for key in stored if key.rsplit("/", 1)[0] == f"out_of_fold/{name}")
-            found[name] = Method(
-                maps=[[stored[key][rows] for rows in cohort.slices()] for key in keys],
-                sees=str(told["sees"]),
-                fits=int(told["fits"]),
-                chosen=told["chosen"],
-                folds=[stored[key] for key in own] or None,
-            )
-        return found
+        places, trainer = cohort.slices(), self.config.trainer
+        trained = trained_methods(run, self.networks, partial(self._seen, cohort), places, trainer)
+        return trained | stored_methods(run, places)
 
     def _leakage(self, run: RunFolder, cohort: Cohort) -> dict[str, int]:
         """Counts of leaks: edges and nodes of the training data that belong to unseen brains, and shared images."""
-        seen, _ = self._seen(cohort, MAIN)
+        seen = self._seen(cohort, self.networks[MAIN]).models
         unseen = np.array(cohort.unseen)[seen.brain]
         used = seen.train.any(0) | seen.validation.any(0) | seen.known
         shared = self.brains.check_images([self.brains.stack_folder(run, member) for member in self.members], Bars(run))
@@ -310,19 +260,19 @@ class SectionMapping(Experiment):
 
     def _evaluate(self, run: RunFolder) -> list[str]:
         cohort = self.brains.load(run)
-        given = [drawn(graph) >= 0 for graph in cohort.graphs]
+        given = [annotations_in_cortex(graph) >= 0 for graph in cohort.graphs]
         strict, gaps = section_scores.parts(self.brains.judges(run, cohort), given, cohort.unseen)
         methods = self._methods(run, cohort)
         maps, metrics = self._metrics(run, cohort, strict, gaps, methods)
         shown = self.brains.shown(run, cohort)
-        together = section_scores.mean_map(maps)
+        together = mean_map(maps)
         if gaps and gaps.by == HIDDEN:  # judged without them; the map itself uses all that was drawn
             assert metrics.gap_filling is not None
             assert metrics.gap_filling.annotations is not None
             weight = metrics.gap_filling.annotations.weight
-            alone = section_scores.mean_map(methods[MAIN].maps)
+            alone = mean_map(methods[MAIN].maps)
             together = [
-                votes if unseen else join(carried_labels(graph, drawn(graph)), own, weight)
+                votes if unseen else join(carried_labels(graph, annotations_in_cortex(graph)), own, weight)
                 for graph, votes, own, unseen in zip(shown, together, alone, cohort.unseen)
             ]
         files = []
@@ -342,7 +292,7 @@ class SectionMapping(Experiment):
     ) -> tuple[list[Maps], Metrics]:
         """Maps with the gaps between annotations filled, [seed][brain], and the record for metrics.json."""
         c = self.config
-        known = read_arrays(run / "tables" / "out_of_fold.safetensors")["labels"].astype(np.int32)
+        known = validated_labels(run)
         folds = methods[MAIN].folds or ()
         names = self._names(cohort.training[0], self._tables("features"))
         contours = self.brains.contours(run, cohort)

@@ -21,9 +21,9 @@ from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Experiment, Stage
 from meshgnn.experiment.subject_scores import Prediction, subject_metrics
 from meshgnn.experiment.subject_summary import subject_summary, write_subjects
-from meshgnn.experiment.subject_training import Division, SubjectNetwork, train_subjects
+from meshgnn.experiment.subject_training import Division, brains_of, train_subjects
 from meshgnn.experiment.summary import write_history
-from meshgnn.experiment.training import control_networks, first_seeds
+from meshgnn.experiment.training import MAIN, Network, controls_of
 from meshgnn.export.subject_report import write_subject_report
 from meshgnn.nn import GraphHead, GraphSAGE, NetworkConfig
 from meshgnn.source.participants import SubjectFolders
@@ -155,28 +155,20 @@ class SubjectPrediction(Experiment):
     def _parts(self) -> list[SubjectPart]:
         return [division.part for division in self._divisions]
 
-    @property
-    def _networks(self) -> dict[str, SubjectNetwork]:
-        """The network under "" and its controls, by name."""
+    @cached_property
+    def networks(self) -> dict[str, Network]:
+        """Every network that is trained, by name."""
         c = self.config
-        found = {"": SubjectNetwork(config=c.model, sees="everything", seeds=c.seeds)}
-        for name, control in control_networks(c.model).items() if c.controls else ():
-            found[name] = SubjectNetwork(
-                config=control.config,
-                sees=control.sees,
-                seeds=first_seeds(c.seeds, c.control_seeds),
-                shuffled=control.shuffled,
-                place=f"controls/{name}/",
-            )
-        return found
+        main = Network(config=c.model, sees="everything", seeds=c.seeds)
+        return {MAIN: main} | (controls_of(main, c.control_seeds) if c.controls else {})
 
     # -- stages ---------------------------------------------------------------------------------------------------
 
     def _read(self, run: RunFolder) -> list[str]:
         for warning in self._subjects.warnings:
             run.warn(warning)
-        told = ", ".join(f"{name} {count}" for name, count in counted(self._subjects).items())
-        run.say(f"  {told}; features: {', '.join(self._values.features)}; areas: {len(self._values.units) // 2}")
+        counts = ", ".join(f"{name} {count}" for name, count in counted(self._subjects).items())
+        run.say(f"  {counts}; features: {', '.join(self._values.features)}; areas: {len(self._values.units) // 2}")
         leakage = leak_counts(self._subjects, self._parts)
         if leakage["shared_sites"]:
             run.warn(
@@ -205,7 +197,7 @@ class SubjectPrediction(Experiment):
     def _train(self, run: RunFolder) -> list[str]:
         c = self.config
         history, files = train_subjects(
-            run, self._networks, self._divisions, self._subjects, self._values, c.inputs, c.head, c.trainer, c.batch
+            run, self.networks, self._divisions, self._subjects, self._values, c.inputs, c.head, c.trainer, c.batch
         )
         write_history(run / "metrics.csv", history, HISTORY)
         return [*files, "metrics.csv"]
@@ -213,12 +205,12 @@ class SubjectPrediction(Experiment):
     def _evaluate(self, run: RunFolder) -> list[str]:
         c, subjects = self.config, self._subjects
         kept: dict[str, NDArray[Any]] = {}
-        networks = self._networks
+        networks = self.networks
         loaded = {name: SubjectEnsemble.load(run / network.place) for name, network in networks.items()}
         for number, division in enumerate(self._divisions):
             made, _ = c.inputs.build().fit(subjects, self._values, division.part.train)
             for name, network in networks.items():
-                by_seed = loaded[name].predict(network.brains(made), number)
+                by_seed = loaded[name].predict(brains_of(network, made), number)
                 found = {f"{name}:{seed}": dict(enumerate(own)) for seed, own in by_seed.items()}
                 _pool(kept, found, division.part)
         stored = read_arrays(run / BASELINES)
@@ -237,7 +229,7 @@ class SubjectPrediction(Experiment):
             "not_run": {} if self._values.units else {"parcel_means": "the brains share no parcellation"},
         }
         write_arrays(run / "tables" / "predictions.safetensors", kept)
-        write_subjects(run / "predictions" / "subjects.tsv", subjects, self._parts, rows[""].together())
+        write_subjects(run / "predictions" / "subjects.tsv", subjects, self._parts, rows[MAIN].together())
         write_json(run / SCORES, metrics)
         return ["tables/predictions.safetensors", "predictions/subjects.tsv", SCORES]
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshgnn.experiment.subject_training import Division
+from meshgnn.experiment.training import MAIN
 from meshgnn.source.subjects import Subjects, counted
 from meshgnn.train.target_scores import JUDGED_BY, chance_interval, differences, judged, mean_scores, resampled
 
@@ -37,7 +38,7 @@ def subject_metrics(
     """The record.
 
     Args:
-        rows: by name; the network's own under "".
+        rows: by name; the network's own under "main".
     """
     counts = counted(subjects)
     tester = np.full(len(subjects), -1)
@@ -66,26 +67,26 @@ def subject_metrics(
         votes = {name: [seed[column][known] for seed in row.by_seed] for name, row in rows.items()}
         division = tester[known]
         scored = {name: judged(target, true, own, division, samples) for name, own in votes.items()}
-        ours = scored[""]
-        each = [mean_scores(target, true, [own], division) for own in votes[""]]
-        told: dict[str, Any] = {
+        ours = scored[MAIN]
+        each = [mean_scores(target, true, [own], division) for own in votes[MAIN]]
+        record: dict[str, Any] = {
             "kind": target.kind,
             "classes": list(target.classes),
             "subjects": int(known.sum()),
             "families": len(set(families[known].tolist())),
-            "test": _row(ours[0], rows[""]),
+            "test": _row(ours[0], rows[MAIN]),
             "per_seed": each,
             "chance_of": JUDGED_BY[target.kind],
-            "chance_interval": chance_interval(target, true, votes[""], division),
-            "baselines": {name: _row(own[0], rows[name]) for name, own in scored.items() if name},
+            "chance_interval": chance_interval(target, true, votes[MAIN], division),
+            "baselines": {name: _row(own[0], rows[name]) for name, own in scored.items() if name != MAIN},
             "ours_minus": {},
         }
         for name, own in scored.items():
-            if name:
-                same = votes[""][: len(votes[name])] if rows[name].fits > 1 else votes[""]
-                mine = ours if len(same) == len(votes[""]) else judged(target, true, same, division, samples)
-                told["ours_minus"][name] = differences(mine, own)
-        found["targets"][target.name] = told
+            if name != MAIN:
+                same = votes[MAIN][: len(votes[name])] if rows[name].fits > 1 else votes[MAIN]
+                mine = ours if len(same) == len(votes[MAIN]) else judged(target, true, same, division, samples)
+                record["ours_minus"][name] = differences(mine, own)
+        found["targets"][target.name] = record
     return found
 
 

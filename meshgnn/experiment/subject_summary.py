@@ -39,8 +39,8 @@ def subject_summary(metrics: Mapping[str, Any], folder: Path) -> str:
         for row, own in sorted(rows.items(), key=lambda item: item[1][first] * (-1 if more else 1)):
             cells = "".join(f"{own[s]:>12.3f} {_span(own['intervals'][s]):13s}" for s in scores)
             gap = target["ours_minus"].get(row, {}).get(first)
-            told = f"{gap['difference']:+.3f} {_span([gap['low'], gap['high']])}" if gap else ""
-            lines.append(f"{'*' if row == metrics['model'] else ' '} {row:22s}{cells}   {told}")
+            difference = f"{gap['difference']:+.3f} {_span([gap['low'], gap['high']])}" if gap else ""
+            lines.append(f"{'*' if row == metrics['model'] else ' '} {row:22s}{cells}   {difference}")
         chance = NAMES[target["chance_of"]][0]
         lines.append(f"  by chance (permuted targets) {chance} lies in {_span(target['chance_interval'])}")
     lines += [f"{name} not run: {why}" for name, why in metrics["not_run"].items()]

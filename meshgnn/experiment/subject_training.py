@@ -11,8 +11,8 @@ from meshgnn.data.model_inputs import rewired
 from meshgnn.data.subject_inputs import BrainInputs, CohortValues, SubjectInputs
 from meshgnn.data.subject_split import SubjectPart
 from meshgnn.experiment.run_folder import RunFolder
-from meshgnn.experiment.training import fit_with_progress
-from meshgnn.nn import GraphHead, NetworkConfig
+from meshgnn.experiment.training import MAIN, Network, fit_with_progress
+from meshgnn.nn import GraphHead
 from meshgnn.source.subjects import Subjects
 from meshgnn.train.fit import Job, TrainerConfig, ensemble_jobs, load_members, members_key
 from meshgnn.train.graph_targets import GraphTargets
@@ -32,34 +32,16 @@ class Division:
     validation: NDArray[np.bool_]
 
 
-@dataclass(frozen=True, kw_only=True)
-class SubjectNetwork:
-    """A network to train: the main one, or a control.
-
-    Args:
-        config: of its trunk.
-        sees: its inputs, in words.
-        seeds: one ensemble each.
-        shuffled: whether it runs on random graphs with the meshes' numbers of neighbours.
-        place: prefix of its files in the run folder.
-    """
-
-    config: NetworkConfig
-    sees: str
-    seeds: tuple[int, ...]
-    shuffled: bool = False
-    place: str = ""
-
-    def brains(self, made: Sequence[BrainInputs]) -> list[BrainInputs]:
-        """The inputs as this network gets them."""
-        if not self.shuffled:
-            return list(made)
-        return [replace(brain, edges=rewired(brain.edges, len(brain.features), seed=0)) for brain in made]
+def brains_of(network: Network, made: Sequence[BrainInputs]) -> list[BrainInputs]:
+    """The inputs as this network gets them."""
+    if not network.shuffled:
+        return list(made)
+    return [replace(brain, edges=rewired(brain.edges, len(brain.features), seed=0)) for brain in made]
 
 
 def train_subjects(
     run: RunFolder,
-    networks: Mapping[str, SubjectNetwork],
+    networks: Mapping[str, Network],
     divisions: Sequence[Division],
     subjects: Subjects,
     values: CohortValues,
@@ -89,7 +71,7 @@ def train_subjects(
             folds = division.validation[: len(network.seeds) * trainer.folds]
             task = GraphTargets(
                 # Members get no subject of the test part, not even without a target.
-                brains=tuple(brain for brain, kept in zip(network.brains(made), train) if kept),
+                brains=tuple(brain for brain, kept in zip(brains_of(network, made), train) if kept),
                 values=scaled[train],
                 classes=tuple(len(target.classes) for target in subjects.targets),
                 train=(train & ~folds)[:, train], validation=folds[:, train], head=head,
@@ -110,7 +92,7 @@ def train_subjects(
         for number in range(len(divisions)):
             place = run / f"{network.place}checkpoints" / f"division{number}"
             weights[number], validations = load_members(place, network.seeds, trainer.folds)
-            if not name:
+            if name == MAIN:
                 history += [{"division": number, **entry} for entry in validations]
         ensemble = SubjectEnsemble(
             network=network.config, coordinates=trainer.coordinates, head=head, targets=subjects.targets,

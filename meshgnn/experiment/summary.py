@@ -30,7 +30,7 @@ def control_scores(run: Path) -> ControlScores:
     """
     path = run / "metrics.json"
     plain = read_json(path) if path.is_file() else {}
-    if not isinstance(plain, dict) or "test" not in plain or "variants" not in plain:
+    if not isinstance(plain, dict) or "test" not in plain or "brains" not in plain:
         raise InputError(f"{run}: is not a finished run on sections with an unseen brain (no such metrics.json)")
     metrics = Metrics.from_json(plain, str(path))
 
@@ -58,11 +58,11 @@ def _rows(block: ProtocolScores, model: str, most: int = 0) -> list[str]:
         deviation = f" +- {row.macro_f1_sd:.3f}" if row.macro_f1_sd else ""
         border = f"{row.boundary_error_mm:.2f}" if row.boundary_error_mm is not None else "-"
         gap = block.ours_minus.get(name)
-        told = f"{gap.difference:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]" if gap else ""
+        words = f"{gap.difference:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]" if gap else ""
         value, fits = f"{row.macro_f1:.3f}{deviation}", f"{row.fits} x {row.seeds}"
         lines.append(
             f"{'*' if own else ' '} {model if own else name:40s}{value:>16s}{row.macro_f1_all_cortex:>11.3f}"
-            f"{row.accuracy:>9.3f}{border:>10s}{row.ece:>7.3f}{fits:>7s}   {told}"
+            f"{row.accuracy:>9.3f}{border:>10s}{row.ece:>7.3f}{fits:>7s}   {words}"
         )
     if most and len(block.rows) > most:
         lines.append(f"  ... {len(block.rows)} rows in all: see report.html")
@@ -142,8 +142,8 @@ def section_summary(metrics: Metrics, folder: Path) -> str:
     for name, control in (metrics.controls or {}).items():
         lines.append(f"control {name}: {control_words(metrics, control)}")
     mesh = (metrics.reconstruction or {}).get("distance_mm_mean")
-    told = f"; meshes {mesh:.2f} mm from the truth on average" if mesh is not None else ""
-    lines.append(f"{_ending(metrics)}{told}; results in {folder}")
+    words = f"; meshes {mesh:.2f} mm from the truth on average" if mesh is not None else ""
+    lines.append(f"{_ending(metrics)}{words}; results in {folder}")
     return "\n".join(lines)
 
 
@@ -151,9 +151,9 @@ def control_words(metrics: Metrics, control: ControlScores) -> str:
     """How much of each network's score on unseen brains is left in a control run."""
     own = metrics.strict.networks if metrics.strict else {}
     left = control.strict or {}
-    told = [
+    words = [
         f"{name} {left[name]:.3f} ({left[name] / row.macro_f1:.0%} of {row.macro_f1:.3f})"
         for name, row in own.items()
         if name in left and row.macro_f1 > 0
     ]
-    return f"{control.task}: macro-F1 on unseen brains {', '.join(told) or 'not comparable'}"
+    return f"{control.task}: macro-F1 on unseen brains {', '.join(words) or 'not comparable'}"

@@ -153,8 +153,8 @@ def _outputs(folder: Path, stage: str, *names: str) -> dict[str, str]:
     for name, digest in outputs.items():
         path = folder / name
         if not path.is_file() or file_hash(path) != digest:
-            told = "is missing" if not path.is_file() else "is not the file that the run wrote"
-            raise InputError(f"{path}: {told}; mend it with python -m meshgnn.experiment --out {folder} --resume")
+            why = "is missing" if not path.is_file() else "is not the file that the run wrote"
+            raise InputError(f"{path}: {why}; mend it with python -m meshgnn.experiment --out {folder} --resume")
     return outputs
 
 

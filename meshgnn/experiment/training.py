@@ -20,6 +20,8 @@ from meshgnn.train.ensemble import Ensemble
 from meshgnn.train.fit import Job, TrainerConfig, ensemble_jobs, fit_members, load_members, members_key
 from meshgnn.train.node_labels import NodeLabels
 
+MAIN = "main"  # the network that an experiment is about
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trained:
@@ -37,22 +39,67 @@ class Trained:
     history: list[dict[str, Any]]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Wanted:
-    """An ensemble to train.
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A network to train: the one that an experiment is about, a variant on other inputs, or a control.
 
     Args:
-        seen: what its members see; the folds stand seed after seed.
-        place: prefix of its files in the run folder ("" or "variants/NAME/").
-        inputs, names, areas, frame, align, computed: how another brain is fed to it; see `Ensemble`.
+        config: of its layers.
+        sees: its inputs, in words.
+        seeds: one ensemble each.
+        place: prefix of its files in the run folder ("", "variants/NAME/" or "controls/NAME/").
+        shuffled: whether it runs on a random graph with the mesh's numbers of neighbours.
+        variant: name of the inputs that it gets.
+        control: whether it is something that the experiment's network is compared with.
     """
 
-    seen: ModelInputs
-    place: str
-    network: NetworkConfig
-    trainer: TrainerConfig
+    config: NetworkConfig
+    sees: str
     seeds: tuple[int, ...]
-    inputs: NodeInputs.Config
+    place: str = ""
+    shuffled: bool = False
+    variant: str = MAIN
+    control: bool = False
+
+    def inputs(self, seen: ModelInputs) -> ModelInputs:
+        """What it gets of these inputs."""
+        return seen.with_edges_shuffled(seed=0) if self.shuffled else seen
+
+
+def controls_of(network: Network, count: int) -> dict[str, Network]:
+    """The controls of a network, by name: the same inputs, folds and training, but without the mesh as it is.
+
+    Args:
+        network: none for one without neighbours.
+        count: how many of its seeds they are trained with; 0 = all.
+    """
+    if isinstance(network.config, MLP.Config):
+        return {}
+    same = {field.name: getattr(network.config, field.name) for field in fields(MLP.Config)}
+    wanted = {
+        "same_inputs_mlp": (MLP.Config(**same), "the network's inputs, no neighbours", False),
+        "shuffled_edges": (network.config, "the network's inputs, random neighbours", True),
+    }
+    return {
+        name: Network(
+            config=config, sees=sees, seeds=network.seeds[: count or None], place=f"controls/{name}/",
+            shuffled=shuffled, variant=network.variant, control=True,
+        )
+        for name, (config, sees, shuffled) in wanted.items()
+    }  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Seen:
+    """What the members of a network see, and how another brain is shown to them in the same way (see `Ensemble`).
+
+    Args:
+        models: what every model of the variant sees; the folds stand seed after seed.
+        config, names, areas, frame, align, computed: see `Ensemble`.
+    """
+
+    models: ModelInputs
+    config: NodeInputs.Config
     names: tuple[str, ...]
     areas: Areas
     frame: CoordinateFrame
@@ -60,23 +107,24 @@ class Wanted:
     computed: Mapping[str, Any] = field(default_factory=dict)
 
 
-def train_ensembles(run: RunFolder, wanted: Mapping[str, Wanted]) -> dict[str, Trained]:
-    """Train all members of all ensembles side by side, and calibrate them.
+def train_ensembles(
+    run: RunFolder, wanted: Mapping[str, tuple[Network, Seen]], trainer: TrainerConfig
+) -> dict[str, Trained]:
+    """Train all members of all networks side by side, and calibrate them.
 
     Raises:
         InputError: training diverged.
     """
     jobs: list[Job] = []
-    for one in wanted.values():
-        trainer = one.trainer.for_classes(len(one.areas))
-        path = run / f"{one.place}tables/task.safetensors"
-        NodeLabels.of(one.seen).save(path)
-        key = members_key(path, one.network, trainer)
-        folder = run / f"{one.place}checkpoints"
-        jobs += ensemble_jobs(NodeLabels, path, one.network, trainer, one.seeds, folder, key, one.place)
-    workers = max((one.trainer.workers for one in wanted.values()), default=0)
-    fit_with_progress(run, jobs, workers, NodeLabels.watched)
-    return {name: _gathered(run, one) for name, one in wanted.items()}
+    for network, seen in wanted.values():
+        own = trainer.for_classes(len(seen.areas))
+        path = run / f"{network.place}tables/task.safetensors"
+        NodeLabels.of(seen.models).save(path)
+        key = members_key(path, network.config, own)
+        folder = run / f"{network.place}checkpoints"
+        jobs += ensemble_jobs(NodeLabels, path, network.config, own, network.seeds, folder, key, network.place)
+    fit_with_progress(run, jobs, trainer.workers, NodeLabels.watched)
+    return {name: _gathered(run, network, seen, trainer) for name, (network, seen) in wanted.items()}
 
 
 def fit_with_progress(run: RunFolder, jobs: Sequence[Job], workers: int, watched: str) -> None:
@@ -106,55 +154,26 @@ def fit_with_progress(run: RunFolder, jobs: Sequence[Job], workers: int, watched
         fit_members(jobs, workers, report)
 
 
-def _gathered(run: RunFolder, one: Wanted) -> Trained:
+def _gathered(run: RunFolder, network: Network, seen: Seen, trainer: TrainerConfig) -> Trained:
     """A trained ensemble from its members' files, calibrated on their out-of-fold votes."""
-    weights, history = load_members(run / f"{one.place}checkpoints", one.seeds, one.trainer.folds)
-    task = NodeLabels.of(one.seen)
+    weights, history = load_members(run / f"{network.place}checkpoints", network.seeds, trainer.folds)
+    task, prior = NodeLabels.of(seen.models), seen.models.prior
     ensemble = Ensemble(
-        network=one.network, coordinates=one.trainer.coordinates, inputs=one.inputs, names=one.names, areas=one.areas,
-        prior=one.seen.prior, frame=one.frame, align=one.align, weights=weights, calibration={},
-        n_features=task.features.shape[1], computed=one.computed,
+        network=network.config, coordinates=trainer.coordinates, inputs=seen.config, names=seen.names,
+        areas=seen.areas, prior=prior, frame=seen.frame, align=seen.align, weights=weights, calibration={},
+        n_features=task.features.shape[1], computed=seen.computed,
     )  # fmt: skip
     adjacency, known = Adjacency(len(task.labels), task.edges), task.labels >= 0
     out_of_fold: dict[int, NDArray[np.float32]] = {}
-    for number, seed in enumerate(one.seeds):
-        log_p = np.full((len(known), len(one.areas)), -np.log(len(one.areas)), np.float32)
+    for number, seed in enumerate(network.seeds):
+        log_p = np.full((len(known), len(seen.areas)), -np.log(len(seen.areas)), np.float32)
         for fold, member_weights in enumerate(weights[seed]):
-            judged = task.validation[number * one.trainer.folds + fold]
+            judged = task.validation[number * trainer.folds + fold]
             votes = ensemble.member_log_p(member_weights, task.features, task.coordinates, adjacency)
             log_p[judged] = votes[judged]
-        ensemble.calibration[seed] = Calibration.fit(log_p[known], task.labels[known], one.seen.prior)
-        out_of_fold[seed] = ensemble.calibration[seed].apply(log_p[known], one.seen.prior)
+        ensemble.calibration[seed] = Calibration.fit(log_p[known], task.labels[known], prior)
+        out_of_fold[seed] = ensemble.calibration[seed].apply(log_p[known], prior)
     return Trained(ensemble=ensemble, out_of_fold=out_of_fold, history=history)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ControlNetwork:
-    """A control network: the same inputs, folds and training as the network, but without the mesh as it is.
-
-    Args:
-        config: of the network.
-        sees: its inputs, in words.
-        shuffled: whether it runs on a random graph with the mesh's numbers of neighbours.
-    """
-
-    config: NetworkConfig
-    sees: str
-    shuffled: bool = False
-
-    def inputs(self, seen: ModelInputs) -> ModelInputs:
-        return seen.with_edges_shuffled(seed=0) if self.shuffled else seen
-
-
-def control_networks(model: NetworkConfig) -> dict[str, ControlNetwork]:
-    """The controls of a network by name; none for one without neighbours."""
-    if isinstance(model, MLP.Config):
-        return {}
-    same = {field.name: getattr(model, field.name) for field in fields(MLP.Config)}
-    return {
-        "same_inputs_mlp": ControlNetwork(config=MLP.Config(**same), sees="the network's inputs, no neighbours"),
-        "shuffled_edges": ControlNetwork(config=model, sees="the network's inputs, random neighbours", shuffled=True),
-    }
 
 
 def row(
@@ -162,8 +181,3 @@ def row(
 ) -> MethodScores:
     """One row of the tables; `scores` as `mean_scores` gives them."""
     return MethodScores(**scores, sees=sees, fits=fits, seeds=seeds, chosen=dict(chosen) if chosen else None)
-
-
-def first_seeds(seeds: Sequence[int], count: int) -> tuple[int, ...]:
-    """The first `count` seeds; all of them for 0."""
-    return tuple(seeds[: count or None])

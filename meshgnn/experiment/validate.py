@@ -33,12 +33,12 @@ class Validate(Experiment):
         folder = self.source.config.folder
         lines = [f"{folder}: brain {graph.brain}, space {graph.space}, {len(files)} files understood"]
         for mesh, place in zip(graph.meshes, graph.slices().values()):
-            told = summary(mesh)
+            found = summary(mesh)
             lines.append(
-                f"  hemisphere {mesh.hemisphere}: {told['vertices']} vertices, {told['faces']} faces, "
-                f"{told['area_mm2']:.0f} mm2, mean edge {told['edge_mm_mean']:.2f} mm, Euler number "
-                f"{told['euler_number']}, {told['components']} components, "
-                f"{told['edges_not_in_two_faces']} edges not in two faces, {int(graph.cortex[place].sum())} in cortex"
+                f"  hemisphere {mesh.hemisphere}: {found['vertices']} vertices, {found['faces']} faces, "
+                f"{found['area_mm2']:.0f} mm2, mean edge {found['edge_mm_mean']:.2f} mm, Euler number "
+                f"{found['euler_number']}, {found['components']} components, "
+                f"{found['edges_not_in_two_faces']} edges not in two faces, {int(graph.cortex[place].sum())} in cortex"
             )
         lines.append(f"  surfaces: midthickness{''.join(f', {name}' for name in graph.surfaces)}")
         features = [(name, table, k) for table in graph.tables.values() for k, name in enumerate(table.columns)]

@@ -128,19 +128,19 @@ def check_holds(stack: SectionStack, graph: MeshGraph) -> None:
     Raises:
         InputError: they do not.
     """
-    told = f"{stack.folder}: these are not the sections of {graph.brain}"
+    refusal = f"{stack.folder}: these are not the sections of {graph.brain}"
     places = graph.locations
     if places is not None and places.observed.any():
         for index in np.unique(places.section[places.observed]).tolist():
             section = next((one for one in stack if one.index == index), None)
             if section is None:
-                raise InputError(f"{told}: nodes lie on section {index}, which is not there; name its own stack")
+                raise InputError(f"{refusal}: nodes lie on section {index}, which is not there; name its own stack")
             here = places.observed & (places.section == index)
             furthest = places.row_px[here].max(), places.column_px[here].max()
             if any(at > size for at, size in zip(furthest, section.shape)):
                 raise InputError(
-                    f"{told}: a node lies at row {furthest[0]:.0f}, column {furthest[1]:.0f} of section {index}, which "
-                    f"has {section.shape[0]} x {section.shape[1]} px; name its own stack"
+                    f"{refusal}: a node lies at row {furthest[0]:.0f}, column {furthest[1]:.0f} of section {index}, "
+                    f"which has {section.shape[0]} x {section.shape[1]} px; name its own stack"
                 )
         return
     points = graph.vertices_mm.astype(np.float64)
@@ -152,7 +152,7 @@ def check_holds(stack: SectionStack, graph: MeshGraph) -> None:
         held = (row > -1) & (row < section.shape[0]) & (column > -1) & (column < section.shape[1])
         inside[nearest == k] = near & held
     if inside.mean() < 0.5:
-        raise InputError(f"{told}: only {inside.mean():.0%} of the mesh lies within them; name its own stack")
+        raise InputError(f"{refusal}: only {inside.mean():.0%} of the mesh lies within them; name its own stack")
 
 
 def _numbers(path: Path) -> tuple[int, ...]:

@@ -146,8 +146,8 @@ def checked(layer: str, arguments: str, hidden: int, layers: int) -> bool:
     except SettingError:
         raise
     except Exception as error:
-        told = " ".join(str(error).split())[:200].replace("<", "").replace(">", "")
-        raise SettingError(f"<arguments>: {layer} with {arguments[:200]} does not work here: {told}") from None
+        reason = " ".join(str(error).split())[:200].replace("<", "").replace(">", "")
+        raise SettingError(f"<arguments>: {layer} with {arguments[:200]} does not work here: {reason}") from None
 
 
 def _arguments(kind: Any) -> list[inspect.Parameter]:

@@ -205,10 +205,10 @@ def check_same_areas(folders: Sequence[Path]) -> None:
         if other != names[0]:
             place = next((k for k, pair in enumerate(zip(names[0], other)) if pair[0] != pair[1]), -1)
             if place < 0:
-                told = f"{len(names[0])} mapped areas, but {len(other)}"
+                difference = f"{len(names[0])} mapped areas, but {len(other)}"
             else:
-                told = f"area {place + 1} in key order is {names[0][place]!r}, but {other[place]!r}"
-            raise InputError(f"{files[0]}: {told} in {file}; give all stacks the same areas.json")
+                difference = f"area {place + 1} in key order is {names[0][place]!r}, but {other[place]!r}"
+            raise InputError(f"{files[0]}: {difference} in {file}; give all stacks the same areas.json")
 
 
 def on_section(annotations: Annotations, section: Section) -> npt.NDArray[np.int32]:

@@ -1,8 +1,9 @@
-"""The grey of an image's background: bare slide, without tissue.
+"""The grey of an image's background: bare slide, without tissue. Two rules, for two kinds of images.
 
-The rule is the median of the frame. `features/section_cache.py` reads sections far too large for their frame to be
-trusted alone (a frame may be cropped into tissue) and takes the brightest hump of the histogram instead: the two rules
-differ by a few grey values, so that one may not stand for the other without changing the embeddings.
+The median of the frame, where the whole image is at hand: reconstruction, depth profiles, the page. The brightest hump
+of the histogram, for sections far too large to be read whole, of which tiles are sampled all over the image; a frame
+may also be cropped into tissue. They differ by a few grey values, so that one may not stand for the other without
+changing the embeddings.
 """
 
 from collections.abc import Sequence
@@ -23,3 +24,18 @@ def background_grey(frame: Sequence[NDArray[np.generic]]) -> float:
         frame: outermost rows and columns; see `frame_of`.
     """
     return float(np.median(np.concatenate([side.ravel() for side in frame]).astype(np.float64)))
+
+
+def brightest_hump(pixels: NDArray[np.float64]) -> float:
+    """Grey value of the background: the brightest hump of the histogram, climbed from the brightest well-filled bin.
+
+    Args:
+        pixels: a sample of the image, finite, of at least two values.
+    """
+    counts, edges = np.histogram(pixels, bins=128)
+    heavy = np.flatnonzero(counts >= 0.02 * counts.sum())
+    top = int(heavy[-1]) if len(heavy) else int(counts.argmax())
+    while top > 0 and counts[top - 1] > counts[top]:
+        top -= 1
+    near = pixels[(pixels >= edges[max(top - 1, 0)]) & (pixels <= edges[min(top + 2, 128)])]
+    return max(float(np.median(near)), 1e-6)

@@ -135,7 +135,7 @@ class SubjectFolders:
         subjects: list[Subject] = []
         kept: list[Row] = []
         files: list[Path] = []
-        told: dict[str, list[str]] = {}
+        warned: dict[str, list[str]] = {}
         for name, row in zip(names, rows):
             if name not in there:
                 continue
@@ -143,12 +143,12 @@ class SubjectFolders:
             reading = source.read()
             check_size(reading.graph)
             for warning in reading.warnings:
-                told.setdefault(warning, []).append(name)
+                warned.setdefault(warning, []).append(name)
             files += reading.files
             kept.append(row)
             family, site = (self._group(row[1].get(column, "")) for column in (c.family, c.site))
             subjects.append(Subject(name=name, graph=reading.graph, family=family, site=site))
-        for warning, whose in told.items():
+        for warning, whose in warned.items():
             more = f" and {len(whose) - 1} more" if len(whose) > 1 else ""
             warnings.append(f"{whose[0]}{more}: {warning}")
         return subjects, kept, files, warnings

@@ -46,29 +46,35 @@ def extent_mm(mesh: SurfaceMesh) -> float:
 
 
 def _sizes(graph: MeshGraph) -> list[str]:
-    told = []
+    warnings = []
     for mesh in graph.meshes:
         size = extent_mm(mesh)
         if size < METRES_MM:  # training refuses these: `check_size`
-            told.append(
+            warnings.append(
                 f"hemisphere {mesh.hemisphere} is {size:.3g} mm long: coordinates in metres? They must be mm; every "
                 "distance in the results is wrong by the same factor"
             )
         elif not USUAL_MM[0] <= size <= USUAL_MM[1]:
-            told.append(f"hemisphere {mesh.hemisphere} is {size:.3g} mm long, a human one 140 to 190 mm: are these mm?")
+            warnings.append(
+                f"hemisphere {mesh.hemisphere} is {size:.3g} mm long, a human one 140 to 190 mm: are these mm?"
+            )
         sides = np.ptp(mesh.vertices_mm.astype(np.float64), axis=0)
         if sides.min() < 0.01 * sides.max():
-            told.append(f"hemisphere {mesh.hemisphere} is flat: a flat map in place of the folded surface?")
+            warnings.append(f"hemisphere {mesh.hemisphere} is flat: a flat map in place of the folded surface?")
         loose = mesh.n_vertices - len(np.unique(mesh.faces))
         if loose > LOOSE_SHARE * mesh.n_vertices:
-            told.append(f"hemisphere {mesh.hemisphere}: {loose} of {mesh.n_vertices} vertices belong to no triangle")
+            warnings.append(
+                f"hemisphere {mesh.hemisphere}: {loose} of {mesh.n_vertices} vertices belong to no triangle"
+            )
         if mesh.n_vertices < FEWEST_VERTICES:
-            told.append(f"hemisphere {mesh.hemisphere} has only {mesh.n_vertices} vertices: too coarse to tell areas")
+            warnings.append(
+                f"hemisphere {mesh.hemisphere} has only {mesh.n_vertices} vertices: too coarse to tell areas"
+            )
     if len(graph.meshes) == 2:
         sizes = [extent_mm(mesh) for mesh in graph.meshes]
         if max(sizes) > 1.5 * min(sizes):
-            told.append(f"hemisphere L is {sizes[0]:.3g} mm long, R {sizes[1]:.3g} mm: are both in mm?")
-    return told
+            warnings.append(f"hemisphere L is {sizes[0]:.3g} mm long, R {sizes[1]:.3g} mm: are both in mm?")
+    return warnings
 
 
 def _sides(graph: MeshGraph) -> list[str]:
@@ -92,31 +98,31 @@ def _sides(graph: MeshGraph) -> list[str]:
 
 def _turned(graph: MeshGraph) -> list[str]:
     """Hemispheres whose triangles face inward: computed curvature then has the wrong sign."""
-    told = []
+    warnings = []
     for mesh in graph.meshes:
         points = mesh.vertices_mm.astype(np.float64)
         outward = (vertex_normals(mesh) * (points - points.mean(0))).sum(1)
         if mesh.n_faces and (outward * vertex_areas(mesh)).sum() < 0:
-            told.append(
+            warnings.append(
                 f"the triangles of hemisphere {mesh.hemisphere} face inward: computed curvature has the wrong sign"
             )
-    return told
+    return warnings
 
 
 def _masks(graph: MeshGraph) -> list[str]:
-    told = []
+    warnings = []
     for hemisphere, place in graph.slices().items():
         share = float(graph.cortex[place].mean())
         if share < CORTEX_SHARE:
-            told.append(
+            warnings.append(
                 f"the cortex mask of hemisphere {hemisphere} keeps {share:.0%} of the vertices, usual are 85 to 95 %: "
                 "is it inverted? 1 = cortex"
             )
-    return told
+    return warnings
 
 
 def _features(graph: MeshGraph) -> list[str]:
-    told = []
+    warnings = []
     places = graph.slices()
     for table in graph.tables.values():
         for k, name in enumerate(table.columns):
@@ -126,12 +132,12 @@ def _features(graph: MeshGraph) -> list[str]:
                 values = table.values[place, k][known]
                 parts[hemisphere] = (known, values)
                 if len(values) and values.min() == values.max():
-                    told.append(
+                    warnings.append(
                         f"feature {name!r} has one value everywhere in hemisphere {hemisphere}: it tells nothing"
                     )
             if len(parts) == 2:
                 (known, left), (other, right) = parts.values()
                 copied = known.shape == other.shape and (known == other).all() and (left == right).all()
                 if copied and len(left) and left.min() < left.max():
-                    told.append(f"feature {name!r} is the same in L and R at every vertex: a copy of one file?")
-    return told
+                    warnings.append(f"feature {name!r} is the same in L and R at every vertex: a copy of one file?")
+    return warnings

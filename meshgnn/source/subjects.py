@@ -139,10 +139,10 @@ class Subjects:
             if not len(known):
                 raise InputError(f"target {target.name!r} is missing for every subject; leave it out")
             if len(np.unique(known)) == 1:
-                told = target.classes[int(known[0])] if target.classes else f"{known[0]:g}"
+                constant = target.classes[int(known[0])] if target.classes else f"{known[0]:g}"
                 raise InputError(
-                    f"target {target.name!r} is {told} for all {len(known)} subjects that have it; there is nothing to "
-                    "tell apart"
+                    f"target {target.name!r} is {constant} for all {len(known)} subjects that have it; nothing "
+                    "to tell apart"
                 )
             if target.classes and not np.isin(known, np.arange(len(target.classes))).all():
                 raise InputError(f"target {target.name!r} holds numbers that are no class")

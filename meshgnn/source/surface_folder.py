@@ -213,8 +213,8 @@ class SurfaceFolder:
                 raise InputError(f"{path}: a vertex is not finite")
             if reason or not np.isfinite(points).all():
                 if name != "flat":  # flat maps are cut open: never the same triangles
-                    told = f"{reason} those of {first.name}" if reason else "a vertex is not finite"
-                    self._warnings.append(f"{path.name}: left out, {told}")
+                    why = f"{reason} those of {first.name}" if reason else "a vertex is not finite"
+                    self._warnings.append(f"{path.name}: left out, {why}")
                 continue
             found[name] = points
             self._used.append(path)

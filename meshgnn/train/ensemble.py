@@ -279,8 +279,8 @@ class Ensemble:
             )
             made._check()
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
-            told = str(error) if isinstance(error, InputError) else f"does not describe a model of ours ({error})"
-            raise InputError(f"{folder / 'model.json'}: {told.removeprefix('model.json: ')}") from None
+            why = str(error) if isinstance(error, InputError) else f"does not describe a model of ours ({error})"
+            raise InputError(f"{folder / 'model.json'}: {why.removeprefix('model.json: ')}") from None
         return made
 
     def _check(self) -> None:

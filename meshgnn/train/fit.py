@@ -107,7 +107,7 @@ def train_member(
     fold: int,
     folder: Path,
     key: str,
-    tell: Callable[[dict[str, Any]], None],
+    report: Callable[[dict[str, Any]], None],
     name: str = "",
 ) -> None:
     """Train one member and write `folder`/member.safetensors; go on from its checkpoint if one with this key is there.
@@ -115,7 +115,7 @@ def train_member(
     Args:
         member: row of the task's fold masks.
         key: hash of everything that decides the result; files with another key are ignored.
-        tell: called with {"member", "epoch", name of the watched score, ...} after every validation.
+        report: called with {"member", "epoch", name of the watched score, ...} after every validation.
         name: what "member" says.
     """
     import lightning as L
@@ -124,7 +124,7 @@ def train_member(
     class Teller(Callback):
         def on_train_epoch_end(self, trainer: L.Trainer, _: L.LightningModule) -> None:
             if module.history and module.history[-1]["epoch"] == trainer.current_epoch + 1:
-                tell({"member": name or member_name(seed, fold), **module.history[-1]})
+                report({"member": name or member_name(seed, fold), **module.history[-1]})
 
     class LastCheckpoint(ModelCheckpoint):
         FILE_EXTENSION = ".safetensors"
@@ -271,8 +271,8 @@ def ensemble_jobs(
     ]  # fmt: skip
 
 
-def fit_members(jobs: Sequence[Job], workers: int, tell: Callable[[dict[str, Any]], None]) -> None:
-    """Train every member that is not done yet, of one ensemble or of several; `tell` is called after every validation.
+def fit_members(jobs: Sequence[Job], workers: int, report: Callable[[dict[str, Any]], None]) -> None:
+    """Train every member that is not done yet, of one ensemble or of several; `report` is called after each validation.
 
     Args:
         workers: processes; 0 means one per core, or one where members train on a GPU.
@@ -309,12 +309,12 @@ def fit_members(jobs: Sequence[Job], workers: int, tell: Callable[[dict[str, Any
         assert worker.stdout is not None
         with worker.stdout as lines:
             for line in lines:
-                tell(json.loads(line))
+                report(json.loads(line))
 
     def collect(worker: subprocess.Popen[str], lines: list[str]) -> None:
         assert worker.stderr is not None
-        with worker.stderr as told:
-            lines.extend(told)
+        with worker.stderr as reports:
+            lines.extend(reports)
 
     threads = [Thread(target=listen, args=(worker,), daemon=True) for worker in started]
     threads += [Thread(target=collect, args=pair, daemon=True) for pair in zip(started, errors)]

@@ -66,13 +66,13 @@ class MemberTraining(L.LightningModule):
             self.log(name, value, batch_size=1)
 
     def on_validation_epoch_end(self) -> None:
-        told = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        newest = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
         best = max((past[self.watched] for past in self.history), default=-torch.inf)
-        if told[self.watched] > best:
+        if newest[self.watched] > best:
             self.best = {
                 name: value.detach().cpu().clone() for name, value in self.averaged.module.state_dict().items()
             }
-        self.history.append({"epoch": self.current_epoch + 1, **told})
+        self.history.append({"epoch": self.current_epoch + 1, **newest})
 
     def best_weights(self) -> dict[str, Tensor]:
         """Averaged weights at the best validation, or the last ones if there was none."""

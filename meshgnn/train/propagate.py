@@ -18,7 +18,7 @@ ROUNDS = 20
 FLOOR = 0.01  # least share of an area that no annotation near by supports
 
 
-def drawn(graph: MeshGraph) -> NDArray[np.int32]:
+def annotations_in_cortex(graph: MeshGraph) -> NDArray[np.int32]:
     """The mapper's annotations [V] inside cortex, -1 elsewhere."""
     return np.where(graph.cortex, graph.labels, -1).astype(np.int32)
 
@@ -71,7 +71,7 @@ def choose_weight(
     votes: list[NDArray[np.floating]] = []
     for graph, fold in zip(graphs, out_of_fold):
         assert graph.locations is not None
-        labels = drawn(graph)
+        labels = annotations_in_cortex(graph)
         section = graph.locations.section
         hidden = (labels >= 0) & np.isin(section, np.unique(section[labels >= 0])[1::2])
         true.append(labels[hidden])
@@ -103,7 +103,7 @@ def join_with_annotations(
     Returns:
         maps like `by_seed`, the weight, and macro-F1 on hidden sections by weight.
     """
-    counts = [int((drawn(graph) >= 0).sum()) for graph in cohort.training]
+    counts = [int((annotations_in_cortex(graph) >= 0).sum()) for graph in cohort.training]
     votes = np.mean(folds, axis=0)
     parts = [votes[start:end] for start, end in pairwise(np.cumsum([0, *counts]).tolist())]
     weight, scores = choose_weight(cohort.training, parts)

@@ -155,8 +155,8 @@ class SubjectEnsemble:
             )
             made._check()
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
-            told = str(error) if isinstance(error, InputError) else f"does not describe a model of ours ({error})"
-            raise InputError(f"{folder / 'model.json'}: {told}") from None
+            why = str(error) if isinstance(error, InputError) else f"does not describe a model of ours ({error})"
+            raise InputError(f"{folder / 'model.json'}: {why}") from None
         return made
 
     def _check(self) -> None:

@@ -26,7 +26,7 @@ def main() -> int:
     order = json.load(sys.stdin)
     lines = os.fdopen(os.dup(sys.stdout.fileno()), "w")
 
-    def tell(news: dict[str, Any]) -> None:
+    def report(news: dict[str, Any]) -> None:
         lines.write(json.dumps(news) + "\n")
         lines.flush()
 
@@ -39,9 +39,9 @@ def main() -> int:
                 loaded[1], from_plain(imported(job["network_kind"]), job["network"]),
                 from_plain(TrainerConfig, job["trainer"]),
                 member=job["member"], seed=job["seed"], fold=job["fold"], folder=Path(job["folder"]),
-                key=job["key"], tell=tell, name=job["name"],
+                key=job["key"], report=report, name=job["name"],
             )  # fmt: skip
-            tell({"member": job["name"], "done": True})
+            report({"member": job["name"], "done": True})
     return 0
 
 

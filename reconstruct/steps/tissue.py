@@ -44,12 +44,12 @@ def check_count(stack: SectionStack, found: int | None = None) -> None:
     usable = sum(section.usable for section in stack)
     if min(usable, usable if found is None else found) >= LEAST_SECTIONS:
         return
-    told = f"{usable} of {len(stack)} sections are usable"
+    text = f"{usable} of {len(stack)} sections are usable"
     hint = f"at least {LEAST_SECTIONS} are needed to make a surface, and a folded one takes a section every 2 to 4 mm"
     if found is not None and found < usable:
-        told = f"tissue was found on {found} of {usable} sections"
+        text = f"tissue was found on {found} of {usable} sections"
         hint += "; dark tissue on a bright background is expected"
-    raise InputError(f"{stack.folder}: {told}; {hint}")
+    raise InputError(f"{stack.folder}: {text}; {hint}")
 
 
 class ClassifyTissue:

@@ -41,7 +41,7 @@ def brain(folder: Path, fold_of_section=(0, 0, 1, 1, 1, 0)) -> Brain:
     found = read_annotated_brain(read_stack(folder / f"stack-{folder.name}"), folder / "reconstruction")
     graph = found.graph._replace(brain=folder.name)
     fold = np.array(fold_of_section)[graph.locations.section] if fold_of_section else np.zeros(0)
-    return Brain(graph=graph, sections=found.sections, drawn=DRAWN, fold=fold)
+    return Brain(graph=graph, sections=found.sections, annotated=DRAWN, fold=fold)
 
 
 def items(mine: Brain) -> NodeData:
@@ -163,7 +163,7 @@ def test_spaces_are_brought_together_on_patches_that_no_encoder_has_seen(fitted)
     assert set(mine.graph.locations.section[nodes]) == {4, 5}
     both = common_nodes([mine, mine], [items(mine)] * 2, 10**6)
     assert [len(part) for part in both] == [66, 66]
-    everywhere = replace(mine, drawn=(0, 1, 2, 3, 4, 5))
+    everywhere = replace(mine, annotated=(0, 1, 2, 3, 4, 5))
     (nodes,) = common_nodes([everywhere], [items(mine)], 10**6)
     assert len(nodes) == mine.graph.locations.observed.sum()
 

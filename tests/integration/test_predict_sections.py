@@ -25,7 +25,7 @@ def trained(tmp_path_factory):
     place = tmp_path_factory.mktemp("stacks")
     for name in NUMBERS:
         write_folder(place / name, name)
-    return place, run(config(place, compared=(), bare=False, seeds=(0,)), place / "run").path
+    return place, run(config(place, compared=(), without_coordinates=False, seeds=(0,)), place / "run").path
 
 
 def asked(trained, stack="three", **more) -> PredictSections.Config:

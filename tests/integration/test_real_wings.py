@@ -21,7 +21,14 @@ STACK = ("preset=quick", "hemispheres=L", "pixel_um=300", "spacing_mm=6", "annot
 MESH = ("hemispheres.sides=L", "stack.voxel_mm=1.2", "midsurface.edge_mm=4", "workers=1", "judge=false")
 ENCODER = ("patches.pixel_um=300", "patches.size_px=32", "epochs=1", "epoch_steps=3", "batches.patches=2",
            "batches.classes=8", "held_out=0", "threads=1")  # fmt: skip
-LEARNING = ("seeds=0", "trainer.folds=2", "trainer.epochs=2", "trainer.workers=1", "bare=false", "controls=false")
+LEARNING = (
+    "seeds=0",
+    "trainer.folds=2",
+    "trainer.epochs=2",
+    "trainer.workers=1",
+    "without_coordinates=false",
+    "controls=false",
+)
 
 
 def words(name, out, settings):

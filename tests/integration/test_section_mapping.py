@@ -273,7 +273,7 @@ def test_a_truth_that_changes_is_judged_by_anew_and_nothing_is_learnt_again(tmp_
         (tmp_path / "three" / "truth").mkdir(exist_ok=True)
         write_json(tmp_path / "three" / "truth" / "brain.json", {"distance_mm_mean": distance})
 
-    settings = config(tmp_path, compared=(), bare=False, seeds=(0,))
+    settings = config(tmp_path, compared=(), without_coordinates=False, seeds=(0,))
     put(0.5)
     run(settings, tmp_path / "out")
     put(0.9)
@@ -379,7 +379,8 @@ def test_an_unseen_stack_without_annotations_is_mapped_and_not_judged(finished, 
         write_folder(tmp_path / name, name)
     write_folder(tmp_path / "three", "three", annotate=0)
     done = run(
-        config(tmp_path, mesh=Mesher.Config(truth=False), compared=(), bare=False, seeds=(0,), hide=0), tmp_path / "out"
+        config(tmp_path, mesh=Mesher.Config(truth=False), compared=(), without_coordinates=False, seeds=(0,), hide=0),
+        tmp_path / "out",
     )
     metrics = json.loads((done.path / "metrics.json").read_text())
     assert "test" not in metrics
@@ -392,8 +393,8 @@ def test_a_real_stack_without_truth_is_judged_on_hidden_annotated_sections(tmp_p
     for name in ("one", "two"):
         write_folder(tmp_path / name, name, annotate=2)
     settings = config(
-        tmp_path, mesh=Mesher.Config(truth=False), compared=(), bare=False, seeds=(0,), hide=3, controls=False,
-        cohort=StackFolders.Config(train=(tmp_path / "one", tmp_path / "two")),
+        tmp_path, mesh=Mesher.Config(truth=False), compared=(), without_coordinates=False, seeds=(0,), hide=3,
+        controls=False, cohort=StackFolders.Config(train=(tmp_path / "one", tmp_path / "two")),
     )  # fmt: skip
     done = run(settings, tmp_path / "out")
     metrics = json.loads((done.path / "metrics.json").read_text())

@@ -23,7 +23,7 @@ class NearPoints:
         def files(self, brain: Brain):
             return ()
 
-        def look(self):
+        def item_format(self):
             return {"count": self.count}
 
     def __init__(self, config, brain):

@@ -101,9 +101,9 @@ def mistaken(
     Each isocortical area of the section is wrong with chance `rate`: exchanged with the neighbour it has most of its
     border with, or its border moved in or out by 2 to 5 mm.
     """
-    told: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
     if rate <= 0 or not len(part.face):
-        return scores, told
+        return scores, records
     scores = scores.copy()
     nodes = np.unique(cortex.hemisphere.faces[part.face])
     order = np.argsort(scores[nodes], axis=1)
@@ -115,11 +115,11 @@ def mistaken(
         if kind == 0:
             other = int(np.bincount(second[first == k]).argmax())
             scores[:, [k, other]] = scores[:, [other, k]]
-            told.append({"kind": "exchanged", "area": LAYOUT[k].name, "with": LAYOUT[other].name})
+            records.append({"kind": "exchanged", "area": LAYOUT[k].name, "with": LAYOUT[other].name})
         else:
             scores[:, k] += 2 * way  # a border lies at half the gap between scores
-            told.append({"kind": "border moved", "area": LAYOUT[k].name, "by_mm": round(way, 2)})
-    return scores, told
+            records.append({"kind": "border moved", "area": LAYOUT[k].name, "by_mm": round(way, 2)})
+    return scores, records
 
 
 def polygons(labels: npt.NDArray[np.uint8], table: list[dict[str, Any]], *, coarse: int = 4) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numba
 import numpy as np
@@ -72,15 +72,17 @@ class HighRes:
         """
         Args:
             area: name of an area of the layout.
-            beside: a second area to its right, with the border in the middle.
+            neighbour: a second area to its right, with the border in the middle.
             hemisphere: whose profile.
             number: of the field; other numbers are other places.
             width_mm, pixel_um: of the picture.
-            border_mm: width of the transition to `beside`.
+            border_mm: width of the transition to `neighbour`.
         """
 
+        moved: ClassVar[dict[str, str]] = {"beside": "neighbour"}
+
         area: str = "V1"
-        beside: str | None = None
+        neighbour: str | None = None
         hemisphere: str = "L"
         number: int = 0
         width_mm: float = 1.2
@@ -88,9 +90,11 @@ class HighRes:
         border_mm: float = 0.3
 
         def __post_init__(self) -> None:
-            for name in (self.area, self.beside):
+            for name in (self.area, self.neighbour):
                 if name is not None and name not in NAMES:
-                    raise SettingError(f"<area> and <beside>: no area is named {name!r}; areas are {', '.join(NAMES)}")
+                    raise SettingError(
+                        f"<area> and <neighbour>: no area is named {name!r}; areas are {', '.join(NAMES)}"
+                    )
             if not 0.5 <= self.pixel_um <= 5:
                 raise SettingError(f"<pixel_um> must lie between 0.5 and 5, got {self.pixel_um}")
             if not 0.1 <= self.width_mm <= 10:
@@ -108,7 +112,7 @@ class HighRes:
         cortex = next((c for c in brain.hemispheres if c.hemisphere.name == config.hemisphere), None)
         if cortex is None:
             raise InputError(f"high resolution: the brain has no hemisphere {config.hemisphere!r}")
-        names = (config.area,) if config.beside is None else (config.area, config.beside)
+        names = (config.area,) if config.neighbour is None else (config.area, config.neighbour)
         numbers = [NAMES.index(name) for name in names]
         rng = stream(brain.seed, "highres", config.hemisphere, *numbers, config.number)
         labels = cortex.labels()

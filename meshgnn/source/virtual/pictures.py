@@ -62,7 +62,7 @@ def layers(brain: VirtualBrain, size: int = 360) -> Image:
 def fields(brain: VirtualBrain) -> tuple[Image, Image]:
     """Grey: V1 next to area 4; the border of V1 and V2."""
     one, two = (HighRes.Config(area=name, width_mm=0.7).build().field(brain).image for name in ("V1", "4"))
-    border = HighRes.Config(area="V1", beside="V2", width_mm=1.4).build().field(brain).image
+    border = HighRes.Config(area="V1", neighbour="V2", width_mm=1.4).build().field(brain).image
     return _beside([one, two]), border
 
 

@@ -189,8 +189,8 @@ class Truth:
         section = self._section(index)
         row, column = np.broadcast_arrays(np.asarray(row_px, np.float64), np.asarray(column_px, np.float64))
         step = self.pixel_um / 1000
-        glass = np.stack([column - (self.shape[1] - 1) / 2, row - (self.shape[0] - 1) / 2], axis=-1) * step
-        flat = section.warp.inverse(glass)
+        on_slide = np.stack([column - (self.shape[1] - 1) / 2, row - (self.shape[0] - 1) / 2], axis=-1) * step
+        flat = section.warp.inverse(on_slide)
         axes = AXES[self.plane]
         return flat[..., :1] * axes[0] + flat[..., 1:] * axes[1] + section.position_mm * axes[2]
 
@@ -200,8 +200,8 @@ class Truth:
         axes = AXES[self.plane]
         points = np.asarray(points_mm, np.float64)
         flat = np.stack([points @ axes[0], points @ axes[1]], axis=-1)
-        glass = section.warp.forward(flat) * (1000 / self.pixel_um)
-        row, column = glass[..., 1] + (self.shape[0] - 1) / 2, glass[..., 0] + (self.shape[1] - 1) / 2
+        on_slide = section.warp.forward(flat) * (1000 / self.pixel_um)
+        row, column = on_slide[..., 1] + (self.shape[0] - 1) / 2, on_slide[..., 0] + (self.shape[1] - 1) / 2
         return row, column, points @ axes[2] - section.position_mm
 
     def labels_at(self, points_mm: npt.ArrayLike, hemisphere: str) -> npt.NDArray[np.int32]:

@@ -113,7 +113,7 @@ def _write_all(brain: "Brain", config: dict[str, Any], folder: Path, progress: P
     total = len(present)
     done = 0
 
-    def tell() -> None:
+    def report() -> None:
         nonlocal done
         done += 1
         progress("sections", done, total)
@@ -133,7 +133,7 @@ def _write_all(brain: "Brain", config: dict[str, Any], folder: Path, progress: P
         results = []
         for result in pool.map(render, present):
             results.append(result)
-            tell()
+            report()
     shown = np.array([result[0] for result in results])
     usable = np.array([one.fate == "good" for one in present])
     _write_table(
@@ -168,11 +168,11 @@ def _write_all(brain: "Brain", config: dict[str, Any], folder: Path, progress: P
             keys = np.flatnonzero(drawn[turn]) + 1
             labels = np.where(np.isin(labels, keys), labels, 0).astype(np.uint8)
             mapper[one.index] = {"drawn": [key_names[int(key)] for key in keys]}
-        told = [
+        records = [
             {"hemisphere": c.hemisphere.name, **row} for c, (_, rows) in zip(brain.hemispheres, judged) for row in rows
         ]
-        if told:
-            mapper.setdefault(one.index, {})["mistakes"] = told
+        if records:
+            mapper.setdefault(one.index, {})["mistakes"] = records
         stem = Path(name_of(one)).stem
         write_tiff(folder / "annotations" / f"{stem}.tif", labels, settings.pixel_um)
         write_polygons(folder / "annotations" / f"{stem}.geojson", polygons(labels, table))

@@ -139,7 +139,7 @@ def test_every_proven_layer_learns(layer, tmp_path):
     trainer = TrainerConfig(folds=2, epochs=25, validate_every=5, workers=1)
     network = PyGConv.Config(layer=layer, hidden=16)
     train_member(
-        small_task(), network, trainer, member=0, seed=0, fold=0, folder=tmp_path, key="k", tell=lambda news: None
+        small_task(), network, trainer, member=0, seed=0, fold=0, folder=tmp_path, key="k", report=lambda news: None
     )
     history = load_tree(tmp_path / "member.safetensors")["history"]
     assert max(row["validation_macro_f1"] for row in history) > 0.5  # chance is 0.25

@@ -121,8 +121,8 @@ def test_a_killed_member_goes_on_and_ends_as_if_nothing_had_happened(tmp_path, t
         if news["epoch"] == 10:
             raise Killed
 
-    def train(folder, tell=lambda news: None):
-        train_member(task(), trunk, TRAINER, member=0, seed=3, fold=0, folder=folder, key="k", tell=tell)
+    def train(folder, report=lambda news: None):
+        train_member(task(), trunk, TRAINER, member=0, seed=3, fold=0, folder=folder, key="k", report=report)
         return load_tree(folder / "member.safetensors")
 
     whole = train(tmp_path / "whole")
@@ -144,7 +144,7 @@ def test_a_planted_trait_is_learnt(tmp_path):
         train=~judging[None], validation=judging[None], unit_mm=unit_mm, head=GraphHead.Config(pooling="each"), batch=0,
     )  # fmt: skip
     trainer = replace(TRAINER, epochs=60, learning_rate=1e-2, ema=0.9)
-    train_member(one, TRUNK, trainer, member=0, seed=0, fold=0, folder=tmp_path, key="k", tell=lambda news: None)
+    train_member(one, TRUNK, trainer, member=0, seed=0, fold=0, folder=tmp_path, key="k", report=lambda news: None)
     history = load_tree(tmp_path / "member.safetensors")["history"]
     assert max(entry["validation_skill"] for entry in history) > 0.4
 

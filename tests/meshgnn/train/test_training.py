@@ -45,9 +45,9 @@ def small_task() -> NodeLabels:
     ).restricted_to(split.train)
 
 
-def run_member(folder, config=TRAINER, tell=lambda news: None):
+def run_member(folder, config=TRAINER, report=lambda news: None):
     train_member(
-        small_task(), NETWORK, config, member=0, seed=0, fold=0, folder=folder, key="k", tell=tell
+        small_task(), NETWORK, config, member=0, seed=0, fold=0, folder=folder, key="k", report=report
     )  # fmt: skip
     return load_tree(folder / "member.safetensors")
 
@@ -79,11 +79,11 @@ def test_a_killed_member_goes_on_and_ends_as_if_nothing_had_happened(tmp_path):
             raise Killed
 
     with pytest.raises(Killed):
-        run_member(tmp_path / "cut", tell=kill)
+        run_member(tmp_path / "cut", report=kill)
     assert (tmp_path / "cut" / "last-k.safetensors").is_file()
     assert not member_done(tmp_path / "cut", "k")
     heard = []
-    resumed = run_member(tmp_path / "cut", tell=lambda news: heard.append(news["epoch"]))
+    resumed = run_member(tmp_path / "cut", report=lambda news: heard.append(news["epoch"]))
     assert 5 not in heard  # it went on, it did not start again
     assert heard[-1] == 20
     assert same_weights(whole, resumed)

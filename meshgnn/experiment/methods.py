@@ -1,0 +1,135 @@
+"""Every method of a run on areas of nodes: baselines and networks on the same inputs, and what they predict.
+
+tables/baselines.safetensors     NAME/NUMBER [V, K] of every seed; out_of_fold/NAME/0 [N, K] of models with such votes
+tables/baselines.json            what each of them sees, how many fits one prediction rests on, what it chose for itself
+tables/out_of_fold.safetensors   NETWORK/SEED [N, K], and `labels` [N] of the labelled training nodes
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from meshgnn.data.model_inputs import ModelInputs
+from meshgnn.experiment.protocol_scores import Method
+from meshgnn.experiment.run_folder import RunFolder
+from meshgnn.experiment.summary import HISTORY, write_history
+from meshgnn.experiment.training import MAIN, Network, Seen, train_ensembles
+from meshgnn.store import read_arrays, read_json, write_arrays, write_json
+from meshgnn.train.baselines import fixed_recipes
+from meshgnn.train.ensemble import Ensemble
+from meshgnn.train.fit import TrainerConfig
+from meshgnn.train.same_inputs import Fitted, SameInputs
+
+BASELINES, ABOUT, OUT_OF_FOLD = (
+    "tables/baselines.safetensors",
+    "tables/baselines.json",
+    "tables/out_of_fold.safetensors",
+)
+
+
+class Baselines:
+    """Fits baselines one after another and keeps what they predict."""
+
+    def __init__(self) -> None:
+        self.votes: dict[str, NDArray[Any]] = {}
+        self.about: dict[str, dict[str, Any]] = {}
+
+    def fit_recipes(self, seen: ModelInputs, seeds: Sequence[int], position: str) -> None:
+        """Fixed recipes. Args: position: the coordinates they see, in words."""
+        for name, recipe in tqdm(
+            fixed_recipes(seen, position).items(), desc="fixed recipes", disable=None, leave=False
+        ):
+            for number, seed in enumerate(seeds if recipe.seeded else seeds[:1]):
+                self.votes[f"{name}/{number}"] = recipe.run(seed)
+            self.about[name] = {"sees": recipe.sees, "fits": 1, "chosen": {}}
+
+    def fit_same_inputs(self, same: SameInputs) -> dict[str, Fitted]:
+        """Models on exactly the network's inputs."""
+        fitted = {}
+        for name, fit in tqdm(list(same.rows()), desc="baselines on the same inputs", disable=None, leave=False):
+            fitted[name] = one = fit()
+            self.votes |= {f"{name}/0": one.probabilities, f"out_of_fold/{name}/0": one.out_of_fold}
+            self.about[name] = {"sees": one.sees, "fits": 1, "chosen": one.chosen}
+        return fitted
+
+    def save(self, run: RunFolder) -> list[str]:
+        """The files written."""
+        write_arrays(run / BASELINES, self.votes)
+        write_json(run / ABOUT, self.about)
+        return [BASELINES, ABOUT]
+
+
+def train_networks(
+    run: RunFolder, networks: Mapping[str, Network], seen: Callable[[Network], Seen], trainer: TrainerConfig
+) -> list[str]:
+    """Train all networks and keep ensembles, votes out of fold, and the history of the main one.
+
+    Args:
+        seen: what a network sees, with the folds of its seeds.
+
+    Raises:
+        InputError: training diverged.
+    """
+    wanted = {name: (network, seen(network)) for name, network in networks.items()}
+    for name, (_, own) in wanted.items():
+        run.say(f"  {name}: {len(own.names)} features{' and coordinates' if own.config.coordinates else ''}")
+    trained = train_ensembles(run, wanted, trainer)
+    first = wanted[MAIN][1].models
+    files: list[str] = []
+    votes: dict[str, NDArray[Any]] = {"labels": first.labels[first.known]}
+    for name, one in trained.items():
+        place = networks[name].place
+        files += [f"{place}{file}" for file in one.ensemble.save(run / place)]
+        votes |= {f"{name}/{seed}": found for seed, found in one.out_of_fold.items()}
+    write_arrays(run / OUT_OF_FOLD, votes)
+    write_history(run / HISTORY, trained[MAIN].history)
+    return [*files, OUT_OF_FOLD, HISTORY]
+
+
+def validated_labels(run: RunFolder) -> NDArray[np.int32]:
+    """[N] true classes of the labelled training nodes, in the order of votes out of fold."""
+    return read_arrays(run / OUT_OF_FOLD)["labels"].astype(np.int32)
+
+
+def trained_methods(
+    run: RunFolder, networks: Mapping[str, Network], seen: Callable[[Network], Seen], places: Sequence[slice],
+    trainer: TrainerConfig,
+) -> dict[str, Method]:  # fmt: skip
+    """Every network with its predictions.
+
+    Args:
+        seen: what a network sees.
+        places: rows of each brain.
+    """
+    found, votes = {}, read_arrays(run / OUT_OF_FOLD)
+    for name, network in networks.items():
+        models = seen(network).models
+        by_seed = Ensemble.load(run / network.place).predict_arrays(models.features, models.coordinates, models.edges)
+        found[name] = Method(
+            maps=[[by_seed[seed][rows] for rows in places] for seed in network.seeds],
+            sees=network.sees,
+            fits=trainer.folds,
+            folds=[votes[f"{name}/{seed}"] for seed in network.seeds],
+            kind="baseline" if network.control else "network",
+            trained=True,
+        )
+    return found
+
+
+def stored_methods(run: RunFolder, places: Sequence[slice]) -> dict[str, Method]:
+    """Every baseline with its predictions. Args: places: rows of each brain."""
+    found, stored = {}, read_arrays(run / BASELINES)
+    for name, about in read_json(run / ABOUT).items():
+        keys = sorted(key for key in stored if key.rsplit("/", 1)[0] == name)  # the file keeps no order
+        own = sorted(key for key in stored if key.rsplit("/", 1)[0] == f"out_of_fold/{name}")
+        found[name] = Method(
+            maps=[[stored[key][rows] for rows in places] for key in keys],
+            sees=str(about["sees"]),
+            fits=int(about["fits"]),
+            chosen=about["chosen"],
+            folds=[stored[key] for key in own] or None,
+        )
+    return found
