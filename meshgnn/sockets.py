@@ -181,6 +181,23 @@ class FeatureMaker(Protocol):
         ...
 
 
+@runtime_checkable
+class SectionFeatureMaker(FeatureMaker, Protocol):
+    """A maker of features of sections that can say, before any work begins, what it cannot work with."""
+
+    def check(self, stack: str, pixel_um: float) -> None:
+        """Asked of every stack.
+
+        Args:
+            stack: its name, for messages.
+            pixel_um: width of its coarsest pixels.
+
+        Raises:
+            InputError: pixels too coarse for its patches, ...
+        """
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class Truth:
     """What is known of a reconstructed brain beside what was given to training.
@@ -207,6 +224,10 @@ class Truth:
 
 class MeshMaker(Protocol):
     """Makes meshes from stack folders; keeps everything about one brain in a folder of its own."""
+
+    def check(self, stack: Path) -> None:
+        """Asked of every stack before any work begins. Raises InputError: too few sections, ..."""
+        ...
 
     def make(self, brain: str, stack: Path, out: Path, progress: Progress) -> list[str]:
         """Reconstruct `brain`, which also names its space; goes on if killed.

@@ -1,7 +1,7 @@
 """Maps a new stack of sections with a trained run: mesh, features, areas. Nothing is trained."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,6 +31,7 @@ from meshgnn.experiment.trained_run import BASELINES, read_trained_run
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
 from meshgnn.export.tables import write_csv
+from meshgnn.results import BaselineScores, MappedNodes, Measures, SectionPredictionMetrics
 from meshgnn.sockets import FeatureMaker, MeshMaker
 from meshgnn.source.annotations import FOLDER as ANNOTATIONS
 from meshgnn.source.annotations import read_annotations
@@ -161,7 +162,7 @@ class PredictSections(Experiment):
         write_csv(run / "predictions" / f"{self.brain}.csv", area_map)
         write_arrays(run / "tables" / "probabilities.safetensors", {self.brain: votes})
         write_arrays(run / "tables" / "baselines.safetensors", baselines)
-        write_json(run / SCORES, self._metrics(run, judge, area_map, baselines))
+        write_json(run / SCORES, self._metrics(run, judge, area_map, baselines).to_json())
         files = [str(path.relative_to(run.path)) for path in written]
         return [
             *files,
@@ -215,55 +216,61 @@ class PredictSections(Experiment):
 
     def _metrics(
         self, run: RunFolder, judge: Judge | None, area_map: AreaMap, baselines: Mapping[str, NDArray[np.float32]]
-    ) -> Mapping[str, Any]:
+    ) -> SectionPredictionMetrics:
         """Args: baselines: what the run's own baselines say of this brain."""
         graph = area_map.graph
         inside = graph.cortex & (graph.labels >= 0) & (judge is not None)
-        metrics: dict[str, Any] = {
-            "task": f"{self.brain}: prediction of {self.config.run}",
-            "protocol": "strict",
-            "classes": len(graph.areas),
-            "seeds": self.seeds(),
-            "alignment": "similarity" if self.ensemble.inputs.coordinates else None,
-            "nodes": {"mapped": int(graph.cortex.sum()), "judged": int(inside.sum())},
-            "judged_by": judge.by if judge else None,
-            "leakage": {"shared_patches": len(read_json(run / SHARED))},
-            "reconstruction": measures(self.maker, self._folder(run)),
-        }
-        if metrics["leakage"]["shared_patches"]:
-            metrics["protocol"] = "none: images of the training"
-        if judge is not None and inside.any():
-            metrics["test"] = score(graph, inside, area_map.probabilities, judge.left_out).plain()
-            metrics["left_out"] = judge.left_out.plain() if judge.left_out else {}
-            metrics["baselines"] = {
-                name: {**score(graph, inside, votes, judge.left_out).plain(), "sees": SEES[name], "fits": 1, "seeds": 1}
+        shared = len(read_json(run / SHARED))
+        found = SectionPredictionMetrics(
+            task=f"{self.brain}: prediction of {self.config.run}",
+            protocol="none: images of the training" if shared else "strict",
+            classes=len(graph.areas),
+            seeds=tuple(self.seeds()),
+            alignment="similarity" if self.ensemble.inputs.coordinates else None,
+            nodes=MappedNodes(mapped=int(graph.cortex.sum()), judged=int(inside.sum())),
+            judged_by=judge.by if judge else None,
+            leakage={"shared_patches": shared},
+            reconstruction=measures(self.maker, self._folder(run)),
+            not_run=None if baselines else {"baselines": "the run was made by a version that kept none of them"},
+        )
+        if judge is None or not inside.any():
+            return found
+        left_out = judge.left_out
+
+        def measured(votes: NDArray[np.floating]) -> dict[str, Any]:
+            return score(graph, inside, votes, left_out).plain()
+
+        return replace(
+            found,
+            test=Measures(**measured(area_map.probabilities)),
+            left_out=left_out.plain() if left_out else {},
+            baselines={
+                name: BaselineScores(**measured(votes), sees=SEES[name], fits=1, seeds=1)
                 for name, votes in baselines.items()
-            }
-            metrics["ours_minus"] = {
-                name: paired_interval([graph], [inside], [[area_map.probabilities]], [[votes]]).to_json()
+            },
+            ours_minus={
+                name: paired_interval([graph], [inside], [[area_map.probabilities]], [[votes]])
                 for name, votes in baselines.items()
-            }
-        if not baselines:
-            metrics["not_run"] = {"baselines": "the run was made by a version that kept none of them"}
-        return metrics
+            },
+        )
 
     def summary(self, run: RunFolder) -> str:
-        metrics = read_json(run / "metrics.json")
+        metrics = SectionPredictionMetrics.from_json(read_json(run / "metrics.json"), str(run / "metrics.json"))
         lines = [
-            f"{self.brain}: {metrics['nodes']['mapped']} nodes in cortex mapped to {metrics['classes']} areas",
+            f"{self.brain}: {metrics.nodes.mapped} nodes in cortex mapped to {metrics.classes} areas",
             f"label files in {run / 'predictions'}; page and sections in {run / 'export' / self.brain}",
         ]
-        if "test" in metrics:
+        if metrics.test is not None:
             lines.append(
-                f"against {metrics['judged_by']} of the stack, which the map did not see: macro-F1 "
-                f"{metrics['test']['macro_f1']:.3f} on {metrics['nodes']['judged']} nodes"
+                f"against {metrics.judged_by} of the stack, which the map did not see: macro-F1 "
+                f"{metrics.test.macro_f1:.3f} on {metrics.nodes.judged} nodes"
             )
-            for name, one in metrics["baselines"].items():
-                gap = metrics["ours_minus"][name]
+            for name, one in (metrics.baselines or {}).items():
+                gap = (metrics.ours_minus or {})[name]
                 lines.append(
-                    f"  {name:16s}{one['macro_f1']:.3f}  ({one['sees']}); the map minus this {gap['difference']:+.3f} "
-                    f"[{gap['low']:+.3f}, {gap['high']:+.3f}]"
+                    f"  {name:16s}{one.macro_f1:.3f}  ({one.sees}); the map minus this {gap.difference:+.3f} "
+                    f"[{gap.low:+.3f}, {gap.high:+.3f}]"
                 )
-        if metrics["leakage"]["shared_patches"]:
+        if metrics.leakage["shared_patches"]:
             lines.append("warning: images of this stack were part of the training; the score says nothing")
         return "\n".join(lines)

@@ -25,7 +25,7 @@ from meshgnn.export.command import export
 from meshgnn.export.on_sections import write_on_sections
 from meshgnn.graph import Areas, MeshGraph
 from meshgnn.progress import Progress
-from meshgnn.sockets import Brain, FeatureMaker, MeshMaker
+from meshgnn.sockets import Brain, FeatureMaker, MeshMaker, SectionFeatureMaker
 from meshgnn.source.annotations import FOLDER as ANNOTATIONS
 from meshgnn.source.annotations import annotated_labels, annotation_points, read_annotations
 from meshgnn.source.sections import AXES
@@ -50,7 +50,7 @@ def check_stack(
     *,
     mesh: str = "mesh",
 ) -> None:
-    """Ask the maker of meshes and those of features, where they have a method `check`, before any work begins.
+    """Ask the maker of meshes, and those of features that read sections, before any work begins.
 
     Args:
         makers: of features, by the key that each is set under.
@@ -63,10 +63,10 @@ def check_stack(
         InputError: what one of them cannot work with: too few sections, pixels too coarse for its patches, ...
     """
     for key, one in makers.items():
-        if hasattr(one, "check"):
+        if isinstance(one, SectionFeatureMaker):
             with at(key):
                 one.check(name, pixel_um)
-    if folder is not None and hasattr(maker, "check"):
+    if folder is not None:
         with at(mesh):
             maker.check(folder)
 

@@ -7,6 +7,7 @@ import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from meshgnn.experiment.summary import write_history
 from meshgnn.experiment.training import MAIN, Network, controls_of
 from meshgnn.export.subject_report import write_subject_report
 from meshgnn.nn import GraphHead, GraphSAGE, NetworkConfig
+from meshgnn.results import SubjectMetrics
 from meshgnn.source.participants import SubjectFolders
 from meshgnn.source.subjects import Subjects, counted
 from meshgnn.source.virtual.subjects import VirtualSubjects
@@ -219,18 +221,15 @@ class SubjectPrediction(Experiment):
         for name, network in networks.items():
             each = tuple(_targets(kept, f"{name}:{seed}", subjects) for seed in network.seeds)
             rows[name] = Prediction(sees=network.sees, by_seed=each, fits=c.trainer.folds)
-        metrics = subject_metrics(subjects, self._divisions, rows, read_json(run / "tables" / "leakage.json"))
-        metrics |= {
-            "seeds": list(c.seeds),
-            "model": to_plain(c.model)["_"],
-            "head": to_plain(c.head),
-            "features": list(self._values.features),
-            "coordinates": c.inputs.coordinates,
-            "not_run": {} if self._values.units else {"parcel_means": "the brains share no parcellation"},
-        }
+        metrics = subject_metrics(
+            subjects, self._divisions, rows, read_json(run / "tables" / "leakage.json"), seeds=tuple(c.seeds),
+            model=to_plain(c.model)["_"], head=to_plain(c.head), features=tuple(self._values.features),
+            coordinates=c.inputs.coordinates,
+            not_run={} if self._values.units else {"parcel_means": "the brains share no parcellation"},
+        )  # fmt: skip
         write_arrays(run / "tables" / "predictions.safetensors", kept)
         write_subjects(run / "predictions" / "subjects.tsv", subjects, self._parts, rows[MAIN].together())
-        write_json(run / SCORES, metrics)
+        write_json(run / SCORES, metrics.to_json())
         return ["tables/predictions.safetensors", "predictions/subjects.tsv", SCORES]
 
     def _export(self, run: RunFolder) -> list[str]:
@@ -239,13 +238,17 @@ class SubjectPrediction(Experiment):
         with (run / "predictions" / "subjects.tsv").open(newline="") as handle:
             table = list(csv.DictReader(handle, delimiter="\t"))
         write_subject_report(
-            run / "report.html", read_json(run / SCORES), table, history, read_json(run / "config.json"),
+            run / "report.html", _read_metrics(run / SCORES), table, history, read_json(run / "config.json"),
             read_json(run / "provenance.json"),
         )  # fmt: skip
         return ["report.html"]
 
     def summary(self, run: RunFolder) -> str:
-        return subject_summary(read_json(run / "metrics.json"), run.path)
+        return subject_summary(_read_metrics(run / "metrics.json"), run.path)
+
+
+def _read_metrics(path: Path) -> SubjectMetrics:
+    return SubjectMetrics.from_json(read_json(path), str(path))
 
 
 def _pool(kept: dict[str, NDArray[Any]], found: Mapping[str, Mapping[int, NDArray[Any]]], part: SubjectPart) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from meshgnn.experiment.subject_training import Division
 from meshgnn.experiment.training import MAIN
+from meshgnn.results import Difference, SubjectCounts, SubjectMetrics, TargetScores, TraitRow, TraitScores
 from meshgnn.source.subjects import Subjects, counted
 from meshgnn.train.target_scores import JUDGED_BY, chance_interval, differences, judged, mean_scores, resampled
 
@@ -33,12 +34,14 @@ class Prediction:
 
 
 def subject_metrics(
-    subjects: Subjects, divisions: Sequence[Division], rows: Mapping[str, Prediction], leakage: Mapping[str, int]
-) -> dict[str, Any]:
+    subjects: Subjects, divisions: Sequence[Division], rows: Mapping[str, Prediction], leakage: Mapping[str, int],
+    **about: Any,
+) -> SubjectMetrics:  # fmt: skip
     """The record.
 
     Args:
         rows: by name; the network's own under "main".
+        about: further fields of `SubjectMetrics`.
     """
     counts = counted(subjects)
     tester = np.full(len(subjects), -1)
@@ -49,16 +52,7 @@ def subject_metrics(
     trained = np.mean([division.part.train.sum() for division in divisions]) - validated
     cross = f"{len(divisions)}-fold cross-validation" if len(divisions) > 1 else "one test part"
     names = ", ".join(target.name for target in subjects.targets)
-    found: dict[str, Any] = {
-        "task": f"{names} of {len(subjects)} subjects: {cross}",
-        "protocol": "strict" if not any(leakage.values()) else "sites shared",
-        "subjects": {"train": round(float(trained)), "validation": round(float(validated)), "test": int(tested.sum())},
-        "divisions": len(divisions),
-        "families": counts["families"],
-        "sites": counts["sites"],
-        "leakage": dict(leakage),
-        "targets": {},
-    }
+    targets: dict[str, TargetScores] = {}
     families = np.array(subjects.groups("family"))
     for column, target in enumerate(subjects.targets):
         known = tested & np.isfinite(subjects.values[:, column])
@@ -69,26 +63,38 @@ def subject_metrics(
         scored = {name: judged(target, true, own, division, samples) for name, own in votes.items()}
         ours = scored[MAIN]
         each = [mean_scores(target, true, [own], division) for own in votes[MAIN]]
-        record: dict[str, Any] = {
-            "kind": target.kind,
-            "classes": list(target.classes),
-            "subjects": int(known.sum()),
-            "families": len(set(families[known].tolist())),
-            "test": _row(ours[0], rows[MAIN]),
-            "per_seed": each,
-            "chance_of": JUDGED_BY[target.kind],
-            "chance_interval": chance_interval(target, true, votes[MAIN], division),
-            "baselines": {name: _row(own[0], rows[name]) for name, own in scored.items() if name != MAIN},
-            "ours_minus": {},
-        }
+        minus = {}
         for name, own in scored.items():
             if name != MAIN:
                 same = votes[MAIN][: len(votes[name])] if rows[name].fits > 1 else votes[MAIN]
                 mine = ours if len(same) == len(votes[MAIN]) else judged(target, true, same, division, samples)
-                record["ours_minus"][name] = differences(mine, own)
-        found["targets"][target.name] = record
-    return found
+                gaps = differences(mine, own)
+                minus[name] = {measure: Difference(**gap) for measure, gap in gaps.items()}
+        targets[target.name] = TargetScores(
+            kind=target.kind,
+            classes=tuple(target.classes),
+            subjects=int(known.sum()),
+            families=len(set(families[known].tolist())),
+            test=_row(ours[0], rows[MAIN]),
+            per_seed=tuple(TraitScores(**one) for one in each),
+            chance_of=JUDGED_BY[target.kind],
+            chance_interval=tuple(chance_interval(target, true, votes[MAIN], division)),
+            baselines={name: _row(own[0], rows[name]) for name, own in scored.items() if name != MAIN},
+            ours_minus=minus,
+        )
+    return SubjectMetrics(
+        task=f"{names} of {len(subjects)} subjects: {cross}",
+        protocol="strict" if not any(leakage.values()) else "sites shared",
+        subjects=SubjectCounts(train=round(float(trained)), validation=round(float(validated)), test=int(tested.sum())),
+        divisions=len(divisions),
+        families=counts["families"],
+        sites=counts["sites"],
+        leakage=dict(leakage),
+        targets=targets,
+        **about,
+    )
 
 
-def _row(scores: Mapping[str, Any], row: Prediction) -> dict[str, Any]:
-    return {**scores, "sees": row.sees, "fits": row.fits, "seeds": len(row.by_seed)}
+def _row(scores: Mapping[str, Any], row: Prediction) -> TraitRow:
+    spans = {name: tuple(ends) for name, ends in scores["intervals"].items()}
+    return TraitRow(**{**scores, "intervals": spans}, sees=row.sees, fits=row.fits, seeds=len(row.by_seed))

@@ -1,50 +1,45 @@
 """What a subject task prints at its end, and its subjects as a table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from meshgnn.data.subject_split import SubjectPart
+from meshgnn.results import SubjectMetrics
 from meshgnn.source.subjects import Subjects
 from meshgnn.store import write_text
 
-# Score -> how it is called, and whether more is better.
 NAMES = {
-    "balanced_accuracy": ("balanced accuracy", True),
-    "auroc": ("AUROC", True),
-    "accuracy": ("accuracy", True),
-    "mae": ("MAE", False),
-    "r2": ("R2", True),
-    "r": ("r", True),
-}
+    "balanced_accuracy": "balanced accuracy", "auroc": "AUROC", "accuracy": "accuracy", "mae": "MAE", "r2": "R2",
+    "r": "r",
+}  # fmt: skip
 
 
-def subject_summary(metrics: Mapping[str, Any], folder: Path) -> str:
+def subject_summary(metrics: SubjectMetrics, folder: Path) -> str:
     """A table per target: the network beside every baseline, best first."""
-    parts = metrics["subjects"]
+    parts = metrics.subjects
     lines = [
-        f"\n{metrics['task']} ({parts['train']} train, {parts['validation']} validate, {parts['test']} are tested; "
-        f"{metrics['protocol']})"
+        f"\n{metrics.task} ({parts.train} train, {parts.validation} validate, {parts.test} are tested; "
+        f"{metrics.protocol})"
     ]
-    for name, target in metrics["targets"].items():
-        first = target["chance_of"] if target["kind"] == "classification" else "mae"
-        more = NAMES[first][1]
-        scores = [score for score in NAMES if score in target["test"]]
-        rows = {metrics["model"]: target["test"], **target["baselines"]}
-        lines.append(f"{name} ({target['kind']}, {target['subjects']} subjects)")
-        lines.append(f"{'':24s}" + "".join(f"{NAMES[s][0]:>26s}" for s in scores) + f"   ours minus, {NAMES[first][0]}")
-        for row, own in sorted(rows.items(), key=lambda item: item[1][first] * (-1 if more else 1)):
-            cells = "".join(f"{own[s]:>12.3f} {_span(own['intervals'][s]):13s}" for s in scores)
-            gap = target["ours_minus"].get(row, {}).get(first)
-            difference = f"{gap['difference']:+.3f} {_span([gap['low'], gap['high']])}" if gap else ""
-            lines.append(f"{'*' if row == metrics['model'] else ' '} {row:22s}{cells}   {difference}")
-        chance = NAMES[target["chance_of"]][0]
-        lines.append(f"  by chance (permuted targets) {chance} lies in {_span(target['chance_interval'])}")
-    lines += [f"{name} not run: {why}" for name, why in metrics["not_run"].items()]
-    leaks = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in metrics["leakage"].items())
+    for name, target in metrics.targets.items():
+        first, scores = target.ranked_by, list(target.test.scores)
+        lines.append(f"{name} ({target.kind}, {target.subjects} subjects)")
+        lines.append(f"{'':24s}" + "".join(f"{NAMES[s]:>26s}" for s in scores) + f"   ours minus, {NAMES[first]}")
+        for row, own in target.rows(metrics.model).items():
+            cells = "".join(f"{own.scores.get(s, np.nan):>12.3f} {_span(own.intervals[s]):13s}" for s in scores)
+            gap = target.ours_minus.get(row, {}).get(first)
+            difference = (
+                f"{gap.difference:+.3f} {_span([gap.low, gap.high])}" if gap and gap.difference is not None else ""
+            )
+            lines.append(f"{'*' if row == metrics.model else ' '} {row:22s}{cells}   {difference}")
+        lines.append(
+            f"  by chance (permuted targets) {NAMES[target.chance_of]} lies in {_span(target.chance_interval)}"
+        )
+    lines += [f"{name} not run: {why}" for name, why in metrics.not_run.items()]
+    leaks = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in metrics.leakage.items())
     lines.append(f"intervals: 95 %, over families; leaks: {leaks}; results in {folder}")
     return "\n".join(lines)
 

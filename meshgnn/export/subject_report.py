@@ -11,31 +11,29 @@ from typing import Any
 from meshgnn.export.html import render
 from meshgnn.export.plots import scatter
 from meshgnn.export.words import SUBJECT_MEASURES, SUBJECT_METHODS, Word, readable
+from meshgnn.results import SubjectMetrics, TargetScores
 from meshgnn.store import write_text
 
 
-def _target(name: str, target: Mapping[str, Any], model: str, table: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    """What the template shows of one target; its rows stand best first, by the score that chance is given for."""
-    first = target["chance_of"] if target["kind"] == "classification" else "mae"
-    rows = {model: target["test"], **target["baselines"]}
-    ranked = sorted(rows.items(), key=lambda item: item[1][first] * (1 if first == "mae" else -1))
+def _target(name: str, target: TargetScores, model: str, table: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """What the template shows of one target beside its record."""
     points: list[tuple[float, float]] = []
-    if target["kind"] == "regression":
+    if target.kind == "regression":
         pairs = [(row[name], row[f"{name}_predicted"]) for row in table]
         points = [(float(true), float(predicted)) for true, predicted in pairs if "n/a" not in (true, predicted)]
+    first = target.ranked_by
     return {
-        **target,
         "name": name,
-        "first": first,
-        "scores": [score for score in SUBJECT_MEASURES if score in target["test"]],
-        "rows": [(key, row, target["ours_minus"].get(key, {}).get(first)) for key, row in ranked],
+        "of": target,
+        "scores": [score for score in SUBJECT_MEASURES if score in target.test.scores],
+        "rows": [(key, row, target.ours_minus.get(key, {}).get(first)) for key, row in target.rows(model).items()],
         "scatter": scatter(points, f"true {name}", f"predicted {name}") if points else "",
     }
 
 
 def write_subject_report(
     path: Path,
-    metrics: Mapping[str, Any],
+    metrics: SubjectMetrics,
     table: Sequence[Mapping[str, str]],
     history: Sequence[Mapping[str, str]],
     config: Mapping[str, Any],
@@ -44,7 +42,7 @@ def write_subject_report(
     """Write the report.
 
     Args:
-        metrics: see `meshgnn.experiment.subject_scores.subject_metrics`.
+        metrics: of the run.
         table: rows of predictions/subjects.tsv.
         history: rows of metrics.csv.
         config, provenance: as in config.json and provenance.json.
@@ -54,9 +52,9 @@ def write_subject_report(
         member = (row["division"], row["seed"], row["fold"])
         best[member] = max(best.get(member, -1e9), float(row["validation_skill"]))
     text = render(
-        "subjects.html", title=metrics["task"], m=metrics, measures=SUBJECT_MEASURES,
-        targets=[_target(name, target, metrics["model"], table) for name, target in metrics["targets"].items()],
-        word=lambda key: SUBJECT_METHODS.get(key, Word("the network" if key == metrics["model"] else readable(key))),
+        "subjects.html", title=metrics.task, m=metrics, measures=SUBJECT_MEASURES,
+        targets=[_target(name, target, metrics.model, table) for name, target in metrics.targets.items()],
+        word=lambda key: SUBJECT_METHODS.get(key, Word("the network" if key == metrics.model else readable(key))),
         skill=sum(best.values()) / max(len(best), 1),
         config=json.dumps(config, indent=2), provenance=json.dumps(provenance, indent=2),
     )  # fmt: skip

@@ -109,6 +109,9 @@ class Mesher:
             Truth(labels=labels, areas=graph.areas, unmatched=nothing, missed=np.ones(4)) if self.config.truth else None
         )
 
+    def check(self, stack):
+        pass
+
     def true_areas(self, stack):
         return made_up("one", "one")[0].areas if self.config.truth else None
 

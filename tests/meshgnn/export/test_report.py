@@ -20,6 +20,7 @@ from meshgnn.results import (
     NodeCounts,
     ObliquenessScore,
     ProtocolScores,
+    SubjectMetrics,
     Validation,
 )
 from tests.meshgnn.export.page_samples import HOSTILE, area_map
@@ -104,25 +105,29 @@ def test_a_run_on_sections_shows_gaps_obliqueness_meshes_and_controls(tmp_path):
 
 def test_a_subject_report_shows_every_target_with_its_baselines(tmp_path):
     def scores(**values):
-        return {**values, "intervals": {name: [0.1, 0.9] for name in values}, "sees": "everything"}
+        return {**values, "intervals": {name: [0.1, 0.9] for name in values}, "sees": "everything",
+                "fits": 2, "seeds": 1}  # fmt: skip
 
     def target(kind, name, value):
         gap = {"constant": {name: {"difference": 0.2, "low": 0.1, "high": 0.3}}}
         return {
-            "kind": kind, "subjects": 4, "families": 3, "chance_of": "r" if name == "mae" else name,
+            "kind": kind, "classes": [], "per_seed": [],
+            "subjects": 4, "families": 3, "chance_of": "r" if name == "mae" else name,
             "chance_interval": [0.3, None], "ours_minus": gap, "test": scores(**{name: value}),
             "baselines": {"constant": scores(**{name: value / 2})},
         }  # fmt: skip
 
     told = {
         "task": "age of <4> subjects", "families": 3, "sites": 1, "protocol": "strict", "seeds": [0], "model": "GCN",
+        "divisions": 1, "head": {}, "coordinates": False,
         "subjects": {"train": 2, "validation": 1, "test": 4}, "leakage": {"shared_subjects": 0}, "features": ["area"],
         "not_run": {"site": "one site"},
         "targets": {"age": target("regression", "mae", 9.0), "sex": target("classification", "accuracy", 0.6)},
     }  # fmt: skip
     table = [{"age": "20", "age_predicted": "25", "sex": "F"}, {"age": "n/a", "age_predicted": "30", "sex": "M"}]
     history = [{"division": "0", "seed": "0", "fold": "0", "validation_skill": skill} for skill in ("0.1", "0.3")]
-    write_subject_report(tmp_path / "report.html", told, table, history, CONFIG, {})
+    metrics = SubjectMetrics.from_json(told, "metrics.json")
+    write_subject_report(tmp_path / "report.html", metrics, table, history, CONFIG, {})
     text = (tmp_path / "report.html").read_text()
     for name in (
         "age of &lt;4&gt; subjects", "mean absolute error", "mean or class frequencies", "<code>constant</code>",

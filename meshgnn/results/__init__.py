@@ -1,0 +1,51 @@
+"""metrics.json of a run as frozen records: written by `to_json`, read by `from_json`, here and nowhere else.
+
+`areas.py` and `subjects.py` hold those of the two kinds of tasks; `record.py` what they have in common.
+"""
+
+from meshgnn.results.areas import (
+    AnnotationWeight,
+    BaselineScores,
+    BrainNames,
+    Confusion,
+    ControlScores,
+    Interval,
+    MappedNodes,
+    Measures,
+    MethodScores,
+    Metrics,
+    NodeCounts,
+    ObliquenessScore,
+    PredictionMetrics,
+    ProtocolScores,
+    SectionPredictionMetrics,
+    Validation,
+)
+from meshgnn.results.record import Record
+from meshgnn.results.subjects import Difference, SubjectCounts, SubjectMetrics, TargetScores, TraitRow, TraitScores
+
+__all__ = [
+    "AnnotationWeight",
+    "BaselineScores",
+    "BrainNames",
+    "Confusion",
+    "ControlScores",
+    "Difference",
+    "Interval",
+    "MappedNodes",
+    "Measures",
+    "MethodScores",
+    "Metrics",
+    "NodeCounts",
+    "ObliquenessScore",
+    "PredictionMetrics",
+    "ProtocolScores",
+    "SectionPredictionMetrics",
+    "Record",
+    "SubjectCounts",
+    "SubjectMetrics",
+    "TargetScores",
+    "TraitRow",
+    "TraitScores",
+    "Validation",
+]
