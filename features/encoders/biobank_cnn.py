@@ -75,7 +75,8 @@ class _Unit(nn.Module):
     def __init__(self, before: int, width: int, dropout: float) -> None:
         super().__init__()
         self.skip = nn.Conv3d(before, width, 1)
-        self.main = nn.Sequential(nn.Conv3d(before, width, 3, padding=1), nn.GELU(), nn.Conv3d(width, width, 3, padding=1))
+        first, second = nn.Conv3d(before, width, 3, padding=1), nn.Conv3d(width, width, 3, padding=1)
+        self.main = nn.Sequential(first, nn.GELU(), second)
         self.after = nn.Sequential(BatchNorm(width), nn.GELU(), nn.MaxPool3d(2), nn.Dropout(dropout))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -13,8 +13,9 @@ from meshgnn.errors import InputError
 class ConnectivityNet(ItemEncoder):
     """Linear map, batch norm, GELU, dropout, twice, after the biobank study (10.1016/j.neuroimage.2024.120600).
 
-    64,620 pairs of 360 regions have 8,288,512 parameters; the width is that of the data. Inputs [B, P (P - 1) / 2] float,
-    or symmetric matrices [B, P, P] whose triangle above the diagonal is read row by row; features [B, widths[-1]].
+    64,620 pairs of 360 regions have 8,288,512 parameters; the width is that of the data. Inputs [B, P (P - 1) / 2]
+    float, or symmetric matrices [B, P, P] whose triangle above the diagonal is read row by row; features
+    [B, widths[-1]].
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -66,5 +67,5 @@ class _Triangle(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         if inputs.ndim == 2:
             return inputs
-        rows, columns = torch.triu_indices(*inputs.shape[1:], offset=1, device=inputs.device)
+        rows, columns = torch.triu_indices(inputs.shape[1], inputs.shape[2], offset=1, device=inputs.device)
         return inputs[:, rows, columns]

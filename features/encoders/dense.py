@@ -12,7 +12,8 @@ Activation = Literal["none", "relu", "gelu"]
 
 def activation_layers(activation: Activation) -> list[nn.Module]:
     """The activation as a list of layers; empty for none."""
-    return {"none": [], "relu": [nn.ReLU()], "gelu": [nn.GELU()]}[activation]
+    layers: dict[str, list[nn.Module]] = {"none": [], "relu": [nn.ReLU()], "gelu": [nn.GELU()]}
+    return layers[activation]
 
 
 def dense_layers(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -30,11 +30,16 @@ class ItemEncoder(nn.Module):
     [B, *shape] -> [B, out_channels]. The stages are what schedules thaw one after another, what a network is cut at to
     lie on several devices, and where maps are read: the first k of them give the maps [B, C, ...] of stage k.
 
+    `new_stages` of the last stages stand behind whatever a file of pretrained weights holds: they are trained with the
+    head.
+
     Args:
         config: it was built from.
         shape: of one item.
         out_channels: features per item.
     """
+
+    new_stages: ClassVar[int] = 0
 
     def __init__(self, config: ItemConfig, shape: Sequence[int], out_channels: int) -> None:
         super().__init__()

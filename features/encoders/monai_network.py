@@ -42,9 +42,9 @@ _LARGEST = 1 << 32  # weights of a network
 class MONAINetwork(ItemEncoder):
     """A network of `monai.networks.nets` by name, whatever its outputs.
 
-    Dimensions, channels and sides follow from the volumes. Outputs [B, C] are features as they are; maps [B, C, X, Y, Z]
-    are averaged over space, tokens [B, N, C] over tokens; of several outputs the first is read. A linear map follows
-    where they are not as many as asked. Inputs [B, C, X, Y, Z] float, features [B, out_channels].
+    Dimensions, channels and sides follow from the volumes. Outputs [B, C] are features as they are; maps
+    [B, C, X, Y, Z] are averaged over space, tokens [B, N, C] over tokens; of several outputs the first is read. A
+    linear map follows where they are not as many as asked. Inputs [B, C, X, Y, Z] float, features [B, out_channels].
     """
 
     @dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,10 @@ from meshgnn.errors import SettingError
 class NaiveCNN(ItemEncoder):
     """The Naive-CNN of the poster "Training a Large-Scale 3D CNN Predicting Human Intelligence in ABCD".
 
-    Per stage: convolution (stride 1, no padding), max-pooling by 2, ReLU, dropout of channels; batch norm after the last
-    one; then linear maps, by default without an activation between them, as published. Inputs [B, C, X, Y, Z] float of
-    any size that the stages leave something of, features [B, linear[-1]]. With one output behind it a volume of 240^3
-    has 527,685,041 parameters (527,694,721 with the unused batch norm).
+    Per stage: convolution (stride 1, no padding), max-pooling by 2, ReLU, dropout of channels; batch norm after the
+    last one; then linear maps, by default without an activation between them, as published. Inputs [B, C, X, Y, Z]
+    float of any size that the stages leave something of, features [B, linear[-1]]. For one channel of 240^3 voxels and
+    with one output behind it the network has 527,685,041 parameters (527,694,721 with the unused batch norm).
     """
 
     @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """ResNet-18 on slices of a volume: the middle ones as channels, or many through one shared network."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +59,8 @@ class ResNet2DSlices(ItemEncoder):
             """
             check_volume("ResNet2DSlices", shape)
             return ResNet2DSlices(self, shape)
+
+    new_stages: ClassVar[int] = 1
 
     def __init__(self, config: Config, shape: tuple[int, ...]) -> None:
         super().__init__(config, shape, features(18))

@@ -1,6 +1,8 @@
 """Residual networks on volumes: ResNet-50, 101, 152 and 18 in three dimensions."""
 
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
 
 from torch import nn
 
@@ -46,12 +48,14 @@ class ResNet3D(ItemEncoder):
             check_volume("ResNet3D", shape)
             return ResNet3D(self, shape)
 
+    new_stages: ClassVar[int] = 1
+
     def __init__(self, config: Config, shape: tuple[int, ...]) -> None:
         linear = config.linear if config.linear is not None else () if config.depth == 18 else (512,)
         widths = (features(config.depth), *linear)
         super().__init__(config, shape, widths[-1])
         self.backbone = resnet(config.depth, 3, shape[0], config.stem or ("video" if config.depth == 18 else "image"))
-        self.linear = nn.Sequential(*(nn.Linear(before, width) for before, width in zip(widths, widths[1:])))
+        self.linear = nn.Sequential(*(nn.Linear(before, width) for before, width in pairwise(widths)))
 
     def stages(self) -> tuple[nn.Module, ...]:
         """Stem; pooling and stage 1; stages 2 to 4; average and linear maps."""

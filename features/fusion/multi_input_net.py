@@ -1,7 +1,7 @@
 """A network of several inputs per subject, any of which a subject may lack."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from features.encoders.biobank_cnn import BiobankCNN
 from features.encoders.connectivity_net import ConnectivityNet
-from features.encoders.item_encoder import check_shares
+from features.encoders.item_encoder import ItemEncoder, check_shares
 from features.encoders.monai_network import MONAINetwork
 from features.encoders.naive_cnn import NaiveCNN
 from features.encoders.resnet2d_slices import ResNet2DSlices
@@ -45,7 +45,7 @@ class InputBlock(BaseConfig):
     """
 
     name: str = "t1"
-    encoder: BlockEncoder = BiobankCNN.Config()
+    encoder: BlockEncoder = field(default_factory=BiobankCNN.Config)
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
@@ -55,11 +55,12 @@ class InputBlock(BaseConfig):
 class MultiInputNet(nn.Module):
     """Blocks, each an encoder of one input; their fusion; a head of traits.
 
-    A block runs for the subjects who have it and for no others: it gets no gradient from a subject who lacks it, and its
-    batch statistics are those of the subjects who have it. A block that nobody in the batch has is not run at all: its
-    gradients stay None, so that no optimiser moves it (data-parallel training has to look for unused parameters). A
-    single subject with a block, in training, is normalised by running statistics where there is one value per channel
-    (`features.encoders.batch_norm`). Outputs [B, outputs], see `TraitHead`.
+    A block runs for the subjects who have it and for no others: it gets no gradient from a subject who lacks it, and
+    its batch statistics are those of the subjects who have it. (A batch norm in the head joins the rows of a batch in
+    training; fusions do not.) A block that nobody in the batch has is not run at all:
+    its gradients stay None, so that no optimiser moves it (data-parallel training has to look for unused parameters).
+    In training, a single subject with a block is normalised by running statistics wherever there is one value per
+    channel (`features.encoders.batch_norm`). Outputs [B, outputs], see `TraitHead`.
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -73,8 +74,8 @@ class MultiInputNet(nn.Module):
         """
 
         blocks: tuple[InputBlock, ...] = (InputBlock(),)
-        fusion: Fusion = Concatenation.Config()
-        head: TraitHead.Config = TraitHead.Config()
+        fusion: Fusion = field(default_factory=Concatenation.Config)
+        head: TraitHead.Config = field(default_factory=TraitHead.Config)
         input_dropout: float = 0.0
 
         def __post_init__(self) -> None:
@@ -170,7 +171,7 @@ class MultiInputNet(nn.Module):
 
     def stages(self) -> tuple[nn.Module, ...]:
         """Parts of the blocks from input to output, the last ones of all blocks together: what is thawed in turn."""
-        chains = [_stages_of(encoder) for encoder in self.encoders]
+        chains = [_stages_of(encoder)[0] for encoder in self.encoders]
         length = max(map(len, chains))
         return tuple(
             nn.ModuleList(chain[place - length] for chain in chains if len(chain) >= length - place)
@@ -178,8 +179,8 @@ class MultiInputNet(nn.Module):
         )
 
     def head_modules(self) -> tuple[nn.Module, ...]:
-        """What stands behind the blocks and is never pretrained with them."""
-        return (self.fusion, self.head)
+        """Fusion and head, and the parts of blocks that no file of pretrained weights holds."""
+        return (*(part for encoder in self.encoders for part in _stages_of(encoder)[1]), self.fusion, self.head)
 
     def identity(self) -> dict[str, Any]:
         """Config, shapes, targets and a hash of the weights."""
@@ -188,10 +189,13 @@ class MultiInputNet(nn.Module):
         return {**about, "shapes": shapes, "weights": weights_hash(self)}
 
 
-def _stages_of(encoder: Any) -> tuple[nn.Module, ...]:
-    """The stages of an encoder that tells them; otherwise the whole encoder as one."""
-    stages = getattr(encoder, "stages", None)
-    return tuple(stages()) if callable(stages) and not isinstance(stages, nn.Module) else (encoder,)
+def _stages_of(encoder: Any) -> tuple[tuple[nn.Module, ...], tuple[nn.Module, ...]]:
+    """The stages that may be pretrained and those behind them; an encoder that tells no stages is a single one."""
+    if not isinstance(encoder, ItemEncoder):
+        return (encoder,), ()
+    stages = tuple(encoder.stages())
+    old = len(stages) - encoder.new_stages
+    return stages[:old], stages[old:]
 
 
 def left_in(present: Tensor, share: float) -> Tensor:
