@@ -169,6 +169,26 @@ def test_zeros_stand_for_what_is_absent_and_presence_can_be_said():
     assert torch.equal(told[:, -4:], present.float())
 
 
+@pytest.mark.parametrize("fusion", ["gated", "attention"])
+def test_an_absent_block_takes_no_weight(fusion):
+    """With one block present its gate, or its attention, is 1: the output is in closed form."""
+    net = network(fusion).eval()
+    everything, present = subjects(3), torch.zeros(3, len(NAMES), dtype=torch.bool)
+    present[:, 2] = True
+    part = net.fusion
+    with torch.no_grad():
+        mapped = part.project[2](net.encoders[2](everything["table"]))
+        if fusion == "gated":
+            wanted = torch.tanh(mapped)
+        else:
+            value = part.attention.in_proj_weight[16:], part.attention.in_proj_bias[16:]
+            token = part.norm_tokens(mapped + part.block[2])
+            read = part.query[0] + part.attention.out_proj(nn.functional.linear(token, *value))
+            wanted = read + part.layer(part.norm(read))
+        found = net.fused({"table": everything["table"]}, present)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_input_dropout_leaves_one_at_least():
     torch.manual_seed(0)
     present = torch.tensor([[1, 1, 1, 1], [0, 1, 0, 1], [0, 0, 1, 0]]).bool().repeat(2000, 1)

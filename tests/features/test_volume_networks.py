@@ -157,8 +157,8 @@ def test_whole_networks_of_the_biobank_study(side, classes, head, total):
 
 SMALL = {
     "naive": (NaiveCNN.Config(channels=(4, 6), kernels=(3, 2), linear=(8, 5), activation="gelu"), (2, 13, 11, 12)),
-    "resnet3d18": (ResNet3D.Config(depth=18), (1, 9, 16, 12)),
-    "resnet3d50": (ResNet3D.Config(linear=()), (2, 16, 16, 17)),
+    "resnet3d18": (ResNet3D.Config(depth=18), (1, 5, 8, 6)),
+    "resnet3d50": (ResNet3D.Config(linear=()), (2, 5, 6, 7)),
     "triplet": (ResNet2DSlices.Config(), (1, 20, 16, 12)),
     "slices": (ResNet2DSlices.Config(mode="multi", slices=2, planes=("axial", "coronal")), (2, 20, 16, 12)),
     "mean of slices": (ResNet2DSlices.Config(mode="multi", slices=2, pool="mean", level="node"), (1, 16, 16, 16)),
