@@ -4,25 +4,32 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Union
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from features.encoders.biobank_cnn import BiobankCNN
+from features.encoders.monai_network import MONAINetwork
+from features.encoders.naive_cnn import NaiveCNN
+from features.encoders.resnet2d_slices import ResNet2DSlices
+from features.encoders.resnet3d import ResNet3D
 from features.encoders.section_cnn import SectionCNN
 from features.encoders.signal_cnn import SignalCNN
+from features.encoders.table_net import TableNet
 from features.encoders.volume_cnn import VolumeCNN
 from features.encoders.weights import weights_hash
 from features.node_data.section_patches import SectionPatches
 from features.node_data.section_profiles import SectionProfiles
 from features.node_data.vertex_series import VertexSeries
 from features.node_data.volume_patches import VolumePatches
+from features.weight_files import read_weights, rebuilt, write_weights
 from meshgnn.config import Config, at, from_plain, to_plain
-from meshgnn.errors import InputError, SettingError
-from meshgnn.store import read_json, refuse_pickle, write_json, written_aside
+from meshgnn.errors import InputError
+from meshgnn.store import read_json, write_json
 
 # What may be chosen by name, and what a file may name.
-EncoderConfig = SectionCNN.Config | VolumeCNN.Config | SignalCNN.Config
+EncoderConfig = (
+    SectionCNN.Config | VolumeCNN.Config | SignalCNN.Config | TableNet.Config | NaiveCNN.Config | ResNet3D.Config
+    | ResNet2DSlices.Config | BiobankCNN.Config | MONAINetwork.Config
+)  # fmt: skip
 DataConfig = SectionPatches.Config | VolumePatches.Config | SectionProfiles.Config | VertexSeries.Config
 FORMAT = 2
 # Format 1 knew patches of sections only, and called them so.
@@ -81,9 +88,7 @@ def save_encoder(folder: Path, encoder: NodeEncoder, training: dict[str, Any]) -
     Args:
         training: what it was trained on and how, JSON-ready; kept under "training".
     """
-    weights = {name: value.detach().cpu().contiguous() for name, value in encoder.network.state_dict().items()}
-    with written_aside(Path(folder) / WEIGHTS) as aside:
-        aside.write_bytes(save(weights))
+    write_weights(Path(folder) / WEIGHTS, encoder.network)
     write_json(
         Path(folder) / ABOUT,
         {
@@ -123,34 +128,12 @@ def load_encoder(folder: Path, more: Sequence[Config] = ()) -> NodeEncoder:
     shape = from_plain(tuple[int, ...], shape, f"{Path(folder) / ABOUT}: shape")
     if not shape or min(shape) < 1:
         raise InputError(f"{Path(folder) / ABOUT}: shape {shape} is not that of an item")
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    refuse_pickle(path, content)
-    wrong = f"{path}: does not fit {ABOUT}"
-    try:
-        weights = load(content)
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise InputError(f"{wrong} ({str(error).splitlines()[0]})") from None
-    if getattr(config, "blocks", 1) * len(getattr(config, "widths", ())) > len(weights):
-        raise InputError(f"{wrong} (more blocks than weights)")
-    random = torch.get_rng_state()
+    weights = read_weights(path)[0]
+    if getattr(config, "blocks", 1) * len(getattr(config, "widths", None) or ()) > len(weights):
+        raise InputError(f"{path}: does not fit {ABOUT} (more blocks than weights)")
     with at(f"{Path(folder) / ABOUT}: encoder"):
-        try:
-            with torch.device("meta"):  # takes no memory, whatever sizes the file declares
-                empty = new_encoder(config, data, shape).network.state_dict()
-        except (RuntimeError, TypeError, OverflowError):
-            raise InputError(f"{wrong} (impossible sizes)") from None
-        except SettingError:
-            raise
-        except InputError as error:
-            raise InputError(f"{wrong} ({error})") from None
-        if {name: value.shape for name, value in empty.items()} != {n: value.shape for n, value in weights.items()}:
-            raise InputError(f"{wrong} (other shapes)")
-        encoder = new_encoder(config, data, shape)
-    torch.set_rng_state(random)
-    encoder.network.load_state_dict(weights)
+        network = rebuilt(lambda: new_encoder(config, data, shape).network, weights, f"{path}: does not fit {ABOUT}")
+    encoder = NodeEncoder(network, data, shape)
     if weights_hash(encoder.network) != about.get("weights"):
         raise InputError(f"{path}: its weights are not those that {ABOUT} was written for; copy both files again")
     return encoder.eval()

@@ -52,3 +52,21 @@ def test_no_model_or_array_is_ever_unpickled():
             text = path.read_text(encoding="utf-8")
             wrong += [f"{path.name}: {word}" for word in words if word in text]
     assert wrong == []
+
+
+def test_a_condition_that_is_always_true_is_found():
+    tool = Path(sys.executable).parent / "ruff"
+    if not tool.exists() and shutil.which("ruff") is None:
+        pytest.skip("ruff is not installed")
+    words = [
+        str(tool) if tool.exists() else "ruff",
+        "check",
+        "--output-format",
+        "concise",
+        "--stdin-filename",
+        "x.py",
+        "-",
+    ]
+    code = "def used(inputs):\n    return 'dwi' or 'flair' in inputs\n"
+    done = subprocess.run(words, cwd=ROOT, input=code, capture_output=True, text=True, check=False)
+    assert "SIM222" in done.stdout, done.stdout + done.stderr

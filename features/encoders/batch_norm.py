@@ -1,0 +1,53 @@
+"""Batch norm that bears a single value per channel, and that can be frozen."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class BatchNorm(_BatchNorm):
+    """Batch norm (Ioffe & Szegedy 2015) of [B, C] or [B, C, ...], with the running statistics in two more cases.
+
+    - One value per channel in training (one subject in the batch has this input) has no variance. It is normalised by
+      the running statistics, and these do not move.
+    - While `frozen` is set the layer is as in eval mode whatever the mode of the network, so that no later call of
+      `train()` moves the statistics of a part that is not trained.
+
+    Names and shapes of the state are those of torch's own classes.
+    """
+
+    frozen: bool = False
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.ndim < 2:
+            raise ValueError(f"batch norm takes [B, C, ...], got {tuple(input.shape)}")
+
+    def forward(self, input: Tensor) -> Tensor:
+        alone = self.training and input.ndim > 1 and input.numel() == input.shape[1]
+        if (self.frozen or alone) and self.running_mean is not None:
+            return F.batch_norm(
+                input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+            )
+        return super().forward(input)
+
+
+_OTHERS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def with_own_batch_norm(module: nn.Module) -> nn.Module:
+    """The module with every batch norm of torch in it replaced by a `BatchNorm` of the same parameters and buffers."""
+    if type(module) in _OTHERS:
+        assert isinstance(module, _BatchNorm)
+        device = module.weight.device if module.affine else torch.device("cpu")
+        own = BatchNorm(
+            module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats, device=device
+        )
+        if module.affine:
+            own.weight, own.bias = module.weight, module.bias
+        own.running_mean, own.running_var = module.running_mean, module.running_var
+        own.num_batches_tracked = module.num_batches_tracked
+        return own.train(module.training)
+    for name, child in module.named_children():
+        setattr(module, name, with_own_batch_norm(child))
+    return module

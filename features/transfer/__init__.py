@@ -1,0 +1,1 @@
+"""Weights learnt elsewhere: read from a local file, fitted to another shape, trained on by a schedule."""
