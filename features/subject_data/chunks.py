@@ -61,7 +61,7 @@ def pack(values: NDArray[np.floating], kind: Kind) -> Packed:
     """A volume [X, Y, Z], compressed."""
     numbers, offset, scale = quantised(values, kind)
     chunks = tuple(
-        bytes(zstd_encode(np.ascontiguousarray(numbers[rows]).view(np.uint8).reshape(-1), LEVEL))
+        bytes(zstd_encode(np.ascontiguousarray(numbers[rows]).tobytes(), LEVEL))
         for rows in rows_of(numbers.shape, kind)
     )
     return Packed(chunks=chunks, offset=offset, scale=scale)
@@ -78,7 +78,7 @@ def unpack_into(chunk: Any, crc: int, out: NDArray[Any], whose: str) -> None:
     Raises:
         InputError: the bytes are not those that were written.
     """
-    flat = out.reshape(-1).view(np.uint8)
+    flat: Any = out.reshape(-1).view(np.uint8)
     try:
         if checksum(chunk) != crc:
             raise ValueError
@@ -89,13 +89,13 @@ def unpack_into(chunk: Any, crc: int, out: NDArray[Any], whose: str) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
-def _of_bytes(numbers, factor, offset, out):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _of_bytes(numbers, factor, offset, out):  # pragma: no cover
     for k in range(numbers.size):
         out[k] = numbers[k] * factor + offset
 
 
 @numba.njit(cache=True, nogil=True)
-def _of_halves(numbers, factor, offset, bits, out):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _of_halves(numbers, factor, offset, bits, out):  # pragma: no cover
     # The exponent and fraction of a half, moved to their places in a single, are its value times 2^-112; numpy's own
     # conversion takes several times as long.
     for k in range(numbers.size):

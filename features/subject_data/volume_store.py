@@ -19,7 +19,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from features.subject_data.chunks import Kind, checksum, pack, rows_of, unpack_into, values_into
+from features.subject_data.chunks import Kind, checksum, pack, quantised, rows_of, unpack_into, values_into
 from features.subject_data.moments import Normalisation, Voxels, moments
 from meshgnn.errors import InputError
 from meshgnn.mesh.record import frozen
@@ -99,8 +99,17 @@ class VolumeWriter:
         except (OSError, KeyError, TypeError, ValueError):
             return False
 
-    def add(self, name: str, values: NDArray[np.floating], key: str) -> None:
+    def content(self, name: str) -> str:
+        """The hash of the image that a finished volume was made of; "" if it was not told."""
+        return str((self._header(name) or {}).get("content", ""))
+
+    def add(self, name: str, values: NDArray[np.floating], key: str, content: str = "") -> None:
         """Keep the volume of subject `name`.
+
+        Args:
+            values: [X, Y, Z].
+            key: hash of the settings and the file that made them; see `has`.
+            content: hash of the image itself: two subjects that share it are one under two names.
 
         Raises:
             InputError: of another shape than the grid, not finite, or the file cannot be written.
@@ -112,6 +121,7 @@ class VolumeWriter:
         packed = pack(values, self.grid.kind)
         about = {
             "key": key,
+            "content": content,
             **self.grid.plain(),
             "offset": packed.offset,
             "scale": packed.scale,
@@ -125,8 +135,6 @@ class VolumeWriter:
 
     def _stored(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
         """The values as they will be read."""
-        from features.subject_data.chunks import quantised
-
         numbers, offset, scale = quantised(values, self.grid.kind)
         out = np.empty(numbers.shape, np.float32)
         values_into(numbers, scale, offset, out)
@@ -180,6 +188,7 @@ class VolumeWriter:
             "normalisation": None if normalisation is None else asdict(normalisation),
             "settings": self.settings,
             "ids": list(names),
+            "contents": [str(header.get("content", "")) for header in headers],
         }
         write_json(self.folder / "store.json", about)
         return VolumeStore(self.folder)
@@ -210,6 +219,7 @@ class VolumeStore:
                 modality=str(about["modality"]),
             )
             self.ids: tuple[str, ...] = tuple(map(str, about["ids"]))
+            self.contents: tuple[str, ...] = tuple(map(str, about["contents"]))
             self.settings: Mapping[str, Any] = about["settings"]
             given = about["normalisation"]
             self.normalisation = None if given is None else Normalisation(**given)
@@ -218,7 +228,7 @@ class VolumeStore:
                 wanted = (len(self.ids), *((len(self._chunks),) if name in ("starts", "sizes", "crcs") else ()))
                 if arrays[name].ndim != dimensions or arrays[name].shape[: len(wanted)] != wanted:
                     raise ValueError(name)
-            if arrays["sizes"].min(initial=1) < 1 or len(set(self.ids)) != len(self.ids):
+            if arrays["sizes"].min(initial=1) < 1 or not len(set(self.ids)) == len(self.ids) == len(self.contents):
                 raise ValueError("sizes")
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{folder}: store.json and store.safetensors do not fit together ({error})") from None
