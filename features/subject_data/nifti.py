@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshgnn.errors import InputError
-from meshgnn.mesh.record import frozen
 from meshgnn.source.limits import check_declared
 
 DEFLATE = 1032  # bytes that one byte of deflate can stand for at most
@@ -86,7 +85,7 @@ def read_image(path: Path) -> Image:
     kind: Any = nibabel.Nifti1Image if header["sizeof_hdr"] == 348 else nibabel.Nifti2Image
     try:
         image = nibabel.as_closest_canonical(kind.from_bytes(content[:end]))
-        values = np.asarray(image.dataobj, np.float32)
+        values = np.array(image.dataobj, np.float32)
         affine = np.asarray(image.affine, np.float64)
     except (OSError, ValueError, TypeError, KeyError, ArithmeticError, nibabel.filebasedimages.ImageFileError) as error:
         raise BadVolume("damaged", f"{path}: cannot be read as NIfTI ({_short(error)})") from None
@@ -99,7 +98,8 @@ def read_image(path: Path) -> Image:
     if values.min() == values.max():
         raise BadVolume("constant", f"{path}: all voxels are {values.flat[0]:g}")
     digest = sha256(np.ascontiguousarray(values).tobytes() + affine.tobytes() + repr(values.shape).encode())
-    return Image(values=frozen(values, np.float32), affine=affine, digest=digest.hexdigest()[:16])
+    values.setflags(write=False)
+    return Image(values=values, affine=affine, digest=digest.hexdigest()[:16])
 
 
 def _bytes(path: Path, most: int) -> bytes:
@@ -119,7 +119,7 @@ def _header(path: Path, start: bytes) -> tuple[Any, Header, int]:
     """nibabel's header, ours, and where the declared data end."""
     import nibabel
 
-    sizes = {int.from_bytes(start[:4], order) for order in ("little", "big")}  # type: ignore[arg-type]
+    sizes = {int.from_bytes(start[:4], order) for order in ("little", "big")}
     kind: Any = nibabel.Nifti2Header if 540 in sizes else nibabel.Nifti1Header
     length = 540 if 540 in sizes else 348
     if not sizes & {348, 540} or len(start) < length:
