@@ -79,13 +79,13 @@ def read_image(path: Path) -> Image:
     import nibabel
 
     header, _, end = _header(path, _bytes(path, 1024))
-    content = _bytes(path, end + 1)  # one byte more than declared: gzip has to reach, and check, the end
+    content = _bytes(path, end, to_end=True)
     if len(content) < end:
         raise BadVolume("damaged", f"{path}: ends after {len(content)} of {end} bytes; it is truncated")
     kind: Any = nibabel.Nifti1Image if header["sizeof_hdr"] == 348 else nibabel.Nifti2Image
     try:
-        image = nibabel.as_closest_canonical(kind.from_bytes(content[:end]))
-        values = np.array(image.dataobj, np.float32)
+        image = nibabel.as_closest_canonical(kind.from_bytes(content))
+        values = np.asarray(image.dataobj, np.float32)
         affine = np.asarray(image.affine, np.float64)
     except (OSError, ValueError, TypeError, KeyError, ArithmeticError, nibabel.filebasedimages.ImageFileError) as error:
         raise BadVolume("damaged", f"{path}: cannot be read as NIfTI ({_short(error)})") from None
@@ -102,13 +102,16 @@ def read_image(path: Path) -> Image:
     return Image(values=values, affine=affine, digest=digest.hexdigest()[:16])
 
 
-def _bytes(path: Path, most: int) -> bytes:
-    """The first bytes of a file, unpacked if it is a gzip file."""
+def _bytes(path: Path, most: int, to_end: bool = False) -> bytes:
+    """The first bytes of a file, unpacked if it is a gzip file; the rest is gone through to check its checksum."""
     try:
         with open(path, "rb") as handle:
             packed = handle.read(2) == b"\x1f\x8b"
         with gzip.open(path, "rb") if packed else open(path, "rb") as source:
-            return source.read(most)
+            content = source.read(most)
+            while to_end and packed and source.read(1 << 20):
+                pass
+            return content
     except (zlib.error, EOFError, gzip.BadGzipFile) as error:
         raise BadVolume("damaged", f"{path}: is a damaged gzip file ({_short(error)})") from None
     except OSError as error:
