@@ -6,6 +6,7 @@ along any axis, it cannot fold (Choi & Lee 2000, doi:10.1006/gmod.2000.0531: 0.4
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +44,13 @@ class Head:
     def size(self) -> int:
         return len(self.t1)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "t1", frozen(self.t1, np.float32))
+        object.__setattr__(self, "affine", frozen(self.affine, np.float64))
+        object.__setattr__(self, "weights", frozen(self.weights, np.float64))
+
     @staticmethod
+    @lru_cache(maxsize=2)
     def of_size(size: int) -> "Head":
         """The template that nilearn ships, smoothed to the new spacing and sampled trilinearly."""
         volume = read_volume(data_folder("nilearn") / "datasets" / "data" / TEMPLATE, SPACE)
@@ -59,7 +66,7 @@ class Head:
         knots = np.arange(-3.0, KNOTS + 1)
         places = np.linspace(0, KNOTS - 3 - 1e-9, size)
         weights = BSpline.design_matrix(places, knots, 3).toarray()
-        return Head(t1=frozen(t1, np.float32), affine=affine, weights=weights)  # type: ignore[arg-type]
+        return Head(t1=t1, affine=affine, weights=weights)
 
     def millimetres(self) -> Floats:
         """[S, 3] of the voxels' centres along each axis."""

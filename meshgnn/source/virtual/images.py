@@ -129,7 +129,7 @@ class VirtualImages:
         people = c.people.build().people()
         count, rng = len(people.ids), stream(self.seed, "ability")
         ability = rng.standard_normal(count)
-        offset = c.site_points * stream(self.seed, "site points").standard_normal(c.people.sites)
+        offset = c.site_points * self._of_sites("points")
         score = 100 + 10 * ability + offset[people.site] + c.year_points * (people.age - 50)
         absent = stream(self.seed, "absent").random((count, len(INPUTS))) < c.absent
         keeps = stream(self.seed, "kept").integers(0, len(INPUTS), count)
@@ -181,12 +181,17 @@ class VirtualImages:
         displacement = head.displacement(c.deform_mm * moved / np.sqrt(2))
         values = head.deformed(own.astype(np.float32), displacement)
         brain = values > 0
-        scanner = stream(self.seed, "scanner volume", site).standard_normal(2)
         rng = stream(self.seed, "voxels", number)
-        noise = c.noise * 2 ** np.clip(scanner[1], -1, 1)
+        noise = c.noise * 2 ** np.clip(self._of_sites("noise")[site], -1, 1)
         values += np.float32(noise) * rng.standard_normal(values.shape, np.float32)
-        values *= np.float32(np.exp(c.gain * scanner[0] + 0.02 * rng.standard_normal()))
+        values *= np.float32(np.exp(c.gain * self._of_sites("gain")[site] + 0.02 * rng.standard_normal()))
         return Volume(values=np.where(brain, np.maximum(values, 1e-3), 0), affine=head.affine, space=SPACE)
+
+    def _of_sites(self, kind: str) -> Floats:
+        """[sites] numbers of mean 0 and standard deviation 1, exactly, however few sites there are; 0 for one alone."""
+        drawn = stream(self.seed, "sites", kind).standard_normal(self.config.people.sites)
+        centred = drawn - drawn.mean()
+        return centred / (centred.std() or 1.0)
 
     def _knots(self, kind: str, number: int) -> Floats:
         return stream(self.seed, "deformation", kind, number).standard_normal((KNOTS, KNOTS, KNOTS, 3))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from meshgnn.source.virtual.areas import ISOCORTEX, isocortical_areas, lay_out
 from meshgnn.source.virtual.fields import Floats
 from meshgnn.source.virtual.head import Head
 from meshgnn.source.virtual.subjects import coarse
-from meshgnn.source.virtual.surfaces import read_template
+from meshgnn.source.virtual.surfaces import Hemisphere, read_template
 from meshgnn.source.volume import MNI305_TO_MNI152
 
 REACH_MM = 6.0
@@ -59,12 +60,18 @@ def network_edges(regions: int, members: slice) -> NDArray[np.bool_]:
 
 def _nodes_mm(side: str, names: Sequence[str]) -> Floats:
     """Middle surface of the template at nodes of these areas, in mm of MNI152."""
+    hemi, label = _layout(side)
+    here = hemi.cortex & np.isin(label, [isocortical_areas().names.index(name) for name in names])
+    middle = (hemi.white_mm + hemi.pial_mm)[here] / 2
+    return middle @ MNI305_TO_MNI152[:3, :3].T + MNI305_TO_MNI152[:3, 3]
+
+
+@lru_cache(maxsize=2)
+def _layout(side: str) -> tuple[Hemisphere, NDArray[np.int64]]:
+    """The template, and the number of the area that every node lies in, before any individual variation."""
     hemi = coarse(read_template(None, side), 2562)
     areas = isocortical_areas()
     class_of = np.full(len(ISOCORTEX), -1)
     class_of[ISOCORTEX] = np.arange(len(areas))
     fields = lay_out(0, hemi.name, hemi.pial_mm, hemi.sphere, warp_mm=0.0, size_mm=0.0)
-    label = class_of[fields.scores_mm(hemi.sphere).argmax(1)]
-    here = hemi.cortex & np.isin(label, [areas.names.index(name) for name in names])
-    middle = (hemi.white_mm + hemi.pial_mm)[here] / 2
-    return middle @ MNI305_TO_MNI152[:3, :3].T + MNI305_TO_MNI152[:3, 3]
+    return hemi, class_of[fields.scores_mm(hemi.sphere).argmax(1)]
