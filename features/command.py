@@ -96,7 +96,8 @@ def run(name: str, job: C, work: Callable[[C, Path], str], arguments: Sequence[s
     try:
         return guarded(go, stopped="stopped; the same command goes on")
     finally:
-        from torch import distributed
+        if "torch" in sys.modules:  # commands without networks do not load it
+            from torch import distributed
 
-        if distributed.is_available() and distributed.is_initialized():
-            distributed.destroy_process_group()
+            if distributed.is_available() and distributed.is_initialized():
+                distributed.destroy_process_group()

@@ -124,6 +124,40 @@ class NodeData(Protocol):
 
 
 @runtime_checkable
+class SubjectData(Protocol):
+    """What is known of the subjects of a cohort, one item of a fixed shape per subject: `NodeData` with subjects for
+    nodes. Built by its config's `build(participants, train)`; everything that is learnt for it (means, categories) is
+    learnt from the subjects of `train` [G] bool alone. Rows are those of the participants, found by id.
+
+    The config also has `look()`, JSON-ready: what an item looks like, since an encoder fits items of one look only, and
+    `files()`, those that it reads. Laws: `meshgnn.testing.assert_subject_data`.
+    """
+
+    @property
+    def observed(self) -> npt.NDArray[np.bool_]:
+        """[G] True where there is an item; the others are never read, whatever stands for them."""
+        ...
+
+    @property
+    def groups(self) -> npt.NDArray[np.int32]:
+        """[G] Subjects of one family (or site) share a number: held out together."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one item."""
+        ...
+
+    def read(self, subjects: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
+        """Items [B, *shape] of these observed subjects, finite. Raises InputError for one that is not observed."""
+        ...
+
+    def key(self) -> str:
+        """Hash of everything that decides the items."""
+        ...
+
+
+@runtime_checkable
 class Encoder(Protocol):
     """Turns a batch of items into features; a torch module in practice, built by its config's `build(shape)`.
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from meshgnn.errors import InputError
 from meshgnn.progress import silent
-from meshgnn.sockets import Brain, FeatureMaker, NodeData
+from meshgnn.sockets import Brain, FeatureMaker, NodeData, SubjectData
 
 
 def assert_encoder(encoder: Any, inputs: Any) -> None:
@@ -47,6 +48,18 @@ def assert_node_data(data: NodeData) -> None:
     single = np.concatenate([data.read(chosen[k : k + 1]) for k in range(len(chosen))])
     assert np.allclose(single, items, atol=1e-5), "an item depends on what is read with it"
     assert data.key() == data.key(), "the key changes"
+
+
+def assert_subject_data(data: SubjectData) -> None:
+    """The laws of `assert_node_data`, and a subject without an item is refused."""
+    assert_node_data(data)
+    absent = np.flatnonzero(~data.observed)
+    if len(absent):
+        try:
+            data.read(absent[:1])
+        except InputError:
+            return
+        raise AssertionError("an item is made up for a subject who has none")
 
 
 def assert_feature_maker(maker: FeatureMaker, brains: Sequence[Brain], folder: Path) -> None:

@@ -14,9 +14,11 @@ from scipy.sparse import csgraph
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import InputError, LeakError, SettingError
-from meshgnn.source.subjects import Subjects, brain_hash
+from meshgnn.source.participant_table import Participants
+from meshgnn.source.subjects import Subjects
 
 DEALS = 200
+Cohort = Subjects | Participants  # with brains or without: the same names, families, sites and targets
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,17 +44,22 @@ class SubjectSplit:
             cross: test every part once, on a model trained on the others (cross-validation); if false, test the first
                 part only.
             keep: who must not be parted: subjects of one family, subjects of one site.
+            alike: what every part should hold in the same shares as the cohort (stratification): site, where sites
+                are not kept together.
             seed: of the deal.
         """
 
         parts: int = 3
         cross: bool = True
         keep: tuple[Literal["family", "site"], ...] = ("family", "site")
+        alike: tuple[Literal["site"], ...] = ()
         seed: int = 0
 
         def __post_init__(self) -> None:
             if self.parts < 2 or self.seed < 0:
                 raise SettingError("<parts> must be at least 2 and <seed> not negative")
+            if both := set(self.keep) & set(self.alike):
+                raise SettingError(f"<alike> names {sorted(both)[0]!r}, which <keep> does not part")
 
         def build(self) -> "SubjectSplit":
             return SubjectSplit(self)
@@ -60,7 +67,7 @@ class SubjectSplit:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def apply(self, subjects: Subjects) -> list[SubjectPart]:
+    def apply(self, subjects: Cohort) -> list[SubjectPart]:
         """
         Raises:
             InputError: too few groups, or a target that the training or the test part of a division lacks.
@@ -71,7 +78,7 @@ class SubjectSplit:
         count = int(group.max()) + 1
         if count < c.parts:
             raise InputError(self._too_few(subjects, count))
-        part = deal(group, c.parts, subjects, c.seed)
+        part = deal(group, c.parts, subjects, c.seed, alike=c.alike)
         found = []
         for number in range(c.parts if c.cross else 1):
             one = SubjectPart(train=part != number, test=part == number)
@@ -80,7 +87,7 @@ class SubjectSplit:
         self._check_targets(subjects, found)
         return found
 
-    def _too_few(self, subjects: Subjects, count: int) -> str:
+    def _too_few(self, subjects: Cohort, count: int) -> str:
         """Why there are fewer groups than parts, and what to do."""
         parts, keep = self.config.parts, self.config.keep
         text = (
@@ -96,7 +103,7 @@ class SubjectSplit:
         return f"{text}; {parts} parts need at least {parts}: {remedy}"
 
     @staticmethod
-    def _check_targets(subjects: Subjects, parts: Sequence[SubjectPart]) -> None:
+    def _check_targets(subjects: Cohort, parts: Sequence[SubjectPart]) -> None:
         for number, part in enumerate(parts):
             for column, target in enumerate(subjects.targets):
                 values = subjects.values[:, column]
@@ -118,19 +125,19 @@ class SubjectSplit:
                 )
 
 
-def _across(subjects: Subjects) -> str:
+def _across(subjects: Cohort) -> str:
     """The first family that lives at several sites, in words; "" if there is none."""
     sites: dict[str, set[str]] = {}
-    for subject in subjects.subjects:
-        if subject.family and subject.site:
-            sites.setdefault(subject.family, set()).add(subject.site)
+    for own, place in zip(subjects.family, subjects.site):
+        if own and place:
+            sites.setdefault(own, set()).add(place)
     for family, where in sites.items():
         if len(where) > 1:
             return f"family {family} joins sites {', '.join(sorted(where))}"
     return ""
 
 
-def joint_groups(subjects: Subjects, keep: Sequence[str]) -> NDArray[np.int64]:
+def joint_groups(subjects: Cohort, keep: Sequence[str]) -> NDArray[np.int64]:
     """[G] number of the group of every subject: whoever shares a family or a site, directly or through others."""
     count = len(subjects)
     rows, columns = [np.arange(count)], [np.arange(count)]
@@ -145,13 +152,17 @@ def joint_groups(subjects: Subjects, keep: Sequence[str]) -> NDArray[np.int64]:
     return csgraph.connected_components(joined, directed=False)[1].astype(np.int64)
 
 
-def deal(group: NDArray[np.int64], parts: int, subjects: Subjects, seed: int) -> NDArray[np.int64]:
+def deal(
+    group: NDArray[np.int64], parts: int, subjects: Cohort, seed: int, alike: Sequence[str] = ()
+) -> NDArray[np.int64]:
     """[G] part of every subject. Groups are dealt in random order to the part with fewest subjects; of many such deals
     the one counts in which the parts are most alike in size and in the known targets' means and counts.
 
     Args:
         group: [G] numbers from 0; -1 for subjects that are not dealt, which get part -1.
+        alike: kinds of groups (site) whose shares should be the same in every part, too.
     """
+    strata = [np.unique(subjects.groups(kind), return_inverse=True)[1] for kind in alike]
     sizes = np.bincount(group[group >= 0])
     numbers = np.unique(group[group >= 0])
     known = np.isfinite(subjects.values)
@@ -175,13 +186,17 @@ def deal(group: NDArray[np.int64], parts: int, subjects: Subjects, seed: int) ->
             here = part == k
             counts = known[here].sum(0)
             cost += ((unit[here].sum(0) / np.maximum(counts, 1)) ** 2).sum() + (counts == 0).sum()
+            for stratum in strata:
+                whole = np.bincount(stratum[group >= 0], minlength=int(stratum.max()) + 1) / (group >= 0).sum()
+                share = np.bincount(stratum[here], minlength=len(whole)) / max(here.sum(), 1)
+                cost += ((share - whole) ** 2).sum()
         if cost < best_cost:
             best, best_cost = part.astype(np.int64), cost
     return best
 
 
 def inner_folds(
-    subjects: Subjects, train: NDArray[np.bool_], count: int, keep: Sequence[str], seed: int
+    subjects: Cohort, train: NDArray[np.bool_], count: int, keep: Sequence[str], seed: int
 ) -> NDArray[np.bool_]:
     """[count, G] validation subjects of each fold inside the training part.
 
@@ -203,11 +218,12 @@ def inner_folds(
     )
 
 
-def leak_counts(subjects: Subjects, parts: Sequence[SubjectPart]) -> dict[str, int]:
+def leak_counts(subjects: Cohort, parts: Sequence[SubjectPart]) -> dict[str, int]:
     """What training and test parts share, summed over the divisions: subjects (by name or by the very same brain),
     families and sites."""
-    names = [subject.name for subject in subjects.subjects]
-    brains = [brain_hash(subject.graph) for subject in subjects.subjects]
+    names = subjects.ids
+    # One whose data are not known is like nobody else.
+    brains = [digest or f"only {name}" for name, digest in zip(names, subjects.contents)]
     found = {"shared_subjects": 0, "shared_families": 0, "shared_sites": 0}
     for part in parts:
         for key, group in (("shared_families", "family"), ("shared_sites", "site")):
@@ -222,7 +238,7 @@ def _both(names: Sequence[str], part: SubjectPart) -> set[str]:
     return sides[0] & sides[1]
 
 
-def check_no_leak(subjects: Subjects, part: SubjectPart, keep: Sequence[str]) -> dict[str, int]:
+def check_no_leak(subjects: Cohort, part: SubjectPart, keep: Sequence[str]) -> dict[str, int]:
     """`leak_counts` of one division, or LeakError if somebody who must stay together was parted."""
     counts = leak_counts(subjects, [part])
     forbidden = ["shared_subjects", *({"family": "shared_families", "site": "shared_sites"}[kind] for kind in keep)]

@@ -28,5 +28,5 @@ def check_declared(path: Path, declared: int, held: int, *, packing: int = 1) ->
     if declared > LIMIT_BYTES:
         raise InputError(
             f"{path}: declares {declared / 2**30:.1f} GiB of data; at most {LIMIT_BYTES / 2**30:.0f} GiB are read from "
-            "one surface file"
+            "one file"
         )

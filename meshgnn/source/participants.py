@@ -5,21 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import InputError, SettingError
+from meshgnn.source.participant_table import TABLE, Row, group_of, number_of, participant_names, target_of
 from meshgnn.source.plausible import check_size
-from meshgnn.source.subjects import FEWEST, Subject, Subjects, Target
+from meshgnn.source.subjects import FEWEST, Subject, Subjects
 from meshgnn.source.surface_folder import SurfaceFolder
 from meshgnn.source.text_table import read_text_table
-
-TABLE = "participants.tsv"
-MISSING = ("", "n/a", "na", "nan", "none")
-MOST_CLASSES = 20
-NUMERIC_FROM = 6  # different whole numbers in a column; fewer are read as codes of classes
-
-Row = tuple[int, dict[str, str]]
 
 
 class SubjectFolders:
@@ -73,11 +66,7 @@ class SubjectFolders:
         path = c.folder / TABLE
         columns, rows = read_text_table(path, ["participant_id"])
         self._check_columns(path, columns)
-        names = [self._name(path, line, row["participant_id"]) for line, row in rows]
-        for name in names:
-            if names.count(name) > 1:
-                lines = ", ".join(str(line) for (line, _), other in zip(rows, names) if other == name)
-                raise InputError(f"{path}: participant {name!r} stands twice (lines {lines}); keep one row")
+        names = participant_names(path, rows)
         subjects, kept, files, warnings = self._brains(path, names, rows)
         if len(kept) < FEWEST:
             raise InputError(
@@ -86,10 +75,10 @@ class SubjectFolders:
             )
         targets, values = [], []
         for name in c.targets:
-            target, column = self._target(path, name, kept)
+            target, column = target_of(path, name, kept, c.categorical, c.numeric)
             targets.append(target)
             values.append(column)
-        whole = [[self._number(path, name, row) for name in c.covariates] for row in kept]
+        whole = [[number_of(path, name, row) for name in c.covariates] for row in kept]
         return Subjects(
             subjects=tuple(subjects),
             targets=tuple(targets),
@@ -108,13 +97,6 @@ class SubjectFolders:
         for name in (*c.targets, *c.covariates):
             if name not in columns or name in ("participant_id", c.family, c.site):
                 raise InputError(f"{path}: {name!r} is not a column that can be used so; columns: {there}")
-
-    @staticmethod
-    def _name(path: Path, line: int, text: str) -> str:
-        name = text.removeprefix("sub-")
-        if not name or "/" in name or "\\" in name or name in (".", ".."):
-            raise InputError(f"{path}, line {line}: {text!r} is not a participant id")
-        return f"sub-{name}"
 
     def _brains(
         self, path: Path, names: Sequence[str], rows: Sequence[Row]
@@ -146,59 +128,9 @@ class SubjectFolders:
                 warned.setdefault(warning, []).append(name)
             files += reading.files
             kept.append(row)
-            family, site = (self._group(row[1].get(column, "")) for column in (c.family, c.site))
+            family, site = (group_of(row, column) for column in (c.family, c.site))
             subjects.append(Subject(name=name, graph=reading.graph, family=family, site=site))
         for warning, whose in warned.items():
             more = f" and {len(whose) - 1} more" if len(whose) > 1 else ""
             warnings.append(f"{whose[0]}{more}: {warning}")
         return subjects, kept, files, warnings
-
-    @staticmethod
-    def _group(text: str) -> str:
-        return "" if text.lower() in MISSING else text
-
-    def _target(self, path: Path, name: str, rows: Sequence[Row]) -> tuple[Target, NDArray[np.float64]]:
-        """A column as a target and its values."""
-        c = self.config
-        cells = [row[name] for _, row in rows]
-        known = [cell for cell in cells if cell.lower() not in MISSING]
-        numbers = all(_is_number(cell) for cell in known)
-        if name in c.numeric or (name not in c.categorical and numbers and not _codes(known)):
-            return Target(name=name), np.array([self._number(path, name, row) for row in rows])
-        classes = tuple(sorted(set(known)))
-        if len(classes) > MOST_CLASSES:
-            odd = next(((line, row[name]) for line, row in rows if row[name] in known and not _is_number(row[name])))
-            raise InputError(
-                f"{path}: {name} has {len(classes)} different values; as numbers they cannot be read (line {odd[0]}: "
-                f"{odd[1]!r}), as classes at most {MOST_CLASSES} make sense"
-            )
-        if known and len(classes) < 2:
-            raise InputError(f"{path}: {name} is {known[0]!r} for all subjects that have it; nothing to tell apart")
-        index = {label: float(k) for k, label in enumerate(classes)}
-        return Target(name=name, classes=classes or ("",)), np.array([index.get(cell, np.nan) for cell in cells])
-
-    @staticmethod
-    def _number(path: Path, name: str, row: Row) -> float:
-        line, cells = row
-        if cells[name].lower() in MISSING:
-            return float("nan")
-        if not _is_number(cells[name]):
-            raise InputError(f"{path}, line {line}: {name} is {cells[name]!r}, not a number; a missing one is n/a")
-        value = float(cells[name])
-        if not np.isfinite(value):
-            raise InputError(f"{path}, line {line}: {name} is {cells[name]}, not a finite number; a missing one is n/a")
-        return value
-
-
-def _codes(cells: Sequence[str]) -> bool:
-    """True for few different whole numbers, which are read as codes of classes."""
-    different = {float(cell) for cell in cells}
-    return len(different) < NUMERIC_FROM and all(value.is_integer() for value in different)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -153,6 +153,23 @@ class Subjects:
     def __len__(self) -> int:
         return len(self.subjects)
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(subject.name for subject in self.subjects)
+
+    @property
+    def family(self) -> tuple[str, ...]:
+        return tuple(subject.family for subject in self.subjects)
+
+    @property
+    def site(self) -> tuple[str, ...]:
+        return tuple(subject.site for subject in self.subjects)
+
+    @property
+    def contents(self) -> tuple[str, ...]:
+        """[G] hash of every brain; see `brain_hash`."""
+        return tuple(brain_hash(subject.graph) for subject in self.subjects)
+
     def groups(self, kind: str) -> list[str]:
         """[G] the family or the site of every subject; one without is a group of its own."""
         if kind not in ("family", "site"):

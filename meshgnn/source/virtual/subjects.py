@@ -32,6 +32,24 @@ SEX_AREAS = ("V1", "3b", "STG", "7")
 SPACE = "fsaverage"
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VirtualPeople:
+    """Who the G subjects of a virtual cohort are.
+
+    Args:
+        ids: names sub-*.
+        family, site: [G] numbers from 0.
+        age: [G] years.
+        sex: [G] 0 or 1.
+    """
+
+    ids: tuple[str, ...]
+    family: NDArray[np.int64]
+    site: NDArray[np.int64]
+    age: NDArray[np.float64]
+    sex: NDArray[np.int64]
+
+
 class VirtualSubjects:
     """Draws a cohort; the same seed gives the same subjects."""
 
@@ -75,17 +93,13 @@ class VirtualSubjects:
     def read(self) -> Subjects:
         c = self.config
         templates = [coarse(read_template(None, side), c.nodes) for side in HEMISPHERES]
-        family, site = self._belonging()
-        rng = stream(c.seed, "traits")
-        place_years = c.site_years * stream(c.seed, "sites").standard_normal(c.sites)
-        age = np.clip(50 + 17 * rng.standard_normal(c.subjects) + place_years[site], 18, 90)
-        sex = rng.integers(0, 2, c.subjects)
+        people = self.people()
+        family, site, age, sex = people.family, people.site, people.age, people.sex
         values = np.stack([age.round(1), sex], axis=1)
         values[stream(c.seed, "missing").random(values.shape) < c.missing] = np.nan
-        digits = len(str(c.subjects))
         drawn = [
             Subject(
-                name=f"sub-{number + 1:0{digits}d}",
+                name=people.ids[number],
                 graph=self._brain(templates, number, int(family[number]), int(site[number]), age[number], sex[number]),
                 family=f"family{family[number] + 1}",
                 site=f"site{site[number] + 1}",
@@ -94,6 +108,22 @@ class VirtualSubjects:
         ]
         targets = (Target(name="age"), Target(name="sex", classes=("F", "M")))
         return Subjects(subjects=tuple(drawn), targets=targets, values=values)
+
+    def people(self) -> VirtualPeople:
+        """Who the subjects are, before anything is drawn of their brains."""
+        c = self.config
+        family, site = self._belonging()
+        rng = stream(c.seed, "traits")
+        place_years = c.site_years * stream(c.seed, "sites").standard_normal(c.sites)
+        age = np.clip(50 + 17 * rng.standard_normal(c.subjects) + place_years[site], 18, 90)
+        digits = len(str(c.subjects))
+        return VirtualPeople(
+            ids=tuple(f"sub-{number + 1:0{digits}d}" for number in range(c.subjects)),
+            family=family,
+            site=site,
+            age=age,
+            sex=rng.integers(0, 2, c.subjects),
+        )
 
     def _belonging(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Family and site [G] of every subject: families of one to three, each at one site."""

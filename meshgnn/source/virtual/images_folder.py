@@ -1,0 +1,100 @@
+"""A virtual cohort as the BIDS folder that a study would hand over, with its truth apart.
+
+participants.tsv, .json          ids, families, sites, sex, age, score, null
+sub-*/anat/sub-*_T1w.nii.gz      volumes
+sub-*/connectivity/sub-*_relmat.npy
+phenotype/measures.tsv, .json    the table, with the domain of every column
+truth/planted.json, planted_*.nii.gz
+"""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meshgnn.config import to_plain
+from meshgnn.progress import Progress, silent
+from meshgnn.source.participant_table import TABLE
+from meshgnn.source.virtual.images import COLUMNS, SMOKING, VirtualImages
+from meshgnn.store import write_json, write_text, written_aside
+
+
+def write_images(cohort: VirtualImages, folder: Path, progress: Progress = silent) -> None:
+    """Write all of it; a file that is there already is written anew with the same bytes.
+
+    Args:
+        cohort: to draw.
+        folder: to write to.
+        progress: told ("subjects", done, all).
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    traits, people = cohort.traits, cohort.participants()
+    lines = ["participant_id\tfamily_id\tsite\tsex\tage\tscore\tnull"]
+    for row, (name, family, site) in enumerate(zip(people.ids, people.family, people.site)):
+        cells = []
+        for target, value in zip(people.targets, people.values[row]):
+            known = target.classes[int(value)] if target.classes and np.isfinite(value) else f"{value:g}"
+            cells.append(known if np.isfinite(value) else "n/a")
+        lines.append("\t".join([name, family, site, *cells]))
+    write_text(folder / TABLE, "\n".join(lines) + "\n")
+    write_json(folder / "participants.json", {
+        "family_id": {"Description": "subjects of one family share it"},
+        "site": {"Description": "scanner"},
+        "sex": {"Description": "planted class", "Levels": {"F": "female", "M": "male"}, "Domain": "sex"},
+        "age": {"Description": "age", "Units": "years", "Domain": "age"},
+        "score": {"Description": "ability with confounds of site and age", "Domain": "psychology"},
+        "null": {"Description": "drawn at random, planted nowhere", "Levels": {"no": "no", "yes": "yes"}},
+    })  # fmt: skip
+    write_json(folder / "dataset_description.json", {"Name": "virtual cohort", "BIDSVersion": "1.9.0"})
+    _write_table(cohort, folder / "phenotype")
+    _write_truth(cohort, folder / "truth")
+    for number, name in enumerate(people.ids):
+        volume, matrix, _ = traits.present[number].tolist()
+        if volume:
+            image = cohort.volume(number)
+            write_nifti(folder / name / "anat" / f"{name}_T1w.nii.gz", image.values, image.affine)
+        if matrix:
+            with written_aside(folder / name / "connectivity" / f"{name}_relmat.npy") as aside:
+                np.save(aside, cohort.connectivity(number), allow_pickle=False)
+        progress("subjects", number + 1, len(people))
+
+
+def write_nifti(path: Path, values: NDArray[np.floating], affine: NDArray[np.float64]) -> None:
+    """A volume as scanners hand it over: whole numbers of two bytes, about 1000 for white matter."""
+    import nibabel
+
+    image = nibabel.Nifti1Image(np.rint(values * 1000).astype(np.int16), affine)
+    with written_aside(path) as aside:
+        aside.write_bytes(gzip.compress(image.to_bytes(), 6, mtime=0))
+
+
+def _write_table(cohort: VirtualImages, folder: Path) -> None:
+    cells, present = cohort.table(), cohort.traits.present[:, 2]
+    lines = ["\t".join(["participant_id", *cells])]
+    for row, name in enumerate(cohort.traits.people.ids):
+        if present[row]:
+            lines.append("\t".join([name, *(column[row] for column in cells.values())]))
+    write_text(folder / "measures.tsv", "\n".join(lines) + "\n")
+    notes: dict[str, dict[str, object]] = {
+        name: {"Description": "measure", "Domain": domain} for name, (domain, _) in COLUMNS.items()
+    }
+    smoking = {"Description": "smoking", "Levels": {one: one for one in SMOKING}, "Domain": "disease"}
+    write_json(folder / "measures.json", notes | {"smoking": smoking})
+
+
+def _write_truth(cohort: VirtualImages, folder: Path) -> None:
+    planted = cohort.planted
+    for trait, weights in planted.weights.items():
+        write_nifti(folder / f"planted_{trait}.nii.gz", weights, cohort.head.affine)
+    about = {
+        trait: {
+            "areas": planted.areas[trait],
+            "edges": np.flatnonzero(planted.edges[trait]),
+            "columns": planted.columns[trait],
+        }
+        for trait in planted.areas
+    }
+    write_json(folder / "planted.json", {"config": to_plain(cohort.config), "planted": about})
