@@ -15,7 +15,7 @@ from meshgnn.errors import InputError, SettingError
 class TraitHead(nn.Module):
     """[B, C] -> [B, outputs]: K logits for a target of K classes, one value for a number, in the order of the targets.
 
-    Every target has a linear map of its own behind the shared layers; `meshgnn.train.graph_targets.outputs_by_target`
+    Every target has a linear map of its own behind the shared layers; `meshgnn.train.target_costs.outputs_by_target`
     takes the outputs apart. The defaults are those of the biobank study (10.1016/j.neuroimage.2024.120600).
     """
 

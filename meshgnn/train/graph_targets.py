@@ -6,7 +6,6 @@ end to end, G brains, D inputs, F features of whole brains, T targets, M members
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -15,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from meshgnn.config import from_plain, to_plain
 from meshgnn.data.subject_inputs import BrainInputs
@@ -24,7 +22,8 @@ from meshgnn.nn import CoordinateEncoder, GraphBatch, GraphHead, GraphModel, Tru
 from meshgnn.nn.graph_batch import BrainTensors
 from meshgnn.store import read_arrays, write_arrays
 from meshgnn.train.augment import Augment
-from meshgnn.train.loss import Loss, log_frequency
+from meshgnn.train.loss import Loss
+from meshgnn.train.target_costs import TargetCosts
 
 
 def brain_tensors(brain: BrainInputs, head: GraphHead.Config) -> BrainTensors:
@@ -126,22 +125,11 @@ class GraphTargets:
             raise InputError(f"{path}: not a complete task of subjects ({error})") from None
 
 
-def outputs_by_target(outputs: Tensor, classes: Sequence[int]) -> list[Tensor]:
-    """[G, outputs] -> one [G, K] of logits, or [G, 1] of numbers, per target."""
-    return list(outputs.split([max(count, 1) for count in classes], dim=1))
-
-
 class GraphObjective:
-    """Losses of all targets on batches of training brains; skill on the validation brains.
-
-    The loss of a target is its cross-entropy or mean squared error over the subjects of whom it is known, in units of
-    what the constant prediction of the training part costs: targets count alike. Skill is the mean over targets of 1
-    minus the squared error in units of the constant prediction's (for classes the Brier skill score): 0 for the
-    constant, 1 for a perfect prediction.
-    """
+    """Losses of all targets on batches of training brains, and skill on the validation brains; see `TargetCosts`."""
 
     def __init__(self, task: GraphTargets, member: int, loss: Loss) -> None:
-        self.shifted, self.classes, self.n_units, self.unit_mm = loss, task.classes, task.n_units, task.unit_mm
+        self.n_units, self.unit_mm = task.n_units, task.unit_mm
         tensors = [brain_tensors(brain, task.head) for brain in task.brains]
         values = torch.from_numpy(np.array(task.values, np.float32))
         chosen = {name: np.flatnonzero(getattr(task, name)[member]) for name in ("train", "validation")}
@@ -150,21 +138,13 @@ class GraphObjective:
         self.judged = GraphBatch.of([tensors[k] for k in chosen["validation"]], task.n_units)
         self.judged_values = values[chosen["validation"]]
         self.batch = min(task.batch or len(self.brains), len(self.brains))
-        self.frequencies: list[Tensor] = []
-        self.constant: list[float] = []
-        for column, count in enumerate(task.classes):
-            known = self.values[:, column]
-            known = known[torch.isfinite(known)]
-            frequency = log_frequency(known.long(), count) if count else known.mean()
-            self.frequencies.append(frequency)
-            cost = -(frequency.exp() * frequency).sum() if count else ((known - frequency) ** 2).mean()
-            self.constant.append(max(float(cost), 1e-6))
+        self.costs = TargetCosts(self.values, task.classes, loss)
 
     def to(self, device: torch.device | str) -> "GraphObjective":
         self.brains = [brain.to(device) for brain in self.brains]
         self.judged = self.judged.to(device)
         self.values, self.judged_values = self.values.to(device), self.judged_values.to(device)
-        self.frequencies = [frequency.to(device) for frequency in self.frequencies]
+        self.costs.to(device)
         return self
 
     def loss(self, model: nn.Module, augment: Augment) -> Tensor:
@@ -174,38 +154,7 @@ class GraphObjective:
         if coordinates.shape[1]:
             coordinates = augment.coordinates(coordinates, self.unit_mm)
         outputs = model(batch.with_inputs(augment.features(batch.features), coordinates))
-        return torch.stack(self._costs(outputs, self.values[chosen.to(self.values.device)], self.shifted)).mean()
+        return self.costs.loss(outputs, self.values[chosen.to(self.values.device)])
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        outputs = outputs_by_target(model(self.judged), self.classes)
-        skills = []
-        for column, found in enumerate(outputs):
-            known = torch.isfinite(self.judged_values[:, column])
-            if not bool(known.any()):
-                continue
-            true, constant = self.judged_values[known, column], self.frequencies[column]
-            if self.classes[column]:
-                # Brier's score rather than cross-entropy: one subject who is surely taken for another class must not
-                # outweigh all others.
-                truth = F.one_hot(true.long(), self.classes[column]).float()
-                gap, most = found[known].softmax(1) - truth, constant.exp() - truth
-            else:
-                gap, most = found[known, :1] - true[:, None], constant - true[:, None]
-            skills.append(1 - float((gap**2).sum() / (most**2).sum().clamp(min=1e-6)))
-        return {GraphTargets.watched: float(np.mean(skills)) if skills else 0.0}
-
-    def _costs(self, outputs: Tensor, values: Tensor, loss: Loss) -> list[Tensor]:
-        """The loss of every target; 0, with a gradient of 0, for one that is known of no subject here."""
-        costs = []
-        for column, found in enumerate(outputs_by_target(outputs, self.classes)):
-            known = torch.isfinite(values[:, column])
-            if not bool(known.any()):
-                costs.append(found.sum() * 0)
-                continue
-            true = values[known, column]
-            if self.classes[column]:
-                cost = loss(found[known], true.long(), self.frequencies[column])
-            else:
-                cost = F.mse_loss(found[known, 0], true)
-            costs.append(cost / self.constant[column])
-        return costs
+        return {GraphTargets.watched: self.costs.skill(model(self.judged), self.judged_values)}

@@ -20,8 +20,9 @@ from meshgnn.errors import InputError
 from meshgnn.nn import CoordinateEncoder, GraphBatch, GraphHead, GraphModel, NetworkConfig
 from meshgnn.source.subjects import Target
 from meshgnn.store import read_arrays, read_json, write_arrays, write_json
-from meshgnn.train.graph_targets import brain_tensors, outputs_by_target
+from meshgnn.train.graph_targets import brain_tensors
 from meshgnn.train.own_networks import networks
+from meshgnn.train.target_costs import outputs_by_target
 
 FORMAT = 1
 Weights = dict[str, torch.Tensor]

@@ -1,0 +1,1 @@
+"""Traits of subjects from several inputs: items, training, the experiment."""

@@ -1,0 +1,301 @@
+"""Training of one network of several inputs on traits of subjects: one member of an ensemble.
+
+A member goes on from its last checkpoint after a kill, with the same weights in the end: the order of subjects comes
+from (seed, epoch), augmentation and dropout from (seed, step), and the checkpoint holds the best weights so far and
+when they were reached. What stops the training and picks the weights is the skill on validation subjects, without
+penalties; the network is put back into training mode before every epoch. G subjects, T targets.
+"""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Queue
+from threading import Thread
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from numpy.typing import NDArray
+from torch import Tensor
+
+from features.augment_head import HeadAugment
+from features.fusion.model_files import ABOUT, load_network, save_network
+from features.fusion.multi_input_net import MultiInputNet
+from features.samplers.epochs import EpochBatches
+from features.samplers.pool import Pool
+from features.traits.items import TraitItems
+from features.transfer.optimiser import Optimiser
+from features.transfer.schedule import TransferSchedule
+from meshgnn.config import Config as BaseConfig
+from meshgnn.config import to_plain
+from meshgnn.errors import InputError, SettingError
+from meshgnn.progress import Progress, silent
+from meshgnn.store import content_hash, read_json
+from meshgnn.train.checkpoint import SafetensorsIO, load_tree
+from meshgnn.train.loss import Loss
+from meshgnn.train.target_costs import TargetCosts
+
+VERSION = 1  # raised when the same config gives other weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraitTrainer(BaseConfig):
+    """How every member is trained.
+
+    Args:
+        folds: members; each is stopped and picked on the subjects of one fold of the training part.
+        epochs: at most.
+        patience: epochs without a better validation before training stops.
+        sampler: size of batches, and whether classes of a single target are balanced.
+        optimiser: kind and rates.
+        schedule: what is trained when; for pretrained blocks.
+        augment: changes of volumes; none trains on them as they are.
+        loss: of classes.
+        clip: norm of the gradient; 0 does not cut it.
+        accumulate: batches whose gradients are averaged into one step.
+        precision: float, or bf16 (mixed).
+    """
+
+    folds: int = 3
+    epochs: int = 60
+    patience: int = 10
+    sampler: EpochBatches.Config = field(default_factory=lambda: EpochBatches.Config(size=32))
+    optimiser: Optimiser.Config = field(default_factory=lambda: Optimiser.Config(learning_rate=1e-3, weight_decay=0.01))
+    schedule: TransferSchedule.Config = field(default_factory=TransferSchedule.Config)
+    augment: HeadAugment.Config | None = None
+    loss: Loss = field(default_factory=Loss)
+    clip: float = 1.0
+    accumulate: int = 1
+    precision: str = "float"
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.patience, self.accumulate) < 1 or self.folds < 2 or self.clip < 0:
+            raise SettingError(
+                "<epochs>, <patience> and <accumulate> must be at least 1, <folds> at least 2, <clip> not negative"
+            )
+        if self.precision not in ("float", "bf16"):
+            raise SettingError(f"<precision> is float or bf16, not {self.precision!r}")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TraitMember:
+    """One member to train.
+
+    Args:
+        network: its config.
+        items: of all subjects.
+        values: [G, T] class numbers and standardised numbers, NaN where missing.
+        classes: T numbers of classes; 0 for a number.
+        train, validation: [G] bool, subjects that give a loss, and those that it is judged on.
+        seed: of weights, order and augmentation.
+    """
+
+    network: MultiInputNet.Config
+    items: TraitItems
+    values: NDArray[np.floating]
+    classes: tuple[int, ...]
+    train: NDArray[np.bool_]
+    validation: NDArray[np.bool_]
+    seed: int
+
+    def rows(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Numbers of the chosen subjects who have an input and a known target."""
+        return np.flatnonzero(chosen & self.items.usable & np.isfinite(self.values).any(1))
+
+    def key(self, trainer: TraitTrainer) -> str:
+        """Hash of everything that decides the weights."""
+        sides = [self.rows(self.train).tolist(), self.rows(self.validation).tolist()]
+        values = np.nan_to_num(np.asarray(self.values, np.float64), nan=-1e30).tolist()
+        about = [to_plain(self.network), to_plain(trainer), list(self.classes), self.seed, torch.get_num_threads()]
+        return content_hash(VERSION, about, self.items.key(), sides, values)
+
+
+class _Batches:
+    """Batches of one epoch after another, read one ahead by a thread."""
+
+    def __init__(self, member: TraitMember, sampler: EpochBatches, rows: NDArray[np.int64]) -> None:
+        self.member, self.sampler, self.rows = member, sampler, rows
+        self.steps = max(1, sampler.epoch_items // sampler.size)
+        self.trainer: L.Trainer | None = None
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[tuple[int, dict[str, Tensor], Tensor, Tensor]]:
+        assert self.trainer is not None
+        first, ready = self.trainer.current_epoch * self.steps, Queue[Any](2)
+        values = np.asarray(self.member.values, np.float32)
+
+        def fill() -> None:
+            try:
+                for step in range(first, first + self.steps):
+                    subjects = self.rows[self.sampler.draw(step)]
+                    ready.put((step, *self.member.items.read(subjects), torch.from_numpy(values[subjects])))
+            except Exception as error:  # handed on to the training thread
+                ready.put(error)
+
+        Thread(target=fill, daemon=True).start()
+        for _ in range(self.steps):
+            found = ready.get()
+            if isinstance(found, Exception):
+                raise found
+            yield found
+
+
+class _Module(L.LightningModule):
+    """The network in training; see the head of this file."""
+
+    def __init__(self, member: TraitMember, trainer: TraitTrainer, network: MultiInputNet, report: Progress) -> None:
+        super().__init__()
+        self.member, self.settings, self.network, self.report = member, trainer, network, report
+        rows = member.rows(member.train)
+        values = torch.from_numpy(np.asarray(member.values[rows], np.float32))
+        self.costs = TargetCosts(values, member.classes, trainer.loss)
+        self.plan = trainer.schedule.build(network)
+        self.augment = trainer.augment.build() if trainer.augment else None
+        self.history: list[dict[str, Any]] = []
+        self.best: dict[str, Tensor] = {}
+        self.best_skill, self.best_epoch = -np.inf, -1
+        self.sums: list[float] = []
+
+    def on_train_epoch_start(self) -> None:
+        self.plan.begin(self.current_epoch)
+
+    def training_step(self, batch: tuple[int, dict[str, Tensor], Tensor, Tensor], index: int) -> Tensor:
+        step, items, present, values = batch
+        torch.manual_seed(self.member.seed * 1_000_003 + step)
+        if self.augment is not None:
+            items = {name: self._changed(item, step) for name, item in items.items()}
+        loss = self.costs.loss(self.network(items, present), values)
+        self.sums.append(float(loss.detach()))
+        return loss
+
+    def _changed(self, item: Tensor, step: int) -> Tensor:
+        assert self.augment is not None
+        if item.ndim != 5:
+            return item
+        return self.augment(item, seed=self.member.seed, step=step, places=slice(None), batch=len(item))
+
+    def on_train_epoch_end(self) -> None:
+        loss = float(np.mean(self.sums))
+        self.sums = []
+        skill = self._validated()
+        self.history.append({"epoch": self.current_epoch + 1, "loss": loss, "validation_skill": skill})
+        if skill > self.best_skill and np.isfinite(loss):
+            self.best_skill, self.best_epoch = skill, self.current_epoch
+            self.best = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
+        self.report("epochs", self.current_epoch + 1, self.settings.epochs, {"skill": skill})
+        if self.current_epoch - self.best_epoch >= self.settings.patience or not np.isfinite(loss):
+            self.trainer.should_stop = True
+
+    def _validated(self) -> float:
+        rows = self.member.rows(self.member.validation)
+        outputs = torch.from_numpy(predict(self.network, self.member.items, rows, self.settings.sampler.size))
+        values = torch.from_numpy(np.asarray(self.member.values[rows], np.float32))
+        return self.costs.to("cpu").skill(outputs, values)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["member"] = {
+            "history": self.history, "best": self.best, "skill": float(self.best_skill), "epoch": self.best_epoch,
+        }  # fmt: skip
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        kept = checkpoint["member"]
+        self.history, self.best = list(kept["history"]), dict(kept["best"])
+        self.best_skill, self.best_epoch = kept["skill"], kept["epoch"]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return self.settings.optimiser.build(self.plan.groups(self.settings.optimiser.learning_rate))
+
+
+class _LastCheckpoint(ModelCheckpoint):
+    """The newest epoch, kept under one name; written after the best weights of that epoch are known."""
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+
+
+def train_member(
+    member: TraitMember, trainer: TraitTrainer, folder: Path, progress: Progress = silent
+) -> tuple[MultiInputNet, list[dict[str, Any]]]:
+    """The trained network in eval mode, and every epoch's loss and skill.
+
+    Args:
+        folder: kept there as network.safetensors and network.json; a finished one is not trained again.
+        progress: told ("epochs", done, most, newest skill).
+
+    Raises:
+        InputError: no subject to train or to validate on, or training diverged.
+    """
+    folder, key = Path(folder), member.key(trainer)
+    if (folder / ABOUT).is_file() and (kept := _finished(folder, key)) is not None:
+        return load_network(folder), kept
+    rows = member.rows(member.train)
+    if not len(rows) or not len(member.rows(member.validation)):
+        raise InputError(
+            f"{len(rows)} subjects to train on and {len(member.rows(member.validation))} to validate on; lower "
+            "trainer.folds, or name inputs that more subjects have"
+        )
+    labels = member.values[rows, 0] if len(member.classes) == 1 and member.classes[0] else np.full(len(rows), -1.0)
+    pool = Pool(labels=np.nan_to_num(labels, nan=-1).astype(np.int64), names=(), groups=np.zeros(len(rows), np.int32))
+    sampler = trainer.sampler.build(pool, member.seed)
+    torch.manual_seed(member.seed)
+    network = member.network.build(member.items.shapes, member.classes)
+    module = _Module(member, trainer, network, progress)
+    batches = _Batches(member, sampler, rows)
+    last = folder / f"last-{key}.safetensors"
+    keeper = _LastCheckpoint(
+        dirpath=folder, filename=last.stem, every_n_epochs=1, save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+        lightning = L.Trainer(
+            accelerator="gpu" if torch.cuda.is_available() else "cpu", devices=1, max_epochs=trainer.epochs,
+            gradient_clip_val=trainer.clip or None, accumulate_grad_batches=trainer.accumulate, logger=False,
+            precision="bf16-mixed" if trainer.precision == "bf16" else "32-true", enable_progress_bar=False,
+            enable_model_summary=False, plugins=[SafetensorsIO()], callbacks=[keeper],
+        )  # fmt: skip
+        batches.trainer = lightning
+        lightning.fit(module, train_dataloaders=batches, ckpt_path=str(last) if _readable(last) else None)
+    if not module.best or not all(torch.isfinite(value).all() for value in module.best.values()):
+        raise InputError("training diverged; lower trainer.optimiser.learning_rate")
+    network.load_state_dict(module.best)
+    save_network(folder, network.cpu(), {"key": key, "trainer": to_plain(trainer), "history": module.history})
+    last.unlink(missing_ok=True)
+    return network.eval(), module.history
+
+
+def predict(
+    network: MultiInputNet, items: TraitItems, subjects: NDArray[np.integer], batch: int = 32
+) -> NDArray[np.float32]:
+    """Outputs [B, outputs] for these subjects, in eval mode; the network's mode is put back."""
+    like, training = next(network.parameters()), network.training
+    network.eval()
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(subjects), batch):
+            found, present = items.read(np.asarray(subjects)[start : start + batch])
+            parts.append(network({name: one.to(like) for name, one in found.items()}, present).float().cpu())
+    network.train(training)
+    return torch.cat(parts).numpy() if parts else np.zeros((0, sum(max(n, 1) for n in network.classes)), np.float32)
+
+
+def _finished(folder: Path, key: str) -> list[dict[str, Any]] | None:
+    try:
+        kept = read_json(folder / ABOUT)["training"]
+        return list(kept["history"]) if kept["key"] == key else None
+    except (InputError, KeyError, TypeError):
+        return None
+
+
+def _readable(path: Path) -> bool:
+    try:
+        return bool(load_tree(path))
+    except InputError:
+        return False

@@ -1,0 +1,84 @@
+"""The loss of several targets of whole brains at once, some of them missing. G subjects, T targets, K classes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from meshgnn.train.loss import Loss, log_frequency
+
+
+def outputs_by_target(outputs: Tensor, classes: Sequence[int]) -> list[Tensor]:
+    """[G, outputs] -> one [G, K] of logits, or [G, 1] of numbers, per target."""
+    return list(outputs.split([max(count, 1) for count in classes], dim=1))
+
+
+class TargetCosts:
+    """Losses in units of what the constant prediction of the training subjects costs, so that targets count alike.
+
+    The loss of a target is its cross-entropy or mean squared error over the subjects of whom it is known. Skill is the
+    mean over targets of 1 minus the squared error in units of the constant prediction's (for classes the Brier skill
+    score): 0 for the constant, 1 for a perfect prediction.
+
+    Args:
+        values: [G, T] of the training subjects: class numbers, and standardised numbers; NaN where missing.
+        classes: T numbers of classes; 0 for a number.
+        loss: settings of the cross-entropy.
+    """
+
+    def __init__(self, values: Tensor, classes: Sequence[int], loss: Loss) -> None:
+        self.classes, self.shifted = tuple(classes), loss
+        self.frequencies: list[Tensor] = []
+        self.constant: list[float] = []
+        for column, count in enumerate(classes):
+            known = values[:, column]
+            known = known[torch.isfinite(known)]
+            frequency = log_frequency(known.long(), count) if count else known.mean()
+            self.frequencies.append(frequency)
+            cost = -(frequency.exp() * frequency).sum() if count else ((known - frequency) ** 2).mean()
+            self.constant.append(max(float(cost), 1e-6))
+
+    def to(self, device: torch.device | str) -> "TargetCosts":
+        self.frequencies = [frequency.to(device) for frequency in self.frequencies]
+        return self
+
+    def loss(self, outputs: Tensor, values: Tensor) -> Tensor:
+        """Mean over targets; one that is known of no subject here costs 0, with a gradient of 0.
+
+        Args:
+            outputs: [B, outputs] of a network.
+            values: [B, T] of the same subjects.
+        """
+        costs = []
+        for column, found in enumerate(outputs_by_target(outputs, self.classes)):
+            known = torch.isfinite(values[:, column])
+            if not bool(known.any()):
+                costs.append(found.sum() * 0)
+                continue
+            true = values[known, column]
+            if self.classes[column]:
+                cost = self.shifted(found[known], true.long(), self.frequencies[column])
+            else:
+                cost = F.mse_loss(found[known, 0], true)
+            costs.append(cost / self.constant[column])
+        return torch.stack(costs).mean()
+
+    def skill(self, outputs: Tensor, values: Tensor) -> float:
+        """0 where no target is known; arguments as those of `loss`."""
+        skills = []
+        for column, found in enumerate(outputs_by_target(outputs, self.classes)):
+            known = torch.isfinite(values[:, column])
+            if not bool(known.any()):
+                continue
+            true, constant = values[known, column], self.frequencies[column]
+            if self.classes[column]:
+                # Brier's score rather than cross-entropy: one subject who is surely taken for another class must not
+                # outweigh all others.
+                truth = F.one_hot(true.long(), self.classes[column]).float()
+                gap, most = found[known].softmax(1) - truth, constant.exp() - truth
+            else:
+                gap, most = found[known, :1] - true[:, None], constant - true[:, None]
+            skills.append(1 - float((gap**2).sum() / (most**2).sum().clamp(min=1e-6)))
+        return float(np.mean(skills)) if skills else 0.0
