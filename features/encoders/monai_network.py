@@ -11,7 +11,6 @@ import inspect
 import json
 import math
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -87,12 +86,13 @@ class MONAINetwork(ItemEncoder):
         try:
             given = _arguments(networks()[config.network], config, shape)
             with torch.random.fork_rng(devices=[]), torch.device("meta"), _Readable():  # sizes without memory
-                size = sum(weights.numel() for weights in networks()[config.network](**given).parameters())
+                empty = networks()[config.network](**given)
+            size = sum(weights.numel() for weights in empty.parameters())
             if size > _LARGEST:
                 raise SettingError(f"<arguments>: a {config.network} of {size} weights is too large (2^32 at most)")
             with _Readable():
                 self.network = with_own_batch_norm(networks()[config.network](**given))
-            width, direct = _outputs(self.network, shape)
+            width, direct = _outputs(empty, self.network, shape)
         except SettingError:
             raise
         except Exception as error:  # each network has errors of its own for what it does not take
@@ -162,27 +162,25 @@ def _arguments(kind: Any, config: MONAINetwork.Config, shape: tuple[int, ...]) -
     return {**filled, **given, **({"pretrained": False} if "pretrained" in asked else {})}
 
 
-def _outputs(network: nn.Module, shape: tuple[int, ...]) -> tuple[int, bool]:
-    """Channels of the features that a network gives, and whether it gives them as [B, C]."""
+def _outputs(empty: nn.Module, network: nn.Module, shape: tuple[int, ...]) -> tuple[int, bool]:
+    """Channels of the features that a network gives, and whether it gives them as [B, C].
+
+    Args:
+        empty: the network on the meta device.
+        network: the same, for those that look at values on their way.
+        shape: of an item.
+    """
     mode = network.training
-    meta = _on_meta(network)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         try:
-            output = meta.eval()(torch.zeros(1, *shape, device="meta"))
-        except NotImplementedError:  # some networks look at values
+            output = empty.eval()(torch.zeros(1, *shape, device="meta"))
+        except NotImplementedError:
             output = network.eval()(torch.zeros(1, *shape))
     network.train(mode)
     features = _Read(len(shape))(output)
-    first = output
-    while isinstance(first, Sequence):
-        first = first[0]
-    return features.shape[1], first.ndim == 2
-
-
-def _on_meta(network: nn.Module) -> nn.Module:
-    """A copy that takes no memory."""
-    with torch.device("meta"):
-        return deepcopy(network).to("meta")
+    while isinstance(output, Sequence):
+        output = output[0]
+    return features.shape[1], output.ndim == 2
 
 
 def _parsed(arguments: str) -> dict[str, Any]:

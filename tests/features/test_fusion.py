@@ -10,6 +10,7 @@ from torch import nn
 
 from features.encoders.biobank_cnn import BiobankCNN
 from features.encoders.connectivity_net import ConnectivityNet
+from features.encoders.resnet3d import ResNet3D
 from features.encoders.table_net import TableNet
 from features.encoders.volume_cnn import VolumeCNN
 from features.fusion.attention import Attention
@@ -19,6 +20,7 @@ from features.fusion.model_files import ABOUT, WEIGHTS, load_network, save_netwo
 from features.fusion.multi_input_net import InputBlock, MultiInputNet, left_in
 from features.fusion.trait_head import TraitHead
 from features.transfer.optimiser import Optimiser
+from meshgnn.config import from_plain, override, to_plain
 from meshgnn.errors import InputError
 from meshgnn.train.graph_targets import outputs_by_target
 
@@ -167,6 +169,40 @@ def test_zeros_stand_for_what_is_absent_and_presence_can_be_said():
     assert bool((fused[1, 5:10] == 0).all())
     assert bool((fused[0, 5:10] != 0).any())
     assert torch.equal(told[:, -4:], present.float())
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_half_precision_runs_and_stays_near(fusion):
+    net = network(fusion).eval()
+    everything = subjects(3)
+    present = torch.tensor([[1, 1, 0, 1], [1, 0, 0, 0], [0, 1, 0, 1]]).bool()
+    wanted = net(of(everything, present), present)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = net(of(everything, present), present)
+    found.float().square().sum().backward()
+    torch.testing.assert_close(found.float(), wanted, rtol=0.1, atol=0.05)
+    assert all(weights.grad is None or bool(weights.grad.isfinite().all()) for weights in net.parameters())
+
+
+def test_settings_from_the_command_line():
+    config = override(
+        CONFIG,
+        ["blocks.0.encoder=ResNet3D", "blocks.0.encoder.depth=18", "blocks.1.encoder.widths=3,4", "fusion=Attention",
+         "fusion.heads=2", "head.widths=()", "input_dropout=0.25"],
+    )  # fmt: skip
+    assert config.blocks[0] == InputBlock(name="t1", encoder=ResNet3D.Config(depth=18))
+    assert config.blocks[1].encoder == ConnectivityNet.Config(widths=(3, 4))
+    assert (config.fusion, config.head.widths, config.input_dropout) == (Attention.Config(heads=2), (), 0.25)
+    assert from_plain(MultiInputNet.Config, json.loads(json.dumps(to_plain(config)))) == config
+    off = override(CONFIG, ["fusion.say_present=False"])
+    assert off.fusion.say_present is False
+    for wrong, match in (
+        ("fusion.say_present=maybe", "is not true or false"),
+        ("fusion=Popen", "is not one of Concatenation, Gated, Attention"),
+        ("blocks.0.encoder=Popen", "is not one of"),
+    ):
+        with pytest.raises(InputError, match=match):
+            override(CONFIG, [wrong])
 
 
 @pytest.mark.parametrize("fusion", ["gated", "attention"])

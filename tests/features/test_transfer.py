@@ -55,8 +55,8 @@ def test_an_inflated_kernel_answers_a_constant_axis_as_the_image(fill):
 @pytest.mark.parametrize("fill", ["mean", "centre"])
 def test_an_inflated_network_answers_a_constant_axis_as_the_image(fill, tmp_path):
     torch.manual_seed(0)
-    flat = stirred(IMAGES.build((3, 32, 32, 1)))
-    deep = ResNet3D.Config(depth=18, stem="image").build((1, 16, 32, 32)).eval()
+    flat = stirred(IMAGES.build((3, 24, 24, 1)))
+    deep = ResNet3D.Config(depth=18, stem="image").build((1, 8, 24, 24)).eval()
     config = kept(tmp_path, flat.backbone.state_dict())
     done = Pretrained.Config(file=config.file, sha256=config.sha256, fill=fill).build().into(deep)
     convolutions = [name for name, weight in deep.named_parameters() if weight.ndim == 5]
@@ -67,10 +67,10 @@ def test_an_inflated_network_answers_a_constant_axis_as_the_image(fill, tmp_path
             for part in network.modules():
                 if isinstance(part, nn.Conv2d | nn.Conv3d):
                     part.padding_mode = "replicate"
-    image = torch.randn(2, 1, 32, 32)
+    image = torch.randn(2, 1, 24, 24)
     with torch.no_grad():
         wanted = flat(image.expand(-1, 3, -1, -1)[..., None])
-        found = deep(image[:, :, None].expand(-1, -1, 16, -1, -1).contiguous())
+        found = deep(image[:, :, None].expand(-1, -1, 8, -1, -1).contiguous())
     assert wanted.std() > 0.01
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 

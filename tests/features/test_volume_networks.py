@@ -14,6 +14,10 @@ from features.encoders.table_net import TableNet
 from features.fusion.concatenation import Concatenation
 from features.fusion.multi_input_net import InputBlock, MultiInputNet
 from features.fusion.trait_head import TraitHead
+from features.model_files import load_encoder, new_encoder, save_encoder
+from features.node_data.volume_patches import VolumePatches
+from features.pretrain import PretrainConfig
+from meshgnn.config import override
 from meshgnn.errors import InputError
 from meshgnn.sockets import Encoder
 from meshgnn.testing import assert_encoder
@@ -248,6 +252,27 @@ def test_tables_tell_missing_from_zero_or_refuse_it():
     found = TableNet.Config(missing=True).build((2,)).eval()(row)
     assert found.isfinite().all()
     assert not torch.allclose(found[0], found[1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "shape"),
+    [
+        (["NaiveCNN", "channels=4", "kernels=3", "linear=6,5"], (2, 8, 8, 8)),
+        (["BiobankCNN", "channels=4,8", "out_channels=5"], (2, 8, 8, 8)),
+        (["TableNet", "widths=6,5", "missing=yes"], (7,)),
+    ],
+)
+def test_as_encoders_of_nodes_they_are_chosen_by_name_and_kept(settings, shape, tmp_path):
+    chosen, *others = settings
+    words = [f"encoder={chosen}", *(f"encoder.{word}" for word in others), "encoder.level=node"]
+    config = override(PretrainConfig(), words).encoder
+    assert config.level == "node"
+    made = new_encoder(config, VolumePatches.Config(), shape)
+    save_encoder(tmp_path, made, {})
+    found = load_encoder(tmp_path)
+    assert found.identity() == made.identity()
+    items = torch.randn(3, *shape)
+    assert torch.equal(found(items), made.eval()(items))
 
 
 def test_wrong_settings_name_their_field():
