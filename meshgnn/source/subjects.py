@@ -4,7 +4,7 @@ G subjects, T targets, F features of a whole brain.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -96,7 +96,7 @@ class Subjects:
         object.__setattr__(self, "whole", frozen(whole, np.float64))
         self._check_names()
         self._check_features()
-        self._check_targets()
+        check_targets(self.ids, self.targets, self.values)
 
     def _check_names(self) -> None:
         counts = Counter(subject.name for subject in self.subjects)
@@ -130,26 +130,6 @@ class Subjects:
                         "same features: add it, or leave it out with --set inputs.exclude"
                     )
 
-    def _check_targets(self) -> None:
-        for number, target in enumerate(self.targets):
-            values = self.values[:, number]
-            if np.isinf(values).any():
-                raise InputError(f"target {target.name!r} is infinite for {self._who(np.isinf(values))}")
-            known = values[np.isfinite(values)]
-            if not len(known):
-                raise InputError(f"target {target.name!r} is missing for every subject; leave it out")
-            if len(np.unique(known)) == 1:
-                told = target.classes[int(known[0])] if target.classes else f"{known[0]:g}"
-                raise InputError(
-                    f"target {target.name!r} is {told} for all {len(known)} subjects that have it; there is nothing to "
-                    "tell apart"
-                )
-            if target.classes and not np.isin(known, np.arange(len(target.classes))).all():
-                raise InputError(f"target {target.name!r} holds numbers that are no class")
-
-    def _who(self, which: NDArray[np.bool_]) -> str:
-        return self.subjects[int(np.flatnonzero(which)[0])].name
-
     def __len__(self) -> int:
         return len(self.subjects)
 
@@ -175,6 +155,32 @@ class Subjects:
         if kind not in ("family", "site"):
             raise ValueError(f"subjects are grouped by family or site, not {kind!r}")
         return [getattr(subject, kind) or f"only {subject.name}" for subject in self.subjects]
+
+
+def check_targets(ids: Sequence[str], targets: Sequence[Target], values: NDArray[np.float64]) -> None:
+    """
+    Args:
+        ids: [G] names of subjects.
+        targets: T traits.
+        values: [G, T] class numbers and numbers; NaN where missing.
+
+    Raises:
+        InputError: a target that is missing everywhere, infinite, of one class only or the same number everywhere.
+    """
+    for target, column in zip(targets, values.T):
+        if np.isinf(column).any():
+            raise InputError(f"target {target.name!r} is infinite for {ids[int(np.flatnonzero(np.isinf(column))[0])]}")
+        known = column[np.isfinite(column)]
+        if not len(known):
+            raise InputError(f"target {target.name!r} is missing for every subject; leave it out")
+        if len(np.unique(known)) == 1:
+            told = target.classes[int(known[0])] if target.classes else f"{known[0]:g}"
+            raise InputError(
+                f"target {target.name!r} is {told} for all {len(known)} subjects that have it; there is nothing to "
+                "tell apart"
+            )
+        if target.classes and not np.isin(known, np.arange(len(target.classes))).all():
+            raise InputError(f"target {target.name!r} holds numbers that are no class")
 
 
 def feature_names(graph: MeshGraph) -> list[str]:
