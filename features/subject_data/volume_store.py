@@ -228,7 +228,15 @@ class VolumeStore:
                 wanted = (len(self.ids), *((len(self._chunks),) if name in ("starts", "sizes", "crcs") else ()))
                 if arrays[name].ndim != dimensions or arrays[name].shape[: len(wanted)] != wanted:
                     raise ValueError(name)
-            if arrays["sizes"].min(initial=1) < 1 or not len(set(self.ids)) == len(self.ids) == len(self.contents):
+            plane = int(np.prod(self.grid.shape[1:])) * np.dtype(self.grid.kind).itemsize
+            most = 2 * plane * (self._chunks[0].stop - self._chunks[0].start) + 1024
+            if any("/" in name or not name.startswith("sub-") for name in self.ids):
+                raise ValueError("ids")
+            if (
+                arrays["sizes"].min(initial=1) < 1
+                or arrays["sizes"].max(initial=1) > most
+                or not len(set(self.ids)) == len(self.ids) == len(self.contents)
+            ):
                 raise ValueError("sizes")
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{folder}: store.json and store.safetensors do not fit together ({error})") from None

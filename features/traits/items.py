@@ -60,7 +60,7 @@ class TraitItems:
     @property
     def usable(self) -> NDArray[np.bool_]:
         """[G] subjects who have at least one of the inputs."""
-        return self.present.any(1)
+        return np.asarray(self.present.any(1))
 
     def only(self, names: Sequence[str]) -> "TraitItems":
         """Some of the inputs. Raises InputError for one that is not there."""

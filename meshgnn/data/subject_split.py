@@ -3,7 +3,7 @@
 G subjects.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -246,3 +246,14 @@ def check_no_leak(subjects: Cohort, part: SubjectPart, keep: Sequence[str]) -> d
     if wrong:
         raise LeakError(f"the split leaks: {', '.join(f'{name} {counts[name]}' for name in wrong)}")
     return counts
+
+
+def counted(subjects: Cohort) -> Mapping[str, int]:
+    """How many families, sites and known targets there are, for the log."""
+    known = np.isfinite(subjects.values).sum(0)
+    return {
+        "subjects": len(subjects),
+        "families": len(set(subjects.groups("family"))),
+        "sites": len({site for site in subjects.site if site}),
+        **{target.name: int(count) for target, count in zip(subjects.targets, known)},
+    }

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
 from meshgnn.data.subject_inputs import CohortValues, SubjectInputs
-from meshgnn.data.subject_split import SubjectPart, SubjectSplit, inner_folds, leak_counts
+from meshgnn.data.subject_split import SubjectPart, SubjectSplit, counted, inner_folds, leak_counts
 from meshgnn.errors import InputError, SettingError
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Experiment, Stage
@@ -29,7 +29,7 @@ from meshgnn.export.subject_report import write_subject_report
 from meshgnn.nn import GraphHead, GraphSAGE, NetworkConfig
 from meshgnn.results import SubjectMetrics
 from meshgnn.source.participants import SubjectFolders
-from meshgnn.source.subjects import Subjects, counted
+from meshgnn.source.subjects import Subjects
 from meshgnn.source.virtual.subjects import VirtualSubjects
 from meshgnn.store import file_hash, read_arrays, read_json, write_arrays, write_json
 from meshgnn.train.fit import TrainerConfig

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from meshgnn.data.subject_split import Cohort, counted
 from meshgnn.experiment.subject_training import Division
 from meshgnn.experiment.training import MAIN
 from meshgnn.results import Difference, SubjectCounts, SubjectMetrics, TargetScores, TraitRow, TraitScores
-from meshgnn.source.subjects import Subjects, counted
 from meshgnn.train.target_scores import JUDGED_BY, chance_interval, differences, judged, mean_scores, resampled
 
 
@@ -34,7 +34,7 @@ class Prediction:
 
 
 def subject_metrics(
-    subjects: Subjects, divisions: Sequence[Division], rows: Mapping[str, Prediction], leakage: Mapping[str, int],
+    subjects: Cohort, divisions: Sequence[Division], rows: Mapping[str, Prediction], leakage: Mapping[str, int],
     **about: Any,
 ) -> SubjectMetrics:  # fmt: skip
     """The record.

@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from meshgnn.data.subject_split import SubjectPart
+from meshgnn.data.subject_split import Cohort, SubjectPart
 from meshgnn.results import SubjectMetrics
-from meshgnn.source.subjects import Subjects
 from meshgnn.store import write_text
 
 NAMES = {
@@ -50,7 +49,7 @@ def _span(ends: Sequence[float | None]) -> str:
 
 def write_subjects(
     path: Path,
-    subjects: Subjects,
+    subjects: Cohort,
     parts: Sequence[SubjectPart],
     predicted: Sequence[NDArray[np.floating]] | None = None,
 ) -> None:
@@ -65,9 +64,9 @@ def write_subjects(
         if predicted is not None:
             head += [f"{target.name}_predicted", *(f"{target.name}_probability_{label}" for label in target.classes)]
     lines = ["\t".join(head)]
-    for k, subject in enumerate(subjects.subjects):
+    for k, (name, family, site) in enumerate(zip(subjects.ids, subjects.family, subjects.site)):
         division = next((str(number + 1) for number, part in enumerate(parts) if part.test[k]), "n/a")
-        cells = [subject.name, subject.family or "n/a", subject.site or "n/a", division]
+        cells = [name, family or "n/a", site or "n/a", division]
         for column, target in enumerate(subjects.targets):
             value = subjects.values[k, column]
             cells.append(_cell(value) if not target.classes or np.isnan(value) else target.classes[int(value)])

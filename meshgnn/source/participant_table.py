@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import InputError, SettingError
 from meshgnn.mesh.record import frozen
-from meshgnn.source.subjects import Target
+from meshgnn.source.subjects import Target, check_targets
 from meshgnn.source.text_table import read_text_table
 
 TABLE = "participants.tsv"
@@ -148,12 +148,14 @@ class ParticipantTable:
         if not names:
             raise InputError(f"{path}: holds no participant")
         found = [target_of(path, name, rows, c.categorical, c.numeric) for name in c.targets]
+        values = np.stack([own for _, own in found], axis=1) if found else np.zeros((len(names), 0))
+        check_targets(names, [target for target, _ in found], values)
         return Participants(
             ids=tuple(names),
             family=tuple(group_of(row, c.family) for row in rows),
             site=tuple(group_of(row, c.site) for row in rows),
             targets=tuple(target for target, _ in found),
-            values=np.stack([values for _, values in found], axis=1) if found else np.zeros((len(names), 0)),
+            values=values,
             files=(path,),
         )
 

@@ -4,7 +4,7 @@ G subjects, T targets, F features of a whole brain.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -96,7 +96,7 @@ class Subjects:
         object.__setattr__(self, "whole", frozen(whole, np.float64))
         self._check_names()
         self._check_features()
-        self._check_targets()
+        check_targets(self.ids, self.targets, self.values)
 
     def _check_names(self) -> None:
         counts = Counter(subject.name for subject in self.subjects)
@@ -130,26 +130,6 @@ class Subjects:
                         "same features: add it, or leave it out with --set inputs.exclude"
                     )
 
-    def _check_targets(self) -> None:
-        for number, target in enumerate(self.targets):
-            values = self.values[:, number]
-            if np.isinf(values).any():
-                raise InputError(f"target {target.name!r} is infinite for {self._who(np.isinf(values))}")
-            known = values[np.isfinite(values)]
-            if not len(known):
-                raise InputError(f"target {target.name!r} is missing for every subject; leave it out")
-            if len(np.unique(known)) == 1:
-                constant = target.classes[int(known[0])] if target.classes else f"{known[0]:g}"
-                raise InputError(
-                    f"target {target.name!r} is {constant} for all {len(known)} subjects that have it; nothing "
-                    "to tell apart"
-                )
-            if target.classes and not np.isin(known, np.arange(len(target.classes))).all():
-                raise InputError(f"target {target.name!r} holds numbers that are no class")
-
-    def _who(self, which: NDArray[np.bool_]) -> str:
-        return self.subjects[int(np.flatnonzero(which)[0])].name
-
     def __len__(self) -> int:
         return len(self.subjects)
 
@@ -177,6 +157,32 @@ class Subjects:
         return [getattr(subject, kind) or f"only {subject.name}" for subject in self.subjects]
 
 
+def check_targets(ids: Sequence[str], targets: Sequence[Target], values: NDArray[np.float64]) -> None:
+    """
+    Args:
+        ids: [G] names of subjects.
+        targets: T traits.
+        values: [G, T] class numbers and numbers; NaN where missing.
+
+    Raises:
+        InputError: a target that is missing everywhere, infinite, of one class only or the same number everywhere.
+    """
+    for target, column in zip(targets, values.T):
+        if np.isinf(column).any():
+            raise InputError(f"target {target.name!r} is infinite for {ids[int(np.flatnonzero(np.isinf(column))[0])]}")
+        known = column[np.isfinite(column)]
+        if not len(known):
+            raise InputError(f"target {target.name!r} is missing for every subject; leave it out")
+        if len(np.unique(known)) == 1:
+            constant = target.classes[int(known[0])] if target.classes else f"{known[0]:g}"
+            raise InputError(
+                f"target {target.name!r} is {constant} for all {len(known)} subjects that have it; there is nothing to "
+                "tell apart"
+            )
+        if target.classes and not np.isin(known, np.arange(len(target.classes))).all():
+            raise InputError(f"target {target.name!r} holds numbers that are no class")
+
+
 def feature_names(graph: MeshGraph) -> list[str]:
     """Names of all features of a brain, in order."""
     return [name for table in graph.tables.values() for name in table.columns]
@@ -198,14 +204,3 @@ def area_names(subjects: Subjects) -> tuple[str, ...]:
         here = {areas[k] for k in np.unique(subject.graph.labels).tolist() if k >= 0}
         found = here if found is None else found & here
     return tuple(sorted(found or ()))
-
-
-def counted(subjects: Subjects) -> Mapping[str, int]:
-    """How many families, sites and known targets there are, for the log."""
-    known = np.isfinite(subjects.values).sum(0)
-    return {
-        "subjects": len(subjects),
-        "families": len(set(subjects.groups("family"))),
-        "sites": len({subject.site for subject in subjects.subjects if subject.site}),
-        **{target.name: int(count) for target, count in zip(subjects.targets, known)},
-    }

@@ -121,6 +121,7 @@ def test_a_store_that_is_not_finished_cannot_be_opened(tmp_path):
     [
         ({"record": "FeatureTable"}, "not a store of volumes"),
         ({"ids": ["sub-a", "sub-a", "sub-b"]}, "do not fit together"),
+        ({"ids": ["sub-a", "../sub-b", "sub-c"]}, "do not fit together"),
         ({"shape": [20, 24]}, "1 to 1024 voxels"),
         ({"shape": [20, 24, 10**9]}, "1 to 1024 voxels"),
         ({"kind": "object"}, "not 'object'"),

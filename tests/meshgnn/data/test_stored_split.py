@@ -86,5 +86,16 @@ def test_a_table_of_participants_is_read(tmp_path):
     assert found.rows(["sub-9", "sub-1"]).tolist() == [4, 1]
     with pytest.raises(InputError, match="sub-7 is not one of"):
         found.rows(["sub-7"])
+    for column, told in (("age", "age is 3 for all"), ("group", "group is 'x' for all")):
+        place = rows[0].split("\t").index(column)
+        cells = [
+            [*row.split("\t")[:place], "3.0" if column == "age" else "x", *row.split("\t")[place + 1 :]]
+            for row in rows[1:]
+        ]
+        (tmp_path / "participants.tsv").write_text("\n".join([rows[0], *map("\t".join, cells)]) + "\n")
+        with pytest.raises(InputError, match=told.replace("age is", "'age' is")):
+            ParticipantTable.Config(
+                folder=tmp_path, targets=(column,), numeric=("age",)[: column == "age"]
+            ).build().read()
     with pytest.raises(InputError, match="'iq' is not a column"):
         ParticipantTable.Config(folder=tmp_path, targets=("iq",)).build().read()

@@ -1,0 +1,52 @@
+"""Tables for linear baselines on the same inputs: what a ridge or logistic regression sees of an item."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.traits.items import TraitItems
+
+SIDE = 8  # parts along a side that volumes are averaged over
+PIECE = 16  # subjects read at a time
+
+
+def linear_tables(items: TraitItems) -> dict[str, NDArray[np.float64]]:
+    """[G, P] by baseline: `linear_NAME` of every input, and `linear` of all together; NaN where a subject lacks one.
+
+    Volumes are averaged over 8 x 8 x 8 parts of equal size; vectors are taken as they are.
+    """
+    found = {f"linear_{name}": _table(items, name) for name in items.names}
+    if len(found) > 1:
+        found["linear"] = np.concatenate(list(found.values()), axis=1)
+    return found
+
+
+def sees(items: TraitItems) -> Mapping[str, str]:
+    """What each of them sees, in words."""
+    each = {
+        name: f"{name}, averaged over {SIDE}^3 parts" if len(items.shapes[name]) > 1 else name for name in items.names
+    }
+    return {f"linear_{name}": text for name, text in each.items()} | {"linear": "; ".join(each.values())}
+
+
+def _table(items: TraitItems, name: str) -> NDArray[np.float64]:
+    data = items.data[name]
+    rows = np.flatnonzero(data.observed)
+    parts = [_flat(data.read(rows[start : start + PIECE])) for start in range(0, len(rows), PIECE)]
+    values = np.concatenate(parts).astype(np.float64)
+    table = np.full((len(data.observed), values.shape[1]), np.nan)
+    table[rows] = values
+    return table
+
+
+def _flat(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[B, C, X, Y, Z] -> means over parts [B, C x parts]; [B, ...] -> [B, P]."""
+    if values.ndim == 5:
+        for axis in (2, 3, 4):
+            cuts = np.linspace(0, values.shape[axis], min(SIDE, values.shape[axis]) + 1).astype(int)
+            sums = np.add.reduceat(values, cuts[:-1], axis=axis, dtype=np.float32)
+            shape = [1] * 5
+            shape[axis] = -1
+            values = sums / np.diff(cuts).reshape(shape).astype(np.float32)
+    return values.reshape(len(values), -1)
