@@ -42,11 +42,7 @@ def _table(items: TraitItems, name: str) -> NDArray[np.float64]:
 
 def _flat(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """[B, C, X, Y, Z] -> means over parts [B, C x parts]; [B, ...] -> [B, P]."""
-    if values.ndim == 5:
-        for axis in (2, 3, 4):
-            cuts = np.linspace(0, values.shape[axis], min(SIDE, values.shape[axis]) + 1).astype(int)
-            sums = np.add.reduceat(values, cuts[:-1], axis=axis, dtype=np.float32)
-            shape = [1] * 5
-            shape[axis] = -1
-            values = sums / np.diff(cuts).reshape(shape).astype(np.float32)
+    for axis in (2, 3, 4) if values.ndim == 5 else ():
+        cuts = np.linspace(0, values.shape[axis], min(SIDE, values.shape[axis]) + 1).astype(int)
+        values = np.stack([part.mean(axis) for part in np.split(values, cuts[1:-1], axis)], axis)
     return values.reshape(len(values), -1)

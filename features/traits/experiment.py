@@ -1,0 +1,423 @@
+"""Traits of subjects from images, connectivity and tables: drawn or read, converted, trained, judged beside baselines.
+
+G subjects, T targets, K classes of a target.
+"""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.fusion.concatenation import Concatenation
+from features.fusion.model_files import load_network
+from features.fusion.multi_input_net import Fusion, MultiInputNet
+from features.fusion.trait_head import TraitHead
+from features.subject_data.bad_subjects import REPORT
+from features.subject_data.convert import VolumeConversion
+from features.subject_data.volumes import SubjectVolumes
+from features.traits.cohort import CohortConfig, confound_table, conversion, items_of, needs_conversion, participants_of
+from features.traits.items import TraitInput, TraitItems
+from features.traits.linear import linear_tables, sees
+from features.traits.training import TraitMember, TraitTrainer, predict, train_member
+from meshgnn.config import Config as BaseConfig
+from meshgnn.config import at, to_plain
+from meshgnn.data.residualizer import Residualizer
+from meshgnn.data.stored_split import save_split
+from meshgnn.data.subject_split import SubjectPart, SubjectSplit, counted, inner_folds, leak_counts
+from meshgnn.data.target_transform import ScoreTarget, TransformConfig
+from meshgnn.errors import InputError, SettingError
+from meshgnn.experiment.progress import Bars
+from meshgnn.experiment.run_folder import RunFolder
+from meshgnn.experiment.runner import SCORES, Experiment, Stage
+from meshgnn.experiment.subject_scores import Prediction, subject_metrics
+from meshgnn.experiment.subject_summary import subject_summary, write_subjects
+from meshgnn.experiment.subject_training import Division
+from meshgnn.experiment.summary import write_history
+from meshgnn.experiment.training import MAIN
+from meshgnn.export.subject_report import write_subject_report
+from meshgnn.results import SubjectMetrics
+from meshgnn.source.participant_table import Participants
+from meshgnn.source.virtual.images import VirtualImages
+from meshgnn.source.virtual.images_folder import write_images
+from meshgnn.store import file_hash, read_arrays, read_json, write_arrays, write_json
+from meshgnn.train.subject_baselines import baselines
+from meshgnn.train.target_costs import outputs_by_target
+
+DRAWN, STORES = "cohort", "stores"
+BASELINES = "tables/baselines.safetensors"
+HISTORY = ("network", "division", "seed", "fold", "epoch", "loss", "validation_skill")
+
+
+class TraitPrediction(Experiment):
+    """Classification and regression of subjects by networks of several inputs, any of which a subject may lack.
+
+    Every setting that looks at targets - standardisation, transforms, confound regression, penalties, early stopping -
+    sees the training part of a division alone.
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(BaseConfig):
+        """
+        Args:
+            cohort: VirtualImages, drawn into the run; or ParticipantTable: a folder with participants.tsv and sub-*.
+            targets: of virtual images, all if none are named (those of a folder stand in cohort.targets).
+            inputs: what there is of a subject, and how each is encoded.
+            conversion: of volumes that are not in a store yet.
+            fusion, head: how inputs are joined, and what follows.
+            input_dropout: share of a subject's inputs that are left out at random in training, never the last one.
+            alone: also train the same network on every single input.
+            confounds: regressed out of numbers by the training subjects, before anything is learnt or judged; columns
+                of participants.tsv.
+            transform: of numbers, for the network.
+            split: how subjects are divided.
+            trainer: how every member is trained.
+            seeds: one ensemble each; scores are means over them.
+        """
+
+        cohort: CohortConfig = field(default_factory=VirtualImages.Config)
+        targets: tuple[str, ...] = ()
+        inputs: tuple[TraitInput, ...]
+        conversion: VolumeConversion.Config = field(default_factory=VolumeConversion.Config)
+        fusion: Fusion = field(default_factory=Concatenation.Config)
+        head: TraitHead.Config = field(default_factory=TraitHead.Config)
+        input_dropout: float = 0.0
+        alone: bool = True
+        confounds: Residualizer.Config = field(default_factory=Residualizer.Config)
+        transform: TransformConfig = field(default_factory=ScoreTarget.Config)
+        split: SubjectSplit.Config = field(default_factory=SubjectSplit.Config)
+        trainer: TraitTrainer = field(default_factory=TraitTrainer)
+        seeds: tuple[int, ...] = (0,)
+
+        def __post_init__(self) -> None:
+            known = bool(self.seeds) and len(set(self.seeds)) == len(self.seeds)
+            if not known or min(self.seeds) < 0 or max(self.seeds) >= 2**31:
+                raise SettingError("<seeds> must be one or more different numbers from 0 to 2147483647")
+            self.network(tuple(one.name for one in self.inputs))
+
+        def network(self, names: tuple[str, ...]) -> MultiInputNet.Config:
+            """The network on some of the inputs."""
+            with at("inputs"):
+                whole = MultiInputNet.Config(
+                    blocks=tuple(one.block() for one in self.inputs), fusion=self.fusion, head=self.head,
+                    input_dropout=self.input_dropout,
+                )  # fmt: skip
+            return whole.only(names)
+
+        def build(self) -> "TraitPrediction":
+            return TraitPrediction(self)
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._kept: dict[int, TraitItems] = {}
+
+    # -- the experiment socket ------------------------------------------------------------------------------------
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the cohort is a virtual one."""
+        return isinstance(self.config.cohort, VirtualImages.Config)
+
+    def _folder(self, run: RunFolder | None) -> Path:
+        """Of the cohort; of a virtual one only once there is a run."""
+        if isinstance(self.config.cohort, VirtualImages.Config):
+            return run / DRAWN if run else Path()
+        return self.config.cohort.folder
+
+    def input_files(self) -> dict[str, str]:
+        if self.drawn:
+            return {}
+        found = [self._folder(None) / "participants.tsv"]
+        for one in self.config.inputs:
+            found += [path for path in one.data.files() if path.is_file()]
+            if needs_conversion(one):
+                images = conversion(self.config.conversion, self._folder(None), one.name).config.images.build().find()
+                found += [*images.images.values(), *images.masks.values()]
+        return {str(path): file_hash(path) for path in dict.fromkeys(found) if path.is_file()}
+
+    def seeds(self) -> list[int]:
+        return list(self.config.seeds)
+
+    def check(self) -> None:
+        """Everything that can be wrong with the table, the split or the settings; raises InputError."""
+        c, people = self.config, self._people
+        for one in c.inputs:
+            if not self.drawn and isinstance(one.data, SubjectVolumes.Config):
+                for store in one.data.stores:
+                    if not (store / "store.json").is_file():
+                        raise InputError(f"{store}: holds no store of volumes; python -m features.volumes makes one")
+        for number, division in enumerate(self._divisions):
+            for judged in division.validation:
+                fit = division.part.train & ~judged
+                for column, target in enumerate(people.targets):
+                    known = people.values[fit & np.isfinite(people.values[:, column]), column]
+                    if len(np.unique(known)) < 2:
+                        raise InputError(
+                            f"target {target.name!r}: a member of division {number + 1} would train on "
+                            f"{'one class' if target.classes else 'one value'} or none; lower trainer.folds or "
+                            "split.parts, or leave the target out"
+                        )
+
+    def stages(self) -> list[Stage]:
+        c, files = self.config, self.files
+        data = to_plain([c.cohort, list(c.targets), c.split, c.confounds])
+        made = ("draw",) if self.drawn else ()
+        converted = [one.name for one in c.inputs if needs_conversion(one)]
+        inputs = [to_plain(one.data) for one in c.inputs]
+        learning = to_plain([[one.block() for one in c.inputs], c.fusion, c.head, c.input_dropout, c.alone, c.trainer])
+        found = [Stage(name="draw", run=self._draw, after=(), depends=to_plain(c.cohort))] if self.drawn else []
+        if converted:
+            depends = [to_plain(c.conversion), converted]
+            found.append(Stage(name="convert", run=self._convert, after=made, depends=depends, files=files))
+            made = ("convert",)
+        return [
+            *found,
+            Stage(name="read", run=self._read, after=made, depends=[data, inputs], files=files),
+            Stage(name="baselines", run=self._baselines, after=("read",), depends=[c.seeds[0], c.trainer.folds]),
+            Stage(
+                name="train",
+                run=self._train,
+                after=("read",),
+                depends=[*learning, to_plain(c.transform), list(c.seeds)],
+            ),
+            Stage(name="evaluate", run=self._evaluate, after=("baselines", "train")),
+            Stage(name="export", run=self._export, after=("evaluate",)),
+        ]
+
+    # -- what every stage sees ------------------------------------------------------------------------------------
+
+    @cached_property
+    def _people(self) -> Participants:
+        return participants_of(self.config.cohort, self.config.targets)
+
+    @cached_property
+    def _divisions(self) -> list[Division]:
+        c, people = self.config, self._people
+        return [
+            Division(
+                part=part,
+                validation=np.concatenate(
+                    [inner_folds(people, part.train, c.trainer.folds, c.split.keep, seed) for seed in c.seeds]
+                ),
+            )
+            for part in c.split.build().apply(people)
+        ]
+
+    @property
+    def _parts(self) -> list[SubjectPart]:
+        return [division.part for division in self._divisions]
+
+    def _items(self, run: RunFolder, number: int) -> TraitItems:
+        """The inputs, standardised by the training subjects of a division."""
+        if number not in self._kept:
+            train = self._divisions[number].part.train
+            place = self._folder(run), run / STORES
+            self._kept = {number: items_of(self.config.inputs, self._people, train, *place)}
+        return self._kept[number]
+
+    def _values(self, run: RunFolder, number: int) -> NDArray[np.float64]:
+        """[G, T] targets of a division: what is left of numbers without the confounds, by its training subjects."""
+        c, people = self.config, self._people
+        values = np.array(people.values)
+        columns = [column for column, target in enumerate(people.targets) if not target.classes]
+        if c.confounds.confounds and columns:
+            table = confound_table(c.cohort, self._folder(run), people)
+            with at("confounds"):
+                fitted = c.confounds.build(table, values[:, columns], self._divisions[number].part.train)
+                values[:, columns] = fitted.apply(table, values[:, columns])
+            fitted.save(run / "tables" / f"confounds-{number}.json")
+        return values
+
+    @cached_property
+    def networks(self) -> dict[str, tuple[str, ...]]:
+        """Name -> inputs of every network that is trained."""
+        names = tuple(one.name for one in self.config.inputs)
+        found = {MAIN: names}
+        if self.config.alone and len(names) > 1:
+            found |= {f"{name}_alone": (name,) for name in names}
+        return found
+
+    # -- stages ---------------------------------------------------------------------------------------------------
+
+    def _draw(self, run: RunFolder) -> list[str]:
+        assert isinstance(self.config.cohort, VirtualImages.Config)
+        write_images(self.config.cohort.build(), run / DRAWN, Bars(run))
+        return [f"{DRAWN}/participants.tsv", f"{DRAWN}/truth/planted.json"]
+
+    def _convert(self, run: RunFolder) -> list[str]:
+        files = []
+        for number, one in enumerate(self.config.inputs):
+            if not needs_conversion(one):
+                continue
+            out = run / STORES / one.name
+            with at(f"inputs.{number}"):
+                store, bad = conversion(self.config.conversion, self._folder(run), one.name).run(out, Bars(run))
+            run.say(f"  {len(store)} {one.name} volumes of {' x '.join(map(str, store.grid.shape))}")
+            absent = [name for name in (person.reason for person in bad) if name != "no_image"]
+            if absent:
+                run.warn(f"{len(absent)} subjects' {one.name} cannot be used; {STORES}/{one.name}/{REPORT} says why")
+            files += [f"{STORES}/{one.name}/{name}" for name in ("store.json", "store.safetensors", REPORT)]
+        return files
+
+    def _read(self, run: RunFolder) -> list[str]:
+        people = self._people
+        run.say(f"  {', '.join(f'{name} {count}' for name, count in counted(people).items())}")
+        items = self._items(run, 0)
+        for number, name in enumerate(items.names):
+            run.say(f"  {name}: {int(items.present[:, number].sum())} subjects, items {items.shapes[name]}")
+        without = [name for name, there in zip(people.ids, items.usable) if not there]
+        if without:
+            listed = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
+            run.warn(f"{len(without)} subjects have none of the inputs; the network says nothing of them ({listed})")
+        leakage = leak_counts(people, self._parts)
+        if leakage["shared_sites"]:
+            run.warn(
+                f"training and test parts share {leakage['shared_sites']} sites: scores may rest on scanners; to keep "
+                "sites apart: --set split.keep=family,site"
+            )
+        write_json(run / "tables" / "leakage.json", leakage)
+        save_split(run / "tables" / "split.json", people, self._parts)
+        write_subjects(run / "tables" / "subjects.tsv", people, self._parts)
+        write_json(run / "tables" / "left_out.json", without)
+        return ["tables/leakage.json", "tables/split.json", "tables/subjects.tsv", "tables/left_out.json"]
+
+    def _baselines(self, run: RunFolder) -> list[str]:
+        c, people = self.config, self._people
+        shared = read_json(run / "tables" / "leakage.json")["shared_sites"] > 0
+        kept: dict[str, NDArray[Any]] = {}
+        for number, division in enumerate(self._divisions):
+            values = self._values(run, number)
+            found = baselines(
+                people.targets, values, linear_tables(self._items(run, number)), division.part.train,
+                division.validation[: c.trainer.folds], people.groups("site") if shared else None,
+            )  # fmt: skip
+            _pool(kept, {name: dict(enumerate(own)) for name, own in found.items()}, division.part)
+        write_arrays(run / BASELINES, kept)
+        return [BASELINES]
+
+    def _members(self, run: RunFolder, number: int) -> list[tuple[str, int, int, TraitMember, Path]]:
+        """Every member of a division: network, seed, fold, what it trains on, its folder."""
+        c, division = self.config, self._divisions[number]
+        items, values = self._items(run, number), self._values(run, number)
+        people, train = self._people, division.part.train
+        for column, target in enumerate(people.targets):
+            if not target.classes:
+                fitted = c.transform.build(values[train, column])
+                values[:, column] = np.where(train, fitted.apply(np.where(train, values[:, column], np.nan)), np.nan)
+        found = []
+        for name, inputs in self.networks.items():
+            for row, seed in enumerate(c.seeds):
+                for fold in range(c.trainer.folds):
+                    judged = division.validation[row * c.trainer.folds + fold]
+                    member = TraitMember(
+                        network=c.network(inputs), items=items.only(inputs), values=values,
+                        classes=tuple(len(target.classes) for target in people.targets),
+                        train=train & ~judged, validation=judged, seed=seed * 1000 + fold,
+                    )  # fmt: skip
+                    place = run / "networks" / name / f"division{number}" / f"seed{seed}-fold{fold}"
+                    found.append((name, seed, fold, member, place))
+        return found
+
+    def _train(self, run: RunFolder) -> list[str]:
+        history, files = [], []
+        for number in range(len(self._divisions)):
+            for name, seed, fold, member, place in self._members(run, number):
+                prefix = f"{name}, division {number + 1}, seed {seed}, fold {fold + 1}: "
+                _, rows = train_member(member, self.config.trainer, place, Bars(run, prefix))
+                about = {"network": name, "division": number, "seed": seed, "fold": fold}
+                history += [{**about, **row} for row in rows]
+                files += [str((place / file).relative_to(run.path)) for file in ("network.safetensors", "network.json")]
+        write_history(run / "metrics.csv", history, HISTORY)
+        return [*files, "metrics.csv"]
+
+    def _predicted(self, run: RunFolder, number: int) -> dict[str, dict[int, NDArray[np.float64]]]:
+        """ "NETWORK:SEED" -> target -> [G, K] or [G, 1], in the target's own unit; NaN for who has no input."""
+        c, people = self.config, self._people
+        values, train = self._values(run, number), self._divisions[number].part.train
+        found: dict[str, dict[int, NDArray[np.float64]]] = {}
+        for name, seed, _, member, place in self._members(run, number):
+            rows = np.flatnonzero(member.items.usable & ~train)
+            outputs = predict(load_network(place), member.items, rows, c.trainer.sampler.size)
+            own = found.setdefault(f"{name}:{seed}", {})
+            for column, (target, votes) in enumerate(zip(people.targets, _by_target(outputs, member.classes))):
+                if target.classes:
+                    said = np.exp(votes - votes.max(1, keepdims=True))
+                    said /= said.sum(1, keepdims=True)
+                else:
+                    said = c.transform.build(values[train, column]).invert(votes.astype(np.float64))
+                mean = own.setdefault(column, np.full((len(people), said.shape[1]), np.nan))
+                mean[rows] = np.nan_to_num(mean[rows]) + said / c.trainer.folds
+        return found
+
+    def _evaluate(self, run: RunFolder) -> list[str]:
+        c, people = self.config, self._people
+        kept: dict[str, NDArray[Any]] = {}
+        truth = np.array(people.values)
+        for number, division in enumerate(self._divisions):
+            truth[division.part.test] = self._values(run, number)[division.part.test]
+            _pool(kept, self._predicted(run, number), division.part)
+        judged = replace(people, values=truth)
+        stored, items = read_arrays(run / BASELINES), self._items(run, 0)
+        # Who has no input gets what the constant says: nobody is left out of a score.
+        chance = {column: stored[f"constant/{column}"] for column in range(len(people.targets))}
+        about = {"constant": "nothing", "site": "the site", **sees(items)}
+        names = list(dict.fromkeys(key.split("/")[0] for key in sorted(stored)))
+        rows = {
+            name: Prediction(sees=about[name], by_seed=([stored[f"{name}/{k}"] for k in chance],)) for name in names
+        }
+        filled = 0
+        for name, inputs in self.networks.items():
+            by_seed = []
+            for seed in c.seeds:
+                own = [kept[f"{name}:{seed}/{column}"] for column in chance]
+                filled = max(filled, int((~np.isfinite(own[0]).all(1) & _tested(self._parts)).sum()))
+                by_seed.append([np.where(np.isfinite(votes), votes, chance[k]) for k, votes in enumerate(own)])
+            rows[name] = Prediction(sees=", ".join(inputs), by_seed=tuple(by_seed), fits=c.trainer.folds)
+        if filled:
+            run.say(f"  up to {filled} tested subjects lack all inputs of a network and get the constant prediction")
+        metrics = subject_metrics(
+            judged, self._divisions, rows, read_json(run / "tables" / "leakage.json"), seeds=tuple(c.seeds),
+            model="MultiInputNet", head=to_plain(c.head), features=items.names, coordinates=False, not_run={},
+        )  # fmt: skip
+        write_arrays(run / "tables" / "predictions.safetensors", kept)
+        write_subjects(run / "predictions" / "subjects.tsv", judged, self._parts, rows[MAIN].together())
+        write_json(run / SCORES, metrics.to_json())
+        return ["tables/predictions.safetensors", "predictions/subjects.tsv", SCORES]
+
+    def _export(self, run: RunFolder) -> list[str]:
+        with (run / "metrics.csv").open(newline="") as handle:
+            history = [row for row in csv.DictReader(handle) if row["network"] == MAIN]
+        with (run / "predictions" / "subjects.tsv").open(newline="") as handle:
+            table = list(csv.DictReader(handle, delimiter="\t"))
+        metrics = SubjectMetrics.from_json(read_json(run / SCORES), str(run / SCORES))
+        write_subject_report(
+            run / "report.html", metrics, table, history, read_json(run / "config.json"),
+            read_json(run / "provenance.json"),
+        )  # fmt: skip
+        return ["report.html"]
+
+    def summary(self, run: RunFolder) -> str:
+        path = run / "metrics.json"
+        return subject_summary(SubjectMetrics.from_json(read_json(path), str(path)), run.path)
+
+
+def _tested(parts: list[SubjectPart]) -> NDArray[np.bool_]:
+    return np.logical_or.reduce([part.test for part in parts])
+
+
+def _by_target(outputs: NDArray[np.float32], classes: tuple[int, ...]) -> list[NDArray[np.float32]]:
+    import torch
+
+    return [own.numpy() for own in outputs_by_target(torch.from_numpy(outputs), classes)]
+
+
+def _pool(kept: dict[str, NDArray[Any]], found: Mapping[str, Mapping[int, NDArray[Any]]], part: SubjectPart) -> None:
+    """Keep predictions [G, ...] by "name/target" on the test part; NaN where nobody has predicted yet."""
+    for name, own in found.items():
+        for column, predicted in own.items():
+            pooled = kept.setdefault(f"{name}/{column}", np.full(predicted.shape, np.nan))
+            pooled[part.test] = predicted[part.test]
