@@ -294,15 +294,23 @@ class VolumeStore:
         try:
             with open(path, "rb", buffering=0) as handle:
                 handle.seek(starts[0])
-                data = handle.read(sum(sizes))
+                view = self._buffer(sum(sizes))
+                held = handle.readinto(view)
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-        view, place = memoryview(data), 0
+        place, view = 0, view[:held]
         for rows, size, crc in zip(self._chunks, sizes, crcs):
             numbers = self._scratch(rows.stop - rows.start)
             unpack_into(view[place : place + size], crc, numbers, str(path))
             values_into(numbers, factor, offset, out[rows])
             place += size
+
+    def _buffer(self, size: int) -> memoryview:
+        """Memory of this thread for the bytes of one file: taking it anew for each costs as much as reading it."""
+        kept = getattr(self._own, "bytes", None)
+        if kept is None or len(kept) < size:
+            kept = self._own.bytes = bytearray(size)
+        return memoryview(kept)[:size]
 
     def _scratch(self, planes: int) -> NDArray[Any]:
         """Memory of this thread for the numbers of one chunk."""
