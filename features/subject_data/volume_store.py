@@ -10,7 +10,7 @@ conversion finds its finished volumes again.
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -278,31 +278,61 @@ class VolumeStore:
             raise ValueError(f"out must be C-contiguous float32 {shape}")
         offset = (self._index["offset"][rows] - np.asarray(centre, np.float64)) / np.asarray(spread, np.float64)
         factor = self._index["scale"][rows] / np.asarray(spread, np.float64)
-        work = [(int(row), float(factor[k]), float(offset[k]), out[k]) for k, row in enumerate(rows)]
-        if threads > 1 and len(work) > 1:
-            with ThreadPoolExecutor(threads) as pool:
-                list(pool.map(lambda one: self._read_one(*one), work))
-        else:
-            for one in work:
-                self._read_one(*one)
+
+        def one(k: int) -> None:
+            for planes, numbers in self._numbers(int(rows[k])):
+                values_into(numbers, float(factor[k]), float(offset[k]), out[k, planes])
+
+        _each(one, len(rows), threads)
         return out
 
-    def _read_one(self, row: int, factor: float, offset: float, out: NDArray[np.float32]) -> None:
+    def read_numbers(
+        self, rows: NDArray[np.integer] | Sequence[int], *, out: NDArray[Any] | None = None, threads: int = 1
+    ) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]:
+        """The numbers as they are stored, [B, X, Y, Z] uint8 or float16, with factor [B] and offset [B]:
+        value = factor * number + offset. For whoever converts them on another device: a fourth or half of the bytes.
+
+        Raises:
+            InputError: a volume's file is missing or damaged.
+        """
+        rows = np.asarray(rows, np.int64)
+        shape, kind = (len(rows), *self.grid.shape), np.dtype(self.grid.kind)
+        out = np.empty(shape, kind) if out is None else out
+        if out.shape != shape or out.dtype != kind or not out.flags.c_contiguous:
+            raise ValueError(f"out must be C-contiguous {kind} {shape}")
+
+        def one(k: int) -> None:
+            for _ in self._numbers(int(rows[k]), out[k]):
+                pass
+
+        _each(one, len(rows), threads)
+        return out, np.asarray(self._index["scale"][rows], float), np.asarray(self._index["offset"][rows], float)
+
+    def _numbers(self, row: int, out: NDArray[Any] | None = None) -> Iterator[tuple[slice, NDArray[Any]]]:
+        """Which planes, and their numbers, chunk by chunk: in `out`, or in memory that the next chunk takes again."""
         index, name = self._index, self.ids[row]
         starts, sizes, crcs = (index[part][row].tolist() for part in ("starts", "sizes", "crcs"))
         path = self.folder / "volumes" / f"{name}.vol"
         try:
             with open(path, "rb", buffering=0) as handle:
                 handle.seek(starts[0])
-                data = handle.read(sum(sizes))
+                view = self._buffer(sum(sizes))
+                held = handle.readinto(view)
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-        view, place = memoryview(data), 0
+        place, view = 0, view[:held]
         for rows, size, crc in zip(self._chunks, sizes, crcs):
-            numbers = self._scratch(rows.stop - rows.start)
+            numbers = self._scratch(rows.stop - rows.start) if out is None else out[rows]
             unpack_into(view[place : place + size], crc, numbers, str(path))
-            values_into(numbers, factor, offset, out[rows])
+            yield rows, numbers
             place += size
+
+    def _buffer(self, size: int) -> memoryview:
+        """Memory of this thread for the bytes of one file: taking it anew for each costs as much as reading it."""
+        kept = getattr(self._own, "bytes", None)
+        if kept is None or len(kept) < size:
+            kept = self._own.bytes = bytearray(size)
+        return memoryview(kept)[:size]
 
     def _scratch(self, planes: int) -> NDArray[Any]:
         """Memory of this thread for the numbers of one chunk."""
@@ -316,3 +346,13 @@ class VolumeStore:
         """Hash of everything that decides the values."""
         values = [self._index[name].tobytes().hex() for name in ("crcs", "offset", "scale")]
         return content_hash(self.grid.plain(), self.ids, *values)
+
+
+def _each(work: Callable[[int], None], count: int, threads: int) -> None:
+    """work(0), work(1), ... by so many threads."""
+    if threads > 1 and count > 1:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, range(count)))
+        return
+    for number in range(count):
+        work(number)

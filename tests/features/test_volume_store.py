@@ -59,6 +59,15 @@ def test_rows_threads_and_buffers_do_not_change_what_is_read(tmp_path):
     )
 
 
+@pytest.mark.parametrize("kind", ["uint8", "float16"])
+def test_numbers_as_stored_give_the_same_values(tmp_path, kind):
+    store = written(tmp_path, kind)
+    numbers, factor, offset = store.read_numbers([2, 0], threads=2)
+    assert numbers.dtype == kind
+    values = numbers * factor[:, None, None, None] + offset[:, None, None, None]
+    np.testing.assert_allclose(values, store.read([2, 0]), rtol=1e-5, atol=1e-4)
+
+
 def test_pooled_moments_are_those_of_all_voxels_together(tmp_path):
     store = written(tmp_path)
     values = store.read([0, 2]).astype(np.float64)
