@@ -29,7 +29,9 @@ T1 = TraitInput(
 CONNECTIVITY = TraitInput(
     name="connectivity", data=SubjectConnectivity.Config(fisher=True), encoder=ConnectivityNet.Config(widths=(64, 32))
 )
-TABLE = TraitInput(name="table", data=SubjectTable.Config(), encoder=TableNet.Config(widths=(32, 16), missing=True))
+TABLE = TraitInput(
+    name="table", data=SubjectTable.Config(unseen="other"), encoder=TableNet.Config(widths=(32, 16), missing=True)
+)
 HEAD = TraitHead.Config(widths=(32,))
 TRAINER = TraitTrainer(
     epochs=40,

@@ -129,8 +129,8 @@ class SubjectData(Protocol):
     nodes. Built by its config's `build(participants, train)`; everything that is learnt for it (means, categories) is
     learnt from the subjects of `train` [G] bool alone. Rows are those of the participants, found by id.
 
-    The config also has `look()`, JSON-ready: what an item looks like, since an encoder fits items of one look only, and
-    `files()`, those that it reads. Laws: `meshgnn.testing.assert_subject_data`.
+    The config also has `item_format()`, JSON-ready: what an item holds, since an encoder fits items of one format only,
+    and `files()`, those that it reads. Laws: `meshgnn.testing.assert_subject_data`.
     """
 
     @property

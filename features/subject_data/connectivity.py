@@ -61,7 +61,7 @@ class SubjectConnectivity:
                 return (self.stack, self.stack.with_suffix(".txt"))
             return tuple(sorted(self.folder.glob(self.pattern.replace("{id}", "sub-*"))))
 
-        def look(self) -> dict[str, Any]:
+        def item_format(self) -> dict[str, Any]:
             return {"fisher": self.fisher, "standardise": self.standardise}
 
     def __init__(self, config: Config, participants: Participants, train: NDArray[np.bool_]) -> None:

@@ -63,7 +63,7 @@ class SubjectTable:
             beside = self.table.with_suffix(".json")
             return (self.table, *((beside,) if beside.is_file() else ()))
 
-        def look(self) -> dict[str, Any]:
+        def item_format(self) -> dict[str, Any]:
             return {"table": self.table.stem, "columns": list(self.columns), "targets": list(self.targets)}
 
     def __init__(self, config: Config, participants: Participants, train: NDArray[np.bool_]) -> None:

@@ -62,8 +62,8 @@ class SubjectVolumes:
         def files(self) -> tuple[Path, ...]:
             return tuple(folder / name for folder in self.stores for name in ("store.json", "store.safetensors"))
 
-        def look(self) -> dict[str, Any]:
-            """What an item looks like; an encoder fits items of the same look only."""
+        def item_format(self) -> dict[str, Any]:
+            """What an item holds; an encoder fits items of one format only."""
             grids = [VolumeStore(folder).grid for folder in self.stores]
             return {
                 "modalities": [grid.modality for grid in grids],

@@ -213,10 +213,7 @@ class _Module(L.LightningModule):
 
 
 class _LastCheckpoint(ModelCheckpoint):
-    """The newest epoch, kept under one name; written after the best weights of that epoch are known."""
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        super().on_train_epoch_end(trainer, pl_module)
+    FILE_EXTENSION = ".safetensors"
 
 
 def train_member(

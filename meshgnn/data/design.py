@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from meshgnn.errors import InputError
+from meshgnn.errors import InputError, SettingError
 
 Unseen = Literal["error", "other"]
 Missing = Literal["error", "fill"]
@@ -137,8 +137,8 @@ class Design:
         place = {one: k for k, one in enumerate(column.categories)}
         unknown = sorted({cell for cell in cells if cell and cell not in place})
         if unknown and self.unseen == "error":
-            raise InputError(
-                f"column {column.name!r}: no training subject has {unknown[0]!r}; set unseen=other to take such "
+            raise SettingError(
+                f"column {column.name!r}: no training subject has {unknown[0]!r}; set <unseen>=other to take such "
                 "subjects as the average of the training subjects"
             )
         rows = np.tile(np.array(column.shares), (len(cells), 1))

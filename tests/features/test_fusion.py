@@ -22,7 +22,7 @@ from features.fusion.trait_head import TraitHead
 from features.transfer.optimiser import Optimiser
 from meshgnn.config import from_plain, override, to_plain
 from meshgnn.errors import InputError
-from meshgnn.train.graph_targets import outputs_by_target
+from meshgnn.train.target_costs import outputs_by_target
 
 SHAPES = {"t1": (1, 8, 8, 8), "rsfmri": (10,), "table": (4,), "mesh": (6,)}
 CONFIG = MultiInputNet.Config(

@@ -43,6 +43,8 @@ _DRAWN = (
 
 _SUBJECTS = ("seeds=0", "trainer.folds=2", "trainer.epochs=5", "controls=false")
 
+_TRAITS = ("split.parts=2", "split.cross=false", "trainer.folds=2", "trainer.epochs=2", "alone=false")
+
 # Settings that make a command small; one that is not named here runs as it stands in the document.
 SMALL: dict[str, tuple[str, ...]] = {
     "surface": ("seeds=0", "trainer.epochs=5", "trainer.folds=2", "validation.blocks=2", "validation.buffer_mm=2"),
@@ -55,6 +57,10 @@ SMALL: dict[str, tuple[str, ...]] = {
     "features.pretrain": _PRETRAIN,
     "subjects": ("cohort.subjects=24", *_SUBJECTS),
     "subjects:folders": _SUBJECTS,
+    "traits:quick": ("cohort.people.subjects=36", "cohort.size=16", "conversion.cube.size=16", *_TRAITS),
+    "traits:folder": ("conversion.cube.size=16", *_TRAITS),
+    "features.virtual_images": ("people.subjects=36", "size=16"),
+    "features.volumes": ("cube.size=16",),
 }  # fmt: skip
 # The experiments that need an optional package, which an empty environment lacks: told in one line.
 REFUSED = {"surface_demo": "pip install"}

@@ -15,7 +15,7 @@ from meshgnn.train.cohort import Cohort, cohort_inputs, nearest_annotation
 from meshgnn.train.contours import contour_interpolation
 from meshgnn.train.intervals import judged_blocks, paired_interval
 from meshgnn.train.node_labels import NodeLabels
-from meshgnn.train.propagate import drawn
+from meshgnn.train.propagate import annotations_in_cortex
 from tests.synthetic import brain
 
 
@@ -94,7 +94,7 @@ def replace_meshes(graph, move):
 
 def test_nearest_annotation_is_geodesic():
     graph, _ = striped(0)
-    labels = drawn(graph)
+    labels = annotations_in_cortex(graph)
     votes, away = nearest_annotation(graph, labels)
     known = labels >= 0
     assert (votes[known].argmax(1) == graph.labels[known]).all()

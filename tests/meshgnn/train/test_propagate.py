@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from meshgnn.train.propagate import carried_labels, choose_weight, drawn, join
+from meshgnn.train.propagate import annotations_in_cortex, carried_labels, choose_weight, join
 from tests.synthetic import brain
 
 
@@ -46,8 +46,8 @@ def test_the_weight_follows_how_good_the_votes_are():
     from tests.integration.test_section_mapping import made_up
 
     graph, _ = made_up("one", "one")
-    graph = graph.relabelled(np.where(graph.locations.section % 3 == 1, drawn(graph), -1), graph.areas)
-    known = drawn(graph) >= 0
+    graph = graph.relabelled(np.where(graph.locations.section % 3 == 1, annotations_in_cortex(graph), -1), graph.areas)
+    known = annotations_in_cortex(graph) >= 0
     perfect = np.eye(4, dtype=np.float32)[graph.labels[known]] * 0.97 + 0.0075
     useless = np.random.default_rng(0).dirichlet(np.ones(4), int(known.sum())).astype(np.float32)
     weight, scores = choose_weight([graph], [perfect])
