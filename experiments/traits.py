@@ -34,6 +34,7 @@ TABLE = TraitInput(
 )
 HEAD = TraitHead.Config(widths=(32,))
 TRAINER = TraitTrainer(
+    folds=2,
     epochs=40,
     patience=8,
     sampler=EpochBatches.Config(size=32),
@@ -49,7 +50,7 @@ def traits() -> TraitPrediction.Config:
         conversion=VolumeConversion.Config(cube=Cube.Config(size=32)),
         head=HEAD,
         input_dropout=0.2,
-        split=SubjectSplit.Config(keep=("family",), alike=("site",)),
+        split=SubjectSplit.Config(cross=False, keep=("family",), alike=("site",)),
         trainer=TRAINER,
     )
 
@@ -61,8 +62,7 @@ def quick() -> TraitPrediction.Config:
         base,
         cohort=VirtualImages.Config(people=VirtualSubjects.Config(subjects=120), size=24, absent=0.3),
         conversion=VolumeConversion.Config(cube=Cube.Config(size=24)),
-        split=replace(base.split, cross=False),
-        trainer=replace(base.trainer, folds=2, epochs=15),
+        trainer=replace(base.trainer, epochs=15),
     )
 
 
