@@ -1,5 +1,6 @@
 """The cohorts of trait prediction: a user's BIDS folder, or virtual images that are drawn into the run."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from features.subject_data.volumes import SubjectVolumes
 from features.traits.items import DataConfig, TraitInput, TraitItems
 from meshgnn.config import at
 from meshgnn.errors import InputError, SettingError
-from meshgnn.source.participant_table import Participants, ParticipantTable
+from meshgnn.source.participant_table import TABLE, Participants, ParticipantTable
 from meshgnn.source.text_table import read_text_table
 from meshgnn.source.virtual.images import TARGETS, VirtualImages
 
@@ -42,13 +43,34 @@ def participants_of(cohort: CohortConfig, targets: tuple[str, ...]) -> Participa
     return replace(everybody, targets=tuple(TARGETS[k] for k in columns), values=everybody.values[:, columns])
 
 
+VIRTUAL_COLUMNS = ("family_id", "site", *(target.name for target in TARGETS))
+
+
+def check_confounds(cohort: CohortConfig, people: Participants, confounds: tuple[str, ...]) -> None:
+    """Raises SettingError for confounds that no target can be freed of, or that are not in the table."""
+    if not confounds:
+        return
+    if all(target.classes for target in people.targets):
+        raise SettingError("<confounds> are regressed out of numbers, and no target is a number")
+    columns: Sequence[str] = VIRTUAL_COLUMNS
+    if isinstance(cohort, ParticipantTable.Config):
+        columns = [
+            name for name in read_text_table(cohort.folder / TABLE, ["participant_id"])[0] if name != "participant_id"
+        ]
+    for name in confounds:
+        if name not in columns:
+            raise SettingError(f"<confounds>: {name!r} is not a column of {TABLE}; columns: {', '.join(columns)}")
+        if name in [target.name for target in people.targets]:
+            raise SettingError(f"<confounds>: {name!r} is a target")
+
+
 def confound_table(cohort: CohortConfig, folder: Path, people: Participants) -> dict[str, list[str]]:
     """Cells [G] of every column of participants.tsv, "" where missing.
 
     Args:
         folder: of the cohort, drawn or the user's own.
     """
-    _, rows = read_text_table(folder / "participants.tsv", ["participant_id"])
+    _, rows = read_text_table(folder / TABLE, ["participant_id"])
     named = {f"sub-{row['participant_id'].removeprefix('sub-')}": row for _, row in rows}
     columns = next(iter(named.values())) if named else {}
     missing = ("", "n/a", "na", "nan", "none")

@@ -4,26 +4,34 @@ G subjects, T targets, K classes of a target.
 """
 
 import csv
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from features.fusion.concatenation import Concatenation
-from features.fusion.model_files import load_network
 from features.fusion.multi_input_net import Fusion, MultiInputNet
 from features.fusion.trait_head import TraitHead
 from features.subject_data.bad_subjects import REPORT
 from features.subject_data.convert import VolumeConversion
 from features.subject_data.volumes import SubjectVolumes
-from features.traits.cohort import CohortConfig, confound_table, conversion, items_of, needs_conversion, participants_of
+from features.traits.cohort import (
+    CohortConfig,
+    check_confounds,
+    confound_table,
+    conversion,
+    items_of,
+    needs_conversion,
+    participants_of,
+)
 from features.traits.items import TraitInput, TraitItems
 from features.traits.linear import linear_tables, sees
-from features.traits.training import TraitMember, TraitTrainer, predict, train_member
+from features.traits.members import PlacedMember, members_of, predictions
+from features.traits.training import TraitTrainer, train_member
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at, to_plain
 from meshgnn.data.residualizer import Residualizer
@@ -34,7 +42,7 @@ from meshgnn.errors import InputError, SettingError
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Experiment, Stage
-from meshgnn.experiment.subject_scores import Prediction, subject_metrics
+from meshgnn.experiment.subject_scores import Prediction, pool, subject_metrics
 from meshgnn.experiment.subject_summary import subject_summary, write_subjects
 from meshgnn.experiment.subject_training import Division
 from meshgnn.experiment.summary import write_history
@@ -46,7 +54,6 @@ from meshgnn.source.virtual.images import VirtualImages
 from meshgnn.source.virtual.images_folder import write_images
 from meshgnn.store import file_hash, read_arrays, read_json, write_arrays, write_json
 from meshgnn.train.subject_baselines import baselines
-from meshgnn.train.target_costs import outputs_by_target
 
 DRAWN, STORES = "cohort", "stores"
 BASELINES = "tables/baselines.safetensors"
@@ -145,6 +152,8 @@ class TraitPrediction(Experiment):
     def check(self) -> None:
         """Everything that can be wrong with the table, the split or the settings; raises InputError."""
         c, people = self.config, self._people
+        with at("confounds"):
+            check_confounds(c.cohort, people, c.confounds.confounds)
         for one in c.inputs:
             if not self.drawn and isinstance(one.data, SubjectVolumes.Config):
                 for store in one.data.stores:
@@ -264,11 +273,14 @@ class TraitPrediction(Experiment):
         return files
 
     def _read(self, run: RunFolder) -> list[str]:
-        people = self._people
+        c, people = self.config, self._people
         run.say(f"  {', '.join(f'{name} {count}' for name, count in counted(people).items())}")
         items = self._items(run, 0)
         for number, name in enumerate(items.names):
             run.say(f"  {name}: {int(items.present[:, number].sum())} subjects, items {items.shapes[name]}")
+        classes = [len(target.classes) for target in people.targets]
+        with torch.device("meta"):  # encoders that do not take these items are told before anything is trained
+            c.network(items.names).build(items.shapes, classes)
         without = [name for name, there in zip(people.ids, items.usable) if not there]
         if without:
             listed = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
@@ -295,63 +307,32 @@ class TraitPrediction(Experiment):
                 people.targets, values, linear_tables(self._items(run, number)), division.part.train,
                 division.validation[: c.trainer.folds], people.groups("site") if shared else None,
             )  # fmt: skip
-            _pool(kept, {name: dict(enumerate(own)) for name, own in found.items()}, division.part)
+            pool(kept, {name: dict(enumerate(own)) for name, own in found.items()}, division.part)
         write_arrays(run / BASELINES, kept)
         return [BASELINES]
 
-    def _members(self, run: RunFolder, number: int) -> list[tuple[str, int, int, TraitMember, Path]]:
-        """Every member of a division: network, seed, fold, what it trains on, its folder."""
-        c, division = self.config, self._divisions[number]
-        items, values = self._items(run, number), self._values(run, number)
-        people, train = self._people, division.part.train
-        for column, target in enumerate(people.targets):
-            if not target.classes:
-                fitted = c.transform.build(values[train, column])
-                values[:, column] = np.where(train, fitted.apply(np.where(train, values[:, column], np.nan)), np.nan)
-        found = []
-        for name, inputs in self.networks.items():
-            for row, seed in enumerate(c.seeds):
-                for fold in range(c.trainer.folds):
-                    judged = division.validation[row * c.trainer.folds + fold]
-                    member = TraitMember(
-                        network=c.network(inputs), items=items.only(inputs), values=values,
-                        classes=tuple(len(target.classes) for target in people.targets),
-                        train=train & ~judged, validation=judged, seed=seed * 1000 + fold,
-                    )  # fmt: skip
-                    place = run / "networks" / name / f"division{number}" / f"seed{seed}-fold{fold}"
-                    found.append((name, seed, fold, member, place))
-        return found
+    def _members(self, run: RunFolder, number: int) -> list[PlacedMember]:
+        """Every member of a division."""
+        c, people = self.config, self._people
+        networks = {name: (c.network(inputs), inputs) for name, inputs in self.networks.items()}
+        found = members_of(
+            networks, self._items(run, number), people, self._values(run, number), self._divisions[number], c.transform,
+            c.seeds, c.trainer.folds,
+        )  # fmt: skip
+        return [replace(one, place=run / "networks" / one.network / f"division{number}" / one.place) for one in found]
 
     def _train(self, run: RunFolder) -> list[str]:
         history, files = [], []
         for number in range(len(self._divisions)):
-            for name, seed, fold, member, place in self._members(run, number):
-                prefix = f"{name}, division {number + 1}, seed {seed}, fold {fold + 1}: "
-                _, rows = train_member(member, self.config.trainer, place, Bars(run, prefix))
-                about = {"network": name, "division": number, "seed": seed, "fold": fold}
+            for one in self._members(run, number):
+                prefix = f"{one.network}, division {number + 1}, seed {one.seed}, fold {one.fold + 1}: "
+                _, rows = train_member(one.member, self.config.trainer, one.place, Bars(run, prefix))
+                about = {"network": one.network, "division": number, "seed": one.seed, "fold": one.fold}
                 history += [{**about, **row} for row in rows]
-                files += [str((place / file).relative_to(run.path)) for file in ("network.safetensors", "network.json")]
+                names = ("network.safetensors", "network.json")
+                files += [str((one.place / name).relative_to(run.path)) for name in names]
         write_history(run / "metrics.csv", history, HISTORY)
         return [*files, "metrics.csv"]
-
-    def _predicted(self, run: RunFolder, number: int) -> dict[str, dict[int, NDArray[np.float64]]]:
-        """ "NETWORK:SEED" -> target -> [G, K] or [G, 1], in the target's own unit; NaN for who has no input."""
-        c, people = self.config, self._people
-        values, train = self._values(run, number), self._divisions[number].part.train
-        found: dict[str, dict[int, NDArray[np.float64]]] = {}
-        for name, seed, _, member, place in self._members(run, number):
-            rows = np.flatnonzero(member.items.usable & ~train)
-            outputs = predict(load_network(place), member.items, rows, c.trainer.sampler.size)
-            own = found.setdefault(f"{name}:{seed}", {})
-            for column, (target, votes) in enumerate(zip(people.targets, _by_target(outputs, member.classes))):
-                if target.classes:
-                    said = np.exp(votes - votes.max(1, keepdims=True))
-                    said /= said.sum(1, keepdims=True)
-                else:
-                    said = c.transform.build(values[train, column]).invert(votes.astype(np.float64))
-                mean = own.setdefault(column, np.full((len(people), said.shape[1]), np.nan))
-                mean[rows] = np.nan_to_num(mean[rows]) + said / c.trainer.folds
-        return found
 
     def _evaluate(self, run: RunFolder) -> list[str]:
         c, people = self.config, self._people
@@ -359,7 +340,11 @@ class TraitPrediction(Experiment):
         truth = np.array(people.values)
         for number, division in enumerate(self._divisions):
             truth[division.part.test] = self._values(run, number)[division.part.test]
-            _pool(kept, self._predicted(run, number), division.part)
+            predicted = predictions(
+                self._members(run, number), people, self._values(run, number), division.part.train, c.transform,
+                c.trainer,
+            )  # fmt: skip
+            pool(kept, predicted, division.part)
         judged = replace(people, values=truth)
         stored, items = read_arrays(run / BASELINES), self._items(run, 0)
         # Who has no input gets what the constant says: nobody is left out of a score.
@@ -407,17 +392,3 @@ class TraitPrediction(Experiment):
 
 def _tested(parts: list[SubjectPart]) -> NDArray[np.bool_]:
     return np.logical_or.reduce([part.test for part in parts])
-
-
-def _by_target(outputs: NDArray[np.float32], classes: tuple[int, ...]) -> list[NDArray[np.float32]]:
-    import torch
-
-    return [own.numpy() for own in outputs_by_target(torch.from_numpy(outputs), classes)]
-
-
-def _pool(kept: dict[str, NDArray[Any]], found: Mapping[str, Mapping[int, NDArray[Any]]], part: SubjectPart) -> None:
-    """Keep predictions [G, ...] by "name/target" on the test part; NaN where nobody has predicted yet."""
-    for name, own in found.items():
-        for column, predicted in own.items():
-            pooled = kept.setdefault(f"{name}/{column}", np.full(predicted.shape, np.nan))
-            pooled[part.test] = predicted[part.test]

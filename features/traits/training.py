@@ -178,7 +178,8 @@ class _Module(L.LightningModule):
         assert self.augment is not None
         if item.ndim != 5:
             return item
-        return self.augment(item, seed=self.member.seed, step=step, places=slice(None), batch=len(item))
+        with torch.autocast(item.device.type, enabled=False):  # MONAI mixes kinds of numbers otherwise
+            return self.augment(item, seed=self.member.seed, step=step, places=slice(None), batch=len(item))
 
     def on_train_epoch_end(self) -> None:
         loss = float(np.mean(self.sums))

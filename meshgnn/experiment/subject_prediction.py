@@ -20,7 +20,7 @@ from meshgnn.data.subject_split import SubjectPart, SubjectSplit, counted, inner
 from meshgnn.errors import InputError, SettingError
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Experiment, Stage
-from meshgnn.experiment.subject_scores import Prediction, subject_metrics
+from meshgnn.experiment.subject_scores import Prediction, pool, subject_metrics
 from meshgnn.experiment.subject_summary import subject_summary, write_subjects
 from meshgnn.experiment.subject_training import Division, brains_of, train_subjects
 from meshgnn.experiment.summary import write_history
@@ -192,7 +192,7 @@ class SubjectPrediction(Experiment):
                 subjects.targets, subjects.values, tables, division.part.train,
                 division.validation[: c.trainer.folds], subjects.groups("site") if shared else None,
             )  # fmt: skip
-            _pool(kept, {name: dict(enumerate(own)) for name, own in found.items()}, division.part)
+            pool(kept, {name: dict(enumerate(own)) for name, own in found.items()}, division.part)
         write_arrays(run / BASELINES, kept)
         return [BASELINES]
 
@@ -214,7 +214,7 @@ class SubjectPrediction(Experiment):
             for name, network in networks.items():
                 by_seed = loaded[name].predict(brains_of(network, made), number)
                 found = {f"{name}:{seed}": dict(enumerate(own)) for seed, own in by_seed.items()}
-                _pool(kept, found, division.part)
+                pool(kept, found, division.part)
         stored = read_arrays(run / BASELINES)
         names = list(dict.fromkeys(name.split("/")[0] for name in sorted(stored)))
         rows = {name: Prediction(sees=SEES[name], by_seed=(_targets(stored, name, subjects),)) for name in names}
@@ -249,14 +249,6 @@ class SubjectPrediction(Experiment):
 
 def _read_metrics(path: Path) -> SubjectMetrics:
     return SubjectMetrics.from_json(read_json(path), str(path))
-
-
-def _pool(kept: dict[str, NDArray[Any]], found: Mapping[str, Mapping[int, NDArray[Any]]], part: SubjectPart) -> None:
-    """Keep predictions [G, ...] by "name/target" on the test part; NaN where nobody has predicted yet."""
-    for name, own in found.items():
-        for column, predicted in own.items():
-            pooled = kept.setdefault(f"{name}/{column}", np.full(predicted.shape, np.nan))
-            pooled[part.test] = predicted[part.test]
 
 
 def _targets(stored: Mapping[str, NDArray[Any]], name: str, subjects: Subjects) -> list[NDArray[np.float64]]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from meshgnn.data.subject_split import Cohort, counted
+from meshgnn.data.subject_split import Cohort, SubjectPart, counted
 from meshgnn.experiment.subject_training import Division
 from meshgnn.experiment.training import MAIN
 from meshgnn.results import Difference, SubjectCounts, SubjectMetrics, TargetScores, TraitRow, TraitScores
@@ -98,3 +98,11 @@ def subject_metrics(
 def _row(scores: Mapping[str, Any], row: Prediction) -> TraitRow:
     spans = {name: tuple(ends) for name, ends in scores["intervals"].items()}
     return TraitRow(**{**scores, "intervals": spans}, sees=row.sees, fits=row.fits, seeds=len(row.by_seed))
+
+
+def pool(kept: dict[str, NDArray[Any]], found: Mapping[str, Mapping[int, NDArray[Any]]], part: SubjectPart) -> None:
+    """Keep predictions [G, ...] by "name/target" on the test part; NaN where nobody has predicted yet."""
+    for name, own in found.items():
+        for column, predicted in own.items():
+            pooled = kept.setdefault(f"{name}/{column}", np.full(predicted.shape, np.nan))
+            pooled[part.test] = predicted[part.test]

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from features.augment_head import HeadAugment
 from features.encoders.connectivity_net import ConnectivityNet
+from features.encoders.naive_cnn import NaiveCNN
 from features.encoders.table_net import TableNet
 from features.encoders.volume_cnn import VolumeCNN
 from features.fusion.multi_input_net import InputBlock, MultiInputNet
@@ -261,11 +263,30 @@ def test_a_resumed_run_keeps_everything_and_other_weights_are_not_taken(done, tm
     assert {block["name"] for block in about["config"]["blocks"]} == {"T1w", "connectivity", "table"}
 
 
+def test_an_encoder_that_does_not_take_the_items_is_told_before_training(tmp_path):
+    small = TraitInput(name="T1w", data=SubjectVolumes.Config(), encoder=NaiveCNN.Config())
+    with pytest.raises(InputError, match="shrink to nothing"):
+        run(config(inputs=(small,)), tmp_path / "run")
+    assert "train" not in [path.stem for path in (tmp_path / "run" / "stages").glob("*.json")]
+
+
+def test_augmented_volumes_train_in_mixed_precision(tmp_path):
+    pytest.importorskip("monai")
+    cohort = VirtualImages.Config(people=VirtualSubjects.Config(subjects=24), size=16)
+    trainer = replace(TRAINER, epochs=1, augment=HeadAugment.Config(chance=1.0), precision="bf16")
+    volumes = config(cohort=cohort, inputs=config().inputs[:1], trainer=trainer)
+    metrics = read_json(run(volumes, tmp_path / "run").path / "metrics.json")
+    assert np.isfinite(metrics["targets"]["age"]["test"]["mae"])
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"targets": ("height",)}, "there is no target 'height'"),
         ({"inputs": ()}, "one or more"),
+        ({"confounds": Residualizer.Config(confounds=("age",))}, "'age' is a target"),
+        ({"confounds": Residualizer.Config(confounds=("height",))}, "'height' is not a column"),
+        ({"targets": ("sex",), "confounds": Residualizer.Config(confounds=("site",))}, "no target is a number"),
         ({"split": SubjectSplit.Config(parts=30)}, "parts need at least 30"),
         (
             {
