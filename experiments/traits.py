@@ -62,7 +62,7 @@ def quick() -> TraitPrediction.Config:
         base,
         cohort=VirtualImages.Config(people=VirtualSubjects.Config(subjects=120), size=24, absent=0.3),
         conversion=VolumeConversion.Config(cube=Cube.Config(size=24)),
-        trainer=replace(base.trainer, epochs=15),
+        trainer=replace(base.trainer, epochs=30, sampler=EpochBatches.Config(size=8)),
     )
 
 

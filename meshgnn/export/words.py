@@ -126,6 +126,7 @@ MESHES = {
 SUBJECT_METHODS = {
     "constant": Word("mean or class frequencies of the training subjects"),
     "site": Word("mean or class frequencies of the subject's site"),
+    "linear": Word("linear model on all inputs"),
     "graph_means": Word("linear model on means over the cortex"),
     "parcel_means": Word("linear model on means of every area"),
     "same_inputs_mlp": Word("the same network without neighbours"),
