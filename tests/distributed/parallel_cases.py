@@ -19,12 +19,13 @@ from features.parallel.ranks import joined
 from features.parallel.settings import Parallel
 from features.parallel.state import whole
 from features.parallel.training import ParallelTraining, Recipe, engine_of
+from features.samplers.epochs import EpochBatches
+from features.traits.items import TraitItems
+from features.traits.training import TraitMember, TraitTrainer, train_member
 from features.transfer.optimiser import Optimiser
 from features.transfer.schedule import TransferSchedule
 from meshgnn.train.loss import Loss
-from features.traits.training import train_member
 from meshgnn.train.target_costs import TargetCosts
-from tests.features.test_traits import TRAINER, small
 
 SHAPES = {"image": (1, 8, 8, 8), "table": (5,), "nobody": (3,)}
 CLASSES = (2, 0)
@@ -92,6 +93,7 @@ def source(input_dropout=0.0):
     )
 
 
+HEAD = {"schedule": TransferSchedule.Config(mode="head")}
 CASES: dict[str, tuple[Parallel, dict]] = {
     "data": (Parallel(mode="data", batch_norm="frozen"), {}),
     "sharded": (Parallel(mode="sharded", batch_norm="frozen"), {}),
@@ -108,8 +110,11 @@ CASES: dict[str, tuple[Parallel, dict]] = {
     "data_joint": (Parallel(mode="data", batch_norm="joint"), {}),
     "sharded_joint": (Parallel(mode="sharded", batch_norm="joint"), {}),
     "data_joint_recomputed": (Parallel(mode="data", batch_norm="joint"), {"recompute": True}),
-    "data_head": (Parallel(mode="data", batch_norm="frozen"), {"schedule": TransferSchedule.Config(mode="head")}),
-    "pipeline_head": (Parallel(mode="pipeline", batch_norm="frozen"), {"schedule": TransferSchedule.Config(mode="head")}),
+    "data_head": (Parallel(mode="data", batch_norm="frozen"), HEAD),
+    "pipeline_head": (
+        Parallel(mode="pipeline", batch_norm="frozen"),
+        {"schedule": TransferSchedule.Config(mode="head")},
+    ),
     "model_own": (Parallel(mode="model"), {}),
     "data_dropped": (Parallel(mode="data", batch_norm="frozen"), {"input_dropout": 0.5}),
     "data_model_dropped": (Parallel(mode="data_model", batch_norm="frozen"), {"input_dropout": 0.5}),
@@ -234,12 +239,47 @@ TRAININGS = {
 }
 
 
+class Rows:
+    """Items [G, P] in memory; NaN rows are subjects without them."""
+
+    def __init__(self, values):
+        self.values = np.asarray(values, np.float32)
+        self.observed = np.isfinite(self.values).all(1)
+        self.groups = np.arange(len(values), dtype=np.int32)
+        self.shape = self.values.shape[1:]
+
+    def read(self, subjects):
+        return self.values[subjects]
+
+    def key(self):
+        return str(self.values.tolist())
+
+
 def member_and_trainer():
-    """A member without dropout in its layers: that is drawn anew on every rank."""
-    member = small()
-    blocks = tuple(replace(one, encoder=replace(one.encoder, dropout=0.0)) for one in member.network.blocks)
-    network = replace(member.network, blocks=blocks, head=replace(member.network.head, dropout=0.0))
-    return replace(member, network=network), replace(TRAINER, epochs=5, patience=2, accumulate=2)
+    """A class told by one input, a number by the other; no dropout in layers, since every rank draws its own, and
+    plain gradient steps, since Adam's blow rounding up where a gradient is nothing else."""
+    rng, count = np.random.default_rng(0), 40
+    sex, age = rng.integers(0, 2, count), rng.standard_normal(count)
+    one, two = rng.standard_normal((count, 4)), rng.standard_normal((count, 3))
+    one[:, 0] += 4 * sex - 2
+    two[:, 1] = age
+    one[::5], two[1::5] = np.nan, np.nan
+    age[::7] = np.nan
+    train = np.arange(count) < 30
+    encoder = TableNet.Config(widths=(8,), dropout=0.0)
+    member = TraitMember(
+        network=MultiInputNet.Config(
+            blocks=(InputBlock(name="one", encoder=encoder), InputBlock(name="two", encoder=encoder)),
+            head=TraitHead.Config(widths=(8,), dropout=0.0), input_dropout=0.2,
+        ),
+        items=TraitItems({"one": Rows(one), "two": Rows(two)}), values=np.stack([sex, age], 1).astype(float),
+        classes=(2, 0), train=train, validation=~train, seed=3,
+    )  # fmt: skip
+    trainer = TraitTrainer(
+        epochs=5, patience=2, accumulate=2, sampler=EpochBatches.Config(size=8),
+        optimiser=Optimiser.Config(kind="sgd", learning_rate=0.05, momentum=0.5),
+    )  # fmt: skip
+    return member, trainer
 
 
 def trained(name, out):
