@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
+from features.encoders.recompute import recomputed
 from features.encoders.weights import weights_hash
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import owner_name, to_plain
@@ -33,6 +35,8 @@ class ItemEncoder(nn.Module):
     `new_stages` of the last stages stand behind whatever a file of pretrained weights holds: they are trained with the
     head.
 
+    While `recompute` is set, a stage's activations are computed again in the backward pass instead of being kept.
+
     Args:
         config: it was built from.
         shape: of one item.
@@ -40,6 +44,7 @@ class ItemEncoder(nn.Module):
     """
 
     new_stages: ClassVar[int] = 0
+    recompute: bool = False
 
     def __init__(self, config: ItemConfig, shape: Sequence[int], out_channels: int) -> None:
         super().__init__()
@@ -63,7 +68,8 @@ class ItemEncoder(nn.Module):
         """[B, *shape] -> [B, out_channels]. Raises InputError for items of another shape."""
         self.check(inputs)
         for stage in self.stages():
-            inputs = stage(inputs)
+            again = self.recompute and torch.is_grad_enabled()
+            inputs = recomputed(stage, inputs) if again else stage(inputs)
         return inputs
 
     def identity(self) -> dict[str, Any]:

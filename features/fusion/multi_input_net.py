@@ -118,14 +118,17 @@ class MultiInputNet(nn.Module):
         self.fusion: Any = config.fusion.build([encoder.out_channels for encoder in encoders])
         self.head = config.head.build(self.fusion.out_channels, classes)
         self.out_channels: int = self.fusion.out_channels
+        self.input_dropout = config.input_dropout  # set to 0 by whoever draws for the batch of all ranks
 
-    def forward(self, items: Mapping[str, Tensor], present: Tensor) -> Tensor:
+    def forward(self, items: Mapping[str, Tensor], present: Tensor, joint: Tensor | None = None) -> Tensor:
         """Traits of a batch.
 
         Args:
             items: [n, *shape] by name, of the n subjects who have the block, in the order of the batch. The name of a
                 block that nobody has may be left out.
             present: [B, blocks] bool, who has which block; on the CPU it costs no synchronisation of a GPU.
+            joint: [blocks] bool, blocks that somebody has whose subjects are on other ranks: they run here too, on no
+                subject, so that all ranks take part in what a block does together.
 
         Returns:
             [B, outputs].
@@ -133,22 +136,22 @@ class MultiInputNet(nn.Module):
         Raises:
             InputError: a subject without any block, items that do not fit `present`, or of another shape.
         """
-        return self.head(self.fused(items, present))
+        return self.head(self.fused(items, present, joint))
 
-    def fused(self, items: Mapping[str, Tensor], present: Tensor) -> Tensor:
+    def fused(self, items: Mapping[str, Tensor], present: Tensor, joint: Tensor | None = None) -> Tensor:
         """The embedding [B, out_channels] of every subject before the head; arguments as in `forward`."""
         present = present.cpu()
         self._check(items, present)
         kept = present
-        if self.training and self.config.input_dropout:
-            kept = left_in(present, self.config.input_dropout)
+        if self.training and self.input_dropout:
+            kept = left_in(present, self.input_dropout)
         parts: list[Part | None] = []
         for number, (name, encoder) in enumerate(zip(self.names, self.encoders)):
             rows = kept[:, number].nonzero().ravel()
-            if not len(rows):
+            if not len(rows) and (joint is None or not bool(joint[number])):
                 parts.append(None)
                 continue
-            mine = items[name]
+            mine = items[name] if name in items else self._nobody(name, encoder)
             if len(rows) < len(mine):
                 mine = mine[kept[present[:, number], number].nonzero().ravel().to(mine.device)]
             values = encoder(mine)
@@ -168,6 +171,11 @@ class MultiInputNet(nn.Module):
             count, given = int(present[:, number].sum()), len(items[name]) if name in items else 0
             if count != given:
                 raise InputError(f"{given} items of {name!r} for {count} subjects who have it")
+
+    def _nobody(self, name: str, encoder: nn.Module) -> Tensor:
+        """Items of no subject."""
+        like = next(encoder.parameters())
+        return torch.zeros((0, *self.shapes[name]), dtype=like.dtype, device=like.device)
 
     def stages(self) -> tuple[nn.Module, ...]:
         """Parts of the blocks from input to output, the last ones of all blocks together: what is thawed in turn."""
@@ -198,12 +206,12 @@ def _stages_of(encoder: Any) -> tuple[tuple[nn.Module, ...], tuple[nn.Module, ..
     return stages[:old], stages[old:]
 
 
-def left_in(present: Tensor, share: float) -> Tensor:
+def left_in(present: Tensor, share: float, generator: torch.Generator | None = None) -> Tensor:
     """[B, blocks] bool: `present` with every entry left out with probability `share`, but one per row kept.
 
     Where all of a row were left out, the one that came nearest to staying stays.
     """
-    drawn = torch.rand(present.shape).masked_fill(~present, -1)
+    drawn = torch.rand(present.shape, generator=generator).masked_fill(~present, -1)
     kept = drawn >= share
     bare = ~kept.any(1)
     kept[bare, drawn[bare].argmax(1)] = True

@@ -23,8 +23,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from features.augment_head import HeadAugment
+from features.encoders.item_encoder import ItemEncoder
 from features.fusion.model_files import ABOUT, load_network, save_network
 from features.fusion.multi_input_net import MultiInputNet
+from features.parallel.batches import Source
+from features.parallel.course import Course
+from features.parallel.settings import Parallel
 from features.samplers.epochs import EpochBatches
 from features.samplers.pool import Pool
 from features.traits.items import TraitItems
@@ -58,6 +62,9 @@ class TraitTrainer(BaseConfig):
         clip: norm of the gradient; 0 does not cut it.
         accumulate: batches whose gradients are averaged into one step.
         precision: float, or bf16 (mixed).
+        recompute: compute activations of the encoders again in the backward pass instead of keeping them: slower, in
+            less memory.
+        parallel: what is shared out among several ranks.
     """
 
     folds: int = 3
@@ -71,6 +78,8 @@ class TraitTrainer(BaseConfig):
     clip: float = 1.0
     accumulate: int = 1
     precision: str = "float"
+    recompute: bool = False
+    parallel: Parallel = field(default_factory=Parallel)
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.patience, self.accumulate) < 1 or self.folds < 2 or self.clip < 0:
@@ -157,9 +166,8 @@ class _Module(L.LightningModule):
         self.costs = TargetCosts(values, member.classes, trainer.loss)
         self.plan = trainer.schedule.build(network)
         self.augment = trainer.augment.build() if trainer.augment else None
-        self.history: list[dict[str, Any]] = []
+        self.course = Course(trainer.patience)
         self.best: dict[str, Tensor] = {}
-        self.best_skill, self.best_epoch = -np.inf, -1
         self.sums: list[float] = []
 
     def on_train_epoch_start(self) -> None:
@@ -185,12 +193,10 @@ class _Module(L.LightningModule):
         loss = float(np.mean(self.sums))
         self.sums = []
         skill = self._validated()
-        self.history.append({"epoch": self.current_epoch + 1, "loss": loss, "validation_skill": skill})
-        if skill > self.best_skill and np.isfinite(loss):
-            self.best_skill, self.best_epoch = skill, self.current_epoch
+        if self.course.note(self.current_epoch, loss, skill):
             self.best = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
         self.report("epochs", self.current_epoch + 1, self.settings.epochs, {"skill": skill})
-        if self.current_epoch - self.best_epoch >= self.settings.patience or not np.isfinite(loss):
+        if self.course.over:
             self.trainer.should_stop = True
 
     def _validated(self) -> float:
@@ -200,14 +206,12 @@ class _Module(L.LightningModule):
         return self.costs.to("cpu").skill(outputs, values)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["member"] = {
-            "history": self.history, "best": self.best, "skill": float(self.best_skill), "epoch": self.best_epoch,
-        }  # fmt: skip
+        checkpoint["member"] = {**self.course.state(), "best": self.best}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         kept = checkpoint["member"]
-        self.history, self.best = list(kept["history"]), dict(kept["best"])
-        self.best_skill, self.best_epoch = kept["skill"], kept["epoch"]
+        self.course.restore(kept)
+        self.best = dict(kept["best"])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.settings.optimiser.build(self.plan.groups(self.settings.optimiser.learning_rate))
@@ -243,6 +247,11 @@ def train_member(
     sampler = trainer.sampler.build(pool, member.seed)
     torch.manual_seed(member.seed)
     network = member.network.build(member.items.shapes, member.classes)
+    if trainer.parallel.mode != "one":
+        return _on_ranks(member, trainer, network, sampler, rows, folder, progress)
+    for part in network.modules():
+        if isinstance(part, ItemEncoder):
+            part.recompute = trainer.recompute
     module = _Module(member, trainer, network, progress)
     batches = _Batches(member, sampler, rows)
     last = folder / f"last-{key}.safetensors"
@@ -264,9 +273,61 @@ def train_member(
     if not module.best or not all(torch.isfinite(value).all() for value in module.best.values()):
         raise InputError("training diverged; lower trainer.optimiser.learning_rate")
     network.load_state_dict(module.best)
-    save_network(folder, network.cpu(), {"key": key, "trainer": to_plain(trainer), "history": module.history})
+    save_network(folder, network.cpu(), {"key": key, "trainer": to_plain(trainer), "history": module.course.history})
     last.unlink(missing_ok=True)
-    return network.eval(), module.history
+    return network.eval(), module.course.history
+
+
+def _on_ranks(
+    member: TraitMember, trainer: TraitTrainer, network: MultiInputNet, sampler: EpochBatches,
+    rows: NDArray[np.int64], folder: Path, progress: Progress,
+) -> tuple[MultiInputNet, list[dict[str, Any]]]:  # fmt: skip
+    """`train_member` on the ranks that torchrun or srun started; all of them call it, and rank 0 alone writes."""
+    from features.parallel.ranks import joined
+    from features.parallel.training import ParallelTraining, Recipe, engine_of
+
+    ranks, key = joined(), member.key(trainer)
+    recipe = Recipe(
+        epochs=trainer.epochs, patience=trainer.patience, optimiser=trainer.optimiser, schedule=trainer.schedule,
+        clip=trainer.clip, accumulate=trainer.accumulate, precision=trainer.precision, recompute=trainer.recompute,
+    )  # fmt: skip
+    values = np.asarray(member.values, np.float32)
+    costs = TargetCosts(torch.from_numpy(values[rows]), member.classes, trainer.loss)
+    augment = trainer.augment.build() if trainer.augment else None
+
+    def change(item: Tensor, step: int, place: int, batch: int) -> Tensor:
+        if augment is None or item.ndim != 5:
+            return item
+        return augment(item, seed=member.seed, step=step, places=slice(place, place + 1), batch=batch)
+
+    source = Source(
+        draw=lambda step: rows[sampler.draw(step)], read=member.items.read, present=member.items.present,
+        values=values, names=network.names, seed=member.seed, input_dropout=network.input_dropout,
+        change=change if augment else None,
+    )  # fmt: skip
+    network.input_dropout = 0.0
+    engine = engine_of(network, costs, trainer.parallel, ranks, recipe)
+    if sampler.size < engine.parts:
+        raise InputError(f"batches of {sampler.size} subjects for {engine.parts} ranks; start fewer ranks")
+    training = ParallelTraining(engine, recipe, source, max(1, sampler.epoch_items // sampler.size))
+    judged = member.rows(member.validation)
+    judges = TargetCosts(torch.from_numpy(values[rows]), member.classes, trainer.loss)
+
+    def skill(outputs: NDArray[np.float32]) -> float:
+        return judges.skill(torch.from_numpy(outputs), torch.from_numpy(values[judged]))
+
+    last = folder / f"last-{key}.safetensors"
+    best = training.fit(last, skill, judged, sampler.size, progress)
+    finite = bool(best) and all(bool(torch.isfinite(one).all()) for one in best.values())
+    if not ranks.agreed(float(finite))[0]:
+        raise InputError("training diverged; lower trainer.optimiser.learning_rate")
+    if ranks.rank == 0:
+        whole = member.network.build(member.items.shapes, member.classes)
+        whole.load_state_dict(best)
+        save_network(folder, whole, {"key": key, "trainer": to_plain(trainer), "history": training.course.history})
+        last.unlink(missing_ok=True)
+    ranks.barrier()
+    return load_network(folder), training.course.history
 
 
 def predict(

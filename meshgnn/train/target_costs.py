@@ -44,12 +44,14 @@ class TargetCosts:
         self.frequencies = [frequency.to(device) for frequency in self.frequencies]
         return self
 
-    def loss(self, outputs: Tensor, values: Tensor) -> Tensor:
+    def loss(self, outputs: Tensor, values: Tensor, counts: Sequence[int] | None = None) -> Tensor:
         """Mean over targets; one that is known of no subject here costs 0, with a gradient of 0.
 
         Args:
             outputs: [B, outputs] of a network.
             values: [B, T] of the same subjects.
+            counts: T numbers of subjects of whom each target is known in a batch that these are a part of: the sum over
+                its parts is then the loss of the whole batch.
         """
         costs = []
         for column, found in enumerate(outputs_by_target(outputs, self.classes)):
@@ -62,7 +64,8 @@ class TargetCosts:
                 cost = self.shifted(found[known], true.long(), self.frequencies[column])
             else:
                 cost = F.mse_loss(found[known, 0], true)
-            costs.append(cost / self.constant[column])
+            share = 1.0 if counts is None else int(known.sum()) / counts[column]
+            costs.append(cost * share / self.constant[column])
         return torch.stack(costs).mean()
 
     def skill(self, outputs: Tensor, values: Tensor) -> float:

@@ -1,0 +1,1 @@
+"""One network on several ranks: the same losses and gradients as in one process."""

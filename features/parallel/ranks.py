@@ -1,0 +1,124 @@
+"""The ranks of a run: how they meet, and what they send each other. Records travel as safetensors, never as pickles."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor, distributed
+
+from features.command import leave_with_parent
+from meshgnn.errors import InputError
+from meshgnn.ranks import rank_and_world
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """This process among the others.
+
+    Args:
+        rank: its number.
+        world: how many there are.
+        device: that it computes on.
+    """
+
+    rank: int
+    world: int
+    device: torch.device
+
+    def agreed(self, *values: float) -> tuple[float, ...]:
+        """Rank 0's numbers, on all ranks."""
+        told = torch.tensor(values, dtype=torch.float64)
+        distributed.broadcast(told, 0)
+        return tuple(told.tolist())
+
+    def total(self, value: float) -> float:
+        """Sum over ranks."""
+        told = torch.tensor(value, dtype=torch.float64)
+        distributed.all_reduce(told)
+        return float(told)
+
+    def barrier(self) -> None:
+        """Wait until all ranks are here."""
+        distributed.barrier()
+
+    def gathered(self, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors of all ranks by name, on rank 0; empty on the others. No two ranks may have the same name."""
+        data = torch.frombuffer(
+            bytearray(save({name: one.contiguous() for name, one in own.items()})), dtype=torch.uint8
+        )
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world)]
+        distributed.all_gather(sizes, torch.tensor([len(data)]))
+        if self.rank:
+            distributed.send(data, 0)
+            return {}
+        found = dict(own)
+        for other in range(1, self.world):
+            told = torch.empty(int(sizes[other]), dtype=torch.uint8)
+            distributed.recv(told, other)
+            found |= load(told.numpy().tobytes())
+        return found
+
+
+def joined() -> Ranks:
+    """This process among those that torchrun or srun started; they meet once per process.
+
+    On CPUs they meet by gloo, on GPUs by NCCL, one GPU per rank.
+
+    Raises:
+        InputError: started alone, or with more ranks than GPUs on this machine.
+    """
+    adopt_slurm(os.environ)
+    rank, world = rank_and_world()
+    if "RANK" not in os.environ or "MASTER_ADDR" not in os.environ:
+        raise InputError(
+            "no ranks were started; start them by torchrun --nproc-per-node RANKS -m ..., or by srun, or set "
+            "trainer.parallel.mode=one"
+        )
+    local, device = int(os.environ.get("LOCAL_RANK", "0")), torch.device("cpu")
+    if torch.cuda.is_available():
+        if local >= torch.cuda.device_count():
+            raise InputError(
+                f"rank {local} of this machine has no GPU of its own, there are {torch.cuda.device_count()}; start "
+                "fewer ranks, or set CUDA_VISIBLE_DEVICES= to compute on CPUs"
+            )
+        device = torch.device("cuda", local)
+        torch.cuda.set_device(device)
+    if not distributed.is_initialized():
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            leave_with_parent()
+        # Numbers and records go by gloo beside NCCL.
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        distributed.init_process_group(backend, rank=rank, world_size=world)
+    return Ranks(rank=rank, world=world, device=device)
+
+
+def adopt_slurm(environment: os._Environ[str] | dict[str, str]) -> None:
+    """Say in torchrun's variables what srun said in its own; what is set already stays.
+
+    `SLURM_STEP_NUM_TASKS` is there for tasks of srun alone: a batch script that runs a program by itself has one task,
+    whatever it asked for.
+    """
+    if "RANK" in environment or int(environment.get("SLURM_STEP_NUM_TASKS", "1")) < 2:
+        return
+    nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_NODELIST", "localhost")
+    job = int(environment.get("SLURM_JOB_ID", "0"))
+    per_node = re.match(r"\d+", environment.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    said = {
+        "RANK": environment["SLURM_PROCID"],
+        "WORLD_SIZE": environment["SLURM_STEP_NUM_TASKS"],
+        "LOCAL_RANK": environment.get("SLURM_LOCALID", "0"),
+        "LOCAL_WORLD_SIZE": per_node.group() if per_node else "1",
+        "MASTER_ADDR": first_node(nodes),
+        "MASTER_PORT": str(20000 + job % 20000),
+    }
+    for name, value in said.items():
+        environment.setdefault(name, value)
+
+
+def first_node(nodes: str) -> str:
+    """The first host of Slurm's list, as in `node[003-007,9],other`."""
+    found = re.match(r"([^,\[]+)(?:\[(\w+)[^\]]*\]([^,]*))?", nodes)
+    return "".join(part or "" for part in found.groups()) if found else nodes
