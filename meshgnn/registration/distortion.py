@@ -37,14 +37,14 @@ class Distortion:
         return _energy(x, self.faces, self.gram, self.share)
 
     def stiffness(self, x: Floats) -> Floats:
-        """[F] how hard each triangle resists a further change, for preconditioning (1/s^3 where it is squeezed).
+        """[F] weights in a cotangent Laplacian that stands for the second derivative (1/s^3 where s is small).
 
         The largest weight that the proxy of Rabinovich et al. 2017 (ACM TOG 36(2):16, table 1) gives the triangle.
         """
         small, _ = self.stretches(x)
         near = np.abs(small - 1) < 1e-3
         weight = np.where(near, 4.0, (small - small**-3.0) / np.where(near, 1, small - 1))
-        return np.asarray(self.share * np.minimum(weight, 1e4))
+        return np.asarray(np.minimum(weight, 1e4) / (4 * np.pi))
 
     def stretches(self, x: Floats) -> tuple[Floats, Floats]:
         """Smaller and larger singular value [F] of the map on each triangle."""

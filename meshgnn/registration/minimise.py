@@ -77,13 +77,13 @@ def minimise(
 
     Args:
         steps: at most.
-        enough: stop when a step lowers the value by less than this share.
+        enough: stop when three steps on end lower the value by less than this share each.
         told: called with the number of the step and the value.
     """
     x = start
     value, gradient = objective(x)
     gradient = _along(x, gradient)
-    solver, pairs, age, size = None, [], 0, 1.0  # type: ignore[var-annotated]
+    solver, pairs, age, size, idle = None, [], 0, 1.0, 0  # type: ignore[var-annotated]
     for step in range(steps):
         fresh = solver is None or age >= 10 or size < 1e-2
         if fresh:
@@ -111,10 +111,10 @@ def minimise(
         moved, changed = _along(there, there - x), steepness - _along(there, gradient)
         if _dot(moved, changed) > 1e-14 * np.sqrt(_dot(moved, moved) * _dot(changed, changed)):
             pairs = [*pairs[-7:], (moved, changed)]
-        done = value - new < enough * abs(value)
+        idle = idle + 1 if value - new < enough * abs(value) else 0
         x, value, gradient = there, new, steepness
         told(step, value)
-        if done and age > 3:
+        if idle == 3:
             break
     return x
 

@@ -21,7 +21,7 @@ from meshgnn.registration.minimise import Laplacian, minimise
 from meshgnn.registration.rotation import FINE, best_rotation
 from meshgnn.registration.sphere import Hemisphere, SphericalMap, unfolded
 
-JUDGED_MM = (4.0, 8.0, 16.0, 32.0)  # scales whose correlations are reported, whatever was matched
+JUDGED_MM = (5.0, 10.0, 20.0, 40.0)  # scales whose correlations are reported, whatever was matched
 LEAST = 1e-9  # a triangle's orientation that single precision cannot turn over
 
 
@@ -52,7 +52,7 @@ class Registration:
 
         scales_mm: tuple[float, ...] = (40.0, 20.0, 10.0, 5.0, 2.5)
         grids: tuple[int, ...] = (4, 4, 5, 5, 5)
-        bending: tuple[float, ...] = (0.1, 0.1, 0.05, 0.025, 0.01)
+        bending: tuple[float, ...] = (0.06, 0.06, 0.03, 0.015, 0.006)
         stretching: float = 0.05
         reach_deg: float = 45.0
         steps: int = 60
@@ -131,6 +131,8 @@ class Registration:
         if columns[0] != columns[1]:
             raise InputError(f"{columns[0]} further features of the moving and {columns[1]} of the fixed hemisphere")
         own, theirs = _Features(moving, moving_values), _Features(fixed, fixed_values)
+        for one in (own, theirs):
+            one.at((*c.scales_mm, *JUDGED_MM))  # all at once: they share the curvature
         rotation = np.eye(3)
         if c.reach_deg:
             rotation = best_rotation(
@@ -201,13 +203,14 @@ class _Features:
         self.mesh, self.kept = hemisphere.closed.mesh, hemisphere.closed.kept
         self.sphere = Sphere(hemisphere.sphere, self.mesh.faces)
         self.further = np.zeros((len(self.kept), 0)) if values is None else self._standard(np.asarray(values))
-        self._kept: dict[tuple[float, ...], Floats] = {}
+        self._kept: dict[float, Floats] = {}
 
     def at(self, scales_mm: tuple[float, ...]) -> Floats:
         """[N, S] depth potentials on the mesh."""
-        if scales_mm not in self._kept:
-            self._kept[scales_mm] = folding(self.mesh, scales_mm)
-        return self._kept[scales_mm]
+        missing = tuple(scale for scale in dict.fromkeys(scales_mm) if scale not in self._kept)
+        if missing:
+            self._kept |= dict(zip(missing, folding(self.mesh, missing).T))
+        return np.stack([self._kept[scale] for scale in scales_mm], axis=1)
 
     def on_grid(self, level: int, scale_mm: float) -> Floats:
         """[N', 1 + C] depth potential and further features on the nodes of an icosphere."""
