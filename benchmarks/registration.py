@@ -1,4 +1,4 @@
-"""Registration of hemispheres, judged by carrying areas: the 5 nearest labelled vertices of the other hemisphere name one.
+"""Registration of hemispheres, judged by carrying areas: the 5 nearest labelled vertices of the other side name one.
 
 macro_f1       mean of both directions (left names right, right names left), after rigid alignment in mm (the peer) and
                on our registered spheres; every atlas of the folders

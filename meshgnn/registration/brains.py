@@ -62,9 +62,7 @@ def register_hemispheres(
     sphere = np.zeros((graph.n_nodes, 3), np.float32)
     sphere[one], sphere[two] = on_sphere_mm(fixed, fixed.sphere), match.sphere_mm()
     still = np.zeros(one.stop - one.start, np.float32)
-    measured = {
-        name: np.concatenate([still, getattr(match.measures, name)]) for name in Measures.__dataclass_fields__
-    }
+    measured = {name: np.concatenate([still, getattr(match.measures, name)]) for name in Measures.__dataclass_fields__}
     name = graph.meshes[1].hemisphere
     return RegisteredBrain(sphere_mm=sphere, measures=Measures(**measured), figures={name: match.figures})
 
@@ -83,7 +81,8 @@ def register_brain(
     names = registration.config.features
     own, theirs = _columns(moving, names), _columns(fixed, names)
     known: dict[str, Hemisphere] = {}
-    spheres, parts, figures = [], [], {}
+    spheres, parts = [], []
+    figures: dict[str, dict[str, Any]] = {}
     for mesh, place in zip(moving.meshes, moving.slices().values()):
         partner = next((one for one in fixed.meshes if one.hemisphere == mesh.hemisphere), fixed.meshes[0])
         if partner.hemisphere not in known:

@@ -53,13 +53,13 @@ class Sphere:
         Raises:
             InputError: a point that is not finite.
         """
-        places = np.ascontiguousarray(places, np.float64)
-        if not np.isfinite(places).all():
+        where: Floats = np.ascontiguousarray(places, np.float64)
+        if not np.isfinite(where).all():
             raise InputError("a point to look up on the sphere is not finite")
         if start is None:
             self._tree = self._tree or cKDTree(self.points)
-            start = self._face_of[self._tree.query(places)[1]]
-        face, weights = _walk(self.points, self.faces, self.neighbours, places, np.asarray(start, np.int64))
+            start = self._face_of[self._tree.query(where)[1]]
+        face, weights = _walk(self.points, self.faces, self.neighbours, where, np.asarray(start, np.int64))
         return Places(face=face, weights=weights)
 
     def values(self, places: Places, values: NDArray[np.floating]) -> Floats:

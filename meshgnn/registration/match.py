@@ -193,4 +193,3 @@ def _carry(source: Hemisphere, on: Floats, target: Hemisphere, places: Floats) -
 def _fits(weights: sparse.csr_array, values: NDArray[Any]) -> None:
     if len(values) != weights.shape[1]:
         raise InputError(f"{len(values)} values for the {weights.shape[1]} vertices of the mesh they come from")
-

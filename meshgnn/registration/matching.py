@@ -91,7 +91,8 @@ def thin_plate(level: int) -> sparse.csr_array:
 
 def node_share(points: Floats, faces: Faces) -> Floats:
     """[N] share of the area around each node."""
-    return np.bincount(faces.ravel(), np.repeat(Distortion(points, faces).share / 3, 3), len(points))
+    shares = np.repeat(Distortion(points, faces).share / 3, 3)
+    return np.bincount(faces.ravel(), shares, len(points)).astype(np.float64)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -50,7 +50,7 @@ class Laplacian:
         return sparse.csr_array(half + half.T)
 
     def factor(self, face_weights: Floats | float, diagonal: Floats | float) -> SuperLU:
-        """Factors of the weighted Laplacian plus a diagonal (and a ten-thousandth of its own, so that it is regular)."""
+        """Factors of the weighted Laplacian plus a diagonal (and a ten-thousandth of its own: it must be regular)."""
         weights = self.weights(face_weights)
         own = np.asarray(weights.sum(axis=1)).ravel()
         return factors(sparse.csc_array(sparse.diags_array(own * (1 + 1e-4) + diagonal) - weights))

@@ -174,9 +174,7 @@ class Registration:
             "areal_log2_largest": _rounded(area.max()),
             "unsure_mm_median": _rounded(np.median(told.unsure_mm)),
         }
-        return Match(
-            moving=moving, fixed=fixed, registered=registered, mirrored=mirror, measures=told, figures=figures
-        )
+        return Match(moving=moving, fixed=fixed, registered=registered, mirrored=mirror, measures=told, figures=figures)
 
 
 def mirrored(hemisphere: Hemisphere) -> Hemisphere:

@@ -146,7 +146,7 @@ def _conformal(points: Floats, faces: Faces, laplacian: Laplacian, share: Floats
     rows = matrix[inner]
     plane[inner] = factors(sparse.csc_array(rows[:, inner])).solve(-(rows[:, rim] @ corners))
     # Half of the area inside the unit circle.
-    area = np.bincount(faces.ravel(), np.repeat(share / 3, 3), len(points))
+    area: Floats = np.bincount(faces.ravel(), np.repeat(share / 3, 3), len(points)).astype(np.float64)
     centre = (area[:, None] * plane).sum(0)
     radius = np.sqrt(((plane - centre) ** 2).sum(1))
     order = np.argsort(radius, kind="stable")
@@ -175,7 +175,7 @@ def _balanced(x: Floats, area: Floats, steps: int = 100) -> Floats:
 
 def _turned(x: Floats, points: Floats, faces: Faces, share: Floats) -> Floats:
     """x turned as a whole so that it points where the surface lies (Kabsch 1976)."""
-    area = np.bincount(faces.ravel(), np.repeat(share / 3, 3), len(points))
+    area: Floats = np.bincount(faces.ravel(), np.repeat(share / 3, 3), len(points)).astype(np.float64)
     centre = (area[:, None] * points).sum(0)
     u, _, vt = np.linalg.svd(np.einsum("i,ij,ik->jk", area, points - centre, x))
     sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
