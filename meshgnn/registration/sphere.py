@@ -187,16 +187,15 @@ def _brought(sphere_mm: NDArray[np.floating], faces: Faces, laplacian: Laplacian
     if sphere_mm.shape != (laplacian.count, 3) or not np.isfinite(sphere_mm).all():
         return None
     points = np.asarray(sphere_mm, np.float64)
-    low, high = points.min(0), points.max(0)
-    for centre in (np.zeros(3), (low + high) / 2):
+    best, x = 0.9, None
+    for centre in (np.zeros(3), (points.min(0) + points.max(0)) / 2):
         radius = np.sqrt(((points - centre) ** 2).sum(1))
-        if radius.min() > 0.9 * radius.max() and radius.max() > 0:
-            x = unit(points - centre)
-            outward = orientation(x, faces)
-            if (outward > 0).mean() < 0.99:
-                return None
-            try:
-                return unfolded(x, faces, laplacian)
-            except InputError:
-                return None
-    return None
+        roundness = float(radius.min() / max(radius.max(), 1e-300))
+        if roundness > best:
+            best, x = roundness, unit(points - centre)
+    if x is None or (orientation(x, faces) > 0).mean() < 0.99:
+        return None
+    try:
+        return unfolded(x, faces, laplacian)
+    except InputError:
+        return None
