@@ -19,8 +19,10 @@ from meshgnn.errors import InputError, SettingError
 from meshgnn.graph import MeshGraph
 from meshgnn.mesh.align import IDENTITY, MIRROR, Similarity, align_points
 from meshgnn.mesh.operators import one_ring_average
+from meshgnn.registration.brains import REGISTERED
+from meshgnn.registration.match import RADIUS_MM
 
-Alignment = Literal["auto", "mirror", "rigid", "similarity"]
+Alignment = Literal["auto", "mirror", "rigid", "similarity", "registered"]
 # Known features that were embedded over both hemispheres together; a report must say so.
 TRANSDUCTIVE = frozenset({"histG1", "histG2"})
 
@@ -65,7 +67,8 @@ class NodeInputs:
             rim: add the share of cortex around each node at several scales, if there is a cortex mask.
             check: leave out features that relate differently to the others in the training and the test part.
             align: how another hemisphere's coordinates are brought into the frame of the training part. auto chooses
-                between mirror and rigid on validation nodes.
+                between mirror and rigid on validation nodes; registered takes places on the registered sphere, in mm at
+                radius 100 mm, in place of midthickness coordinates.
         """
 
         coordinates: bool = True
@@ -140,9 +143,11 @@ class NodeInputs:
 
     def frame(self, graph: MeshGraph, part: NDArray[np.bool_]) -> "CoordinateFrame":
         """The coordinate frame of the training part: what `coordinates` are expressed in."""
-        points = graph.vertices_mm[part].astype(np.float64)
         hemispheres = sorted(set(graph.hemisphere[part].tolist()))
-        if len(hemispheres) == 2:
+        points = graph.vertices_mm[part].astype(np.float64)
+        if self.config.align == "registered":
+            points = registered_mm(graph, hemispheres[0])[part].astype(np.float64)
+        elif len(hemispheres) == 2:
             points = np.where((graph.hemisphere[part] == "R")[:, None], MIRROR(points), points)
         keep = points[:: max(1, len(points) // 4000)]
         return CoordinateFrame(
@@ -199,7 +204,13 @@ class CoordinateFrame:
     def coordinates_mm(
         self, graph: MeshGraph, align: Alignment, fixed: NDArray[np.bool_] | None = None
     ) -> NDArray[np.float32]:
-        """[V, 3] in this frame, mm. Nodes of `fixed` (the training part itself) are mirrored at most, never moved."""
+        """[V, 3] in this frame, mm. Nodes of `fixed` (the training part itself) are mirrored at most, never moved.
+
+        Raises:
+            InputError: registered places of a brain without a registered sphere, or see `transforms`.
+        """
+        if align == "registered":
+            return registered_mm(graph, self.hemisphere)
         result = np.zeros((graph.n_nodes, 3), np.float32)
         for mesh, place in zip(graph.meshes, graph.slices().values()):
             still = fixed is not None and bool(fixed[place].any())
@@ -210,9 +221,6 @@ class CoordinateFrame:
     def scaled(self, coordinates_mm: NDArray[np.floating]) -> NDArray[np.float32]:
         """Coordinates as model inputs: centred, in units of `unit_mm`."""
         return ((coordinates_mm - self.centre_mm) / self.unit_mm).astype(np.float32)
-
-
-REGISTERED = "sphere_reg"
 
 
 def registered_points(graph: MeshGraph, hemisphere: str) -> NDArray[np.float32]:
@@ -226,6 +234,21 @@ def registered_points(graph: MeshGraph, hemisphere: str) -> NDArray[np.float32]:
     points = graph.surfaces[REGISTERED].astype(np.float64)
     points = np.where((graph.hemisphere == hemisphere)[:, None], points, points * [-1, 1, 1])
     return (points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-9)).astype(np.float32)
+
+
+def registered_mm(graph: MeshGraph, hemisphere: str) -> NDArray[np.float32]:
+    """[V, 3] `registered_points` at radius 100 mm.
+
+    Raises:
+        InputError: the brain brings no registered sphere.
+    """
+    points = registered_points(graph, hemisphere)
+    if not points.shape[1]:
+        raise InputError(
+            f"{graph.brain} has no registered sphere (surface {REGISTERED}), which align=registered needs; make one "
+            "with python -m meshgnn.registration"
+        )
+    return points * np.float32(RADIUS_MM)
 
 
 def _scaled(values: NDArray[np.floating], how: str) -> NDArray[np.float32]:

@@ -18,6 +18,7 @@ from meshgnn.data.model_inputs import ModelInputs
 from meshgnn.data.single_brain import single_brain_inputs
 from meshgnn.data.split import BlockSplit, Folds, HemisphereSplit, Split, validation_folds
 from meshgnn.errors import InputError, SettingError
+from meshgnn.experiment import registering
 from meshgnn.experiment.feature_tables import FITTED, check_names, kept_tables, make_tables
 from meshgnn.experiment.methods import Baselines, stored_methods, train_networks, trained_methods, validated_labels
 from meshgnn.experiment.preparation import Prepared, prepare
@@ -34,6 +35,7 @@ from meshgnn.export.tables import write_csv, write_graphml
 from meshgnn.graph import MeshGraph
 from meshgnn.mesh.topology import summary
 from meshgnn.nn import GraphSAGE, NetworkConfig
+from meshgnn.registration import Registration
 from meshgnn.results import Confusion, Measures, Metrics, NodeCounts, Validation
 from meshgnn.sockets import Brain, FeatureMaker
 from meshgnn.source.socket import BrainSource
@@ -65,6 +67,7 @@ class AreaMapping(Experiment):
             features: makers of features beside those that the source brings (`meshgnn.sockets.FeatureMaker`). What
                 learns, learns from the training part alone; what learns from labels is cross-fitted over the
                 validation folds of the first seed, so that further seeds validate on labels that it has seen.
+            register: makes a registered sphere of the hemispheres where the brain brings none; none leaves it out.
             inputs: which features the models get, at which scales, with coordinates or without.
             split: HemisphereSplit or BlockSplit.
             model: GraphSAGE, GCN or MLP.
@@ -82,6 +85,7 @@ class AreaMapping(Experiment):
 
         source: Any
         features: tuple[Any, ...] = ()
+        register: Registration.Config | None = None
         inputs: NodeInputs.Config = field(default_factory=NodeInputs.Config)
         split: HemisphereSplit.Config | BlockSplit.Config = field(default_factory=HemisphereSplit.Config)
         model: NetworkConfig = field(default_factory=GraphSAGE.Config)
@@ -127,16 +131,14 @@ class AreaMapping(Experiment):
         training = to_plain([c.model, c.trainer, list(c.seeds), c.validation, c.controls, c.control_seeds])
         training[1].pop("workers")  # members do not depend on it
         files = self.files
+        before = registering.stages(self.reading, c.register, to_plain(c.source), files)
+        if self.makers:
+            before.append(Stage(name="features", run=self._features, after=(), depends=made, files=files))
+        chosen = [list(c.seeds), c.trainer.folds, to_plain(c.validation)]
         return [
-            *([Stage(name="features", run=self._features, after=(), depends=made, files=files)] if self.makers else ()),
-            Stage(name="read", run=self._read, after=("features",) if self.makers else (), depends=data, files=files),
-            Stage(
-                name="baselines",
-                run=self._baselines,
-                after=("read",),
-                version=2,
-                depends=[list(c.seeds), c.trainer.folds, to_plain(c.validation)],
-            ),
+            *before,
+            Stage(name="read", run=self._read, after=tuple(s.name for s in before), depends=data, files=files),
+            Stage(name="baselines", run=self._baselines, after=("read",), depends=chosen, version=2),
             Stage(name="train", run=self._train, after=("baselines",), depends=training, version=2),
             Stage(name="evaluate", run=self._evaluate, after=("baselines", "train")),
             Stage(name="export", run=self._export, after=("evaluate",)),
@@ -162,11 +164,12 @@ class AreaMapping(Experiment):
     def _prepare(self, run: RunFolder | None) -> Prepared:
         """The brain with its features; without those that are still to be made, as long as there is no run."""
         c, complete = self.config, run is not None or not self.makers
-        if complete not in self._prepared:
+        last = run is not None or not (self.makers or registering.needed(self.reading, c.register))
+        if last not in self._prepared:
             tables = kept_tables(self.makers, run / FITTED) if run else []
-            apply = c.split.build().apply
-            self._prepared[complete] = prepare(self.reading, tables if complete else None, apply, c.inputs)
-        return self._prepared[complete]
+            reading = registering.with_sphere(self.reading, c.register, c.inputs, run)
+            self._prepared[last] = prepare(reading, tables if complete else None, c.split.build().apply, c.inputs)
+        return self._prepared[last]
 
     def _features(self, run: RunFolder) -> list[str]:
         """Fit the makers of features on the training part and keep their tables, whatever part a node is in."""

@@ -41,7 +41,7 @@ class Predict(Experiment):
             compute: features that the model was trained on from files, but that may be computed from this brain's
                 surfaces where it has no such file (`compute=thickness`). The map is worse for it.
             align: how its coordinates come into the training brain's frame; auto does what the run does in the same
-                space and fits a similarity (rotation, shift, scale) to any other.
+                space, or on registered spheres, and fits a similarity (rotation, shift, scale) to any other.
         """
 
         moved: ClassVar[dict[str, str]] = {"geometry": "features", "geometry.*": "features.Geometry"}
@@ -50,7 +50,7 @@ class Predict(Experiment):
         source: SurfaceFolder.Config = field(default_factory=SurfaceFolder.Config)
         features: tuple[Any, ...] = ()
         compute: tuple[str, ...] = ()
-        align: Literal["auto", "mirror", "rigid", "similarity"] = "auto"
+        align: Literal["auto", "mirror", "rigid", "similarity", "registered"] = "auto"
 
         def build(self) -> "Predict":
             return Predict(self)
@@ -115,6 +115,8 @@ class Predict(Experiment):
 
     def _check_scale(self, graph: MeshGraph, used: str) -> None:
         """Raises InputError when coordinates of quite another scale would go in as they are."""
+        if used == "registered":
+            return  # all spheres have one radius
         here = graph.cortex & (graph.hemisphere == graph.meshes[0].hemisphere)
         cloud = self.ensemble.frame.cloud_mm
         spread = [float(np.linalg.norm(points.std(0))) for points in (graph.vertices_mm[here], cloud)]

@@ -151,6 +151,7 @@ ALIGNMENTS = {
     "mirror": "mirroring alone",
     "rigid": "a rigid fit of the hemispheres",
     "similarity": "rotation, shift and scale of whole hemispheres",
+    "registered": "places on registered spheres",
 }
 
 

@@ -180,7 +180,8 @@ class Ensemble:
 
     def alignment_for(self, graph: MeshGraph) -> Alignment:
         """What `map` does by default with the coordinates of `graph`."""
-        return self.align if graph.space == self.frame.space else "similarity"
+        same = graph.space == self.frame.space or self.align == "registered"  # spheres are made to correspond
+        return self.align if same else "similarity"
 
     # -- on disk --------------------------------------------------------------------------------------------------
 
