@@ -4,7 +4,6 @@ G subjects, T targets, K classes of a target.
 """
 
 import csv
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,12 +16,21 @@ from features.fusion.concatenation import Concatenation
 from features.fusion.model_files import load_network
 from features.fusion.multi_input_net import Fusion, MultiInputNet
 from features.fusion.trait_head import TraitHead
-from features.subject_data.bad_subjects import REPORT
 from features.subject_data.convert import VolumeConversion
 from features.subject_data.volumes import SubjectVolumes
-from features.traits.cohort import CohortConfig, confound_table, conversion, items_of, needs_conversion, participants_of
+from features.traits.cohort import (
+    STORES,
+    CohortConfig,
+    confound_table,
+    convert,
+    hashes_of,
+    items_of,
+    needs_conversion,
+    participants_of,
+)
 from features.traits.items import TraitInput, TraitItems
 from features.traits.linear import linear_tables, sees
+from features.traits.pooled import in_own_units, pool, scaled, tested
 from features.traits.training import TraitMember, TraitTrainer, predict, train_member
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at, to_plain
@@ -44,11 +52,10 @@ from meshgnn.results import SubjectMetrics
 from meshgnn.source.participant_table import Participants
 from meshgnn.source.virtual.images import VirtualImages
 from meshgnn.source.virtual.images_folder import write_images
-from meshgnn.store import file_hash, read_arrays, read_json, write_arrays, write_json
-from meshgnn.train.subject_baselines import baselines
-from meshgnn.train.target_costs import outputs_by_target
+from meshgnn.store import read_arrays, read_json, write_arrays, write_json
+from meshgnn.train.subject_baselines import baselines, nothing_left
 
-DRAWN, STORES = "cohort", "stores"
+DRAWN = "cohort"
 BASELINES = "tables/baselines.safetensors"
 HISTORY = ("network", "division", "seed", "fold", "epoch", "loss", "validation_skill")
 
@@ -66,6 +73,7 @@ class TraitPrediction(Experiment):
         Args:
             cohort: VirtualImages, drawn into the run; or ParticipantTable: a folder with participants.tsv and sub-*.
             targets: of virtual images, all if none are named (those of a folder stand in cohort.targets).
+            most_subjects: so many at most, drawn by split.seed, the fewer among the more; 0 takes all.
             inputs: what there is of a subject, and how each is encoded.
             conversion: of volumes that are not in a store yet.
             fusion, head: how inputs are joined, and what follows.
@@ -73,7 +81,8 @@ class TraitPrediction(Experiment):
             alone: also train the same network on every single input.
             confounds: regressed out of numbers by the training subjects, before anything is learnt or judged; columns
                 of participants.tsv.
-            transform: of numbers, for the network.
+            zero: also judge the prediction 0 of every number, where a target is what is left without confounds.
+            transform: of numbers, for the network, which gets them standardised after it.
             split: how subjects are divided.
             trainer: how every member is trained.
             seeds: one ensemble each; scores are means over them.
@@ -81,6 +90,7 @@ class TraitPrediction(Experiment):
 
         cohort: CohortConfig = field(default_factory=VirtualImages.Config)
         targets: tuple[str, ...] = ()
+        most_subjects: int = 0
         inputs: tuple[TraitInput, ...]
         conversion: VolumeConversion.Config = field(default_factory=VolumeConversion.Config)
         fusion: Fusion = field(default_factory=Concatenation.Config)
@@ -88,6 +98,7 @@ class TraitPrediction(Experiment):
         input_dropout: float = 0.0
         alone: bool = True
         confounds: Residualizer.Config = field(default_factory=Residualizer.Config)
+        zero: bool = False
         transform: TransformConfig = field(default_factory=ScoreTarget.Config)
         split: SubjectSplit.Config = field(default_factory=SubjectSplit.Config)
         trainer: TraitTrainer = field(default_factory=TraitTrainer)
@@ -97,6 +108,8 @@ class TraitPrediction(Experiment):
             known = bool(self.seeds) and len(set(self.seeds)) == len(self.seeds)
             if not known or min(self.seeds) < 0 or max(self.seeds) >= 2**31:
                 raise SettingError("<seeds> must be one or more different numbers from 0 to 2147483647")
+            if self.most_subjects < 0:
+                raise SettingError("<most_subjects> must not be negative")
             self.network(tuple(one.name for one in self.inputs))
 
         def network(self, names: tuple[str, ...]) -> MultiInputNet.Config:
@@ -131,13 +144,7 @@ class TraitPrediction(Experiment):
     def input_files(self) -> dict[str, str]:
         if self.drawn:
             return {}
-        found = [self._folder(None) / "participants.tsv"]
-        for one in self.config.inputs:
-            found += [path for path in one.data.files() if path.is_file()]
-            if needs_conversion(one):
-                images = conversion(self.config.conversion, self._folder(None), one.name).config.images.build().find()
-                found += [*images.images.values(), *images.masks.values()]
-        return {str(path): file_hash(path) for path in dict.fromkeys(found) if path.is_file()}
+        return hashes_of(self.config.inputs, self.config.conversion, self._folder(None))
 
     def seeds(self) -> list[int]:
         return list(self.config.seeds)
@@ -164,11 +171,13 @@ class TraitPrediction(Experiment):
 
     def stages(self) -> list[Stage]:
         c, files = self.config, self.files
-        data = to_plain([c.cohort, list(c.targets), c.split, c.confounds])
+        data = to_plain([c.cohort, c.targets, c.most_subjects, c.split, c.confounds])
         made = ("draw",) if self.drawn else ()
         converted = [one.name for one in c.inputs if needs_conversion(one)]
         inputs = [to_plain(one.data) for one in c.inputs]
-        learning = to_plain([[one.block() for one in c.inputs], c.fusion, c.head, c.input_dropout, c.alone, c.trainer])
+        networks = [[[one.block(), one.pretrained] for one in c.inputs], c.fusion, c.head, c.input_dropout, c.alone]
+        learning = to_plain([networks, c.trainer, c.transform, c.seeds])
+        linear = to_plain([c.seeds[0], c.trainer.folds, c.zero])
         found = [Stage(name="draw", run=self._draw, after=(), depends=to_plain(c.cohort))] if self.drawn else []
         if converted:
             depends = [to_plain(c.conversion), converted]
@@ -177,14 +186,9 @@ class TraitPrediction(Experiment):
         return [
             *found,
             Stage(name="read", run=self._read, after=made, depends=[data, inputs], files=files),
-            Stage(name="baselines", run=self._baselines, after=("read",), depends=[c.seeds[0], c.trainer.folds]),
-            Stage(
-                name="train",
-                run=self._train,
-                after=("read",),
-                depends=[*learning, to_plain(c.transform), list(c.seeds)],
-            ),
-            Stage(name="evaluate", run=self._evaluate, after=("baselines", "train")),
+            Stage(name="baselines", run=self._baselines, after=("read",), depends=linear),
+            Stage(name="train", run=self._train, after=("read",), depends=learning, version=2),
+            Stage(name="evaluate", run=self._evaluate, after=("baselines", "train"), version=2),
             Stage(name="export", run=self._export, after=("evaluate",)),
         ]
 
@@ -192,7 +196,10 @@ class TraitPrediction(Experiment):
 
     @cached_property
     def _people(self) -> Participants:
-        return participants_of(self.config.cohort, self.config.targets)
+        c = self.config
+        people = participants_of(c.cohort, c.targets)
+        order = np.random.default_rng([c.split.seed, 0x5B]).permutation(len(people))
+        return people.kept(np.sort(order[: c.most_subjects or len(people)]))
 
     @cached_property
     def _divisions(self) -> list[Division]:
@@ -249,18 +256,11 @@ class TraitPrediction(Experiment):
         return [f"{DRAWN}/participants.tsv", f"{DRAWN}/truth/planted.json"]
 
     def _convert(self, run: RunFolder) -> list[str]:
-        files = []
+        files: list[str] = []
         for number, one in enumerate(self.config.inputs):
-            if not needs_conversion(one):
-                continue
-            out = run / STORES / one.name
-            with at(f"inputs.{number}"):
-                store, bad = conversion(self.config.conversion, self._folder(run), one.name).run(out, Bars(run))
-            run.say(f"  {len(store)} {one.name} volumes of {' x '.join(map(str, store.grid.shape))}")
-            absent = [name for name in (person.reason for person in bad) if name != "no_image"]
-            if absent:
-                run.warn(f"{len(absent)} subjects' {one.name} cannot be used; {STORES}/{one.name}/{REPORT} says why")
-            files += [f"{STORES}/{one.name}/{name}" for name in ("store.json", "store.safetensors", REPORT)]
+            if needs_conversion(one):
+                with at(f"inputs.{number}"):
+                    files += convert(run, self.config.conversion, self._folder(run), one.name)
         return files
 
     def _read(self, run: RunFolder) -> list[str]:
@@ -295,28 +295,27 @@ class TraitPrediction(Experiment):
                 people.targets, values, linear_tables(self._items(run, number)), division.part.train,
                 division.validation[: c.trainer.folds], people.groups("site") if shared else None,
             )  # fmt: skip
-            _pool(kept, {name: dict(enumerate(own)) for name, own in found.items()}, division.part)
+            if c.zero:
+                found["zero"] = nothing_left(people.targets, found["constant"])
+            pool(kept, {name: dict(enumerate(own)) for name, own in found.items()}, division.part)
         write_arrays(run / BASELINES, kept)
         return [BASELINES]
 
     def _members(self, run: RunFolder, number: int) -> list[tuple[str, int, int, TraitMember, Path]]:
         """Every member of a division: network, seed, fold, what it trains on, its folder."""
         c, division = self.config, self._divisions[number]
-        items, values = self._items(run, number), self._values(run, number)
-        people, train = self._people, division.part.train
-        for column, target in enumerate(people.targets):
-            if not target.classes:
-                fitted = c.transform.build(values[train, column])
-                values[:, column] = np.where(train, fitted.apply(np.where(train, values[:, column], np.nan)), np.nan)
+        items, people, train = self._items(run, number), self._people, division.part.train
+        values, _ = scaled(people.targets, self._values(run, number), train, c.transform)
         found = []
         for name, inputs in self.networks.items():
+            starts = {one.name: one.pretrained for one in c.inputs if one.pretrained.file and one.name in inputs}
             for row, seed in enumerate(c.seeds):
                 for fold in range(c.trainer.folds):
                     judged = division.validation[row * c.trainer.folds + fold]
                     member = TraitMember(
                         network=c.network(inputs), items=items.only(inputs), values=values,
                         classes=tuple(len(target.classes) for target in people.targets),
-                        train=train & ~judged, validation=judged, seed=seed * 1000 + fold,
+                        train=train & ~judged, validation=judged, seed=seed * 1000 + fold, pretrained=starts,
                     )  # fmt: skip
                     place = run / "networks" / name / f"division{number}" / f"seed{seed}-fold{fold}"
                     found.append((name, seed, fold, member, place))
@@ -337,18 +336,14 @@ class TraitPrediction(Experiment):
     def _predicted(self, run: RunFolder, number: int) -> dict[str, dict[int, NDArray[np.float64]]]:
         """ "NETWORK:SEED" -> target -> [G, K] or [G, 1], in the target's own unit; NaN for who has no input."""
         c, people = self.config, self._people
-        values, train = self._values(run, number), self._divisions[number].part.train
+        train = self._divisions[number].part.train
+        _, scales = scaled(people.targets, self._values(run, number), train, c.transform)
         found: dict[str, dict[int, NDArray[np.float64]]] = {}
         for name, seed, _, member, place in self._members(run, number):
             rows = np.flatnonzero(member.items.usable & ~train)
             outputs = predict(load_network(place), member.items, rows, c.trainer.sampler.size)
             own = found.setdefault(f"{name}:{seed}", {})
-            for column, (target, votes) in enumerate(zip(people.targets, _by_target(outputs, member.classes))):
-                if target.classes:
-                    said = np.exp(votes - votes.max(1, keepdims=True))
-                    said /= said.sum(1, keepdims=True)
-                else:
-                    said = c.transform.build(values[train, column]).invert(votes.astype(np.float64))
+            for column, said in enumerate(in_own_units(outputs, member.classes, scales)):
                 mean = own.setdefault(column, np.full((len(people), said.shape[1]), np.nan))
                 mean[rows] = np.nan_to_num(mean[rows]) + said / c.trainer.folds
         return found
@@ -359,12 +354,12 @@ class TraitPrediction(Experiment):
         truth = np.array(people.values)
         for number, division in enumerate(self._divisions):
             truth[division.part.test] = self._values(run, number)[division.part.test]
-            _pool(kept, self._predicted(run, number), division.part)
+            pool(kept, self._predicted(run, number), division.part)
         judged = replace(people, values=truth)
         stored, items = read_arrays(run / BASELINES), self._items(run, 0)
         # Who has no input gets what the constant says: nobody is left out of a score.
         chance = {column: stored[f"constant/{column}"] for column in range(len(people.targets))}
-        about = {"constant": "nothing", "site": "the site", **sees(items)}
+        about = {"constant": "nothing", "zero": "nothing", "site": "the site", **sees(items)}
         names = list(dict.fromkeys(key.split("/")[0] for key in sorted(stored)))
         rows = {
             name: Prediction(sees=about[name], by_seed=([stored[f"{name}/{k}"] for k in chance],)) for name in names
@@ -374,7 +369,7 @@ class TraitPrediction(Experiment):
             by_seed = []
             for seed in c.seeds:
                 own = [kept[f"{name}:{seed}/{column}"] for column in chance]
-                filled = max(filled, int((~np.isfinite(own[0]).all(1) & _tested(self._parts)).sum()))
+                filled = max(filled, int((~np.isfinite(own[0]).all(1) & tested(self._parts)).sum()))
                 by_seed.append([np.where(np.isfinite(votes), votes, chance[k]) for k, votes in enumerate(own)])
             rows[name] = Prediction(sees=", ".join(inputs), by_seed=tuple(by_seed), fits=c.trainer.folds)
         if filled:
@@ -403,21 +398,3 @@ class TraitPrediction(Experiment):
     def summary(self, run: RunFolder) -> str:
         path = run / "metrics.json"
         return subject_summary(SubjectMetrics.from_json(read_json(path), str(path)), run.path)
-
-
-def _tested(parts: list[SubjectPart]) -> NDArray[np.bool_]:
-    return np.logical_or.reduce([part.test for part in parts])
-
-
-def _by_target(outputs: NDArray[np.float32], classes: tuple[int, ...]) -> list[NDArray[np.float32]]:
-    import torch
-
-    return [own.numpy() for own in outputs_by_target(torch.from_numpy(outputs), classes)]
-
-
-def _pool(kept: dict[str, NDArray[Any]], found: Mapping[str, Mapping[int, NDArray[Any]]], part: SubjectPart) -> None:
-    """Keep predictions [G, ...] by "name/target" on the test part; NaN where nobody has predicted yet."""
-    for name, own in found.items():
-        for column, predicted in own.items():
-            pooled = kept.setdefault(f"{name}/{column}", np.full(predicted.shape, np.nan))
-            pooled[part.test] = predicted[part.test]
