@@ -1,5 +1,6 @@
 """The cohorts of trait prediction: a user's BIDS folder, or virtual images that are drawn into the run."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +49,20 @@ def participants_of(cohort: CohortConfig, targets: tuple[str, ...]) -> Participa
     return replace(everybody, targets=tuple(TARGETS[k] for k in columns), values=everybody.values[:, columns])
 
 
+def some_of(people: Participants, most: int, seed: int) -> Participants:
+    """At most so many of them, drawn at random, the fewer among the more; 0 takes all."""
+    order = np.random.default_rng([seed, 0x5B]).permutation(len(people))
+    return people.kept(np.sort(order[: most or len(people)]))
+
+
+def check_stores(inputs: tuple[TraitInput, ...]) -> None:
+    """Raises InputError when a store of volumes that is named is not there."""
+    for one in inputs:
+        for store in one.data.stores if isinstance(one.data, SubjectVolumes.Config) else ():
+            if not (store / "store.json").is_file():
+                raise InputError(f"{store}: holds no store of volumes; python -m features.volumes makes one")
+
+
 def confound_table(cohort: CohortConfig, folder: Path, people: Participants) -> dict[str, list[str]]:
     """Cells [G] of every column of participants.tsv, "" where missing.
 
@@ -93,14 +108,20 @@ def convert(run: RunFolder, config: VolumeConversion.Config, folder: Path, suffi
     return [f"{place}/{file}" for file in ("store.json", "store.safetensors", REPORT)]
 
 
-def hashes_of(inputs: tuple[TraitInput, ...], config: VolumeConversion.Config, folder: Path) -> dict[str, str]:
-    """Hash of every file that a user's cohort is read from, images that are still to be converted included."""
-    found = [folder / TABLE]
-    for one in inputs:
-        found += one.data.files()
-        if needs_conversion(one):
-            images = conversion(config, folder, one.name).config.images.build().find()
-            found += [*images.images.values(), *images.masks.values()]
+def hashes_of(
+    folder: Path, files: Iterable[Path], config: VolumeConversion.Config, suffixes: Iterable[str]
+) -> dict[str, str]:
+    """Hash of every file that a user's cohort is read from.
+
+    Args:
+        folder: of the cohort.
+        files: that its inputs read.
+        config, suffixes: of images that are still to be converted.
+    """
+    found = [folder / TABLE, *files]
+    for suffix in suffixes:
+        images = conversion(config, folder, suffix).config.images.build().find()
+        found += [*images.images.values(), *images.masks.values()]
     return {str(path): file_hash(path) for path in dict.fromkeys(found) if path.is_file()}
 
 

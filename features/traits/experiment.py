@@ -17,16 +17,17 @@ from features.fusion.model_files import load_network
 from features.fusion.multi_input_net import Fusion, MultiInputNet
 from features.fusion.trait_head import TraitHead
 from features.subject_data.convert import VolumeConversion
-from features.subject_data.volumes import SubjectVolumes
 from features.traits.cohort import (
     STORES,
     CohortConfig,
+    check_stores,
     confound_table,
     convert,
     hashes_of,
     items_of,
     needs_conversion,
     participants_of,
+    some_of,
 )
 from features.traits.items import TraitInput, TraitItems
 from features.traits.linear import linear_tables, sees
@@ -144,7 +145,11 @@ class TraitPrediction(Experiment):
     def input_files(self) -> dict[str, str]:
         if self.drawn:
             return {}
-        return hashes_of(self.config.inputs, self.config.conversion, self._folder(None))
+        c = self.config
+        files = [path for one in c.inputs for path in one.data.files()]
+        return hashes_of(
+            self._folder(None), files, c.conversion, [one.name for one in c.inputs if needs_conversion(one)]
+        )
 
     def seeds(self) -> list[int]:
         return list(self.config.seeds)
@@ -152,11 +157,7 @@ class TraitPrediction(Experiment):
     def check(self) -> None:
         """Everything that can be wrong with the table, the split or the settings; raises InputError."""
         c, people = self.config, self._people
-        for one in c.inputs:
-            if not self.drawn and isinstance(one.data, SubjectVolumes.Config):
-                for store in one.data.stores:
-                    if not (store / "store.json").is_file():
-                        raise InputError(f"{store}: holds no store of volumes; python -m features.volumes makes one")
+        check_stores(c.inputs)
         for number, division in enumerate(self._divisions):
             for judged in division.validation:
                 fit = division.part.train & ~judged
@@ -197,9 +198,7 @@ class TraitPrediction(Experiment):
     @cached_property
     def _people(self) -> Participants:
         c = self.config
-        people = participants_of(c.cohort, c.targets)
-        order = np.random.default_rng([c.split.seed, 0x5B]).permutation(len(people))
-        return people.kept(np.sort(order[: c.most_subjects or len(people)]))
+        return some_of(participants_of(c.cohort, c.targets), c.most_subjects, c.split.seed)
 
     @cached_property
     def _divisions(self) -> list[Division]:
