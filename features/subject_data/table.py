@@ -1,7 +1,7 @@
 """Columns of a table as items [P]: numbers standardised, categories one-hot, both by training subjects."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class SubjectTable:
             categorical: columns whose numbers are codes of categories.
             targets: what is to be predicted: never taken, and with their whole domains.
             domains: COLUMN=DOMAIN, in addition to the JSON file.
+            blocks: domains whose columns are taken; all if none are named.
             unseen: what to do about a category that no training subject has: error, or other (the average).
             keep: who must not be parted: subjects of one family, or of one site.
         """
@@ -44,6 +45,7 @@ class SubjectTable:
         categorical: tuple[str, ...] = ()
         targets: tuple[str, ...] = ()
         domains: tuple[str, ...] = ()
+        blocks: tuple[str, ...] = ()
         unseen: Unseen = "error"
         keep: Keep = "family"
 
@@ -54,6 +56,10 @@ class SubjectTable:
         def build(self, participants: Participants, train: NDArray[np.bool_]) -> "SubjectTable":
             """Raises InputError when the table, a column or all (training) participants are missing."""
             return SubjectTable(self, participants, train)
+
+        def with_domains(self, domains: tuple[str, ...], blocks: tuple[str, ...]) -> "SubjectTable.Config":
+            """The same with these COLUMN=DOMAIN as well, what it names itself going first, and these blocks alone."""
+            return replace(self, domains=(*domains, *self.domains), blocks=blocks)
 
         @property
         def table(self) -> Path:
@@ -83,9 +89,11 @@ class SubjectTable:
             name
             for name in config.columns or names
             if name != "participant_id" and name and name not in (*self.left_out, *config.drop)
-        ]
+            and (not config.blocks or self.domains.get(name) in config.blocks)
+        ]  # fmt: skip
         if not chosen:
-            raise InputError(f"{path}: no column is left besides targets, their domains and what is dropped")
+            of = f" of the domains {', '.join(config.blocks)}" if config.blocks else ""
+            raise InputError(f"{path}: no column{of} is left besides targets, their domains and what is dropped")
         place = joined(participants, participant_names(path, rows), str(path))
         cells = columns_of(rows, chosen)
         table = {name: [cells[name][row] if row >= 0 else "" for row in place.tolist()] for name in chosen}

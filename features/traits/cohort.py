@@ -1,22 +1,28 @@
 """The cohorts of trait prediction: a user's BIDS folder, or virtual images that are drawn into the run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from features.subject_data.bad_subjects import REPORT
 from features.subject_data.connectivity import SubjectConnectivity
 from features.subject_data.convert import VolumeConversion
+from features.subject_data.labels import TargetLabels
 from features.subject_data.volumes import SubjectVolumes
 from features.traits.items import DataConfig, TraitInput, TraitItems
 from meshgnn.config import at
 from meshgnn.errors import InputError, SettingError
+from meshgnn.experiment.progress import Bars
+from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.source.participant_table import TABLE, Participants, ParticipantTable
 from meshgnn.source.text_table import read_text_table
 from meshgnn.source.virtual.images import TARGETS, VirtualImages
+from meshgnn.store import file_hash
 
 CohortConfig = VirtualImages.Config | ParticipantTable.Config
+STORES = "stores"  # in the run folder
 MEASURES = Path("phenotype") / "measures.tsv"
 
 
@@ -64,6 +70,20 @@ def check_confounds(cohort: CohortConfig, people: Participants, confounds: tuple
             raise SettingError(f"<confounds>: {name!r} is a target")
 
 
+def some_of(people: Participants, most: int, seed: int) -> Participants:
+    """At most so many of them, drawn at random, the fewer among the more; 0 takes all."""
+    order = np.random.default_rng([seed, 0x5B]).permutation(len(people))
+    return people.kept(np.sort(order[: most or len(people)]))
+
+
+def check_stores(inputs: tuple[TraitInput, ...]) -> None:
+    """Raises InputError when a store of volumes that is named is not there."""
+    for one in inputs:
+        for store in one.data.stores if isinstance(one.data, SubjectVolumes.Config) else ():
+            if not (store / "store.json").is_file():
+                raise InputError(f"{store}: holds no store of volumes; python -m features.volumes makes one")
+
+
 def confound_table(cohort: CohortConfig, folder: Path, people: Participants) -> dict[str, list[str]]:
     """Cells [G] of every column of participants.tsv, "" where missing.
 
@@ -90,6 +110,47 @@ def conversion(config: VolumeConversion.Config, folder: Path, suffix: str) -> Vo
     return replace(config, images=replace(config.images, folder=folder, suffix=suffix)).build()
 
 
+def convert(run: RunFolder, config: VolumeConversion.Config, folder: Path, suffix: str, name: str = "") -> list[str]:
+    """Fill the run's store of the images of one suffix, and say who is not in it.
+
+    Args:
+        folder: of the cohort.
+        name: of the input, and of the store; the suffix if none.
+
+    Returns:
+        The files, relative to the run.
+    """
+    place = f"{STORES}/{name or suffix}"
+    store, bad = conversion(config, folder, suffix).run(run / place, Bars(run))
+    run.say(f"  {len(store)} {suffix} volumes of {' x '.join(map(str, store.grid.shape))}")
+    unusable = sum(person.reason != "no_image" for person in bad)
+    if unusable:
+        run.warn(f"{unusable} subjects' {suffix} cannot be used; {place}/{REPORT} says why")
+    return [f"{place}/{file}" for file in ("store.json", "store.safetensors", REPORT)]
+
+
+def hashes_of(
+    folder: Path, files: Iterable[Path], config: VolumeConversion.Config, suffixes: Iterable[str]
+) -> dict[str, str]:
+    """Hash of every file that a user's cohort is read from.
+
+    Args:
+        folder: of the cohort.
+        files: that its inputs read.
+        config, suffixes: of images that are still to be converted.
+    """
+    found = [folder / TABLE, *files]
+    for suffix in suffixes:
+        images = conversion(config, folder, suffix).config.images.build().find()
+        found += [*images.images.values(), *images.masks.values()]
+    return {str(path): file_hash(path) for path in dict.fromkeys(found) if path.is_file()}
+
+
+def table_in(folder: Path) -> Path:
+    """The table of measures in a cohort's folder: phenotype/measures.tsv, or participants.tsv where there is none."""
+    return folder / MEASURES if (folder / MEASURES).is_file() else folder / TABLE
+
+
 def placed(one: TraitInput, folder: Path, stores: Path, targets: tuple[str, ...]) -> DataConfig:
     """Where an input's data lie, for those that name no place: in the cohort's folder, or converted by the run."""
     data = one.data
@@ -97,9 +158,9 @@ def placed(one: TraitInput, folder: Path, stores: Path, targets: tuple[str, ...]
         return data if data.stores else replace(data, stores=(stores / one.name,))
     if isinstance(data, SubjectConnectivity.Config):
         return data if data.stack is not None or data.folder != Path() else replace(data, folder=folder)
-    path = data.path
-    if path == Path():
-        path = folder / MEASURES if (folder / MEASURES).is_file() else folder
+    if isinstance(data, TargetLabels.Config):
+        return data
+    path = table_in(folder) if data.path == Path() else data.path
     return replace(data, path=path, targets=tuple(dict.fromkeys((*data.targets, *targets))))
 
 

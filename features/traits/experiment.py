@@ -16,21 +16,24 @@ from numpy.typing import NDArray
 from features.fusion.concatenation import Concatenation
 from features.fusion.multi_input_net import Fusion, MultiInputNet
 from features.fusion.trait_head import TraitHead
-from features.subject_data.bad_subjects import REPORT
 from features.subject_data.convert import VolumeConversion
-from features.subject_data.volumes import SubjectVolumes
 from features.traits.cohort import (
+    STORES,
     CohortConfig,
     check_confounds,
+    check_stores,
     confound_table,
-    conversion,
+    convert,
+    hashes_of,
     items_of,
     needs_conversion,
     participants_of,
+    some_of,
 )
 from features.traits.items import TraitInput, TraitItems
 from features.traits.linear import linear_tables, sees
 from features.traits.members import PlacedMember, members_of, predictions
+from features.traits.pooled import tested
 from features.traits.training import TraitTrainer, train_member
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at, to_plain
@@ -52,10 +55,10 @@ from meshgnn.results import SubjectMetrics
 from meshgnn.source.participant_table import Participants
 from meshgnn.source.virtual.images import VirtualImages
 from meshgnn.source.virtual.images_folder import write_images
-from meshgnn.store import file_hash, read_arrays, read_json, write_arrays, write_json
-from meshgnn.train.subject_baselines import baselines
+from meshgnn.store import read_arrays, read_json, write_arrays, write_json
+from meshgnn.train.subject_baselines import baselines, nothing_left
 
-DRAWN, STORES = "cohort", "stores"
+DRAWN = "cohort"
 BASELINES = "tables/baselines.safetensors"
 HISTORY = ("network", "division", "seed", "fold", "epoch", "loss", "validation_skill")
 
@@ -73,6 +76,7 @@ class TraitPrediction(Experiment):
         Args:
             cohort: VirtualImages, drawn into the run; or ParticipantTable: a folder with participants.tsv and sub-*.
             targets: of virtual images, all if none are named (those of a folder stand in cohort.targets).
+            most_subjects: so many at most, drawn by split.seed, the fewer among the more; 0 takes all.
             inputs: what there is of a subject, and how each is encoded.
             conversion: of volumes that are not in a store yet.
             fusion, head: how inputs are joined, and what follows.
@@ -80,7 +84,8 @@ class TraitPrediction(Experiment):
             alone: also train the same network on every single input.
             confounds: regressed out of numbers by the training subjects, before anything is learnt or judged; columns
                 of participants.tsv.
-            transform: of numbers, for the network.
+            zero: also judge the prediction 0 of every number, where a target is what is left without confounds.
+            transform: of numbers, for the network, which gets them standardised after it.
             split: how subjects are divided.
             trainer: how every member is trained.
             seeds: one ensemble each; scores are means over them.
@@ -88,6 +93,7 @@ class TraitPrediction(Experiment):
 
         cohort: CohortConfig = field(default_factory=VirtualImages.Config)
         targets: tuple[str, ...] = ()
+        most_subjects: int = 0
         inputs: tuple[TraitInput, ...]
         conversion: VolumeConversion.Config = field(default_factory=VolumeConversion.Config)
         fusion: Fusion = field(default_factory=Concatenation.Config)
@@ -95,6 +101,7 @@ class TraitPrediction(Experiment):
         input_dropout: float = 0.0
         alone: bool = True
         confounds: Residualizer.Config = field(default_factory=Residualizer.Config)
+        zero: bool = False
         transform: TransformConfig = field(default_factory=ScoreTarget.Config)
         split: SubjectSplit.Config = field(default_factory=SubjectSplit.Config)
         trainer: TraitTrainer = field(default_factory=TraitTrainer)
@@ -104,6 +111,8 @@ class TraitPrediction(Experiment):
             known = bool(self.seeds) and len(set(self.seeds)) == len(self.seeds)
             if not known or min(self.seeds) < 0 or max(self.seeds) >= 2**31:
                 raise SettingError("<seeds> must be one or more different numbers from 0 to 2147483647")
+            if self.most_subjects < 0:
+                raise SettingError("<most_subjects> must not be negative")
             self.network(tuple(one.name for one in self.inputs))
 
         def network(self, names: tuple[str, ...]) -> MultiInputNet.Config:
@@ -138,13 +147,11 @@ class TraitPrediction(Experiment):
     def input_files(self) -> dict[str, str]:
         if self.drawn:
             return {}
-        found = [self._folder(None) / "participants.tsv"]
-        for one in self.config.inputs:
-            found += [path for path in one.data.files() if path.is_file()]
-            if needs_conversion(one):
-                images = conversion(self.config.conversion, self._folder(None), one.name).config.images.build().find()
-                found += [*images.images.values(), *images.masks.values()]
-        return {str(path): file_hash(path) for path in dict.fromkeys(found) if path.is_file()}
+        c = self.config
+        files = [path for one in c.inputs for path in one.data.files()]
+        return hashes_of(
+            self._folder(None), files, c.conversion, [one.name for one in c.inputs if needs_conversion(one)]
+        )
 
     def seeds(self) -> list[int]:
         return list(self.config.seeds)
@@ -154,11 +161,7 @@ class TraitPrediction(Experiment):
         c, people = self.config, self._people
         with at("confounds"):
             check_confounds(c.cohort, people, c.confounds.confounds)
-        for one in c.inputs:
-            if not self.drawn and isinstance(one.data, SubjectVolumes.Config):
-                for store in one.data.stores:
-                    if not (store / "store.json").is_file():
-                        raise InputError(f"{store}: holds no store of volumes; python -m features.volumes makes one")
+        check_stores(c.inputs)
         for number, division in enumerate(self._divisions):
             for judged in division.validation:
                 fit = division.part.train & ~judged
@@ -173,11 +176,13 @@ class TraitPrediction(Experiment):
 
     def stages(self) -> list[Stage]:
         c, files = self.config, self.files
-        data = to_plain([c.cohort, list(c.targets), c.split, c.confounds])
+        data = to_plain([c.cohort, c.targets, c.most_subjects, c.split, c.confounds])
         made = ("draw",) if self.drawn else ()
         converted = [one.name for one in c.inputs if needs_conversion(one)]
         inputs = [to_plain(one.data) for one in c.inputs]
-        learning = to_plain([[one.block() for one in c.inputs], c.fusion, c.head, c.input_dropout, c.alone, c.trainer])
+        networks = [[[one.block(), one.pretrained] for one in c.inputs], c.fusion, c.head, c.input_dropout, c.alone]
+        learning = to_plain([networks, c.trainer, c.transform, c.seeds])
+        linear = to_plain([c.seeds[0], c.trainer.folds, c.zero])
         found = [Stage(name="draw", run=self._draw, after=(), depends=to_plain(c.cohort))] if self.drawn else []
         if converted:
             depends = [to_plain(c.conversion), converted]
@@ -186,14 +191,9 @@ class TraitPrediction(Experiment):
         return [
             *found,
             Stage(name="read", run=self._read, after=made, depends=[data, inputs], files=files),
-            Stage(name="baselines", run=self._baselines, after=("read",), depends=[c.seeds[0], c.trainer.folds]),
-            Stage(
-                name="train",
-                run=self._train,
-                after=("read",),
-                depends=[*learning, to_plain(c.transform), list(c.seeds)],
-            ),
-            Stage(name="evaluate", run=self._evaluate, after=("baselines", "train")),
+            Stage(name="baselines", run=self._baselines, after=("read",), depends=linear),
+            Stage(name="train", run=self._train, after=("read",), depends=learning, version=2),
+            Stage(name="evaluate", run=self._evaluate, after=("baselines", "train"), version=2),
             Stage(name="export", run=self._export, after=("evaluate",)),
         ]
 
@@ -201,7 +201,8 @@ class TraitPrediction(Experiment):
 
     @cached_property
     def _people(self) -> Participants:
-        return participants_of(self.config.cohort, self.config.targets)
+        c = self.config
+        return some_of(participants_of(c.cohort, c.targets), c.most_subjects, c.split.seed)
 
     @cached_property
     def _divisions(self) -> list[Division]:
@@ -258,18 +259,11 @@ class TraitPrediction(Experiment):
         return [f"{DRAWN}/participants.tsv", f"{DRAWN}/truth/planted.json"]
 
     def _convert(self, run: RunFolder) -> list[str]:
-        files = []
+        files: list[str] = []
         for number, one in enumerate(self.config.inputs):
-            if not needs_conversion(one):
-                continue
-            out = run / STORES / one.name
-            with at(f"inputs.{number}"):
-                store, bad = conversion(self.config.conversion, self._folder(run), one.name).run(out, Bars(run))
-            run.say(f"  {len(store)} {one.name} volumes of {' x '.join(map(str, store.grid.shape))}")
-            absent = [name for name in (person.reason for person in bad) if name != "no_image"]
-            if absent:
-                run.warn(f"{len(absent)} subjects' {one.name} cannot be used; {STORES}/{one.name}/{REPORT} says why")
-            files += [f"{STORES}/{one.name}/{name}" for name in ("store.json", "store.safetensors", REPORT)]
+            if needs_conversion(one):
+                with at(f"inputs.{number}"):
+                    files += convert(run, self.config.conversion, self._folder(run), one.name)
         return files
 
     def _read(self, run: RunFolder) -> list[str]:
@@ -307,6 +301,8 @@ class TraitPrediction(Experiment):
                 people.targets, values, linear_tables(self._items(run, number)), division.part.train,
                 division.validation[: c.trainer.folds], people.groups("site") if shared else None,
             )  # fmt: skip
+            if c.zero:
+                found["zero"] = nothing_left(people.targets, found["constant"])
             pool(kept, {name: dict(enumerate(own)) for name, own in found.items()}, division.part)
         write_arrays(run / BASELINES, kept)
         return [BASELINES]
@@ -316,8 +312,8 @@ class TraitPrediction(Experiment):
         c, people = self.config, self._people
         networks = {name: (c.network(inputs), inputs) for name, inputs in self.networks.items()}
         found = members_of(
-            networks, self._items(run, number), people, self._values(run, number), self._divisions[number], c.transform,
-            c.seeds, c.trainer.folds,
+            networks, {one.name: one.pretrained for one in c.inputs if one.pretrained.file}, self._items(run, number),
+            people, self._values(run, number), self._divisions[number], c.transform, c.seeds, c.trainer.folds,
         )  # fmt: skip
         return [replace(one, place=run / "networks" / one.network / f"division{number}" / one.place) for one in found]
 
@@ -349,7 +345,7 @@ class TraitPrediction(Experiment):
         stored, items = read_arrays(run / BASELINES), self._items(run, 0)
         # Who has no input gets what the constant says: nobody is left out of a score.
         chance = {column: stored[f"constant/{column}"] for column in range(len(people.targets))}
-        about = {"constant": "nothing", "site": "the site", **sees(items)}
+        about = {"constant": "nothing", "zero": "nothing", "site": "the site", **sees(items)}
         names = list(dict.fromkeys(key.split("/")[0] for key in sorted(stored)))
         rows = {
             name: Prediction(sees=about[name], by_seed=([stored[f"{name}/{k}"] for k in chance],)) for name in names
@@ -359,7 +355,7 @@ class TraitPrediction(Experiment):
             by_seed = []
             for seed in c.seeds:
                 own = [kept[f"{name}:{seed}/{column}"] for column in chance]
-                filled = max(filled, int((~np.isfinite(own[0]).all(1) & _tested(self._parts)).sum()))
+                filled = max(filled, int((~np.isfinite(own[0]).all(1) & tested(self._parts)).sum()))
                 by_seed.append([np.where(np.isfinite(votes), votes, chance[k]) for k, votes in enumerate(own)])
             rows[name] = Prediction(sees=", ".join(inputs), by_seed=tuple(by_seed), fits=c.trainer.folds)
         if filled:
@@ -388,7 +384,3 @@ class TraitPrediction(Experiment):
     def summary(self, run: RunFolder) -> str:
         path = run / "metrics.json"
         return subject_summary(SubjectMetrics.from_json(read_json(path), str(path)), run.path)
-
-
-def _tested(parts: list[SubjectPart]) -> NDArray[np.bool_]:
-    return np.logical_or.reduce([part.test for part in parts])

@@ -1,7 +1,7 @@
 """The inputs of a cohort by name, any of which a subject may lack. G subjects, N inputs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -10,14 +10,16 @@ from torch import Tensor
 
 from features.fusion.multi_input_net import BlockEncoder, InputBlock
 from features.subject_data.connectivity import SubjectConnectivity
+from features.subject_data.labels import TargetLabels
 from features.subject_data.table import SubjectTable
 from features.subject_data.volumes import SubjectVolumes
+from features.transfer.pretrained import Pretrained
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import InputError, SettingError
 from meshgnn.sockets import SubjectData
 from meshgnn.store import content_hash
 
-DataConfig = SubjectVolumes.Config | SubjectConnectivity.Config | SubjectTable.Config
+DataConfig = SubjectVolumes.Config | SubjectConnectivity.Config | SubjectTable.Config | TargetLabels.Config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +30,13 @@ class TraitInput(BaseConfig):
         name: of the input; of volumes that are still to be converted, the suffix of their files (T1w).
         data: where its items come from.
         encoder: of an item.
+        pretrained: a local file of weights that the encoder starts from; if none is named, from its own draw.
     """
 
     name: str
     data: DataConfig
     encoder: BlockEncoder
+    pretrained: Pretrained.Config = field(default_factory=Pretrained.Config)
 
     def __post_init__(self) -> None:
         self.block()

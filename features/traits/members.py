@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from features.fusion.model_files import load_network
 from features.fusion.multi_input_net import MultiInputNet
 from features.traits.items import TraitItems
+from features.traits.pooled import in_own_units, scaled
 from features.traits.training import TraitMember, TraitTrainer, predict
+from features.transfer.pretrained import Pretrained
 from meshgnn.data.target_transform import TransformConfig
 from meshgnn.experiment.subject_training import Division
 from meshgnn.source.participant_table import Participants
-from meshgnn.train.target_costs import outputs_by_target
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,6 +31,7 @@ class PlacedMember:
 
 def members_of(
     networks: Mapping[str, tuple[MultiInputNet.Config, Sequence[str]]],
+    pretrained: Mapping[str, Pretrained.Config],
     items: TraitItems,
     people: Participants,
     values: NDArray[np.float64],
@@ -42,6 +43,7 @@ def members_of(
     """
     Args:
         networks: name -> config and inputs.
+        pretrained: input -> weights that its block starts from.
         items: of all subjects.
         people: whose targets are learnt.
         values: [G, T] of all subjects, in the targets' own units; those of test subjects are not looked at.
@@ -50,10 +52,7 @@ def members_of(
         seeds, folds: of the ensembles.
     """
     train = division.part.train
-    learnt = np.where(train[:, None], values, np.nan)
-    for column, target in enumerate(people.targets):
-        if not target.classes:
-            learnt[:, column] = transform.build(values[train, column]).apply(learnt[:, column])
+    learnt, _ = scaled(people.targets, np.where(train[:, None], values, np.nan), train, transform)
     found = []
     for name, (network, inputs) in networks.items():
         for row, seed in enumerate(seeds):
@@ -63,6 +62,7 @@ def members_of(
                     network=network, items=items.only(inputs), values=learnt,
                     classes=tuple(len(target.classes) for target in people.targets),
                     train=train & ~judged, validation=judged, seed=seed * 1000 + fold,
+                    pretrained={one: start for one, start in pretrained.items() if one in inputs},
                 )  # fmt: skip
                 place = Path(f"seed{seed}-fold{fold}")
                 found.append(PlacedMember(network=name, seed=seed, fold=fold, member=member, place=place))
@@ -86,15 +86,12 @@ def predictions(
         values: [G, T], of which the training part is looked at; train: [G] bool.
     """
     found: dict[str, dict[int, NDArray[np.float64]]] = {}
+    _, scales = scaled(people.targets, values, train, transform)
     for one in members:
         rows = np.flatnonzero(one.member.items.usable & ~train)
-        outputs = torch.from_numpy(predict(load_network(one.place), one.member.items, rows, trainer.sampler.size))
+        outputs = predict(load_network(one.place), one.member.items, rows, trainer.sampler.size)
         own = found.setdefault(f"{one.network}:{one.seed}", {})
-        for column, (target, votes) in enumerate(zip(people.targets, outputs_by_target(outputs, one.member.classes))):
-            if target.classes:
-                said = votes.double().softmax(1).numpy()
-            else:
-                said = transform.build(values[train, column]).invert(votes.double().numpy())
+        for column, said in enumerate(in_own_units(outputs, one.member.classes, scales)):
             mean = own.setdefault(column, np.full((len(people), said.shape[1]), np.nan))
             mean[rows] = np.nan_to_num(mean[rows]) + said / trainer.folds
     return found

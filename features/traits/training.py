@@ -8,7 +8,7 @@ penalties; the network is put back into training mode before every epoch. G subj
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Queue
@@ -33,6 +33,7 @@ from features.samplers.epochs import EpochBatches
 from features.samplers.pool import Pool
 from features.traits.items import TraitItems
 from features.transfer.optimiser import Optimiser
+from features.transfer.pretrained import Pretrained
 from features.transfer.schedule import TransferSchedule
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
@@ -41,7 +42,7 @@ from meshgnn.progress import Progress, silent
 from meshgnn.store import content_hash, read_json
 from meshgnn.train.checkpoint import SafetensorsIO, load_tree
 from meshgnn.train.loss import Loss
-from meshgnn.train.target_costs import TargetCosts
+from meshgnn.train.target_costs import NumberLoss, TargetCosts
 
 VERSION = 1  # raised when the same config gives other weights
 
@@ -59,6 +60,7 @@ class TraitTrainer(BaseConfig):
         schedule: what is trained when; for pretrained blocks.
         augment: changes of volumes; none trains on them as they are.
         loss: of classes.
+        numbers: error of numbers that is trained on: squared or absolute.
         clip: norm of the gradient; 0 does not cut it.
         accumulate: batches whose gradients are averaged into one step.
         precision: float, or bf16 (mixed).
@@ -75,6 +77,7 @@ class TraitTrainer(BaseConfig):
     schedule: TransferSchedule.Config = field(default_factory=TransferSchedule.Config)
     augment: HeadAugment.Config | None = None
     loss: Loss = field(default_factory=Loss)
+    numbers: NumberLoss = "squared"
     clip: float = 1.0
     accumulate: int = 1
     precision: str = "float"
@@ -101,6 +104,7 @@ class TraitMember:
         classes: T numbers of classes; 0 for a number.
         train, validation: [G] bool, subjects that give a loss, and those that it is judged on.
         seed: of weights, order and augmentation.
+        pretrained: files of weights that encoders start from, by the name of their input.
     """
 
     network: MultiInputNet.Config
@@ -110,6 +114,7 @@ class TraitMember:
     train: NDArray[np.bool_]
     validation: NDArray[np.bool_]
     seed: int
+    pretrained: Mapping[str, Pretrained.Config] = field(default_factory=dict)
 
     def rows(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Numbers of the chosen subjects who have an input and a known target."""
@@ -120,7 +125,20 @@ class TraitMember:
         sides = [self.rows(self.train).tolist(), self.rows(self.validation).tolist()]
         values = np.nan_to_num(np.asarray(self.values, np.float64), nan=-1e30).tolist()
         about = [to_plain(self.network), to_plain(trainer), list(self.classes), self.seed, torch.get_num_threads()]
-        return content_hash(VERSION, about, self.items.key(), sides, values)
+        starts = [[name, one.sha256.lower(), one.fill] for name, one in sorted(self.pretrained.items())]
+        return content_hash(VERSION, about, self.items.key(), sides, values, *([starts] if starts else []))
+
+    def build(self) -> MultiInputNet:
+        """The network before training: drawn from the seed, pretrained encoders from their files.
+
+        Raises:
+            InputError: a file that cannot be read, has another hash, or is of another network.
+        """
+        torch.manual_seed(self.seed)
+        network = self.network.build(self.items.shapes, self.classes)
+        for name, start in self.pretrained.items():
+            start.build().into(network.encoders[network.names.index(name)])
+        return network
 
 
 class _Batches:
@@ -163,7 +181,7 @@ class _Module(L.LightningModule):
         self.member, self.settings, self.network, self.report = member, trainer, network, report
         rows = member.rows(member.train)
         values = torch.from_numpy(np.asarray(member.values[rows], np.float32))
-        self.costs = TargetCosts(values, member.classes, trainer.loss)
+        self.costs = TargetCosts(values, member.classes, trainer.loss, trainer.numbers)
         self.plan = trainer.schedule.build(network)
         self.augment = trainer.augment.build() if trainer.augment else None
         self.course = Course(trainer.patience)
@@ -245,8 +263,7 @@ def train_member(
     labels = member.values[rows, 0] if len(member.classes) == 1 and member.classes[0] else np.full(len(rows), -1.0)
     pool = Pool(labels=np.nan_to_num(labels, nan=-1).astype(np.int64), names=(), groups=np.zeros(len(rows), np.int32))
     sampler = trainer.sampler.build(pool, member.seed)
-    torch.manual_seed(member.seed)
-    network = member.network.build(member.items.shapes, member.classes)
+    network = member.build()
     if trainer.parallel.mode != "one":
         return _on_ranks(member, trainer, network, sampler, rows, folder, progress)
     for part in network.modules():

@@ -11,8 +11,8 @@ from meshgnn.results import SubjectMetrics
 from meshgnn.store import write_text
 
 NAMES = {
-    "balanced_accuracy": "balanced accuracy", "auroc": "AUROC", "accuracy": "accuracy", "mae": "MAE", "r2": "R2",
-    "r": "r",
+    "balanced_accuracy": "balanced accuracy", "auroc": "AUROC", "accuracy": "accuracy", "mae": "MAE", "mse": "MSE",
+    "r2": "R2", "r": "r",
 }  # fmt: skip
 
 

@@ -125,6 +125,7 @@ MESHES = {
 
 SUBJECT_METHODS = {
     "constant": Word("mean or class frequencies of the training subjects"),
+    "zero": Word("0: nothing is left of a number without its confounds"),
     "site": Word("mean or class frequencies of the subject's site"),
     "linear": Word("linear model on all inputs"),
     "graph_means": Word("linear model on means over the cortex"),
@@ -137,6 +138,7 @@ SUBJECT_MEASURES = {
     "auroc": Word("AUROC", "Area under the receiver operating characteristic; 0.5 by chance."),
     "accuracy": Word("accuracy", "Share of subjects named right."),
     "mae": Word("mean absolute error", "In the unit of the target."),
+    "mse": Word("mean squared error", "In the squared unit of the target."),
     "r2": Word("R²", "Share of the variance that is explained."),
     "r": Word("r", "Correlation of predicted and true values."),
 }

@@ -1,6 +1,7 @@
 """metrics.json of a run as frozen records: written by `to_json`, read by `from_json`, here and nowhere else.
 
-`areas.py` and `subjects.py` hold those of the two kinds of tasks; `record.py` what they have in common.
+`areas.py` and `subjects.py` hold those of the two kinds of tasks, `models.py` those of studies of many networks;
+`record.py` what they have in common.
 """
 
 from meshgnn.results.areas import (
@@ -21,6 +22,7 @@ from meshgnn.results.areas import (
     SectionPredictionMetrics,
     Validation,
 )
+from meshgnn.results.models import ModelRow, ModelTable
 from meshgnn.results.record import Record
 from meshgnn.results.subjects import Difference, SubjectCounts, SubjectMetrics, TargetScores, TraitRow, TraitScores
 
@@ -36,6 +38,8 @@ __all__ = [
     "Measures",
     "MethodScores",
     "Metrics",
+    "ModelRow",
+    "ModelTable",
     "NodeCounts",
     "ObliquenessScore",
     "PredictionMetrics",

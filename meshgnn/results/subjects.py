@@ -15,6 +15,7 @@ class TraitScores(Record):
     auroc: float | None = None
     accuracy: float | None = None
     mae: float | None = None
+    mse: float | None = None
     r2: float | None = None
     r: float | None = None
 

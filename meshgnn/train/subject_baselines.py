@@ -5,6 +5,7 @@ site            the same among the training subjects of the subject's own site: 
                 where sites are shared by training and test part
 graph_means     a linear model on the mean of every feature over the cortex
 parcel_means    a linear model on the mean of every feature over every area of each hemisphere
+zero            0 for every number, where numbers are what is left without confounds; only where that is asked for
 
 The linear model is a ridge regression for a number and a logistic regression with an L2 penalty and balanced classes
 for classes. Its penalty is chosen on the very folds on which the members of the network validate. All get the features
@@ -123,6 +124,15 @@ def _cost(
         return float(((predicted[judged, 0] - values[judged]) ** 2).sum())
     chance = predicted[judged, values[judged].astype(np.int64)]
     return float(-np.log(np.maximum(chance, 1e-6)).sum())
+
+
+def nothing_left(targets: Sequence[Target], constants: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+    """The baseline `zero` [G, 1] of every number; of classes the class frequencies, for which 0 says nothing.
+
+    Args:
+        constants: what `constant` says of every target.
+    """
+    return [own if target.classes else np.zeros_like(own) for target, own in zip(targets, constants)]
 
 
 def baselines(

@@ -1,6 +1,7 @@
 """The loss of several targets of whole brains at once, some of them missing. G subjects, T targets, K classes."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from meshgnn.train.loss import Loss, log_frequency
+
+NumberLoss = Literal["squared", "absolute"]
 
 
 def outputs_by_target(outputs: Tensor, classes: Sequence[int]) -> list[Tensor]:
@@ -18,18 +21,20 @@ def outputs_by_target(outputs: Tensor, classes: Sequence[int]) -> list[Tensor]:
 class TargetCosts:
     """Losses in units of what the constant prediction of the training subjects costs, so that targets count alike.
 
-    The loss of a target is its cross-entropy or mean squared error over the subjects of whom it is known. Skill is the
-    mean over targets of 1 minus the squared error in units of the constant prediction's (for classes the Brier skill
-    score): 0 for the constant, 1 for a perfect prediction.
+    The loss of a target is its cross-entropy, or its mean squared or absolute error, over the subjects of whom it is
+    known; the constant is the mean, or the median for the absolute error. Skill, whatever the loss, is the mean over
+    targets of 1 minus the squared error in units of that of the mean (for classes the Brier skill score): 0 for the
+    constant, 1 for a perfect prediction.
 
     Args:
         values: [G, T] of the training subjects: class numbers, and standardised numbers; NaN where missing.
         classes: T numbers of classes; 0 for a number.
         loss: settings of the cross-entropy.
+        numbers: error of numbers: squared, or absolute, by which a network learns medians.
     """
 
-    def __init__(self, values: Tensor, classes: Sequence[int], loss: Loss) -> None:
-        self.classes, self.shifted = tuple(classes), loss
+    def __init__(self, values: Tensor, classes: Sequence[int], loss: Loss, numbers: NumberLoss = "squared") -> None:
+        self.classes, self.shifted, self.numbers = tuple(classes), loss, numbers
         self.frequencies: list[Tensor] = []
         self.constant: list[float] = []
         for column, count in enumerate(classes):
@@ -37,7 +42,12 @@ class TargetCosts:
             known = known[torch.isfinite(known)]
             frequency = log_frequency(known.long(), count) if count else known.mean()
             self.frequencies.append(frequency)
-            cost = -(frequency.exp() * frequency).sum() if count else ((known - frequency) ** 2).mean()
+            if count:
+                cost = -(frequency.exp() * frequency).sum()
+            elif numbers == "squared":
+                cost = ((known - frequency) ** 2).mean()
+            else:
+                cost = (known - known.median()).abs().mean()
             self.constant.append(max(float(cost), 1e-6))
 
     def to(self, device: torch.device | str) -> "TargetCosts":
@@ -61,9 +71,9 @@ class TargetCosts:
                 continue
             true = values[known, column]
             if self.classes[column]:
-                cost = self.shifted(found[known], true.long(), self.frequencies[column])
+                cost = self.shifted(found[known], true.long(), self.frequencies[column].to(found.device))
             else:
-                cost = F.mse_loss(found[known, 0], true)
+                cost = (F.mse_loss if self.numbers == "squared" else F.l1_loss)(found[known, 0], true)
             share = 1.0 if counts is None else int(known.sum()) / counts[column]
             costs.append(cost * share / self.constant[column])
         return torch.stack(costs).mean()

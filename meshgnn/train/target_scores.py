@@ -11,7 +11,7 @@ from meshgnn.source.subjects import Target
 
 DRAWS = 1000
 Scores = dict[str, float]
-NAMES = {"classification": ("balanced_accuracy", "auroc", "accuracy"), "regression": ("mae", "r2", "r")}
+NAMES = {"classification": ("balanced_accuracy", "auroc", "accuracy"), "regression": ("mae", "mse", "r2", "r")}
 NEED_TWO = ("balanced_accuracy", "auroc", "r2", "r")  # tell nothing of subjects that are all alike
 # The score that chance is told for.
 JUDGED_BY = {"classification": "balanced_accuracy", "regression": "r"}
@@ -42,13 +42,15 @@ def _auroc(inside: NDArray[np.bool_], votes: NDArray[np.floating]) -> float:
 
 
 def regression_scores(true: NDArray[np.floating], predicted: NDArray[np.floating]) -> Scores:
-    """Mean absolute error, R2 against the mean of the judged subjects, Pearson's r (0 where one side is constant)."""
+    """Mean absolute and mean squared error, R2 against the mean of the judged subjects, Pearson's r (0 where one side
+    is constant)."""
     gap, around = true - predicted, true - true.mean()
     total = float((around**2).sum())
     side = predicted - predicted.mean()
     length = float(np.sqrt((side**2).sum() * total))
     return {
         "mae": float(np.abs(gap).mean()),
+        "mse": float((gap**2).mean()),
         "r2": 1 - float((gap**2).sum()) / total if total > 0 else float("nan"),
         "r": float((side * around).sum()) / length if length > 1e-12 else 0.0,
     }

@@ -36,7 +36,7 @@ def test_the_record_holds_what_it_should(finished):
     assert age["kind"] == "regression"
     assert sex["kind"] == "classification"
     names = {"constant", "graph_means", "parcel_means", "same_inputs_mlp", "shuffled_edges"}
-    for target, scores in ((age, {"mae", "r2", "r"}), (sex, {"balanced_accuracy", "auroc", "accuracy"})):
+    for target, scores in ((age, {"mae", "mse", "r2", "r"}), (sex, {"balanced_accuracy", "auroc", "accuracy"})):
         assert set(target["baselines"]) == names == set(target["ours_minus"])
         assert target["chance_interval"][0] < target["chance_interval"][1]
         for row in (target["test"], *target["baselines"].values()):

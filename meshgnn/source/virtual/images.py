@@ -39,6 +39,8 @@ COLUMNS: dict[str, tuple[str, dict[str, float]]] = {
     "mood_b": ("psychology", {"score": 0.3}),
     "mood_c": ("psychology", {}),
 }
+# Of the traits themselves, as participants.json tells them; null has none.
+DOMAINS = {"sex": "sex", "age": "age", "score": "psychology"}
 SMOKING = ("never", "former", "current")
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from meshgnn.config import to_plain
 from meshgnn.progress import Progress, silent
 from meshgnn.source.participant_table import TABLE
-from meshgnn.source.virtual.images import COLUMNS, SMOKING, VirtualImages
+from meshgnn.source.virtual.images import COLUMNS, DOMAINS, SMOKING, VirtualImages
 from meshgnn.store import write_json, write_text, written_aside
 
 
@@ -43,9 +43,9 @@ def write_images(cohort: VirtualImages, folder: Path, progress: Progress = silen
     write_json(folder / "participants.json", {
         "family_id": {"Description": "subjects of one family share it"},
         "site": {"Description": "scanner"},
-        "sex": {"Description": "planted class", "Levels": {"F": "female", "M": "male"}, "Domain": "sex"},
-        "age": {"Description": "age", "Units": "years", "Domain": "age"},
-        "score": {"Description": "ability with confounds of site and age", "Domain": "psychology"},
+        "sex": {"Description": "planted class", "Levels": {"F": "female", "M": "male"}, "Domain": DOMAINS["sex"]},
+        "age": {"Description": "age", "Units": "years", "Domain": DOMAINS["age"]},
+        "score": {"Description": "ability with confounds of site and age", "Domain": DOMAINS["score"]},
         "null": {"Description": "drawn at random, planted nowhere", "Levels": {"no": "no", "yes": "yes"}},
     })  # fmt: skip
     write_json(folder / "dataset_description.json", {"Name": "virtual cohort", "BIDSVersion": "1.9.0"})
