@@ -195,7 +195,7 @@ def main() -> None:
     options = parser.parse_args()
     rows = [pipeline_row(*((24, 3) if options.quick else (48, 5)))]
     print(*(f"{key} {value}" for key, value in rows[0].items()), flush=True)
-    for found in step_rows(64, 4, *((5, 2) if options.quick else (8, 5))):
+    for found in step_rows(64, 2, *((4, 2) if options.quick else (8, 5))):
         rows.append(found)
         print(*(f"{key} {value}" for key, value in found.items()), flush=True)
     if options.json:
