@@ -6,7 +6,8 @@ pipeline  seconds of a step of four pieces on four ranks, with eight micro-batch
           parallelism; beside it what the bubble alone would give, (p - 1) / (m + p - 1), if every rank had a core or a
           GPU of its own
 
-Rounds of both sides take turns; figures are medians; ratio > 1 means that we are slower than the peer.
+Rounds of both sides take turns; figures are medians; ratio > 1 means that we are slower than the peer. Seconds of the
+processor (all threads) stand beside those of the clock, which other programs on the machine disturb.
 
     python benchmarks/volumetric_steps.py [--quick] [--json FILE]
 """
@@ -84,26 +85,27 @@ def step_rows(size: int, batch: int, steps: int, rounds: int) -> list[dict[str, 
             train=train, validation=~train, seed=0,
         )  # fmt: skip
         trainer = training.TraitTrainer(epochs=1, patience=1, sampler=EpochBatches.Config(size=batch))
-        ours: list[float] = []
-        bare: list[float] = []
+        ours: list[list[float]] = []
+        bare: list[list[float]] = []
         for _ in range(rounds):
             ours += through_trainer(member, trainer)
             bare += bare_loop(member, trainer, steps)
-        mine, peer = statistics.median(ours), statistics.median(bare)
+        mine, peer = (np.median(found, 0).tolist() for found in (ours, bare))
         rows.append({
-            "name": "step", "network": name, "size": size, "batch": batch, "ours_s": round(mine, 4),
-            "bare_s": round(peer, 4), "ratio": round(mine / peer, 3), "steps": len(ours),
+            "name": "step", "network": name, "size": size, "batch": batch, "ours_s": round(mine[0], 4),
+            "bare_s": round(peer[0], 4), "ratio": round(mine[0] / peer[0], 3), "ours_cpu_s": round(mine[1], 4),
+            "bare_cpu_s": round(peer[1], 4), "cpu_ratio": round(mine[1] / peer[1], 3), "steps": len(ours),
         })  # fmt: skip
     return rows
 
 
-def through_trainer(member: training.TraitMember, trainer: training.TraitTrainer) -> list[float]:
-    """Seconds from the beginning of a step to that of the next, without the first, in one epoch."""
-    began: list[float] = []
+def through_trainer(member: training.TraitMember, trainer: training.TraitTrainer) -> list[list[float]]:
+    """Seconds of the clock and of the processor from one step's beginning to the next's, without the first, in one epoch."""
+    began: list[tuple[float, float]] = []
     step = training._Module.training_step
 
     def timed(self: Any, *given: Any) -> Any:
-        began.append(time.perf_counter())
+        began.append((time.perf_counter(), time.process_time()))
         return step(self, *given)
 
     training._Module.training_step = timed  # type: ignore[method-assign]
@@ -112,11 +114,11 @@ def through_trainer(member: training.TraitMember, trainer: training.TraitTrainer
             training.train_member(member, trainer, Path(folder))
     finally:
         training._Module.training_step = step  # type: ignore[method-assign]
-    return np.diff(began)[1:].tolist()
+    return np.diff(began, axis=0)[1:].tolist()
 
 
-def bare_loop(member: training.TraitMember, trainer: training.TraitTrainer, steps: int) -> list[float]:
-    """Seconds of the steps of a plain loop, without the first."""
+def bare_loop(member: training.TraitMember, trainer: training.TraitTrainer, steps: int) -> list[list[float]]:
+    """Seconds, of the clock and of the processor, of the steps of a plain loop, without the first."""
     network = member.network.build(member.items.shapes, member.classes).train()
     encoder, head = network.encoders[0], network.head
     moved = [*encoder.parameters(), *head.parameters()]
@@ -124,16 +126,16 @@ def bare_loop(member: training.TraitMember, trainer: training.TraitTrainer, step
     batch = trainer.sampler.size
     volumes = torch.from_numpy(member.items.data["t1"].read(np.arange(batch)))
     values = torch.from_numpy(member.values[:batch].astype(np.float32))
-    began = []
+    began: list[tuple[float, float]] = []
     for _ in range(steps):
-        began.append(time.perf_counter())
+        began.append((time.perf_counter(), time.process_time()))
         optimiser.zero_grad()
         loss = F.mse_loss(head(encoder(volumes)), values)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(moved, trainer.clip)
         optimiser.step()
         float(loss.detach())
-    return np.diff(began)[1:].tolist()
+    return np.diff(began, axis=0)[1:].tolist()
 
 
 def piece_of_step(rank: int, port: int, size: int, runs: int, out: str) -> None:
@@ -195,7 +197,7 @@ def main() -> None:
     options = parser.parse_args()
     rows = [pipeline_row(*((24, 3) if options.quick else (48, 5)))]
     print(*(f"{key} {value}" for key, value in rows[0].items()), flush=True)
-    for found in step_rows(64, 4, *((5, 2) if options.quick else (8, 5))):
+    for found in step_rows(64, 2, *((4, 2) if options.quick else (8, 5))):
         rows.append(found)
         print(*(f"{key} {value}" for key, value in found.items()), flush=True)
     if options.json:
