@@ -1,7 +1,7 @@
 """metrics.json of a run as frozen records: written by `to_json`, read by `from_json`, here and nowhere else.
 
-`areas.py` and `subjects.py` hold those of the two kinds of tasks, `models.py` those of studies of many networks;
-`record.py` what they have in common.
+`areas.py` and `subjects.py` hold those of the two kinds of tasks, `models.py` those of studies of many networks,
+`sweep.py` those of learning curves; `record.py` what they have in common.
 """
 
 from meshgnn.results.areas import (
@@ -25,6 +25,7 @@ from meshgnn.results.areas import (
 from meshgnn.results.models import ModelRow, ModelTable
 from meshgnn.results.record import Record
 from meshgnn.results.subjects import Difference, SubjectCounts, SubjectMetrics, TargetScores, TraitRow, TraitScores
+from meshgnn.results.sweep import SweepMetrics, SweepPoint
 
 __all__ = [
     "AnnotationWeight",
@@ -48,6 +49,8 @@ __all__ = [
     "Record",
     "SubjectCounts",
     "SubjectMetrics",
+    "SweepMetrics",
+    "SweepPoint",
     "TargetScores",
     "TraitRow",
     "TraitScores",

@@ -1,0 +1,1 @@
+"""What pretraining is worth: networks from scratch and pretrained ones at growing numbers of subjects."""
