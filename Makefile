@@ -16,14 +16,14 @@ demo: $(READY)  ## virtual brains from sections to area maps, within ten minutes
 	$(BIN)/python -m meshgnn.experiment
 
 test: $(READY)  ## the tests that every change must pass, test-install among them
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 	$(BIN)/python -m tests.install
 
 test-install: $(READY)  ## the wheel in an empty environment: every command of README and user guide, on small input
 	$(BIN)/python -m tests.install
 
 test-all: $(READY)  ## the same with the slow ones
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 	$(BIN)/python -m tests.install
 
 lint: $(READY)  ## style, types, import directions, declared dependencies
