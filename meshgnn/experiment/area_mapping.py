@@ -126,7 +126,7 @@ class AreaMapping(Experiment):
 
     def stages(self) -> list[Stage]:
         c = self.config
-        data = to_plain([c.source, c.inputs, c.split])
+        data = to_plain([c.source, c.register, c.inputs, c.split])
         made = to_plain([c.source, c.features, c.split, c.validation, c.trainer.folds, c.seeds[0]])
         training = to_plain([c.model, c.trainer, list(c.seeds), c.validation, c.controls, c.control_seeds])
         training[1].pop("workers")  # members do not depend on it
