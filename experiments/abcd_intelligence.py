@@ -78,12 +78,12 @@ def resnet() -> TraitPrediction.Config:
 def quick() -> TraitPrediction.Config:
     """The same by a small Naive-CNN on a small cohort with a large effect, in a few minutes."""
     small = NaiveCNN.Config(channels=(8, 16, 32), kernels=(5, 3, 3), linear=(64, 32), dropout=0.1)
-    base = _of_cubes(32, 140, small)
+    base = _of_cubes(32, 160, small)
     assert isinstance(base.cohort, VirtualImages.Config)
     return replace(
         base,
         cohort=replace(base.cohort, score_effect=0.25),
-        trainer=replace(base.trainer, epochs=25, patience=10, sampler=EpochBatches.Config(size=16)),
+        trainer=replace(base.trainer, epochs=40, patience=12, sampler=EpochBatches.Config(size=16)),
     )
 
 

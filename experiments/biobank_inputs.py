@@ -60,7 +60,9 @@ def quick() -> BiobankInputs.Config:
 
 
 def folder() -> BiobankInputs.Config:
-    """The published combinations on your subjects (--set cohort.folder=DIR --set cohort.targets=sex,age), with the
-    study's own networks and options. Domains of targets and columns stand in the JSON files beside the tables
-    ("Domain"), or in `domains`."""
+    """The published combinations on your subjects (--set cohort.folder=DIR --set cohort.targets=sex,age).
+
+    With the study's own networks and options. Domains of targets and columns stand in the JSON files beside the tables
+    ("Domain"), or in `domains`.
+    """
     return BiobankInputs.Config(cohort=ParticipantTable.Config())

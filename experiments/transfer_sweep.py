@@ -64,6 +64,13 @@ def quick() -> TransferSweep.Config:
     )
 
 
+def control() -> TransferSweep.Config:
+    """The quick sweep pretrained on the very trait, sex, of other virtual subjects: it must be worth many subjects."""
+    base = quick()
+    assert isinstance(base.surrogate, OtherSubjects.Config)
+    return replace(base, surrogate=replace(base.surrogate, targets=("sex",)))
+
+
 def folder() -> TransferSweep.Config:
     """The same on your subjects (--set cohort.folder=DIR --set cohort.targets=sex), volumes of 64^3."""
     return replace(
