@@ -100,11 +100,7 @@ def step_rows(size: int, batch: int, steps: int, rounds: int) -> list[dict[str, 
 
 
 def through_trainer(member: training.TraitMember, trainer: training.TraitTrainer) -> list[list[float]]:
-<<<<<<< HEAD
     """Seconds of clock and processor from one step to the next, without the first, in one epoch."""
-=======
-    """Seconds of the clock and of the processor from step to step, without the first, in one epoch."""
->>>>>>> vol-parallel
     began: list[tuple[float, float]] = []
     step = training._Module.training_step
 
