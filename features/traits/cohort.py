@@ -10,6 +10,7 @@ from features.subject_data.bad_subjects import REPORT
 from features.subject_data.connectivity import SubjectConnectivity
 from features.subject_data.convert import VolumeConversion
 from features.subject_data.labels import TargetLabels
+from features.subject_data.table import column_notes
 from features.subject_data.volumes import SubjectVolumes
 from features.traits.items import DataConfig, TraitInput, TraitItems
 from meshgnn.config import at
@@ -161,7 +162,11 @@ def placed(one: TraitInput, folder: Path, stores: Path, targets: tuple[str, ...]
     if isinstance(data, TargetLabels.Config):
         return data
     path = table_in(folder) if data.path == Path() else data.path
-    return replace(data, path=path, targets=tuple(dict.fromkeys((*data.targets, *targets))))
+    # A target's own domain stands beside participants.tsv; columns of it in another table would give the target away.
+    notes = column_notes(folder / TABLE)
+    domains = tuple(f"{name}={notes[name]['Domain']}" for name in targets if notes.get(name, {}).get("Domain"))
+    every = tuple(dict.fromkeys((*data.targets, *targets)))
+    return replace(data, path=path, targets=every, domains=(*domains, *data.domains))
 
 
 def items_of(

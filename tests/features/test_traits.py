@@ -22,6 +22,7 @@ from features.subject_data.grid import Cube
 from features.subject_data.table import SubjectTable
 from features.subject_data.volumes import SubjectVolumes
 from features.traits import training
+from features.traits.cohort import participants_of, placed
 from features.traits.experiment import TraitPrediction
 from features.traits.items import TraitInput, TraitItems
 from features.traits.linear import linear_tables
@@ -248,6 +249,15 @@ def test_confounds_are_fitted_on_training_subjects_and_what_is_judged_is_what_is
     name = next(one for one in split["test"] if age[one] != "n/a")
     said = fitted.explained({"site": [site[name]]})[0, 0]
     assert float(left[name][rows[0].index("age")]) == pytest.approx(float(age[name]) - said, abs=1e-3)
+
+
+def test_columns_of_a_targets_own_domain_are_no_inputs(done):
+    table = config().inputs[2]
+    for targets, absent in ((("score",), {"mood_a", "mood_b", "mood_c"}), (("sex",), set())):
+        data = placed(table, done / "cohort", done / "stores", targets)
+        found = data.build(participants_of(config().cohort, targets), np.ones(36, bool))
+        assert absent <= set(found.left_out)
+        assert ({"mood_a"} <= set(found.left_out)) == bool(absent)
 
 
 def test_a_resumed_run_keeps_everything_and_other_weights_are_not_taken(done, tmp_path):
