@@ -1,5 +1,6 @@
 """Small input for every documented command: surface folders, virtual stacks of one hemisphere, probability maps."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -8,10 +9,24 @@ import numpy as np
 from meshgnn.config import override
 from meshgnn.experiment.virtual_sections import VirtualSections
 from meshgnn.export.gifti import write_surface_folder
+from meshgnn.graph import MeshGraph
 from tests.cohort import cohort, write_cohort
 from tests.install.commands import SMALL
 from tests.reconstruct.phantom import body
 from tests.synthetic import brain
+
+
+def folded(graph: MeshGraph) -> MeshGraph:
+    """The same with bumps on its hemispheres, the right one the mirror image: registration needs folds to match."""
+    meshes = []
+    for mesh in graph.meshes:
+        centre = mesh.vertices_mm.mean(0)
+        away = mesh.vertices_mm - centre
+        x, y, z = (away / np.linalg.norm(away, axis=1, keepdims=True)).T
+        side = -1 if mesh.hemisphere == "R" else 1
+        height = 1 + 0.12 * np.sin(4 * side * x + 1) * np.cos(3 * y + z)
+        meshes.append(replace(mesh, vertices_mm=(centre + away * height[:, None]).astype(np.float32)))
+    return graph._replace(meshes=tuple(meshes))
 
 
 def make_inputs(folder: Path) -> dict[str, Path]:
@@ -19,7 +34,7 @@ def make_inputs(folder: Path) -> dict[str, Path]:
     places = {}
     for name, seed in (("DIR", 1), ("OTHER", 2)):
         places[name] = folder / f"surfaces-{seed}"
-        write_surface_folder(places[name], brain(2, noise=0.3, seed=seed), "Planted")
+        write_surface_folder(places[name], folded(brain(2, noise=0.3, seed=seed)), "Planted")
     places["PEOPLE"] = write_cohort(folder / "people", cohort(count=24))
     table = places["PEOPLE"] / "participants.tsv"
     table.write_text(table.read_text().replace("group", "sex", 1))
