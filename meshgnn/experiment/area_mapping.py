@@ -138,7 +138,7 @@ class AreaMapping(Experiment):
         return [
             *before,
             Stage(name="read", run=self._read, after=tuple(s.name for s in before), depends=data, files=files),
-            Stage(name="baselines", run=self._baselines, after=("read",), depends=chosen, version=2),
+            Stage(name="baselines", run=self._baselines, after=("read",), depends=chosen, version=3),
             Stage(name="train", run=self._train, after=("baselines",), depends=training, version=2),
             Stage(name="evaluate", run=self._evaluate, after=("baselines", "train")),
             Stage(name="export", run=self._export, after=("evaluate",)),

@@ -6,6 +6,7 @@ tables/out_of_fold.safetensors   NETWORK/SEED [N, K], and `labels` [N] of the la
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,12 @@ from meshgnn.store import read_arrays, read_json, write_arrays, write_json
 from meshgnn.train.baselines import fixed_recipes
 from meshgnn.train.ensemble import Ensemble
 from meshgnn.train.fit import TrainerConfig
+from meshgnn.train.intervals import Maps
 from meshgnn.train.same_inputs import Fitted, SameInputs
+from meshgnn.train.stored_baselines import FILE as STORED_BASELINES
+from meshgnn.train.stored_baselines import StoredBaselines
 
+NOT_ADAPTED = "not_adapted"
 BASELINES, ABOUT, OUT_OF_FOLD = (
     "tables/baselines.safetensors",
     "tables/baselines.json",
@@ -96,19 +101,23 @@ def validated_labels(run: RunFolder) -> NDArray[np.int32]:
 
 def trained_methods(
     run: RunFolder, networks: Mapping[str, Network], seen: Callable[[Network], Seen], places: Sequence[slice],
-    trainer: TrainerConfig,
+    trainer: TrainerConfig, adapt: Sequence[bool] = (),
 ) -> dict[str, Method]:  # fmt: skip
     """Every network with its predictions.
 
     Args:
         seen: what a network sees.
         places: rows of each brain.
+        adapt: to which brains the maps of networks that see positions are adapted (`StoredBaselines.adapted`); then the
+            main network's maps before that are a row of their own. None: to no brain.
     """
-    found, votes = {}, read_arrays(run / OUT_OF_FOLD)
+    found: dict[str, Method] = {}
+    votes = read_arrays(run / OUT_OF_FOLD)
+    kept = StoredBaselines.load(run / "tables" / STORED_BASELINES) if any(adapt) else None
     for name, network in networks.items():
         models = seen(network).models
         by_seed = Ensemble.load(run / network.place).predict_arrays(models.features, models.coordinates, models.edges)
-        found[name] = Method(
+        method = Method(
             maps=[[by_seed[seed][rows] for rows in places] for seed in network.seeds],
             sees=network.sees,
             fits=trainer.folds,
@@ -116,6 +125,19 @@ def trained_methods(
             kind="baseline" if network.control else "network",
             trained=True,
         )
+        found[name] = method
+        if kept is None or not kept.adapts or network.variant != MAIN or not models.coordinates.shape[1]:
+            continue
+        maps: list[Maps] = [
+            [
+                kept.adapted(own, models.features[rows], models.coordinates[rows]) if wanted else own
+                for own, rows, wanted in zip(one, places, adapt)
+            ]
+            for one in method.maps
+        ]
+        found[name] = replace(method, maps=maps, sees=f"{method.sees}, whole brains at once")
+        if name == MAIN:
+            found[NOT_ADAPTED] = replace(method, folds=None)
     return found
 
 

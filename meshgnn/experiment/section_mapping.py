@@ -70,6 +70,8 @@ class SectionMapping(Experiment):
             control_seeds: with how many of the seeds; 0 = all.
             hide: where a training stack has no truth, about every n-th annotated section is kept from training
                 and judges the gaps between annotations; 0 = none.
+            adapt: adapt the maps of brains never trained on, network's and controls', to each brain
+                (`meshgnn.train.adaptation`): class means are estimated anew from all its nodes, never from a label.
             compare: finished control runs (`virtual_brain:uniform`, `:masked`), whose scores the report quotes.
         """
 
@@ -92,6 +94,7 @@ class SectionMapping(Experiment):
         controls: bool = True
         control_seeds: int = 1
         hide: int = 5
+        adapt: bool = True
         compare: tuple[Path, ...] = ()
 
         def __post_init__(self) -> None:
@@ -165,9 +168,10 @@ class SectionMapping(Experiment):
         compared = [[str(path), file_hash(path)] for path in finished if path.is_file()]
         return [
             *found,
-            Stage(name="baselines", run=self._baselines, depends=[*plan, unseen], after=of("features", every)),
+            Stage(name="baselines", run=self._baselines, depends=[*plan, unseen], after=of("features", every),
+                  version=2),
             Stage(name="train", run=self._train, depends=learning, after=of("features", training)),
-            Stage(name="evaluate", run=self._evaluate, depends=compared,
+            Stage(name="evaluate", run=self._evaluate, depends=[compared, c.adapt],
                   after=("baselines", "train", *of("truth", every))),
             Stage(name="export", run=self._export, after=("evaluate",)),
         ]  # fmt: skip
@@ -231,7 +235,7 @@ class SectionMapping(Experiment):
         found.fit_recipes(models, c.seeds, "aligned coordinates")
         same = SameInputs(models, range(c.trainer.folds), c.seeds[0])
         fitted = found.fit_same_inputs(same)
-        StoredBaselines.of(models, fitted, same.discriminant).save(run / "tables" / STORED_BASELINES)
+        StoredBaselines.of(same, fitted).save(run / "tables" / STORED_BASELINES)
         return [*found.save(run), f"tables/{STORED_BASELINES}"]
 
     def _train(self, run: RunFolder) -> list[str]:
@@ -243,7 +247,8 @@ class SectionMapping(Experiment):
     def _methods(self, run: RunFolder, cohort: Cohort) -> dict[str, Method]:
         """The network, its variants, its controls and every baseline, with all their predictions."""
         places, trainer = cohort.slices(), self.config.trainer
-        trained = trained_methods(run, self.networks, partial(self._seen, cohort), places, trainer)
+        adapt = cohort.unseen if self.config.adapt else ()
+        trained = trained_methods(run, self.networks, partial(self._seen, cohort), places, trainer, adapt)
         return trained | stored_methods(run, places)
 
     def _leakage(self, run: RunFolder, cohort: Cohort) -> dict[str, int]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from meshgnn.experiment.methods import NOT_ADAPTED
 from meshgnn.experiment.protocol_scores import Judge, Method, Part, block, mean_map
 from meshgnn.experiment.training import MAIN
 from meshgnn.graph import MeshGraph
@@ -79,6 +80,8 @@ def judged(
     between: dict[str, Method] = {}
     filled: list[Maps] = []
     for name, method in methods.items():
+        if name == NOT_ADAPTED:  # the network itself, on brains that it was trained on
+            continue
         if method.folds is None:
             between[name] = method
             continue

@@ -28,6 +28,7 @@ class TrainedRun:
         files: hash by name (relative to the folder) of everything that a prediction reads.
         trained_on: hashes of the files of its training stacks -> "brain, file".
         stacks: folders of its training stacks by brain; they may have been moved since.
+        adapt: whether it adapts its maps to a new brain; no run of an earlier version does.
     """
 
     folder: Path
@@ -36,6 +37,7 @@ class TrainedRun:
     files: dict[str, str]
     trained_on: dict[str, str]
     stacks: dict[str, Path]
+    adapt: bool
 
 
 def read_trained_run(folder: Path, mesh: Config | None = None, features: tuple[Config, ...] = ()) -> TrainedRun:
@@ -71,7 +73,10 @@ def read_trained_run(folder: Path, mesh: Config | None = None, features: tuple[C
     if (folder / BASELINES).is_file() and _recorded(folder, "baselines").get(BASELINES):
         files |= _outputs(folder, "baselines", BASELINES)
     stacks, trained_on = _trained_on(folder, plain)
-    return TrainedRun(folder=folder, mesh=mesh, features=features, files=files, trained_on=trained_on, stacks=stacks)
+    return TrainedRun(
+        folder=folder, mesh=mesh, features=features, files=files, trained_on=trained_on, stacks=stacks,
+        adapt=plain.get("adapt") is True,
+    )  # fmt: skip
 
 
 def own_features(folder: Path) -> list[Config]:

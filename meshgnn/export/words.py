@@ -34,6 +34,9 @@ METHODS = {
     "without_coordinates": Word(
         "network: {features}, no coordinates", "The same network; it is not told where a node lies in the brain."
     ),
+    "not_adapted": Word(
+        "network, not adapted to the brain", "Its map before the class means of the brain itself are estimated."
+    ),
     "other_features": Word("network: {other}{position}", "The same network on other features."),
     "network_alone": Word(
         "network alone: {features}{position}", "The network's map before the annotations around are joined with it."
@@ -69,12 +72,20 @@ METHODS = {
         "position prior × discriminant, on the network's inputs",
         "Product of the position prior and the linear discriminant, weighted out of fold.",
     ),
+    "adapted_prior_lda": Word(
+        "position prior × discriminant adapted to the brain",
+        "The same with class means estimated anew in every brain, from its unlabelled nodes.",
+    ),
     "same_inputs_trees": Word("trees on the network's inputs", "Extremely randomised trees (Geurts et al. 2006)."),
     "registered_prior": Word(
         "position prior on registered spheres", "Share of each area among the 5 nearest nodes of the registered sphere."
     ),
     "registered_lda": Word(
         "registered prior × discriminant", "Product of the registered prior and the linear discriminant."
+    ),
+    "adapted_registered_lda": Word(
+        "registered prior × discriminant adapted to the brain",
+        "The same with class means estimated anew in every brain, from its unlabelled nodes.",
     ),
     "nearest_annotation": Word(
         "nearest annotation", "The area of the nearest annotated node along the cortex; sees annotations only."

@@ -1,7 +1,8 @@
 """The cheapest strong baselines of a run, kept so that a prediction for a new brain can stand beside them.
 
-position_prior, lda and prior_lda of `same_inputs`, as they were fitted on all training labels: the places and labels of
-the labelled training nodes, the linear discriminant, and what was chosen on validation nodes. A few hundred kilobytes.
+position_prior, lda, prior_lda and adapted_prior_lda of `same_inputs`, as they were fitted on all training labels: the
+places and labels of the labelled training nodes, the linear discriminant, and what was chosen on validation nodes. Less
+than a megabyte. They also adapt a network's map to a new brain, in the way of adapted_prior_lda.
 """
 
 from collections.abc import Mapping
@@ -12,18 +13,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from meshgnn.data.model_inputs import ModelInputs
 from meshgnn.errors import InputError
 from meshgnn.store import read_arrays, write_arrays
+from meshgnn.train.adaptation import LEAST_P, ClassGaussians
 from meshgnn.train.calibration import Calibration
-from meshgnn.train.same_inputs import Discriminant, Fitted, joined, prior_from
+from meshgnn.train.same_inputs import Discriminant, Fitted, SameInputs, joined, prior_from
 
 FILE = "stored_baselines.safetensors"
 SEES = {
     "position_prior": "aligned coordinates",
     "lda": "the network's features",
     "prior_lda": "the network's inputs",
+    "adapted_prior_lda": "the network's inputs, whole brains at once",
 }
+# Exponent of a network's votes beside the position prior; chosen on virtual brains whose scores had been seen.
+NETWORK_SHARE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,6 +39,8 @@ class StoredBaselines:
         discriminant: on the network's features; None where there are no features.
         weight: exponent of the discriminant in prior_lda.
         calibrations: by name, of those that were fitted.
+        gaussians: of the discriminant; None where there is no adapted_prior_lda.
+        adapted_weight: exponent of the features in adapted_prior_lda.
     """
 
     points: NDArray[np.float32]
@@ -43,10 +49,14 @@ class StoredBaselines:
     discriminant: Discriminant | None
     weight: float
     calibrations: Mapping[str, Calibration]
+    gaussians: ClassGaussians | None = None
+    adapted_weight: float = 0.0
 
     @staticmethod
-    def of(inputs: ModelInputs, fitted: Mapping[str, Fitted], discriminant: Discriminant | None) -> "StoredBaselines":
-        """What is to be kept of the rows that were fitted on `inputs`."""
+    def of(same: SameInputs, fitted: Mapping[str, Fitted]) -> "StoredBaselines":
+        """What is to be kept of the rows that were fitted."""
+        inputs, discriminant = same.inputs, same.discriminant
+        adapted = fitted.get("adapted_prior_lda")
         known = inputs.known if inputs.coordinates.shape[1] else np.zeros(len(inputs.labels), bool)
         return StoredBaselines(
             points=inputs.coordinates[known].reshape(-1, 3),
@@ -55,7 +65,36 @@ class StoredBaselines:
             discriminant=discriminant,
             weight=float(fitted["prior_lda"].chosen["weight"]) if "prior_lda" in fitted else 0.0,
             calibrations={name: fitted[name].calibration for name in SEES if name in fitted},
+            gaussians=same.gaussians if adapted else None,
+            adapted_weight=float(adapted.chosen["weight"]) if adapted else 0.0,
         )
+
+    @property
+    def adapts(self) -> bool:
+        """Whether a map can be adapted to a new brain."""
+        return self.gaussians is not None and len(self.points) > 0
+
+    def adapted(
+        self, votes: NDArray[np.floating], features: NDArray[np.floating], coordinates: NDArray[np.floating]
+    ) -> NDArray[np.float32]:
+        """A network's map of a new brain joined with the position prior and adapted to that brain.
+
+        Args:
+            votes: [V, K] probabilities of the network, for all nodes of one brain.
+            features, coordinates: [V, D] and [V, 3], what the network sees.
+        """
+        prior = prior_from(self.points, self.labels, coordinates, len(self.prior))
+        start = joined(prior, np.log(np.maximum(votes, LEAST_P)), NETWORK_SHARE)
+        # The network's exponent comes on top of what the temperature was fitted for.
+        log_p = self._adapted(start, features) / (1 + NETWORK_SHARE)
+        return self.calibrations["adapted_prior_lda"].apply(log_p, self.prior)
+
+    def _adapted(self, start: NDArray[np.float32], features: NDArray[np.floating]) -> NDArray[np.float32]:
+        """log p [V, K]; nodes without features, which lie outside cortex, keep their start."""
+        assert self.gaussians is not None
+        inside, found = features.any(1), start.copy()
+        found[inside] = self.gaussians.log_p(features[inside], start[inside], self.adapted_weight)
+        return found
 
     def votes(
         self, features: NDArray[np.floating], coordinates: NDArray[np.floating]
@@ -68,6 +107,8 @@ class StoredBaselines:
             log_p["lda"] = self.discriminant.log_p(features, len(self.prior))
         if "prior_lda" in self.calibrations and len(log_p) == 2:
             log_p["prior_lda"] = joined(log_p["position_prior"], log_p["lda"], self.weight)
+        if "adapted_prior_lda" in self.calibrations and self.adapts:
+            log_p["adapted_prior_lda"] = self._adapted(log_p["position_prior"], features)
         return {name: self.calibrations[name].apply(one, self.prior) for name, one in log_p.items()}
 
     # -- on disk --------------------------------------------------------------------------------------------------
@@ -84,6 +125,9 @@ class StoredBaselines:
                 "lda.offset": self.discriminant.offset,
                 "lda.classes": self.discriminant.classes,
             }
+        if self.gaussians is not None:
+            arrays |= {f"gaussians.{name}": values for name, values in self.gaussians.arrays().items()}
+            arrays["adapted_weight"] = np.array([self.adapted_weight])
         write_arrays(path, arrays)
 
     @staticmethod
@@ -101,9 +145,16 @@ class StoredBaselines:
                 discriminant = Discriminant(
                     slope=arrays["lda.slope"], offset=arrays["lda.offset"], classes=arrays["lda.classes"]
                 )
+            gaussians, adapted_weight = None, 0.0
+            if "gaussians.means" in arrays:
+                begin = "gaussians."
+                own = {name.removeprefix(begin): one for name, one in arrays.items() if name.startswith(begin)}
+                gaussians, adapted_weight = ClassGaussians.from_arrays(own), float(arrays["adapted_weight"][0])
+                if len(gaussians.classes) and not 0 <= gaussians.classes.min() <= gaussians.classes.max() < classes:
+                    raise ValueError("classes of the means are not those of the run")
             return StoredBaselines(
-                points=points, labels=labels, prior=arrays["prior"], discriminant=discriminant,
-                weight=float(arrays["weight"][0]),
+                gaussians=gaussians, adapted_weight=adapted_weight, points=points, labels=labels, prior=arrays["prior"],
+                discriminant=discriminant, weight=float(arrays["weight"][0]),
                 calibrations={
                     name: Calibration(prior_shift=shift, temperature=heat) for name, (shift, heat) in shifts.items()
                 },

@@ -60,7 +60,7 @@ def test_the_runs_own_baselines_stand_beside_the_map(trained, mapped, tmp_path):
     rows = slice(sum(graph.n_nodes for graph in graphs[:2]), None)
     theirs = read_arrays(folder / "tables" / "baselines.safetensors")
     own = read_arrays(mapped / "tables" / "baselines.safetensors")
-    assert set(own) == {"position_prior", "lda", "prior_lda"}
+    assert set(own) == {"position_prior", "lda", "prior_lda", "adapted_prior_lda"}
     for name, votes in own.items():
         np.testing.assert_allclose(votes, theirs[f"{name}/0"][rows], atol=1e-5)
     metrics = json.loads((mapped / "metrics.json").read_text())

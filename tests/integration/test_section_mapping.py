@@ -185,12 +185,14 @@ def test_both_protocols_are_judged_beside_their_baselines(finished):
     assert set(metrics["leakage"].values()) == {0}
     assert metrics["test"]["macro_f1"] > 0.6
     assert metrics["test"]["macro_f1"] > metrics["baselines"]["majority"]["macro_f1"] + 0.3
-    assert set(metrics["variants"]) == {"without_coordinates", "other_features"}
+    assert set(metrics["variants"]) == {"without_coordinates", "other_features", "not_adapted"}
+    assert metrics["test"]["macro_f1"] != metrics["variants"]["not_adapted"]["macro_f1"]
+    assert "not_adapted" not in metrics["gap_filling"]["variants"]
     gaps = metrics["gap_filling"]
     rows = metrics["baselines"]
     assert {
-        "position_knn", "position_prior", "lda", "prior_lda", "same_features_trees", "same_inputs_trees",
-        "same_inputs_mlp", "shuffled_edges",
+        "position_knn", "position_prior", "lda", "prior_lda", "adapted_prior_lda", "same_features_trees",
+        "same_inputs_trees", "same_inputs_mlp", "shuffled_edges",
     } <= set(rows)  # fmt: skip
     assert set(metrics["not_run"]) == {"registered_prior"}
     assert (rows["lda"]["fits"], rows["same_inputs_mlp"]["fits"], metrics["test"]["fits"]) == (1, 2, 2)

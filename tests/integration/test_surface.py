@@ -61,7 +61,8 @@ def test_a_run_leaves_what_the_design_promises(finished):
     assert metrics["leakage"] == {"train_test_edges": 0, "shared_nodes": 0, "shared_patches": 0}
     assert set(metrics["baselines"]) >= {
         "majority", "coordinates_knn", "features_mlp", "features_smoothed", "coordinates_features_trees",
-        "position_knn", "position_prior", "lda", "prior_lda", "same_features_trees", "same_inputs_trees",
+        "position_knn", "position_prior", "lda", "prior_lda", "adapted_prior_lda", "same_features_trees",
+        "same_inputs_trees",
         "same_inputs_mlp", "shuffled_edges",
     }  # fmt: skip
     assert set(metrics["ours_minus"]) == set(metrics["baselines"])

@@ -166,8 +166,8 @@ def test_every_baseline_gives_probabilities_and_looks_at_training_labels_only():
     found, blind = fit(graph.labels), fit(np.where(split.train, graph.labels, -1))
     assert set(found) == {
         "majority", "coordinates_knn", "features_mlp", "features_smoothed", "coordinates_features_mlp",
-        "coordinates_features_trees", "position_knn", "position_prior", "lda", "prior_lda", "same_features_trees",
-        "same_inputs_trees",
+        "coordinates_features_trees", "position_knn", "position_prior", "lda", "prior_lda", "adapted_prior_lda",
+        "same_features_trees", "same_inputs_trees",
     }  # fmt: skip
     for name, p in found.items():
         np.testing.assert_allclose(p.sum(1), 1, atol=1e-4)
@@ -175,7 +175,7 @@ def test_every_baseline_gives_probabilities_and_looks_at_training_labels_only():
     judged = split.test & (graph.labels >= 0)
     # The planted areas are mirror images: position must find them.
     assert macro_f1(graph.labels[judged], found["coordinates_knn"][judged].argmax(1), 4) > 0.9
-    for name in ("position_knn", "position_prior", "prior_lda"):
+    for name in ("position_knn", "position_prior", "prior_lda", "adapted_prior_lda"):
         assert macro_f1(graph.labels[judged], found[name][judged].argmax(1), 4) > 0.85
 
 
@@ -196,14 +196,17 @@ def test_stored_baselines_say_again_what_they_said(tmp_path, coordinates, classe
     labels = brain().labels
     inputs = seen(np.where(labels >= 0, labels % classes, -1), coordinates)
     same = SameInputs(inputs, range(2), 0)
-    names = ("position_prior", "lda", "prior_lda") if coordinates else ("lda",)
+    names = ("position_prior", "lda", "prior_lda", "adapted_prior_lda") if coordinates else ("lda",)
     rows = dict(same.rows())
     fitted = {name: rows[name]() for name in names}
-    StoredBaselines.of(inputs, fitted, same.discriminant).save(tmp_path / "s.safetensors")
-    told = StoredBaselines.load(tmp_path / "s.safetensors").votes(inputs.features, inputs.coordinates)
-    assert set(told) == set(names)
-    for name, votes in told.items():
-        np.testing.assert_allclose(votes, fitted[name].probabilities, atol=1e-5)
+    StoredBaselines.of(same, fitted).save(tmp_path / "s.safetensors")
+    other = ~inputs.part  # what is adapted is one brain, or one part of it
+    stored = StoredBaselines.load(tmp_path / "s.safetensors")
+    found = stored.votes(inputs.features[other], inputs.coordinates[other])
+    assert set(found) == set(names)
+    for name, votes in found.items():
+        np.testing.assert_allclose(votes, fitted[name].probabilities[other], atol=1e-5)
+    assert stored.adapts == coordinates
 
 
 def test_out_of_fold_votes_come_from_members_that_did_not_see_the_fold():

@@ -1,0 +1,165 @@
+"""Class means of a brain itself."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+from threadpoolctl import threadpool_limits
+
+from meshgnn.confusion import macro_f1
+from meshgnn.data.model_inputs import ModelInputs
+from meshgnn.train.adaptation import HELD, LEAST_P, ClassGaussians, fitted_discriminant, normalised
+from meshgnn.train.same_inputs import SameInputs
+
+K, D, NODES = 4, 6, 400
+
+
+def people(count=4, shift=1.5, seed=0):
+    """Brains whose areas differ in their mean features from one another's: features, places, areas, brain numbers."""
+    rng = np.random.default_rng(seed)
+    common = 2.0 * rng.normal(size=(K, D))
+    found = []
+    for brain in range(count):
+        means = common + shift * rng.normal(size=(K, D))
+        places = rng.uniform(0, K, NODES)
+        areas = np.clip(np.floor(places + 0.4 * rng.normal()), 0, K - 1).astype(int)  # borders differ too
+        features = means[areas] + rng.normal(size=(NODES, D))
+        found.append((features, np.stack([places, *np.zeros((2, NODES))], axis=1), areas, np.full(NODES, brain)))
+    return [np.concatenate(one) for one in zip(*found)]
+
+
+def inputs_of(features, places, areas, brain, unseen):
+    known = ~np.isin(brain, unseen)
+    train, validation = np.zeros((2, len(areas)), bool), np.zeros((2, len(areas)), bool)
+    for fold in range(2):
+        validation[fold] = known & (np.floor(2 * places[:, 0]) % 2 == fold)
+        train[fold] = known & ~validation[fold]
+    nothing = np.zeros((len(areas), 0), np.float32)
+    return ModelInputs(
+        features=features.astype(np.float32), coordinates=places.astype(np.float32), unit_mm=10.0,
+        edges=np.zeros((2, 0), np.int32), brain=brain.astype(np.int32), part=known,
+        labels=np.where(known, areas, -1).astype(np.int32), n_classes=K, train=train, validation=validation,
+        raw=nothing, smoothed=nothing, mirrored_mm=nothing, registered=nothing,
+    )  # fmt: skip
+
+
+def gaussians_of(features, areas):
+    return ClassGaussians.of(fitted_discriminant(features, areas))
+
+
+def test_it_finds_the_class_means_of_a_brain_that_differs_from_those_before():
+    features, places, areas, brain = people()
+    inputs = inputs_of(features, places, areas, brain, [3])
+    rows = dict(SameInputs(inputs, range(2), 0).rows())
+    new = brain == 3
+    plain, adapted = (
+        macro_f1(areas[new], rows[name]().probabilities[new].argmax(1), K)
+        for name in ("prior_lda", "adapted_prior_lda")
+    )
+    assert adapted > plain + 0.02
+    assert adapted > 0.9
+
+
+def test_it_is_expectation_maximisation_of_gaussians():
+    features, _, areas, brain = people()
+    seen, new = brain < 3, brain == 3
+    model = fitted_discriminant(features[seen], areas[seen])
+    rng = np.random.default_rng(1)
+    start = normalised(np.log(rng.dirichlet(np.ones(K), new.sum())))
+    found = ClassGaussians.of(model).log_p(features[new], start, 0.3)
+    x, means, held = features[new], model.means_.copy(), HELD * new.sum() / K
+    for number in range(3):
+        likelihood = np.stack([multivariate_normal(mean, model.covariance_).logpdf(x) for mean in means], axis=1)
+        likelihood = np.maximum(likelihood - np.logaddexp.reduce(likelihood, axis=1)[:, None], np.log(LEAST_P))
+        log_p = start + 0.3 * likelihood
+        log_p -= np.logaddexp.reduce(log_p, axis=1)[:, None]
+        if number < 2:
+            q = np.exp(log_p)
+            means = np.stack([
+                (q[:, k] @ x + held * model.means_[k]) / (q[:, k].sum() + held) for k in range(K)
+            ])  # fmt: skip
+    np.testing.assert_allclose(found, log_p, atol=2e-3)
+
+
+def test_nothing_is_learnt_from_features_that_do_not_count():
+    features, _, areas, _ = people()
+    start = normalised(np.log(np.random.default_rng(0).dirichlet(np.ones(K), len(areas))))
+    gaussians = gaussians_of(features, areas)
+    np.testing.assert_allclose(gaussians.log_p(features, start, 0.0), start, atol=1e-6)
+    assert gaussians.log_p(features[:0], start[:0], 0.3).shape == (0, K)
+
+
+def test_known_labels_pull_the_means_and_no_rounds_leave_them():
+    features, _, areas, brain = people(shift=3.0)
+    gaussians = gaussians_of(features[brain < 3], areas[brain < 3])
+    here, own = features[brain == 3], areas[brain == 3]
+    start = np.full((len(here), K), -np.log(K))
+    scores = [
+        macro_f1(own, gaussians.log_p(here, start, 1.0, rounds, labels).argmax(1), K)
+        for rounds, labels in ((0, None), (2, np.where(np.arange(len(own)) % 4 == 0, own, -1)))
+    ]
+    assert scores[1] > scores[0] + 0.05
+    decision = fitted_discriminant(features[brain < 3], areas[brain < 3]).predict_log_proba(here)
+    np.testing.assert_allclose(gaussians.log_p(here, start, 1.0, 0), np.maximum(decision, np.log(LEAST_P)), atol=2e-3)
+
+
+def test_a_class_that_was_never_trained_on_gains_nothing():
+    features, _, areas, _ = people()
+    seen = areas > 0
+    start = np.full((len(areas), K), -np.log(K))
+    found = gaussians_of(features[seen], areas[seen]).log_p(features, start, 1.0)
+    assert (found.argmax(1) > 0).all()
+    assert np.isfinite(found).all()
+
+
+def test_votes_out_of_fold_know_neither_the_brains_own_labels_nor_an_unseen_brain():
+    features, places, areas, brain = people()
+    inputs = inputs_of(features, places, areas, brain, [3])
+
+    def elsewhere(one):
+        same = SameInputs(one, range(2), 0)
+        return same._adapted_elsewhere(same._votes("position_prior"), 0.3)
+
+    mixed = np.where(brain == 1, (inputs.labels + 1) % K, inputs.labels)
+    before, after = elsewhere(inputs), elsewhere(replace(inputs, labels=mixed.astype(np.int32)))
+    np.testing.assert_array_equal(before[brain == 1], after[brain == 1])
+    assert (before[brain == 0] != after[brain == 0]).any()
+    moved = inputs.features + (brain == 3)[:, None]
+    np.testing.assert_array_equal(before, elsewhere(replace(inputs, features=moved)))
+
+
+@pytest.mark.parametrize("unseen", [[3], [1, 2, 3]])
+def test_the_row_is_made_of_one_training_brain_too(unseen):
+    features, places, areas, brain = people()
+    inputs = inputs_of(features, places, areas, brain, unseen)
+    row = dict(SameInputs(inputs, range(2), 0).rows())["adapted_prior_lda"]()
+    np.testing.assert_allclose(row.probabilities.sum(1), 1, atol=1e-5)
+    assert "weight" in row.chosen
+
+
+def test_one_class_has_no_adapted_row():
+    features, places, areas, brain = people()
+    inputs = inputs_of(features, places, np.zeros_like(areas), brain, [3])
+    assert "adapted_prior_lda" not in dict(SameInputs(inputs, range(2), 0).rows())
+
+
+def test_threads_change_no_bit():
+    features, _, areas, _ = people()
+    start = np.full((len(areas), K), -np.log(K))
+    found = []
+    for count in (1, 2):
+        with threadpool_limits(count):
+            found.append(gaussians_of(features, areas).log_p(features, start, 0.5))
+    np.testing.assert_array_equal(*found)
+
+
+def test_arrays_that_do_not_fit_are_refused():
+    features, _, areas, _ = people()
+    arrays = gaussians_of(features, areas).arrays()
+    back = ClassGaussians.from_arrays(arrays)
+    np.testing.assert_array_equal(back.means, arrays["means"])
+    with pytest.raises(ValueError, match="do not fit"):
+        ClassGaussians.from_arrays(arrays | {"means": arrays["means"][:, :-1]})
+    with pytest.raises(KeyError):
+        ClassGaussians.from_arrays({"means": arrays["means"]})
