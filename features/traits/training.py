@@ -44,7 +44,7 @@ from meshgnn.train.checkpoint import SafetensorsIO, load_tree
 from meshgnn.train.loss import Loss
 from meshgnn.train.target_costs import NumberLoss, TargetCosts
 
-VERSION = 1  # raised when the same config gives other weights
+VERSION = 2  # raised when the same config gives other weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +128,11 @@ class TraitMember:
         starts = [[name, one.sha256.lower(), one.fill] for name, one in sorted(self.pretrained.items())]
         return content_hash(VERSION, about, self.items.key(), sides, values, *([starts] if starts else []))
 
+    def costs(self, trainer: TraitTrainer) -> TargetCosts:
+        """The losses of its training subjects."""
+        values = torch.from_numpy(np.asarray(self.values[self.rows(self.train)], np.float32))
+        return TargetCosts(values, self.classes, trainer.loss, trainer.numbers)
+
     def build(self) -> MultiInputNet:
         """The network before training: drawn from the seed, pretrained encoders from their files.
 
@@ -179,9 +184,7 @@ class _Module(L.LightningModule):
     def __init__(self, member: TraitMember, trainer: TraitTrainer, network: MultiInputNet, report: Progress) -> None:
         super().__init__()
         self.member, self.settings, self.network, self.report = member, trainer, network, report
-        rows = member.rows(member.train)
-        values = torch.from_numpy(np.asarray(member.values[rows], np.float32))
-        self.costs = TargetCosts(values, member.classes, trainer.loss, trainer.numbers)
+        self.costs = member.costs(trainer)
         self.plan = trainer.schedule.build(network)
         self.augment = trainer.augment.build() if trainer.augment else None
         self.course = Course(trainer.patience)
@@ -309,7 +312,6 @@ def _on_ranks(
         clip=trainer.clip, accumulate=trainer.accumulate, precision=trainer.precision, recompute=trainer.recompute,
     )  # fmt: skip
     values = np.asarray(member.values, np.float32)
-    costs = TargetCosts(torch.from_numpy(values[rows]), member.classes, trainer.loss)
     augment = trainer.augment.build() if trainer.augment else None
 
     def change(item: Tensor, step: int, place: int, batch: int) -> Tensor:
@@ -323,12 +325,12 @@ def _on_ranks(
         change=change if augment else None,
     )  # fmt: skip
     network.input_dropout = 0.0
-    engine = engine_of(network, costs, trainer.parallel, ranks, recipe)
+    engine = engine_of(network, member.costs(trainer), trainer.parallel, ranks, recipe)
     if sampler.size < engine.parts:
         raise InputError(f"batches of {sampler.size} subjects for {engine.parts} ranks; start fewer ranks")
     training = ParallelTraining(engine, recipe, source, max(1, sampler.epoch_items // sampler.size))
     judged = member.rows(member.validation)
-    judges = TargetCosts(torch.from_numpy(values[rows]), member.classes, trainer.loss)
+    judges = member.costs(trainer)  # on the CPU; the engine takes its own to where the network is
 
     def skill(outputs: NDArray[np.float32]) -> float:
         return judges.skill(torch.from_numpy(outputs), torch.from_numpy(values[judged]))
