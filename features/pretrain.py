@@ -55,7 +55,7 @@ from meshgnn.progress import Progress, silent
 from meshgnn.ranks import rank_and_world, ranks_here
 from meshgnn.source.sections import read_stack
 from meshgnn.store import content_hash, read_json, write_text
-from meshgnn.train.checkpoint import SafetensorsIO, load_tree
+from meshgnn.train.checkpoint import SafetensorsIO, readable
 
 VERSION = 2  # raised when the same config gives other weights
 ObjectiveConfig = SupervisedContrastive.Config | NTXent.Config | CrossEntropy.Config
@@ -195,7 +195,7 @@ def _train(config: PretrainConfig, items: TrainingItems, out: Path, key: str, pr
         )  # fmt: skip
         interrupt = signal.getsignal(signal.SIGINT)
         try:
-            trainer.fit(module, train_dataloaders=stream, ckpt_path=str(last) if _readable(last) else None)
+            trainer.fit(module, train_dataloaders=stream, ckpt_path=str(last) if readable(last) else None)
         except SystemExit:  # Lightning's answer to Ctrl-C, after which it ignores a second one
             signal.signal(signal.SIGINT, interrupt)
             raise KeyboardInterrupt from None
@@ -248,13 +248,6 @@ def _stored_key(out: Path) -> str | None:
         return str(read_json(out / ABOUT)["training"]["key"])
     except (InputError, KeyError, TypeError):
         return None
-
-
-def _readable(path: Path) -> bool:
-    try:
-        return bool(load_tree(path))
-    except InputError:
-        return False
 
 
 @dataclass(frozen=True, kw_only=True)

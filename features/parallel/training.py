@@ -21,9 +21,9 @@ from features.parallel.settings import Parallel
 from features.parallel.state import optimiser_tensors, put, put_optimiser
 from features.transfer.optimiser import Optimiser
 from features.transfer.schedule import TransferSchedule
-from meshgnn.errors import InputError, SettingError
+from meshgnn.errors import SettingError
 from meshgnn.progress import Progress, silent
-from meshgnn.train.checkpoint import load_tree, save_tree
+from meshgnn.train.checkpoint import load_tree, readable, save_tree
 from meshgnn.train.target_costs import TargetCosts
 
 
@@ -179,11 +179,3 @@ class ParallelTraining:
         self.best = engine.told({name: one for name, one in tree["best"].items() if name in engine.own})
         self.course.restore(tree["course"])
         return int(tree["epoch"]) + 1
-
-
-def readable(path: Path) -> bool:
-    """Whether there is a complete checkpoint."""
-    try:
-        return bool(load_tree(path))
-    except InputError:
-        return False

@@ -40,7 +40,7 @@ from meshgnn.config import to_plain
 from meshgnn.errors import InputError, SettingError
 from meshgnn.progress import Progress, silent
 from meshgnn.store import content_hash, read_json
-from meshgnn.train.checkpoint import SafetensorsIO, load_tree
+from meshgnn.train.checkpoint import SafetensorsIO, readable
 from meshgnn.train.loss import Loss
 from meshgnn.train.target_costs import NumberLoss, TargetCosts
 
@@ -289,7 +289,7 @@ def train_member(
             enable_model_summary=False, plugins=[SafetensorsIO()], callbacks=[keeper],
         )  # fmt: skip
         batches.trainer = lightning
-        lightning.fit(module, train_dataloaders=batches, ckpt_path=str(last) if _readable(last) else None)
+        lightning.fit(module, train_dataloaders=batches, ckpt_path=str(last) if readable(last) else None)
     if not module.best or not all(torch.isfinite(value).all() for value in module.best.values()):
         raise InputError("training diverged; lower trainer.optimiser.learning_rate")
     network.load_state_dict(module.best)
@@ -370,10 +370,3 @@ def _finished(folder: Path, key: str) -> list[dict[str, Any]] | None:
         return list(kept["history"]) if kept["key"] == key else None
     except (InputError, KeyError, TypeError):
         return None
-
-
-def _readable(path: Path) -> bool:
-    try:
-        return bool(load_tree(path))
-    except InputError:
-        return False

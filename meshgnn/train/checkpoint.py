@@ -74,6 +74,14 @@ def load_tree(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not a complete checkpoint ({error})") from None
 
 
+def readable(path: Path) -> bool:
+    """Whether there is a complete checkpoint."""
+    try:
+        return bool(load_tree(path))
+    except InputError:
+        return False
+
+
 class SafetensorsIO(CheckpointIO):
     """Lightning's checkpoints as `save_tree` files."""
 
