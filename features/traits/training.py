@@ -18,7 +18,6 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -40,7 +39,7 @@ from meshgnn.config import to_plain
 from meshgnn.errors import InputError, SettingError
 from meshgnn.progress import Progress, silent
 from meshgnn.store import content_hash, read_json
-from meshgnn.train.checkpoint import SafetensorsIO, readable
+from meshgnn.train.checkpoint import LastCheckpoint, SafetensorsIO, readable
 from meshgnn.train.loss import Loss
 from meshgnn.train.target_costs import NumberLoss, TargetCosts
 
@@ -238,10 +237,6 @@ class _Module(L.LightningModule):
         return self.settings.optimiser.build(self.plan.groups(self.settings.optimiser.learning_rate))
 
 
-class _LastCheckpoint(ModelCheckpoint):
-    FILE_EXTENSION = ".safetensors"
-
-
 def train_member(
     member: TraitMember, trainer: TraitTrainer, folder: Path, progress: Progress = silent
 ) -> tuple[MultiInputNet, list[dict[str, Any]]]:
@@ -275,10 +270,6 @@ def train_member(
     module = _Module(member, trainer, network, progress)
     batches = _Batches(member, sampler, rows)
     last = folder / f"last-{key}.safetensors"
-    keeper = _LastCheckpoint(
-        dirpath=folder, filename=last.stem, every_n_epochs=1, save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -286,7 +277,7 @@ def train_member(
             accelerator="gpu" if torch.cuda.is_available() else "cpu", devices=1, max_epochs=trainer.epochs,
             gradient_clip_val=trainer.clip or None, accumulate_grad_batches=trainer.accumulate, logger=False,
             precision="bf16-mixed" if trainer.precision == "bf16" else "32-true", enable_progress_bar=False,
-            enable_model_summary=False, plugins=[SafetensorsIO()], callbacks=[keeper],
+            enable_model_summary=False, plugins=[SafetensorsIO()], callbacks=[LastCheckpoint(last)],
         )  # fmt: skip
         batches.trainer = lightning
         lightning.fit(module, train_dataloaders=batches, ckpt_path=str(last) if readable(last) else None)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
@@ -93,3 +94,20 @@ class SafetensorsIO(CheckpointIO):
 
     def remove_checkpoint(self, path: Any) -> None:
         Path(path).unlink(missing_ok=True)
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps the newest state of a training, for `SafetensorsIO` to write.
+
+    Args:
+        path: of the file, which ends in .safetensors.
+        every: so many epochs.
+    """
+
+    FILE_EXTENSION = ".safetensors"
+
+    def __init__(self, path: Path, every: int = 1) -> None:
+        super().__init__(
+            dirpath=path.parent, filename=path.stem, every_n_epochs=every, save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )  # fmt: skip
