@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from features.ahead import ahead
 from features.fusion.multi_input_net import MultiInputNet
-from features.parallel.batches import Share, Source, ahead, step_seed
+from features.parallel.batches import Share, Source, step_seed
 from features.parallel.course import Course
 from features.parallel.engine import Engine
 from features.parallel.of_batches import DataParallel, Sharded

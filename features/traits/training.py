@@ -11,8 +11,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import Queue
-from threading import Thread
 from typing import Any
 
 import lightning as L
@@ -21,11 +19,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from features.ahead import ahead
 from features.augment_head import HeadAugment
 from features.encoders.item_encoder import ItemEncoder
 from features.fusion.model_files import ABOUT, load_network, save_network
 from features.fusion.multi_input_net import MultiInputNet
-from features.parallel.batches import Source
+from features.parallel.batches import Source, step_seed
 from features.parallel.course import Course
 from features.parallel.settings import Parallel
 from features.samplers.epochs import EpochBatches
@@ -158,23 +157,14 @@ class _Batches:
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, Tensor], Tensor, Tensor]]:
         assert self.trainer is not None
-        first, ready = self.trainer.current_epoch * self.steps, Queue[Any](2)
+        first = self.trainer.current_epoch * self.steps
         values = np.asarray(self.member.values, np.float32)
 
-        def fill() -> None:
-            try:
-                for step in range(first, first + self.steps):
-                    subjects = self.rows[self.sampler.draw(step)]
-                    ready.put((step, *self.member.items.read(subjects), torch.from_numpy(values[subjects])))
-            except Exception as error:  # handed on to the training thread
-                ready.put(error)
+        def batch(step: int) -> tuple[int, dict[str, Tensor], Tensor, Tensor]:
+            subjects = self.rows[self.sampler.draw(step)]
+            return step, *self.member.items.read(subjects), torch.from_numpy(values[subjects])
 
-        Thread(target=fill, daemon=True).start()
-        for _ in range(self.steps):
-            found = ready.get()
-            if isinstance(found, Exception):
-                raise found
-            yield found
+        yield from ahead(batch, range(first, first + self.steps))
 
 
 class _Module(L.LightningModule):
@@ -195,7 +185,7 @@ class _Module(L.LightningModule):
 
     def training_step(self, batch: tuple[int, dict[str, Tensor], Tensor, Tensor], index: int) -> Tensor:
         step, items, present, values = batch
-        torch.manual_seed(self.member.seed * 1_000_003 + step)
+        torch.manual_seed(step_seed(self.member.seed, step))
         if self.augment is not None:
             items = {name: self._changed(item, step) for name, item in items.items()}
         loss = self.costs.loss(self.network(items, present), values)
