@@ -28,9 +28,10 @@ from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Experiment, Stage
 from meshgnn.experiment.runner import run as run_alone
+from meshgnn.experiment.subject_summary import read_subject_metrics
 from meshgnn.export.html import number
 from meshgnn.export.study_report import with_span
-from meshgnn.results import ModelRow, ModelTable, SubjectMetrics
+from meshgnn.results import ModelRow, ModelTable
 from meshgnn.source.participant_table import TABLE as PARTICIPANTS
 from meshgnn.source.participant_table import Participants, ParticipantTable
 from meshgnn.source.text_table import read_text_table
@@ -310,8 +311,7 @@ def train_one(one: Combination, config: TraitPrediction.Config, place: Path, dia
     try:
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
             run_alone(config, place, resume=(place / "config.json").is_file())
-        path = place / "metrics.json"
-        return row_of(one, SubjectMetrics.from_json(read_json(path), str(path)), diagnostic)
+        return row_of(one, read_subject_metrics(place / "metrics.json"), diagnostic)
     except InputError as error:
         return str(error)
 
