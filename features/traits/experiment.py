@@ -286,20 +286,20 @@ class TraitPrediction(Experiment):
         write_arrays(run / BASELINES, kept)
         return [BASELINES]
 
-    def _members(self, run: RunFolder, number: int) -> list[PlacedMember]:
-        """Every member of a division."""
+    def _members(self, run: RunFolder, number: int, values: NDArray[np.float64]) -> list[PlacedMember]:
+        """Every member of a division with these values."""
         c, people = self.config, self._people
         networks = {name: (c.network(inputs), inputs) for name, inputs in self.networks.items()}
         found = members_of(
             networks, {one.name: one.pretrained for one in c.inputs if one.pretrained.file}, self._items(run, number),
-            people, self._values(run, number), self._divisions[number], c.transform, c.seeds, c.trainer.folds,
+            people, values, self._divisions[number], c.transform, c.seeds, c.trainer.folds,
         )  # fmt: skip
         return [replace(one, place=run / "networks" / one.network / f"division{number}" / one.place) for one in found]
 
     def _train(self, run: RunFolder) -> list[str]:
         history, files = [], []
         for number in range(len(self._divisions)):
-            for one in self._members(run, number):
+            for one in self._members(run, number, self._values(run, number)):
                 prefix = f"{one.network}, division {number + 1}, seed {one.seed}, fold {one.fold + 1}: "
                 _, rows = train_member(one.member, self.config.trainer, one.place, Bars(run, prefix))
                 about = {"network": one.network, "division": number, "seed": one.seed, "fold": one.fold}
@@ -314,12 +314,10 @@ class TraitPrediction(Experiment):
         kept: dict[str, NDArray[Any]] = {}
         truth = np.array(people.values)
         for number, division in enumerate(self._divisions):
-            truth[division.part.test] = self._values(run, number)[division.part.test]
-            predicted = predictions(
-                self._members(run, number), people, self._values(run, number), division.part.train, c.transform,
-                c.trainer,
-            )  # fmt: skip
-            pool(kept, predicted, division.part)
+            values = self._values(run, number)
+            truth[division.part.test] = values[division.part.test]
+            members = self._members(run, number, values)
+            pool(kept, predictions(members, people, values, division.part.train, c.transform, c.trainer), division.part)
         judged = replace(people, values=truth)
         stored, items = read_arrays(run / BASELINES), self._items(run, 0)
         # Who has no input gets what the constant says: nobody is left out of a score.
