@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from meshgnn.errors import InputError
-from meshgnn.store import refuse_pickle, written_aside
+from meshgnn.store import read_unpickled, written_aside
 
 
 def _flatten(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
@@ -60,12 +60,7 @@ def save_tree(path: Path, tree: dict[str, Any]) -> None:
 
 def load_tree(path: Path) -> dict[str, Any]:
     """Read what `save_tree` wrote. Raises InputError when the file is missing, truncated or a pickle."""
-    path = Path(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    refuse_pickle(path, content)
+    read_unpickled(path)
     try:
         with safe_open(path, framework="pt") as file:
             structure = json.loads(file.metadata()["tree"])
