@@ -17,7 +17,7 @@ from meshgnn.data.subject_inputs import CohortValues, SubjectInputs
 from meshgnn.data.subject_split import SubjectPart, SubjectSplit, counted
 from meshgnn.errors import InputError, SettingError
 from meshgnn.experiment.run_folder import RunFolder
-from meshgnn.experiment.runner import SCORES, Experiment, Stage
+from meshgnn.experiment.runner import SCORES, Experiment, Stage, check_seeds
 from meshgnn.experiment.subject_divisions import LEAKAGE, Division, check_members, divided, write_leaks
 from meshgnn.experiment.subject_scores import Prediction, pool, subject_metrics
 from meshgnn.experiment.subject_summary import (
@@ -75,9 +75,7 @@ class SubjectPrediction(Experiment):
         control_seeds: int = 1
 
         def __post_init__(self) -> None:
-            known = bool(self.seeds) and len(set(self.seeds)) == len(self.seeds)
-            if not known or min(self.seeds) < 0 or max(self.seeds) >= 2**31:
-                raise SettingError("<seeds> must be one or more different numbers from 0 to 2147483647")
+            check_seeds(self.seeds)
             if self.batch < 0 or self.control_seeds < 0:
                 raise SettingError("<batch> and <control_seeds> must not be negative")
 
