@@ -93,11 +93,11 @@ def reading(store: VolumeStore, files: list[Path], threads: int, runs: int) -> l
             rows = range(first, min(first + BATCH, count))
             store.read_numbers(rows, out=as_stored[: len(rows)], threads=threads)
 
-    told = f"{store.grid.kind}, {threads} thread{'s' * (threads != 1)}"
+    how = f"{store.grid.kind}, {threads} thread{'s' * (threads != 1)}"
     return [
-        row("read_gz", *(count / s for s in paired(ours, gz, runs)), f"nibabel, .nii.gz ({told})", "volumes/s"),
-        row("as_stored", *(count / s for s in paired(stored, raw, runs)), f"zstd of the chunks ({told})", "volumes/s"),
-        row("read_raw", *(count / s for s in paired(ours, raw, runs)), f"zstd of the chunks ({told})", "volumes/s"),
+        row("read_gz", *(count / s for s in paired(ours, gz, runs)), f"nibabel, .nii.gz ({how})", "volumes/s"),
+        row("as_stored", *(count / s for s in paired(stored, raw, runs)), f"zstd of the chunks ({how})", "volumes/s"),
+        row("read_raw", *(count / s for s in paired(ours, raw, runs)), f"zstd of the chunks ({how})", "volumes/s"),
     ]
 
 

@@ -75,7 +75,7 @@ def extract(
         data: the items.
         config: how to run.
         out: folder of the table; needed with several ranks.
-        progress: told ("nodes", done, all) of this rank.
+        progress: called with ("nodes", done, all) of this rank.
         nodes: those to encode; all observed ones if None.
 
     Raises:

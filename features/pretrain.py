@@ -128,7 +128,7 @@ def pretrain(config: PretrainConfig, sources: Sequence[NodeSet], out: Path, prog
         config: the recipe.
         sources: items of one or more brains, with one list of areas.
         out: folder of encoder.safetensors, encoder.json, metrics.csv.
-        progress: told ("pretraining", step, steps, newest row of metrics.csv) on rank 0 after every epoch.
+        progress: called with ("pretraining", step, steps, newest row of metrics.csv) on rank 0 after every epoch.
 
     Raises:
         InputError: no item to learn from, areas that differ between brains, a class with a single item (see

@@ -139,7 +139,7 @@ class ParallelTraining:
             skill: of the outputs of validation subjects, without penalties.
             validation: those subjects.
             batch: subjects of a batch when predicting.
-            progress: told on rank 0.
+            progress: called on rank 0.
 
         Returns:
             The best weights of the whole network by name, on rank 0; empty on the others.
@@ -165,7 +165,7 @@ class ParallelTraining:
         engine = self.engine
         tree: dict[str, Any] = {"epoch": epoch, "course": self.course.state()}
         state = optimiser_tensors(self.optimiser, engine.own) if self.optimiser else {}
-        parts = {"weights": engine.kept(), "best": self.best, "optimiser": engine.told(state)}
+        parts = {"weights": engine.kept(), "best": self.best, "optimiser": engine.handed_in(state)}
         for name, own in parts.items():
             tree[name] = engine.ranks.gathered(own)
         if engine.ranks.rank == 0:
@@ -177,6 +177,6 @@ class ParallelTraining:
         put(engine.own, tree["weights"])
         if self.optimiser is not None:
             put_optimiser(self.optimiser, engine.own, tree["optimiser"])
-        self.best = engine.told({name: one for name, one in tree["best"].items() if name in engine.own})
+        self.best = engine.handed_in({name: one for name, one in tree["best"].items() if name in engine.own})
         self.course.restore(tree["course"])
         return int(tree["epoch"]) + 1

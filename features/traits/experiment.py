@@ -43,7 +43,7 @@ from meshgnn.data.target_transform import ScoreTarget, TransformConfig
 from meshgnn.errors import SettingError
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
-from meshgnn.experiment.runner import SCORES, Experiment, Stage
+from meshgnn.experiment.runner import SCORES, Experiment, Stage, check_seeds
 from meshgnn.experiment.subject_divisions import LEAKAGE, Division, check_members, divided, write_leaks
 from meshgnn.experiment.subject_scores import Prediction, pool, subject_metrics
 from meshgnn.experiment.subject_summary import (
@@ -111,9 +111,7 @@ class TraitPrediction(Experiment):
         seeds: tuple[int, ...] = (0,)
 
         def __post_init__(self) -> None:
-            known = bool(self.seeds) and len(set(self.seeds)) == len(self.seeds)
-            if not known or min(self.seeds) < 0 or max(self.seeds) >= 2**31:
-                raise SettingError("<seeds> must be one or more different numbers from 0 to 2147483647")
+            check_seeds(self.seeds)
             if self.most_subjects < 0:
                 raise SettingError("<most_subjects> must not be negative")
             self.network(tuple(one.name for one in self.inputs))
@@ -258,7 +256,7 @@ class TraitPrediction(Experiment):
         for number, name in enumerate(items.names):
             run.say(f"  {name}: {int(items.present[:, number].sum())} subjects, items {items.shapes[name]}")
         classes = [len(target.classes) for target in people.targets]
-        with torch.device("meta"):  # encoders that do not take these items are told before anything is trained
+        with torch.device("meta"):  # encoders that do not take these items are named before anything is trained
             c.network(items.names).build(items.shapes, classes)
         without = [name for name, there in zip(people.ids, items.usable) if not there]
         if without:

@@ -234,7 +234,7 @@ def train_member(
 
     Args:
         folder: kept there as network.safetensors and network.json; a finished one is not trained again.
-        progress: told ("epochs", done, most, newest skill).
+        progress: called with ("epochs", done, most, newest skill).
 
     Raises:
         InputError: no subject to train or to validate on, or training diverged.
