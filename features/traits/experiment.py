@@ -183,7 +183,7 @@ class TraitPrediction(Experiment):
             *found,
             Stage(name="read", run=self._read, after=made, depends=[data, inputs], files=files),
             Stage(name="baselines", run=self._baselines, after=("read",), depends=linear),
-            Stage(name="train", run=self._train, after=("read",), depends=learning, version=2),
+            Stage(name="train", run=self._train, after=("read",), depends=learning, version=3),
             Stage(name="evaluate", run=self._evaluate, after=("baselines", "train"), version=2),
             Stage(name="export", run=self._export, after=("evaluate",)),
         ]
