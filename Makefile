@@ -34,7 +34,7 @@ lint: $(READY)  ## style, types, import directions, declared dependencies
 	$(BIN)/deptry meshgnn features reconstruct experiments
 
 bench: $(READY)  ## figures of docs/benchmarks.md
-	for file in benchmarks/*.py; do $(BIN)/python $$file --json runs/$$(basename $$file .py).json || exit 1; done
+	for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file --json runs/$$(basename $$file .py).json || exit 1; done
 
 page-bundle:  ## the program of the 3D page, made anew from meshgnn/export/page/web (needs node and npm; the result is committed)
 	cd meshgnn/export/page/web && npm ci --no-audit --no-fund && npm run build

@@ -12,14 +12,12 @@ Pairs are timed in turn; figures are medians; ratio > 1 means that we are ahead 
 """
 
 import argparse
-import json
 import logging
 import statistics
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from scipy import ndimage  # noqa: E402
 
+from benchmarks._pairs import keep, paired, row, show  # noqa: E402
 from features.augment import PatchAugment  # noqa: E402
 from features.encoders.section_cnn import SectionCNN  # noqa: E402
 from features.extract import ExtractConfig, embeddings  # noqa: E402
@@ -62,18 +61,6 @@ def stack_of(folder: Path, sections: int, nodes: int) -> tuple[SectionStack, Nod
         obliqueness_deg=np.zeros(nodes), residual_mm=np.zeros(nodes), observed=np.ones(nodes, bool),
     )  # fmt: skip
     return read_stack(folder), where
-
-
-def paired(ours: Callable[[], Any], peer: Callable[[], Any], runs: int) -> tuple[float, float]:
-    """Median seconds of each, timed in turn after a warm-up."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for run in range(runs + 1):
-        for call, kept in zip((ours, peer), times):
-            start = time.perf_counter()
-            call()
-            if run:
-                kept.append(time.perf_counter() - start)
-    return statistics.median(times[0]), statistics.median(times[1])
 
 
 def tiles_of_patches(stack: SectionStack, where: NodeLocations, config: SectionPatches.Config) -> None:
@@ -150,11 +137,6 @@ def plain_steps(patches: np.ndarray, labels: np.ndarray, steps: int) -> float:
     return statistics.median(times[1:])
 
 
-def row(name: str, ours: float, peer: float, peer_name: str, unit: str = "s") -> dict[str, Any]:
-    ratio = peer / ours if unit == "s" else ours / peer
-    return {"name": name, "ours": ours, "peer": peer, "peer_name": peer_name, "unit": unit, "ratio": round(ratio, 3)}
-
-
 def measure(sections: int, nodes: int, runs: int, threads: int) -> list[dict[str, Any]]:
     rows = []
     config = SectionPatches.Config()
@@ -170,7 +152,7 @@ def measure(sections: int, nodes: int, runs: int, threads: int) -> list[dict[str
         ):
             rows.append(row("patch_read", *(nodes / s for s in paired(read, peer, runs)), peer_name, "patches/s"))
         patches = read()
-        encoder = new_encoder(SectionCNN.Config(), config).eval()
+        encoder = new_encoder(SectionCNN.Config(), config, patches.shape[1:]).eval()
         settings = ExtractConfig(threads=threads)
 
         def extraction() -> None:
@@ -201,13 +183,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     rows = measure(*((2, 1200, 3) if options.quick else (8, 6000, 5)), options.threads)
     for found in rows:
-        print(
-            f"{found['name']:18s} ours {found['ours']:10.4g}  peer {found['peer']:10.4g} {found['unit']:10s} "
-            f"ratio {found['ratio']:6.2f}  {found['peer_name']}"
-        )
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(rows, indent=2))
+        show(found)
+    keep(rows, options.json)
 
 
 if __name__ == "__main__":

@@ -7,21 +7,23 @@ warm-up; figures are medians; ratio > 1 means that we are ahead of the peer or l
 """
 
 import argparse
-import json
-import statistics
-import time
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
-import trimesh
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch_geometric.nn import SAGEConv
+sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from meshgnn.nn.adjacency import Adjacency
-from meshgnn.nn.sage import SAGELayer
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+import trimesh  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
+from torch_geometric.nn import SAGEConv  # noqa: E402
+
+from benchmarks._pairs import keep, paired, row, show  # noqa: E402
+from meshgnn.nn.adjacency import Adjacency  # noqa: E402
+from meshgnn.nn.sage import SAGELayer  # noqa: E402
 
 CHANNELS, CLASSES = 64, 50
 
@@ -39,19 +41,6 @@ def csr_of(edges: np.ndarray, nodes: int) -> Tensor:
     pointers = torch.from_numpy(np.concatenate([[0], np.cumsum(degree)]))
     columns = torch.from_numpy(edges[1].copy())
     return torch.sparse_csr_tensor(pointers, columns, torch.ones(edges.shape[1]), (nodes, nodes))
-
-
-def paired(ours: Callable[[], None], peer: Callable[[], None], runs: int) -> tuple[float, float]:
-    """Median seconds of each, timed in turn."""
-    ours()
-    peer()
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(runs):
-        for call, kept in zip((ours, peer), times):
-            start = time.perf_counter()
-            call()
-            kept.append(time.perf_counter() - start)
-    return statistics.median(times[0]), statistics.median(times[1])
 
 
 class Ours(nn.Module):
@@ -92,14 +81,7 @@ def step(model: nn.Module, x: Tensor, graph: object, labels: Tensor) -> Callable
     return run
 
 
-def row(name: str, nodes: int, ours: float, peer: float, peer_name: str) -> dict[str, object]:
-    return {
-        "name": name, "nodes": nodes, "ours": ours, "peer": peer, "peer_name": peer_name, "unit": "s",
-        "ratio": round(peer / ours, 3),
-    }  # fmt: skip
-
-
-def measure(nodes: int, runs: int) -> list[dict[str, object]]:
+def measure(nodes: int, runs: int) -> list[dict[str, Any]]:
     edges = icosphere(nodes)
     torch.manual_seed(0)
     x, labels = torch.randn(nodes, CHANNELS), torch.randint(0, CLASSES, (nodes,))
@@ -117,14 +99,14 @@ def measure(nodes: int, runs: int) -> list[dict[str, object]]:
     for peer_name, graph in (("PyG mean on edge_index", edge_index), ("PyG mean on torch.sparse CSR", csr)):
         with torch.no_grad():
             times = paired(lambda: adjacency.mean(x), lambda graph=graph: pyg_mean(graph), runs)
-        rows.append(row("aggregation", nodes, *times, peer_name))
+        rows.append(row("aggregation", *times, peer_name))
     for peer_name, peer in (
         ("PyG SAGEConv edge_index", step(Theirs(), x, edge_index, labels)),
         ("PyG SAGEConv torch.sparse CSR", step(Theirs(), x, csr, labels)),
         ("the same network without aggregation (floor)", step(Ours(aggregate=False), x, adjacency, labels)),
     ):
-        rows.append(row("sage_step", nodes, *paired(step(Ours(), x, adjacency, labels), peer, runs), peer_name))
-    return rows
+        rows.append(row("sage_step", *paired(step(Ours(), x, adjacency, labels), peer, runs), peer_name))
+    return [one | {"nodes": nodes} for one in rows]
 
 
 def main() -> None:
@@ -137,14 +119,8 @@ def main() -> None:
     for nodes in sizes:
         for found in measure(nodes, runs):
             rows.append(found)
-            print(
-                f"{found['name']:12s} {nodes:8d} nodes  ours {found['ours'] * 1e3:9.1f} ms  "
-                f"peer {found['peer'] * 1e3:9.1f} ms  ratio {found['ratio']:6.2f}  {found['peer_name']}",
-                flush=True,
-            )
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(rows, indent=2))
+            show(found)
+    keep(rows, options.json)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ ratio > 1 means that we are ahead of the peer or limit.
 """
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -32,6 +31,7 @@ import imagecodecs as codecs  # noqa: E402
 import nibabel as nib  # noqa: E402
 import numpy as np  # noqa: E402
 
+from benchmarks._pairs import keep, paired, row, show  # noqa: E402
 from features.subject_data.convert import VolumeConversion  # noqa: E402
 from features.subject_data.find_images import ImageFiles  # noqa: E402
 from features.subject_data.grid import Cube  # noqa: E402
@@ -41,24 +41,6 @@ from meshgnn.source.virtual.images_folder import write_images  # noqa: E402
 from meshgnn.source.virtual.subjects import VirtualSubjects  # noqa: E402
 
 BATCH = 8
-
-
-def paired(ours: Callable[[], Any], peer: Callable[[], Any], runs: int) -> tuple[float, float]:
-    """Median seconds of each, timed in turn after a warm-up."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for run in range(runs + 1):
-        for call, kept in zip((ours, peer), times):
-            start = time.perf_counter()
-            call()
-            if run:
-                kept.append(time.perf_counter() - start)
-    return statistics.median(times[0]), statistics.median(times[1])
-
-
-def row(name: str, ours: float, peer: float, peer_name: str, unit: str) -> dict[str, Any]:
-    return {
-        "name": name, "ours": ours, "peer": peer, "peer_name": peer_name, "unit": unit, "ratio": round(ours / peer, 3)
-    }  # fmt: skip
 
 
 def in_threads(work: Callable[[int], Any], items: range, threads: int) -> None:
@@ -111,11 +93,11 @@ def reading(store: VolumeStore, files: list[Path], threads: int, runs: int) -> l
             rows = range(first, min(first + BATCH, count))
             store.read_numbers(rows, out=as_stored[: len(rows)], threads=threads)
 
-    told = f"{store.grid.kind}, {threads} thread{'s' * (threads != 1)}"
+    how = f"{store.grid.kind}, {threads} thread{'s' * (threads != 1)}"
     return [
-        row("read_gz", *(count / s for s in paired(ours, gz, runs)), f"nibabel, .nii.gz ({told})", "volumes/s"),
-        row("as_stored", *(count / s for s in paired(stored, raw, runs)), f"zstd of the chunks ({told})", "volumes/s"),
-        row("read_raw", *(count / s for s in paired(ours, raw, runs)), f"zstd of the chunks ({told})", "volumes/s"),
+        row("read_gz", *(count / s for s in paired(ours, gz, runs)), f"nibabel, .nii.gz ({how})", "volumes/s"),
+        row("as_stored", *(count / s for s in paired(stored, raw, runs)), f"zstd of the chunks ({how})", "volumes/s"),
+        row("read_raw", *(count / s for s in paired(ours, raw, runs)), f"zstd of the chunks ({how})", "volumes/s"),
     ]
 
 
@@ -194,16 +176,8 @@ def main() -> None:
     threads = tuple(dict.fromkeys((1, options.threads)))
     rows = measure(*((24, 64, 3) if options.quick else (192, 128, 3)), threads)
     for found in rows:
-        if found["name"] in ("codec", "store"):
-            print(*(f"{key} {value}" for key, value in found.items() if key != "shape"))
-        else:
-            print(
-                f"{found['name']:10s} ours {found['ours']:10.4g}  peer {found['peer']:10.4g} {found['unit']:10s} "
-                f"ratio {found['ratio']:6.2f}  {found['peer_name']}"
-            )
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(rows, indent=2))
+        show(found)
+    keep(rows, options.json)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ import torch  # noqa: E402
 from torch import distributed, multiprocessing  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
+from benchmarks._pairs import keep, show  # noqa: E402
 from features.encoders.naive_cnn import NaiveCNN  # noqa: E402
 from features.encoders.resnet3d import ResNet3D  # noqa: E402
 from features.fusion.multi_input_net import InputBlock, MultiInputNet  # noqa: E402
@@ -196,13 +197,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     options = parser.parse_args()
     rows = [pipeline_row(*((24, 3) if options.quick else (48, 5)))]
-    print(*(f"{key} {value}" for key, value in rows[0].items()), flush=True)
+    show(rows[0])
     for found in step_rows(64, 2, *((4, 2) if options.quick else (8, 5))):
         rows.append(found)
-        print(*(f"{key} {value}" for key, value in found.items()), flush=True)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(rows, indent=2))
+        show(found)
+    keep(rows, options.json)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import SettingError
 from meshgnn.optional import need
 
-LARGEST = 2**32
-
 
 class HeadAugment:
     """Affine and smooth elastic motion, mirroring, bias field, contrast, blur and noise of MRI volumes.
@@ -101,7 +99,7 @@ class HeadAugment:
         changes, out = self._changes, torch.empty_like(items)
         for row, place in enumerate(range(batch)[places]):
             words = np.random.SeedSequence((abs(seed), step, 0xAE, view, place)).generate_state(1)
-            changes.set_random_state(seed=int(words[0]) % LARGEST)
+            changes.set_random_state(seed=int(words[0]))
             item = items[row]
             shift = self._shift(int(words[0]), item)
             out[row] = torch.as_tensor(changes(shift)).as_subclass(Tensor).to(items)

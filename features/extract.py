@@ -11,8 +11,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from queue import Queue
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import distributed
 
+from features.ahead import ahead
 from features.command import Bar, run
 from features.model_files import NodeEncoder
 from features.node_data.section_patches import SectionPatches
@@ -76,7 +75,7 @@ def extract(
         data: the items.
         config: how to run.
         out: folder of the table; needed with several ranks.
-        progress: told ("nodes", done, all) of this rank.
+        progress: called with ("nodes", done, all) of this rank.
         nodes: those to encode; all observed ones if None.
 
     Raises:
@@ -151,22 +150,9 @@ def embeddings(
     if config.device == "cuda" and not cuda:
         raise InputError("device=cuda, but torch sees no CUDA device; use cpu or auto")
     encoder = encoder.to("cuda" if cuda else "cpu").eval()
-    ready: Queue[Any] = Queue(2)
     parts = [nodes[k : k + config.batch] for k in range(0, len(nodes), config.batch)]
-
-    def read() -> None:
-        try:
-            for part in parts:
-                ready.put(data.read(part))
-        except Exception as error:  # handed on to the caller
-            ready.put(error)
-
-    Thread(target=read, daemon=True).start()
     with torch.inference_mode():
-        for _ in parts:
-            items = ready.get()
-            if isinstance(items, Exception):
-                raise items
+        for items in ahead(data.read, parts):
             inputs = torch.from_numpy(items)
             yield encoder(inputs.to("cuda", non_blocking=True) if cuda else inputs).float().cpu().numpy()
 

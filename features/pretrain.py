@@ -25,7 +25,6 @@ from typing import Any, ClassVar, Literal
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 
 from features.command import Bar, run
 from features.encoders.section_cnn import SectionCNN
@@ -55,7 +54,7 @@ from meshgnn.progress import Progress, silent
 from meshgnn.ranks import rank_and_world, ranks_here
 from meshgnn.source.sections import read_stack
 from meshgnn.store import content_hash, read_json, write_text
-from meshgnn.train.checkpoint import SafetensorsIO, load_tree
+from meshgnn.train.checkpoint import LastCheckpoint, SafetensorsIO, readable
 
 VERSION = 2  # raised when the same config gives other weights
 ObjectiveConfig = SupervisedContrastive.Config | NTXent.Config | CrossEntropy.Config
@@ -122,10 +121,6 @@ class PretrainConfig(BaseConfig):
         return (self.encoder, self.data)
 
 
-class LastCheckpoint(ModelCheckpoint):
-    FILE_EXTENSION = ".safetensors"
-
-
 def pretrain(config: PretrainConfig, sources: Sequence[NodeSet], out: Path, progress: Progress = silent) -> NodeEncoder:
     """Train an encoder on items and write it into `out`; a finished one with the same key is read back.
 
@@ -133,7 +128,7 @@ def pretrain(config: PretrainConfig, sources: Sequence[NodeSet], out: Path, prog
         config: the recipe.
         sources: items of one or more brains, with one list of areas.
         out: folder of encoder.safetensors, encoder.json, metrics.csv.
-        progress: told ("pretraining", step, steps, newest row of metrics.csv) on rank 0 after every epoch.
+        progress: called with ("pretraining", step, steps, newest row of metrics.csv) on rank 0 after every epoch.
 
     Raises:
         InputError: no item to learn from, areas that differ between brains, a class with a single item (see
@@ -181,21 +176,17 @@ def _train(config: PretrainConfig, items: TrainingItems, out: Path, key: str, pr
     stream = BatchStream(items.read, items.labels if labelled else None, sampler, config.epoch_steps)
     stream.module = module
     last = out / "checkpoints" / f"last-{key}.safetensors"
-    keeper = LastCheckpoint(
-        dirpath=last.parent, filename=last.stem, every_n_epochs=1, save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
         trainer = L.Trainer(
             **_ranks(config), max_epochs=config.epochs, gradient_clip_val=config.clip or None, logger=False,
             enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
-            plugins=[SafetensorsIO()], callbacks=[keeper],
+            plugins=[SafetensorsIO()], callbacks=[LastCheckpoint(last)],
         )  # fmt: skip
         interrupt = signal.getsignal(signal.SIGINT)
         try:
-            trainer.fit(module, train_dataloaders=stream, ckpt_path=str(last) if _readable(last) else None)
+            trainer.fit(module, train_dataloaders=stream, ckpt_path=str(last) if readable(last) else None)
         except SystemExit:  # Lightning's answer to Ctrl-C, after which it ignores a second one
             signal.signal(signal.SIGINT, interrupt)
             raise KeyboardInterrupt from None
@@ -248,13 +239,6 @@ def _stored_key(out: Path) -> str | None:
         return str(read_json(out / ABOUT)["training"]["key"])
     except (InputError, KeyError, TypeError):
         return None
-
-
-def _readable(path: Path) -> bool:
-    try:
-        return bool(load_tree(path))
-    except InputError:
-        return False
 
 
 @dataclass(frozen=True, kw_only=True)

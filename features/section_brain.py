@@ -58,7 +58,7 @@ def read_section_brain(stack: SectionStack, reconstruction: Path) -> Brain:
     """
     check_same_sections(reconstruction, stack, image_key)
     graph = read_reconstruction(reconstruction, stack.space)
-    centres(graph, stack)  # a node on a section that is not there is told now
+    centres(graph, stack)  # a node on a section that is not there is named now
     return Brain(graph=graph, sections=stack)
 
 

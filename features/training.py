@@ -1,8 +1,6 @@
 """The Lightning module of pretraining and the stream of its batches."""
 
 from collections.abc import Callable, Iterator
-from queue import Queue
-from threading import Thread
 from typing import Any
 
 import lightning as L
@@ -12,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
+from features.ahead import ahead
 from features.model_files import NodeEncoder
 from features.probe import knn_classes
 from features.samplers.pool import Sampler
@@ -47,25 +46,15 @@ class BatchStream:
         trainer = self.module.trainer
         first = trainer.current_epoch * self.epoch_steps
         places = slice(trainer.global_rank, None, trainer.world_size)
-        ready: Queue[Any] = Queue(2)
 
-        def fill() -> None:
-            try:
-                for step in range(first, first + self.epoch_steps):
-                    drawn = self.sampler.draw(step)
-                    together = np.arange(len(drawn)) // self.sampler.together
-                    targets = together if self.labels is None else self.labels[drawn]
-                    ready.put((step, self.read(drawn[places]), targets[places]))
-            except Exception as error:  # handed on to the training thread
-                ready.put(error)
+        def batch(step: int) -> tuple[int, Tensor, Tensor]:
+            drawn = self.sampler.draw(step)
+            together = np.arange(len(drawn)) // self.sampler.together
+            targets = together if self.labels is None else self.labels[drawn]
+            items, mine = self.read(drawn[places]), targets[places].astype(np.int64)
+            return step, torch.from_numpy(items), torch.from_numpy(mine)
 
-        Thread(target=fill, daemon=True).start()
-        for _ in range(self.epoch_steps):
-            found = ready.get()
-            if isinstance(found, Exception):
-                raise found
-            step, items, targets = found
-            yield step, torch.from_numpy(items), torch.from_numpy(targets.astype(np.int64))
+        yield from ahead(batch, range(first, first + self.epoch_steps))
 
 
 class PretrainModule(L.LightningModule):

@@ -20,10 +20,10 @@ def _convert(job: VolumeConversion.Config, out: Path) -> str:
         store, bad = job.build().run(out, bar)
     size = sum(path.stat().st_size for path in (out / "volumes").glob("*.vol"))
     sides = " x ".join(map(str, store.grid.shape))
-    told = (
+    text = (
         f"{len(store)} {store.grid.modality} volumes of {sides} as {store.grid.kind}, {size / 2**20:.1f} MiB, in {out}"
     )
-    return f"{told}; {counted(bad)}, named in {out / REPORT}" if bad else told
+    return f"{text}; {counted(bad)}, named in {out / REPORT}" if bad else text
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,7 +11,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from meshgnn.errors import InputError, SettingError
-from meshgnn.store import refuse_pickle, written_aside
+from meshgnn.store import read_unpickled, written_aside
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -29,12 +29,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
     Raises:
         InputError: missing, truncated, another format, a pickle.
     """
-    path = Path(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    refuse_pickle(path, content)
+    content = read_unpickled(path)
     try:
         return load(content), sha256(content).hexdigest()
     except (SafetensorError, ValueError, KeyError) as error:

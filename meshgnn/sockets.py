@@ -90,23 +90,19 @@ def _named(brain: str, what: str, there: Mapping[str, Any], name: str) -> Any:
     return there[name]
 
 
-@runtime_checkable
-class NodeData(Protocol):
-    """What is seen at the nodes of one brain, one item of a fixed shape per node. Built by its config's `build(brain)`.
-
-    The config also has `item_format()`, JSON-ready: what an item holds, since an encoder fits items of one format only;
-    `files(brain)`, those it reads beside the brain's own (InputError when the brain lacks the data); and `augment`, the
-    config of the changes that leave an item's meaning as it is (`features.augment.PatchAugment` says what it builds).
+class Items(Protocol):
+    """One item of a fixed shape for each of N nodes or subjects. The config that builds it also has `item_format()`,
+    JSON-ready: what an item holds, since an encoder fits items of one format only.
     """
 
     @property
     def observed(self) -> npt.NDArray[np.bool_]:
-        """[V] True where there is an item."""
+        """[N] True where there is an item; the others are never read, whatever stands for them."""
         ...
 
     @property
     def groups(self) -> npt.NDArray[np.int32]:
-        """[V] Items of one group overlap or share an image (sections, blocks of a volume): held out together."""
+        """[N] Items of one group are held out together."""
         ...
 
     @property
@@ -114,8 +110,8 @@ class NodeData(Protocol):
         """Of one item."""
         ...
 
-    def read(self, nodes: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
-        """Items [B, *shape] of these observed nodes, finite."""
+    def read(self, rows: npt.NDArray[np.integer], /) -> npt.NDArray[np.float32]:
+        """Items [B, *shape] of these observed rows, finite."""
         ...
 
     def key(self) -> str:
@@ -124,37 +120,25 @@ class NodeData(Protocol):
 
 
 @runtime_checkable
-class SubjectData(Protocol):
-    """What is known of the subjects of a cohort, one item of a fixed shape per subject: `NodeData` with subjects for
-    nodes. Built by its config's `build(participants, train)`; everything that is learnt for it (means, categories) is
-    learnt from the subjects of `train` [G] bool alone. Rows are those of the participants, found by id.
+class NodeData(Items, Protocol):
+    """What is seen at the nodes of one brain. Built by its config's `build(brain)`. Items of one group overlap or share
+    an image (sections, blocks of a volume).
 
-    The config also has `item_format()`, JSON-ready: what an item holds, since an encoder fits items of one format only,
-    and `files()`, those that it reads. Laws: `meshgnn.testing.assert_subject_data`.
+    The config also has `files(brain)`, those it reads beside the brain's own (InputError when the brain lacks the
+    data); and `augment`, the config of the changes that leave an item's meaning as it is
+    (`features.augment.PatchAugment` says what it builds).
     """
 
-    @property
-    def observed(self) -> npt.NDArray[np.bool_]:
-        """[G] True where there is an item; the others are never read, whatever stands for them."""
-        ...
 
-    @property
-    def groups(self) -> npt.NDArray[np.int32]:
-        """[G] Subjects of one family (or site) share a number: held out together."""
-        ...
+@runtime_checkable
+class SubjectData(Items, Protocol):
+    """What is known of the subjects of a cohort. Built by its config's `build(participants, train)`; everything that is
+    learnt for it (means, categories) is learnt from the subjects of `train` [G] bool alone. Rows are those of the
+    participants, found by id; those of one group are of one family (or site). `read` raises InputError for a subject
+    who is not observed.
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one item."""
-        ...
-
-    def read(self, subjects: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
-        """Items [B, *shape] of these observed subjects, finite. Raises InputError for one that is not observed."""
-        ...
-
-    def key(self) -> str:
-        """Hash of everything that decides the items."""
-        ...
+    The config also has `files()`, those that it reads. Laws: `meshgnn.testing.assert_subject_data`.
+    """
 
 
 @runtime_checkable

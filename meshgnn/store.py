@@ -154,26 +154,31 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     Raises:
         InputError: missing, truncated, or another format. A pickle (.pt, .pkl, .ckpt) is named as such and refused.
     """
-    path = Path(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    refuse_pickle(path, content)
+    content = read_unpickled(path)
     try:
         return load(content)
     except (SafetensorError, ValueError, KeyError) as error:
         raise InputError(f"{path}: not a complete safetensors file ({error})") from None
 
 
-def refuse_pickle(path: Path, content: bytes) -> None:
-    """Raises InputError if the bytes are a pickle or a zip of pickles (torch.save)."""
+def read_unpickled(path: Path) -> bytes:
+    """A whole file that somebody will read as safetensors.
+
+    Raises:
+        InputError: it cannot be read, or it is a pickle or a zip of pickles (torch.save).
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     zipped = content[:2] == b"PK"
     pickled = content[:1] == b"\x80" and len(content) > 1 and content[1] in range(2, 6) and content[-1:] == b"."
     if zipped or pickled or path.suffix in (".pkl", ".pickle", ".pt", ".pth", ".ckpt"):
         raise InputError(
             f"{path}: is a pickle; loading it could run code, so it is refused. Models are safetensors + JSON"
         )
+    return content
 
 
 def file_hash(path: Path) -> str:

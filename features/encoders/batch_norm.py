@@ -1,6 +1,5 @@
 """Batch norm that bears a single value per channel, and that can be frozen."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -41,22 +40,22 @@ class BatchNorm(_BatchNorm):
         return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
 
 
-_OTHERS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-
-
 def with_own_batch_norm(module: nn.Module) -> nn.Module:
     """The module with every batch norm of torch in it replaced by a `BatchNorm` of the same parameters and buffers."""
-    if type(module) in _OTHERS:
+    return with_norms(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), BatchNorm)
+
+
+def with_norms(module: nn.Module, kinds: tuple[type[nn.Module], ...], norm: type[BatchNorm]) -> nn.Module:
+    """The module with every batch norm of these kinds in it replaced by another of the same parameters and buffers."""
+    if type(module) in kinds:
         assert isinstance(module, _BatchNorm)
-        device = module.weight.device if module.affine else torch.device("cpu")
-        own = BatchNorm(
-            module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats, device=device
+        made = norm(
+            module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats, device="meta"
         )
-        if module.affine:
-            own.weight, own.bias = module.weight, module.bias
-        own.running_mean, own.running_var = module.running_mean, module.running_var
-        own.num_batches_tracked = module.num_batches_tracked
-        return own.train(module.training)
+        made.weight, made.bias = module.weight, module.bias
+        made.running_mean, made.running_var = module.running_mean, module.running_var
+        made.num_batches_tracked = module.num_batches_tracked
+        return made.train(module.training)
     for name, child in module.named_children():
-        setattr(module, name, with_own_batch_norm(child))
+        setattr(module, name, with_norms(child, kinds, norm))
     return module

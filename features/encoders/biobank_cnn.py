@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from features.encoders.batch_norm import BatchNorm
 from features.encoders.dense import dense_layers
 from features.encoders.item_encoder import ItemConfig, ItemEncoder, check_counts, check_shares, check_volume
+from features.encoders.layout import channels_last
 from meshgnn.errors import SettingError
 
 
@@ -80,4 +81,5 @@ class _Unit(nn.Module):
         self.after = nn.Sequential(BatchNorm(width), nn.GELU(), nn.MaxPool3d(2), nn.Dropout(dropout))
 
     def forward(self, x: Tensor) -> Tensor:
+        x = channels_last(x)
         return self.after(self.skip(x) + self.main(x))

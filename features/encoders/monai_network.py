@@ -82,7 +82,7 @@ class MONAINetwork(ItemEncoder):
                 f"<network>: {config.network!r} is not a network of monai.networks.nets; there are "
                 f"{', '.join(networks())}"
             )
-        told = f"<network>: {config.network} with {config.arguments[:200]} does not work on items of shape {shape}"
+        wrong = f"<network>: {config.network} with {config.arguments[:200]} does not work on items of shape {shape}"
         try:
             given = _arguments(networks()[config.network], config, shape)
             with torch.random.fork_rng(devices=[]), torch.device("meta"), _Readable():  # sizes without memory
@@ -97,7 +97,7 @@ class MONAINetwork(ItemEncoder):
             raise
         except Exception as error:  # each network has errors of its own for what it does not take
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:200].replace("<", "").replace(">", "")
-            raise SettingError(f"{told}: {reason}") from None
+            raise SettingError(f"{wrong}: {reason}") from None
         as_asked = direct and width == config.out_channels
         self.features: nn.Module = nn.Identity() if as_asked else nn.Linear(width, config.out_channels)
         self.read = _Read(len(shape))

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from features.encoders.batch_norm import BatchNorm
 from features.encoders.dense import Activation, activation_layers
 from features.encoders.item_encoder import ItemConfig, ItemEncoder, check_counts, check_shares, check_volume
+from features.encoders.layout import channels_last
 from meshgnn.errors import SettingError
 
 
@@ -83,6 +84,10 @@ class NaiveCNN(ItemEncoder):
         self.linear = nn.ModuleList(linear)
         if config.unused_batch_norm:
             self.unused_norm = BatchNorm(config.linear[0])
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.check(inputs)
+        return super().forward(channels_last(inputs))
 
     def stages(self) -> tuple[nn.Module, ...]:
         """The convolutions, then the linear maps."""

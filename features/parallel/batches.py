@@ -1,10 +1,7 @@
 """The batch of all ranks, and what one of them reads of it. B subjects, N blocks, T targets."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from queue import Queue
-from threading import Thread
-from typing import Any
 
 import numpy as np
 import torch
@@ -99,22 +96,3 @@ class Source:
 def step_seed(seed: int, step: int, rank: int = 0) -> int:
     """Of torch's random state in a step; dropout is drawn anew on every rank."""
     return seed * 1_000_003 + step + rank * 7_919_000_000_003
-
-
-def ahead(make: Callable[[int], Any], numbers: range) -> Iterator[Any]:
-    """`make` of every number, made one ahead by a thread; its errors are raised here."""
-    ready: Queue[Any] = Queue(2)
-
-    def fill() -> None:
-        try:
-            for number in numbers:
-                ready.put(make(number))
-        except Exception as error:  # handed on to the training thread
-            ready.put(error)
-
-    Thread(target=fill, daemon=True).start()
-    for _ in numbers:
-        found = ready.get()
-        if isinstance(found, Exception):
-            raise found
-        yield found

@@ -72,7 +72,7 @@ class Engine:
         """The sum over the ranks that hold different parts of a gradient."""
         return own
 
-    def _tells(self) -> bool:
+    def _hands_in(self) -> bool:
         """Whether this rank's part of the weights is handed in; of equal ones the first is."""
         return self.ranks.rank == 0
 
@@ -111,11 +111,11 @@ class Engine:
     def kept(self) -> dict[str, Tensor]:
         """A copy of this rank's part of the weights; all ranks' together are the network, each once."""
         found = {name: whole(one) for name, one in self.own.items()}
-        return found if self._tells() else {}
+        return found if self._hands_in() else {}
 
-    def told(self, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def handed_in(self, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Of what every rank was asked for, what this rank hands in."""
-        return dict(found) if self._tells() else {}
+        return dict(found) if self._hands_in() else {}
 
     def autocast(self) -> Any:
         """The context of a forward pass."""

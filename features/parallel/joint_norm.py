@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-from features.encoders.batch_norm import BatchNorm
+from features.encoders.batch_norm import BatchNorm, with_norms
 
 
 class JointBatchNorm(BatchNorm):
@@ -63,14 +63,4 @@ class _Sum(torch.autograd.Function):
 
 def with_joint_batch_norm(module: nn.Module) -> nn.Module:
     """The module with every `BatchNorm` in it replaced by a `JointBatchNorm` of the same parameters and buffers."""
-    if type(module) is BatchNorm:
-        joint = JointBatchNorm(
-            module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats
-        )
-        joint.weight, joint.bias = module.weight, module.bias
-        joint.running_mean, joint.running_var = module.running_mean, module.running_var
-        joint.num_batches_tracked = module.num_batches_tracked
-        return joint.train(module.training)
-    for name, child in module.named_children():
-        setattr(module, name, with_joint_batch_norm(child))
-    return module
+    return with_norms(module, (BatchNorm,), JointBatchNorm)

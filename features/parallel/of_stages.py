@@ -125,7 +125,7 @@ class Pipelined(Engine):
         distributed.all_reduce(own, group=self.row)
         return own
 
-    def _tells(self) -> bool:
+    def _hands_in(self) -> bool:
         return self.part == 0
 
     def settle(self) -> None:

@@ -30,15 +30,15 @@ class Ranks:
 
     def agreed(self, *values: float) -> tuple[float, ...]:
         """Rank 0's numbers, on all ranks."""
-        told = torch.tensor(values, dtype=torch.float64)
-        distributed.broadcast(told, 0)
-        return tuple(told.tolist())
+        shared = torch.tensor(values, dtype=torch.float64)
+        distributed.broadcast(shared, 0)
+        return tuple(shared.tolist())
 
     def total(self, value: float) -> float:
         """Sum over ranks."""
-        told = torch.tensor(value, dtype=torch.float64)
-        distributed.all_reduce(told)
-        return float(told)
+        shared = torch.tensor(value, dtype=torch.float64)
+        distributed.all_reduce(shared)
+        return float(shared)
 
     def barrier(self) -> None:
         """Wait until all ranks are here."""
@@ -56,9 +56,9 @@ class Ranks:
             return {}
         found = dict(own)
         for other in range(1, self.world):
-            told = torch.empty(int(sizes[other]), dtype=torch.uint8)
-            distributed.recv(told, other)
-            found |= load(told.numpy().tobytes())
+            sent = torch.empty(int(sizes[other]), dtype=torch.uint8)
+            distributed.recv(sent, other)
+            found |= load(sent.numpy().tobytes())
         return found
 
 

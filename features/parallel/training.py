@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from features.ahead import ahead
 from features.fusion.multi_input_net import MultiInputNet
-from features.parallel.batches import Share, Source, ahead, step_seed
+from features.parallel.batches import Share, Source, step_seed
 from features.parallel.course import Course
 from features.parallel.engine import Engine
 from features.parallel.of_batches import DataParallel, Sharded
@@ -21,9 +22,9 @@ from features.parallel.settings import Parallel
 from features.parallel.state import optimiser_tensors, put, put_optimiser
 from features.transfer.optimiser import Optimiser
 from features.transfer.schedule import TransferSchedule
-from meshgnn.errors import InputError, SettingError
+from meshgnn.errors import SettingError
 from meshgnn.progress import Progress, silent
-from meshgnn.train.checkpoint import load_tree, save_tree
+from meshgnn.train.checkpoint import load_tree, readable, save_tree
 from meshgnn.train.target_costs import TargetCosts
 
 
@@ -138,7 +139,7 @@ class ParallelTraining:
             skill: of the outputs of validation subjects, without penalties.
             validation: those subjects.
             batch: subjects of a batch when predicting.
-            progress: told on rank 0.
+            progress: called on rank 0.
 
         Returns:
             The best weights of the whole network by name, on rank 0; empty on the others.
@@ -164,7 +165,7 @@ class ParallelTraining:
         engine = self.engine
         tree: dict[str, Any] = {"epoch": epoch, "course": self.course.state()}
         state = optimiser_tensors(self.optimiser, engine.own) if self.optimiser else {}
-        parts = {"weights": engine.kept(), "best": self.best, "optimiser": engine.told(state)}
+        parts = {"weights": engine.kept(), "best": self.best, "optimiser": engine.handed_in(state)}
         for name, own in parts.items():
             tree[name] = engine.ranks.gathered(own)
         if engine.ranks.rank == 0:
@@ -176,14 +177,6 @@ class ParallelTraining:
         put(engine.own, tree["weights"])
         if self.optimiser is not None:
             put_optimiser(self.optimiser, engine.own, tree["optimiser"])
-        self.best = engine.told({name: one for name, one in tree["best"].items() if name in engine.own})
+        self.best = engine.handed_in({name: one for name, one in tree["best"].items() if name in engine.own})
         self.course.restore(tree["course"])
         return int(tree["epoch"]) + 1
-
-
-def readable(path: Path) -> bool:
-    """Whether there is a complete checkpoint."""
-    try:
-        return bool(load_tree(path))
-    except InputError:
-        return False

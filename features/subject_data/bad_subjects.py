@@ -59,6 +59,6 @@ def judge(path: Path, bad: list[BadSubject], policy: Policy) -> None:
 def counted(bad: list[BadSubject]) -> str:
     """ "3 bad subjects (2 no_image, 1 damaged)"."""
     counts = Counter(one.reason for one in bad)
-    told = ", ".join(f"{number} {reason}" for reason, number in sorted(counts.items()))
+    reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(counts.items()))
     people = len({one.name for one in bad})
-    return f"{people} bad subject{'s' * (people != 1)} ({told})"
+    return f"{people} bad subject{'s' * (people != 1)} ({reasons})"

@@ -70,8 +70,8 @@ class SubjectConnectivity:
         if self.bad and config.bad == "refuse":
             raise InputError(f"{counted(self.bad)}; the first is {self.bad[0].name}: {self.bad[0].detail}")
         if not found:
-            told = f"; {counted(self.bad)}: {self.bad[0].detail}" if self.bad else ""
-            raise InputError(f"{config.stack or config.folder}: no participant has a usable matrix{told}")
+            why = f"; {counted(self.bad)}: {self.bad[0].detail}" if self.bad else ""
+            raise InputError(f"{config.stack or config.folder}: no participant has a usable matrix{why}")
         self.observed = np.array([name in found for name in participants.ids])
         self.groups = participants.group_numbers(config.keep)
         width = len(next(iter(found.values())))

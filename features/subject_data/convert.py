@@ -88,7 +88,7 @@ class VolumeConversion:
 
         Args:
             out: folder of the store and of bad_subjects.tsv.
-            progress: told ("volumes", done, all).
+            progress: called with ("volumes", done, all).
 
         Raises:
             InputError: no good subject, a bad one where `bad` is refuse, training subjects who are not there.

@@ -80,9 +80,9 @@ class ImageFiles:
                 continue
             images = self._named(row[c.column]) if c.column else self._search(name)
             if len(images) != 1:
-                told = ", ".join(str(image) for image in images)
+                listed = ", ".join(str(image) for image in images)
                 reason = "several_images" if images else "no_image"
-                detail = f"several images ({told}); set contains" if images else f"no image of {name} in {c.folder}"
+                detail = f"several images ({listed}); set contains" if images else f"no image of {name} in {c.folder}"
                 found.bad.append(BadSubject(name=name, reason=reason, detail=detail))
                 continue
             found.images[name] = images[0]

@@ -100,7 +100,7 @@ class VolumeWriter:
             return False
 
     def content(self, name: str) -> str:
-        """The hash of the image that a finished volume was made of; "" if it was not told."""
+        """The hash of the image that a finished volume was made of; "" if it is not known."""
         return str((self._header(name) or {}).get("content", ""))
 
     def add(self, name: str, values: NDArray[np.floating], key: str, content: str = "") -> None:
@@ -205,8 +205,8 @@ class VolumeStore:
         self.folder = folder = Path(folder)
         if not (folder / "store.json").is_file():
             begun = (folder / "volumes").is_dir()
-            told = "its conversion is not finished; the same command goes on" if begun else "no store of volumes"
-            raise InputError(f"{folder}: {told} (python -m features.volumes makes one)")
+            state = "its conversion is not finished; the same command goes on" if begun else "no store of volumes"
+            raise InputError(f"{folder}: {state} (python -m features.volumes makes one)")
         about, arrays = read_json(folder / "store.json"), read_arrays(folder / "store.safetensors")
         if not isinstance(about, dict) or about.get("record") != "VolumeStore" or about.get("format") != FORMAT:
             raise InputError(f"{folder}: not a store of volumes of format {FORMAT}")

@@ -19,7 +19,7 @@ from features.fusion.trait_head import TraitHead
 from features.subject_data.convert import VolumeConversion
 from features.subject_data.volumes import SubjectVolumes
 from features.sweep.judging import judged_sweep
-from features.sweep.report import told, write_sweep_report
+from features.sweep.report import sweep_summary, write_sweep_report
 from features.sweep.shapes import Shapes
 from features.sweep.subsets import Subset, nested
 from features.sweep.surrogate import PLACE, SurrogateConfig, pretrain, pretrained_weights
@@ -203,7 +203,7 @@ class TransferSweep(Experiment):
 
     def summary(self, run: RunFolder) -> str:
         path = run / "metrics.json"
-        return told(SweepMetrics.from_json(read_json(path), str(path)), run.path)
+        return sweep_summary(SweepMetrics.from_json(read_json(path), str(path)), run.path)
 
     # -- stages ---------------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ def worth(point: SweepPoint, sizes: tuple[int, ...]) -> str:
     return f"{told_as(point.worth)} [{told_as(point.worth_low)}, {told_as(point.worth_high)}]"
 
 
-def told(metrics: SweepMetrics, folder: Path) -> str:
+def sweep_summary(metrics: SweepMetrics, folder: Path) -> str:
     """A table of every method and number of subjects."""
     name = WORDS[metrics.score_name]
     lines = [f"\n{metrics.task} ({len(metrics.seeds)} seeds)"]

@@ -16,10 +16,10 @@ from features.subject_data.convert import VolumeConversion
 from features.subject_data.table import column_notes
 from features.traits.biobank_options import MATRICES, SUFFIXES, TABLE, BiobankOptions
 from features.traits.cohort import STORES, CohortConfig, convert, hashes_of, participants_of, table_in
-from features.traits.combinations import Combination, Kind, Study, enumerate_runs
+from features.traits.combinations import Combination, Kind, Study, enumerate_runs, without_own
 from features.traits.experiment import DRAWN, TraitPrediction
 from features.traits.model_report import write_model_report
-from features.traits.model_rows import row_of, told, write_rows
+from features.traits.model_rows import row_of, study_summary, write_rows
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at, to_plain
 from meshgnn.data.subject_split import SubjectSplit
@@ -28,9 +28,10 @@ from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Experiment, Stage
 from meshgnn.experiment.runner import run as run_alone
+from meshgnn.experiment.subject_summary import read_subject_metrics
 from meshgnn.export.html import number
 from meshgnn.export.study_report import with_span
-from meshgnn.results import ModelRow, ModelTable, SubjectMetrics
+from meshgnn.results import ModelRow, ModelTable
 from meshgnn.source.participant_table import TABLE as PARTICIPANTS
 from meshgnn.source.participant_table import Participants, ParticipantTable
 from meshgnn.source.text_table import read_text_table
@@ -141,7 +142,7 @@ class BiobankInputs(Experiment):
         targets = {target.name: self._domains.get(target.name, "") for target in self._people.targets}
         if c.combinations == "one":
             ((target, own),) = targets.items()
-            return (Combination(target=target, inputs=inputs, domains=tuple(name for name in blocks if name != own)),)
+            return (Combination(target=target, inputs=inputs, domains=without_own(blocks, own)),)
         parts = tuple(tuple(name for name in part if name in inputs) for part in c.together)
         with at("together"):
             study = Study(
@@ -213,7 +214,7 @@ class BiobankInputs(Experiment):
 
     def summary(self, run: RunFolder) -> str:
         path = run / "metrics.json"
-        return told(ModelTable.from_json(read_json(path), str(path)), run / ROWS)
+        return study_summary(ModelTable.from_json(read_json(path), str(path)), run / ROWS)
 
     # -- stages ---------------------------------------------------------------------------------------------------
 
@@ -310,8 +311,7 @@ def train_one(one: Combination, config: TraitPrediction.Config, place: Path, dia
     try:
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
             run_alone(config, place, resume=(place / "config.json").is_file())
-        path = place / "metrics.json"
-        return row_of(one, SubjectMetrics.from_json(read_json(path), str(path)), diagnostic)
+        return row_of(one, read_subject_metrics(place / "metrics.json"), diagnostic)
     except InputError as error:
         return str(error)
 

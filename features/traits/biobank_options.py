@@ -143,8 +143,8 @@ class BiobankOptions(BaseConfig):
             else:
                 given.append(TraitInput(name=name, data=self.matrices, encoder=self.connectivity))
         if one.domains:
-            told = tuple(f"{column}={domain}" for column, domain in domains.items() if domain)
-            columns = self.columns.with_domains(told, one.domains)
+            known = tuple(f"{column}={domain}" for column, domain in domains.items() if domain)
+            columns = self.columns.with_domains(known, one.domains)
             given.append(TraitInput(name=TABLE, data=columns, encoder=self.table))
         if self.diagnostic:
             given.append(TraitInput(name=LABELS, data=TargetLabels.Config(), encoder=TableNet.Config(dropout=0.0)))

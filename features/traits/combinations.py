@@ -114,9 +114,14 @@ def enumerate_runs(kind: Kind, study: Study = BIOBANK) -> tuple[Combination, ...
     return tuple(found)
 
 
+def without_own(domains: Sequence[str], own: str) -> T:
+    """The domains that a target of the domain `own` may be told from."""
+    return tuple(name for name in domains if name != own)
+
+
 def _tables(kind: Kind, study: Study, own: str) -> list[T]:
     """Domains that the networks of a target of the domain `own` get, () for no table."""
-    others = tuple(name for name in study.domains if name != own)
+    others = without_own(study.domains, own)
     if kind == "every":
         return [*_subsets(others)]
     if own == study.always:

@@ -3,7 +3,6 @@
 G subjects, T targets, K classes of a target.
 """
 
-import csv
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -39,19 +38,23 @@ from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at, to_plain
 from meshgnn.data.residualizer import Residualizer
 from meshgnn.data.stored_split import save_split
-from meshgnn.data.subject_split import SubjectPart, SubjectSplit, counted, inner_folds, leak_counts
+from meshgnn.data.subject_split import SubjectPart, SubjectSplit, counted
 from meshgnn.data.target_transform import ScoreTarget, TransformConfig
-from meshgnn.errors import InputError, SettingError
+from meshgnn.errors import SettingError
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
-from meshgnn.experiment.runner import SCORES, Experiment, Stage
+from meshgnn.experiment.runner import SCORES, Experiment, Stage, check_seeds
+from meshgnn.experiment.subject_divisions import LEAKAGE, Division, check_members, divided, write_leaks
 from meshgnn.experiment.subject_scores import Prediction, pool, subject_metrics
-from meshgnn.experiment.subject_summary import subject_summary, write_subjects
-from meshgnn.experiment.subject_training import Division
+from meshgnn.experiment.subject_summary import (
+    TABLE,
+    export_subjects,
+    read_subject_metrics,
+    subject_summary,
+    write_subjects,
+)
 from meshgnn.experiment.summary import write_history
 from meshgnn.experiment.training import MAIN
-from meshgnn.export.subject_report import write_subject_report
-from meshgnn.results import SubjectMetrics
 from meshgnn.source.participant_table import Participants
 from meshgnn.source.virtual.images import VirtualImages
 from meshgnn.source.virtual.images_folder import write_images
@@ -108,9 +111,7 @@ class TraitPrediction(Experiment):
         seeds: tuple[int, ...] = (0,)
 
         def __post_init__(self) -> None:
-            known = bool(self.seeds) and len(set(self.seeds)) == len(self.seeds)
-            if not known or min(self.seeds) < 0 or max(self.seeds) >= 2**31:
-                raise SettingError("<seeds> must be one or more different numbers from 0 to 2147483647")
+            check_seeds(self.seeds)
             if self.most_subjects < 0:
                 raise SettingError("<most_subjects> must not be negative")
             self.network(tuple(one.name for one in self.inputs))
@@ -162,17 +163,7 @@ class TraitPrediction(Experiment):
         with at("confounds"):
             check_confounds(c.cohort, people, c.confounds.confounds)
         check_stores(c.inputs)
-        for number, division in enumerate(self._divisions):
-            for judged in division.validation:
-                fit = division.part.train & ~judged
-                for column, target in enumerate(people.targets):
-                    known = people.values[fit & np.isfinite(people.values[:, column]), column]
-                    if len(np.unique(known)) < 2:
-                        raise InputError(
-                            f"target {target.name!r}: a member of division {number + 1} would train on "
-                            f"{'one class' if target.classes else 'one value'} or none; lower trainer.folds or "
-                            "split.parts, or leave the target out"
-                        )
+        check_members(people, self._divisions)
 
     def stages(self) -> list[Stage]:
         c, files = self.config, self.files
@@ -192,7 +183,7 @@ class TraitPrediction(Experiment):
             *found,
             Stage(name="read", run=self._read, after=made, depends=[data, inputs], files=files),
             Stage(name="baselines", run=self._baselines, after=("read",), depends=linear),
-            Stage(name="train", run=self._train, after=("read",), depends=learning, version=2),
+            Stage(name="train", run=self._train, after=("read",), depends=learning, version=3),
             Stage(name="evaluate", run=self._evaluate, after=("baselines", "train"), version=2),
             Stage(name="export", run=self._export, after=("evaluate",)),
         ]
@@ -206,16 +197,8 @@ class TraitPrediction(Experiment):
 
     @cached_property
     def _divisions(self) -> list[Division]:
-        c, people = self.config, self._people
-        return [
-            Division(
-                part=part,
-                validation=np.concatenate(
-                    [inner_folds(people, part.train, c.trainer.folds, c.split.keep, seed) for seed in c.seeds]
-                ),
-            )
-            for part in c.split.build().apply(people)
-        ]
+        c = self.config
+        return divided(self._people, c.split, c.trainer.folds, c.seeds)
 
     @property
     def _parts(self) -> list[SubjectPart]:
@@ -273,27 +256,21 @@ class TraitPrediction(Experiment):
         for number, name in enumerate(items.names):
             run.say(f"  {name}: {int(items.present[:, number].sum())} subjects, items {items.shapes[name]}")
         classes = [len(target.classes) for target in people.targets]
-        with torch.device("meta"):  # encoders that do not take these items are told before anything is trained
+        with torch.device("meta"):  # encoders that do not take these items are named before anything is trained
             c.network(items.names).build(items.shapes, classes)
         without = [name for name, there in zip(people.ids, items.usable) if not there]
         if without:
             listed = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
             run.warn(f"{len(without)} subjects have none of the inputs; the network says nothing of them ({listed})")
-        leakage = leak_counts(people, self._parts)
-        if leakage["shared_sites"]:
-            run.warn(
-                f"training and test parts share {leakage['shared_sites']} sites: scores may rest on scanners; to keep "
-                "sites apart: --set split.keep=family,site"
-            )
-        write_json(run / "tables" / "leakage.json", leakage)
+        leakage = write_leaks(run, people, self._parts)
         save_split(run / "tables" / "split.json", people, self._parts)
         write_subjects(run / "tables" / "subjects.tsv", people, self._parts)
         write_json(run / "tables" / "left_out.json", without)
-        return ["tables/leakage.json", "tables/split.json", "tables/subjects.tsv", "tables/left_out.json"]
+        return [leakage, "tables/split.json", "tables/subjects.tsv", "tables/left_out.json"]
 
     def _baselines(self, run: RunFolder) -> list[str]:
         c, people = self.config, self._people
-        shared = read_json(run / "tables" / "leakage.json")["shared_sites"] > 0
+        shared = read_json(run / LEAKAGE)["shared_sites"] > 0
         kept: dict[str, NDArray[Any]] = {}
         for number, division in enumerate(self._divisions):
             values = self._values(run, number)
@@ -307,20 +284,20 @@ class TraitPrediction(Experiment):
         write_arrays(run / BASELINES, kept)
         return [BASELINES]
 
-    def _members(self, run: RunFolder, number: int) -> list[PlacedMember]:
-        """Every member of a division."""
+    def _members(self, run: RunFolder, number: int, values: NDArray[np.float64]) -> list[PlacedMember]:
+        """Every member of a division with these values."""
         c, people = self.config, self._people
         networks = {name: (c.network(inputs), inputs) for name, inputs in self.networks.items()}
         found = members_of(
             networks, {one.name: one.pretrained for one in c.inputs if one.pretrained.file}, self._items(run, number),
-            people, self._values(run, number), self._divisions[number], c.transform, c.seeds, c.trainer.folds,
+            people, values, self._divisions[number], c.transform, c.seeds, c.trainer.folds,
         )  # fmt: skip
         return [replace(one, place=run / "networks" / one.network / f"division{number}" / one.place) for one in found]
 
     def _train(self, run: RunFolder) -> list[str]:
         history, files = [], []
         for number in range(len(self._divisions)):
-            for one in self._members(run, number):
+            for one in self._members(run, number, self._values(run, number)):
                 prefix = f"{one.network}, division {number + 1}, seed {one.seed}, fold {one.fold + 1}: "
                 _, rows = train_member(one.member, self.config.trainer, one.place, Bars(run, prefix))
                 about = {"network": one.network, "division": number, "seed": one.seed, "fold": one.fold}
@@ -335,12 +312,10 @@ class TraitPrediction(Experiment):
         kept: dict[str, NDArray[Any]] = {}
         truth = np.array(people.values)
         for number, division in enumerate(self._divisions):
-            truth[division.part.test] = self._values(run, number)[division.part.test]
-            predicted = predictions(
-                self._members(run, number), people, self._values(run, number), division.part.train, c.transform,
-                c.trainer,
-            )  # fmt: skip
-            pool(kept, predicted, division.part)
+            values = self._values(run, number)
+            truth[division.part.test] = values[division.part.test]
+            members = self._members(run, number, values)
+            pool(kept, predictions(members, people, values, division.part.train, c.transform, c.trainer), division.part)
         judged = replace(people, values=truth)
         stored, items = read_arrays(run / BASELINES), self._items(run, 0)
         # Who has no input gets what the constant says: nobody is left out of a score.
@@ -361,26 +336,16 @@ class TraitPrediction(Experiment):
         if filled:
             run.say(f"  up to {filled} tested subjects lack all inputs of a network and get the constant prediction")
         metrics = subject_metrics(
-            judged, self._divisions, rows, read_json(run / "tables" / "leakage.json"), seeds=tuple(c.seeds),
+            judged, self._divisions, rows, read_json(run / LEAKAGE), seeds=tuple(c.seeds),
             model="MultiInputNet", head=to_plain(c.head), features=items.names, coordinates=False, not_run={},
         )  # fmt: skip
         write_arrays(run / "tables" / "predictions.safetensors", kept)
-        write_subjects(run / "predictions" / "subjects.tsv", judged, self._parts, rows[MAIN].together())
+        write_subjects(run / TABLE, judged, self._parts, rows[MAIN].together())
         write_json(run / SCORES, metrics.to_json())
-        return ["tables/predictions.safetensors", "predictions/subjects.tsv", SCORES]
+        return ["tables/predictions.safetensors", TABLE, SCORES]
 
     def _export(self, run: RunFolder) -> list[str]:
-        with (run / "metrics.csv").open(newline="") as handle:
-            history = [row for row in csv.DictReader(handle) if row["network"] == MAIN]
-        with (run / "predictions" / "subjects.tsv").open(newline="") as handle:
-            table = list(csv.DictReader(handle, delimiter="\t"))
-        metrics = SubjectMetrics.from_json(read_json(run / SCORES), str(run / SCORES))
-        write_subject_report(
-            run / "report.html", metrics, table, history, read_json(run / "config.json"),
-            read_json(run / "provenance.json"),
-        )  # fmt: skip
-        return ["report.html"]
+        return export_subjects(run)
 
     def summary(self, run: RunFolder) -> str:
-        path = run / "metrics.json"
-        return subject_summary(SubjectMetrics.from_json(read_json(path), str(path)), run.path)
+        return subject_summary(read_subject_metrics(run / "metrics.json"), run.path)

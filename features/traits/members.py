@@ -14,7 +14,7 @@ from features.traits.pooled import in_own_units, scaled
 from features.traits.training import TraitMember, TraitTrainer, predict
 from features.transfer.pretrained import Pretrained
 from meshgnn.data.target_transform import TransformConfig
-from meshgnn.experiment.subject_training import Division
+from meshgnn.experiment.subject_divisions import Division
 from meshgnn.source.participant_table import Participants
 
 

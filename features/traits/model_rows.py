@@ -52,7 +52,7 @@ def write_rows(path: Path, rows: Sequence[ModelRow]) -> None:
     write_text(path, "\n".join(lines) + "\n")
 
 
-def told(table: ModelTable, path: Path) -> str:
+def study_summary(table: ModelTable, path: Path) -> str:
     """What a study prints at its end: the networks of every target, best first.
 
     Args:

@@ -11,22 +11,20 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import Queue
-from threading import Thread
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from numpy.typing import NDArray
 from torch import Tensor
 
+from features.ahead import ahead
 from features.augment_head import HeadAugment
 from features.encoders.item_encoder import ItemEncoder
 from features.fusion.model_files import ABOUT, load_network, save_network
 from features.fusion.multi_input_net import MultiInputNet
-from features.parallel.batches import Source
+from features.parallel.batches import Source, step_seed
 from features.parallel.course import Course
 from features.parallel.settings import Parallel
 from features.samplers.epochs import EpochBatches
@@ -40,11 +38,11 @@ from meshgnn.config import to_plain
 from meshgnn.errors import InputError, SettingError
 from meshgnn.progress import Progress, silent
 from meshgnn.store import content_hash, read_json
-from meshgnn.train.checkpoint import SafetensorsIO, load_tree
+from meshgnn.train.checkpoint import LastCheckpoint, SafetensorsIO, readable
 from meshgnn.train.loss import Loss
 from meshgnn.train.target_costs import NumberLoss, TargetCosts
 
-VERSION = 1  # raised when the same config gives other weights
+VERSION = 2  # raised when the same config gives other weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +126,11 @@ class TraitMember:
         starts = [[name, one.sha256.lower(), one.fill] for name, one in sorted(self.pretrained.items())]
         return content_hash(VERSION, about, self.items.key(), sides, values, *([starts] if starts else []))
 
+    def costs(self, trainer: TraitTrainer) -> TargetCosts:
+        """The losses of its training subjects."""
+        values = torch.from_numpy(np.asarray(self.values[self.rows(self.train)], np.float32))
+        return TargetCosts(values, self.classes, trainer.loss, trainer.numbers)
+
     def build(self) -> MultiInputNet:
         """The network before training: drawn from the seed, pretrained encoders from their files.
 
@@ -154,23 +157,14 @@ class _Batches:
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, Tensor], Tensor, Tensor]]:
         assert self.trainer is not None
-        first, ready = self.trainer.current_epoch * self.steps, Queue[Any](2)
+        first = self.trainer.current_epoch * self.steps
         values = np.asarray(self.member.values, np.float32)
 
-        def fill() -> None:
-            try:
-                for step in range(first, first + self.steps):
-                    subjects = self.rows[self.sampler.draw(step)]
-                    ready.put((step, *self.member.items.read(subjects), torch.from_numpy(values[subjects])))
-            except Exception as error:  # handed on to the training thread
-                ready.put(error)
+        def batch(step: int) -> tuple[int, dict[str, Tensor], Tensor, Tensor]:
+            subjects = self.rows[self.sampler.draw(step)]
+            return step, *self.member.items.read(subjects), torch.from_numpy(values[subjects])
 
-        Thread(target=fill, daemon=True).start()
-        for _ in range(self.steps):
-            found = ready.get()
-            if isinstance(found, Exception):
-                raise found
-            yield found
+        yield from ahead(batch, range(first, first + self.steps))
 
 
 class _Module(L.LightningModule):
@@ -179,9 +173,7 @@ class _Module(L.LightningModule):
     def __init__(self, member: TraitMember, trainer: TraitTrainer, network: MultiInputNet, report: Progress) -> None:
         super().__init__()
         self.member, self.settings, self.network, self.report = member, trainer, network, report
-        rows = member.rows(member.train)
-        values = torch.from_numpy(np.asarray(member.values[rows], np.float32))
-        self.costs = TargetCosts(values, member.classes, trainer.loss, trainer.numbers)
+        self.costs = member.costs(trainer)
         self.plan = trainer.schedule.build(network)
         self.augment = trainer.augment.build() if trainer.augment else None
         self.course = Course(trainer.patience)
@@ -193,7 +185,7 @@ class _Module(L.LightningModule):
 
     def training_step(self, batch: tuple[int, dict[str, Tensor], Tensor, Tensor], index: int) -> Tensor:
         step, items, present, values = batch
-        torch.manual_seed(self.member.seed * 1_000_003 + step)
+        torch.manual_seed(step_seed(self.member.seed, step))
         if self.augment is not None:
             items = {name: self._changed(item, step) for name, item in items.items()}
         loss = self.costs.loss(self.network(items, present), values)
@@ -235,10 +227,6 @@ class _Module(L.LightningModule):
         return self.settings.optimiser.build(self.plan.groups(self.settings.optimiser.learning_rate))
 
 
-class _LastCheckpoint(ModelCheckpoint):
-    FILE_EXTENSION = ".safetensors"
-
-
 def train_member(
     member: TraitMember, trainer: TraitTrainer, folder: Path, progress: Progress = silent
 ) -> tuple[MultiInputNet, list[dict[str, Any]]]:
@@ -246,7 +234,7 @@ def train_member(
 
     Args:
         folder: kept there as network.safetensors and network.json; a finished one is not trained again.
-        progress: told ("epochs", done, most, newest skill).
+        progress: called with ("epochs", done, most, newest skill).
 
     Raises:
         InputError: no subject to train or to validate on, or training diverged.
@@ -272,10 +260,6 @@ def train_member(
     module = _Module(member, trainer, network, progress)
     batches = _Batches(member, sampler, rows)
     last = folder / f"last-{key}.safetensors"
-    keeper = _LastCheckpoint(
-        dirpath=folder, filename=last.stem, every_n_epochs=1, save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -283,10 +267,10 @@ def train_member(
             accelerator="gpu" if torch.cuda.is_available() else "cpu", devices=1, max_epochs=trainer.epochs,
             gradient_clip_val=trainer.clip or None, accumulate_grad_batches=trainer.accumulate, logger=False,
             precision="bf16-mixed" if trainer.precision == "bf16" else "32-true", enable_progress_bar=False,
-            enable_model_summary=False, plugins=[SafetensorsIO()], callbacks=[keeper],
+            enable_model_summary=False, plugins=[SafetensorsIO()], callbacks=[LastCheckpoint(last)],
         )  # fmt: skip
         batches.trainer = lightning
-        lightning.fit(module, train_dataloaders=batches, ckpt_path=str(last) if _readable(last) else None)
+        lightning.fit(module, train_dataloaders=batches, ckpt_path=str(last) if readable(last) else None)
     if not module.best or not all(torch.isfinite(value).all() for value in module.best.values()):
         raise InputError("training diverged; lower trainer.optimiser.learning_rate")
     network.load_state_dict(module.best)
@@ -309,7 +293,6 @@ def _on_ranks(
         clip=trainer.clip, accumulate=trainer.accumulate, precision=trainer.precision, recompute=trainer.recompute,
     )  # fmt: skip
     values = np.asarray(member.values, np.float32)
-    costs = TargetCosts(torch.from_numpy(values[rows]), member.classes, trainer.loss)
     augment = trainer.augment.build() if trainer.augment else None
 
     def change(item: Tensor, step: int, place: int, batch: int) -> Tensor:
@@ -323,12 +306,12 @@ def _on_ranks(
         change=change if augment else None,
     )  # fmt: skip
     network.input_dropout = 0.0
-    engine = engine_of(network, costs, trainer.parallel, ranks, recipe)
+    engine = engine_of(network, member.costs(trainer), trainer.parallel, ranks, recipe)
     if sampler.size < engine.parts:
         raise InputError(f"batches of {sampler.size} subjects for {engine.parts} ranks; start fewer ranks")
     training = ParallelTraining(engine, recipe, source, max(1, sampler.epoch_items // sampler.size))
     judged = member.rows(member.validation)
-    judges = TargetCosts(torch.from_numpy(values[rows]), member.classes, trainer.loss)
+    judges = member.costs(trainer)  # on the CPU; the engine takes its own to where the network is
 
     def skill(outputs: NDArray[np.float32]) -> float:
         return judges.skill(torch.from_numpy(outputs), torch.from_numpy(values[judged]))
@@ -368,10 +351,3 @@ def _finished(folder: Path, key: str) -> list[dict[str, Any]] | None:
         return list(kept["history"]) if kept["key"] == key else None
     except (InputError, KeyError, TypeError):
         return None
-
-
-def _readable(path: Path) -> bool:
-    try:
-        return bool(load_tree(path))
-    except InputError:
-        return False

@@ -17,7 +17,7 @@ from meshgnn.data.inputs import TRANSDUCTIVE, Alignment, CoordinateFrame, NodeIn
 from meshgnn.data.model_inputs import ModelInputs
 from meshgnn.data.single_brain import single_brain_inputs
 from meshgnn.data.split import BlockSplit, Folds, HemisphereSplit, Split, validation_folds
-from meshgnn.errors import InputError, SettingError
+from meshgnn.errors import InputError
 from meshgnn.experiment import registering
 from meshgnn.experiment.feature_tables import FITTED, check_names, kept_tables, make_tables
 from meshgnn.experiment.methods import Baselines, stored_methods, train_networks, trained_methods, validated_labels
@@ -25,7 +25,7 @@ from meshgnn.experiment.preparation import Prepared, prepare
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.protocol_scores import Judge, Part, block
 from meshgnn.experiment.run_folder import RunFolder
-from meshgnn.experiment.runner import SCORES, Experiment, Stage
+from meshgnn.experiment.runner import SCORES, Experiment, Stage, check_seeds
 from meshgnn.experiment.summary import read_metrics, run_report, summary_text
 from meshgnn.experiment.training import MAIN, Network, Seen, controls_of
 from meshgnn.export.area_map import AreaMap
@@ -96,9 +96,7 @@ class AreaMapping(Experiment):
         control_seeds: int = 1
 
         def __post_init__(self) -> None:
-            known = bool(self.seeds) and len(set(self.seeds)) == len(self.seeds)
-            if not known or min(self.seeds) < 0 or max(self.seeds) >= 2**31:
-                raise SettingError("<seeds> must be one or more different numbers from 0 to 2147483647")
+            check_seeds(self.seeds)
 
         def build(self) -> "AreaMapping":
             return AreaMapping(self)

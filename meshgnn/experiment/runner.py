@@ -8,7 +8,7 @@ from typing import Any
 
 from meshgnn import __version__
 from meshgnn.config import to_plain
-from meshgnn.errors import InputError
+from meshgnn.errors import InputError, SettingError
 from meshgnn.experiment.run_folder import RunFolder, circumstances, now, peak_rss_mb, stopwatch
 from meshgnn.store import content_hash, read_json, write_json
 
@@ -32,6 +32,12 @@ class Stage:
     depends: Any = None
     files: Mapping[str, str] = field(default_factory=dict)
     version: int = 1
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Raises SettingError for `<seeds>` of an experiment that are none, not different, or no seeds."""
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= 2**31:
+        raise SettingError("<seeds> must be one or more different numbers from 0 to 2147483647")
 
 
 def stage_keys(stages: Sequence[Stage]) -> dict[str, str]:

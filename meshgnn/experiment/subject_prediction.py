@@ -3,11 +3,9 @@
 G subjects, T targets, K classes of a target.
 """
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,18 +14,23 @@ from numpy.typing import NDArray
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
 from meshgnn.data.subject_inputs import CohortValues, SubjectInputs
-from meshgnn.data.subject_split import SubjectPart, SubjectSplit, counted, inner_folds, leak_counts
+from meshgnn.data.subject_split import SubjectPart, SubjectSplit, counted
 from meshgnn.errors import InputError, SettingError
 from meshgnn.experiment.run_folder import RunFolder
-from meshgnn.experiment.runner import SCORES, Experiment, Stage
+from meshgnn.experiment.runner import SCORES, Experiment, Stage, check_seeds
+from meshgnn.experiment.subject_divisions import LEAKAGE, Division, check_members, divided, write_leaks
 from meshgnn.experiment.subject_scores import Prediction, pool, subject_metrics
-from meshgnn.experiment.subject_summary import subject_summary, write_subjects
-from meshgnn.experiment.subject_training import Division, brains_of, train_subjects
+from meshgnn.experiment.subject_summary import (
+    TABLE,
+    export_subjects,
+    read_subject_metrics,
+    subject_summary,
+    write_subjects,
+)
+from meshgnn.experiment.subject_training import brains_of, train_subjects
 from meshgnn.experiment.summary import write_history
 from meshgnn.experiment.training import MAIN, Network, controls_of
-from meshgnn.export.subject_report import write_subject_report
 from meshgnn.nn import GraphHead, GraphSAGE, NetworkConfig
-from meshgnn.results import SubjectMetrics
 from meshgnn.source.participants import SubjectFolders
 from meshgnn.source.subjects import Subjects
 from meshgnn.source.virtual.subjects import VirtualSubjects
@@ -72,9 +75,7 @@ class SubjectPrediction(Experiment):
         control_seeds: int = 1
 
         def __post_init__(self) -> None:
-            known = bool(self.seeds) and len(set(self.seeds)) == len(self.seeds)
-            if not known or min(self.seeds) < 0 or max(self.seeds) >= 2**31:
-                raise SettingError("<seeds> must be one or more different numbers from 0 to 2147483647")
+            check_seeds(self.seeds)
             if self.batch < 0 or self.control_seeds < 0:
                 raise SettingError("<batch> and <control_seeds> must not be negative")
 
@@ -117,18 +118,7 @@ class SubjectPrediction(Experiment):
         for subject, brain in zip(self._subjects.subjects, self._values.brains):
             if not brain.cortex.any():
                 raise InputError(f"{subject.name} has no node in cortex; its mask is empty")
-        for number, division in enumerate(self._divisions):
-            values = self._subjects.values
-            for judged in division.validation:
-                fit = division.part.train & ~judged
-                for column, target in enumerate(self._subjects.targets):
-                    known = values[fit & np.isfinite(values[:, column]), column]
-                    if len(np.unique(known)) < 2:
-                        raise InputError(
-                            f"target {target.name!r}: a member of division {number + 1} would train on "
-                            f"{'one class' if target.classes else 'one value'} or none; lower trainer.folds or "
-                            "split.parts, or leave the target out"
-                        )
+        check_members(self._subjects, self._divisions)
 
     # -- what every stage sees ------------------------------------------------------------------------------------
 
@@ -143,15 +133,7 @@ class SubjectPrediction(Experiment):
     @cached_property
     def _divisions(self) -> list[Division]:
         c = self.config
-        return [
-            Division(
-                part=part,
-                validation=np.concatenate(
-                    [inner_folds(self._subjects, part.train, c.trainer.folds, c.split.keep, seed) for seed in c.seeds]
-                ),
-            )
-            for part in c.split.build().apply(self._subjects)
-        ]
+        return divided(self._subjects, c.split, c.trainer.folds, c.seeds)
 
     @property
     def _parts(self) -> list[SubjectPart]:
@@ -171,19 +153,13 @@ class SubjectPrediction(Experiment):
             run.warn(warning)
         counts = ", ".join(f"{name} {count}" for name, count in counted(self._subjects).items())
         run.say(f"  {counts}; features: {', '.join(self._values.features)}; areas: {len(self._values.units) // 2}")
-        leakage = leak_counts(self._subjects, self._parts)
-        if leakage["shared_sites"]:
-            run.warn(
-                f"training and test parts share {leakage['shared_sites']} sites: scores may rest on scanners; to keep "
-                "sites apart: --set split.keep=family,site"
-            )
-        write_json(run / "tables" / "leakage.json", leakage)
+        leakage = write_leaks(run, self._subjects, self._parts)
         write_subjects(run / "tables" / "subjects.tsv", self._subjects, self._parts)
-        return ["tables/leakage.json", "tables/subjects.tsv"]
+        return [leakage, "tables/subjects.tsv"]
 
     def _baselines(self, run: RunFolder) -> list[str]:
         c, subjects = self.config, self._subjects
-        shared = read_json(run / "tables" / "leakage.json")["shared_sites"] > 0
+        shared = read_json(run / LEAKAGE)["shared_sites"] > 0
         kept: dict[str, NDArray[Any]] = {}
         for division in self._divisions:
             made, _ = c.inputs.build().fit(subjects, self._values, division.part.train)
@@ -222,33 +198,21 @@ class SubjectPrediction(Experiment):
             each = tuple(_targets(kept, f"{name}:{seed}", subjects) for seed in network.seeds)
             rows[name] = Prediction(sees=network.sees, by_seed=each, fits=c.trainer.folds)
         metrics = subject_metrics(
-            subjects, self._divisions, rows, read_json(run / "tables" / "leakage.json"), seeds=tuple(c.seeds),
+            subjects, self._divisions, rows, read_json(run / LEAKAGE), seeds=tuple(c.seeds),
             model=to_plain(c.model)["_"], head=to_plain(c.head), features=tuple(self._values.features),
             coordinates=c.inputs.coordinates,
             not_run={} if self._values.units else {"parcel_means": "the brains share no parcellation"},
         )  # fmt: skip
         write_arrays(run / "tables" / "predictions.safetensors", kept)
-        write_subjects(run / "predictions" / "subjects.tsv", subjects, self._parts, rows[MAIN].together())
+        write_subjects(run / TABLE, subjects, self._parts, rows[MAIN].together())
         write_json(run / SCORES, metrics.to_json())
-        return ["tables/predictions.safetensors", "predictions/subjects.tsv", SCORES]
+        return ["tables/predictions.safetensors", TABLE, SCORES]
 
     def _export(self, run: RunFolder) -> list[str]:
-        with (run / "metrics.csv").open(newline="") as handle:
-            history = list(csv.DictReader(handle))
-        with (run / "predictions" / "subjects.tsv").open(newline="") as handle:
-            table = list(csv.DictReader(handle, delimiter="\t"))
-        write_subject_report(
-            run / "report.html", _read_metrics(run / SCORES), table, history, read_json(run / "config.json"),
-            read_json(run / "provenance.json"),
-        )  # fmt: skip
-        return ["report.html"]
+        return export_subjects(run)
 
     def summary(self, run: RunFolder) -> str:
-        return subject_summary(_read_metrics(run / "metrics.json"), run.path)
-
-
-def _read_metrics(path: Path) -> SubjectMetrics:
-    return SubjectMetrics.from_json(read_json(path), str(path))
+        return subject_summary(read_subject_metrics(run / "metrics.json"), run.path)
 
 
 def _targets(stored: Mapping[str, NDArray[Any]], name: str, subjects: Subjects) -> list[NDArray[np.float64]]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshgnn.data.subject_split import Cohort, SubjectPart, counted
-from meshgnn.experiment.subject_training import Division
+from meshgnn.experiment.subject_divisions import Division
 from meshgnn.experiment.training import MAIN
 from meshgnn.results import Difference, SubjectCounts, SubjectMetrics, TargetScores, TraitRow, TraitScores
 from meshgnn.train.target_scores import JUDGED_BY, chance_interval, differences, judged, mean_scores, resampled

@@ -1,5 +1,6 @@
-"""What a subject task prints at its end, and its subjects as a table."""
+"""What a subject task prints at its end, its report, and its subjects as a table."""
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,13 +8,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshgnn.data.subject_split import Cohort, SubjectPart
+from meshgnn.experiment.run_folder import RunFolder
+from meshgnn.experiment.runner import SCORES
+from meshgnn.experiment.summary import HISTORY
+from meshgnn.experiment.training import MAIN
+from meshgnn.export.subject_report import write_subject_report
 from meshgnn.results import SubjectMetrics
-from meshgnn.store import write_text
+from meshgnn.store import read_json, write_text
+
+TABLE = "predictions/subjects.tsv"
 
 NAMES = {
     "balanced_accuracy": "balanced accuracy", "auroc": "AUROC", "accuracy": "accuracy", "mae": "MAE", "mse": "MSE",
     "r2": "R2", "r": "r",
 }  # fmt: skip
+
+
+def read_subject_metrics(path: Path) -> SubjectMetrics:
+    """metrics.json, or the scores that it is made of. Raises InputError when the file is not whole."""
+    return SubjectMetrics.from_json(read_json(path), str(path))
+
+
+def export_subjects(run: RunFolder) -> list[str]:
+    """Write report.html from what the run's stages left; returns the files written."""
+    with (run / HISTORY).open(newline="", encoding="utf-8") as handle:
+        history = [row for row in csv.DictReader(handle) if row.get("network", MAIN) == MAIN]
+    with (run / TABLE).open(newline="", encoding="utf-8") as handle:
+        table = list(csv.DictReader(handle, delimiter="\t"))
+    config, provenance = (read_json(run / name) for name in ("config.json", "provenance.json"))
+    write_subject_report(run / "report.html", read_subject_metrics(run / SCORES), table, history, config, provenance)
+    return ["report.html"]
 
 
 def subject_summary(metrics: SubjectMetrics, folder: Path) -> str:

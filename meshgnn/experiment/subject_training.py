@@ -1,7 +1,7 @@
 """Training the networks of a subject task: one ensemble per division of the subjects, all members side by side."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,27 +9,14 @@ from numpy.typing import NDArray
 
 from meshgnn.data.model_inputs import rewired
 from meshgnn.data.subject_inputs import BrainInputs, CohortValues, SubjectInputs
-from meshgnn.data.subject_split import SubjectPart
 from meshgnn.experiment.run_folder import RunFolder
+from meshgnn.experiment.subject_divisions import Division
 from meshgnn.experiment.training import MAIN, Network, fit_with_progress
 from meshgnn.nn import GraphHead
 from meshgnn.source.subjects import Subjects
 from meshgnn.train.fit import Job, TrainerConfig, ensemble_jobs, load_members, members_key
 from meshgnn.train.graph_targets import GraphTargets
 from meshgnn.train.subject_ensemble import SubjectEnsemble
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Division:
-    """One division of the subjects with the folds inside its training part.
-
-    Args:
-        part: who trains and who tests.
-        validation: [seeds x folds, G] bool, seed after seed.
-    """
-
-    part: SubjectPart
-    validation: NDArray[np.bool_]
 
 
 def brains_of(network: Network, made: Sequence[BrainInputs]) -> list[BrainInputs]:

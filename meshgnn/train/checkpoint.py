@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from meshgnn.errors import InputError
-from meshgnn.store import refuse_pickle, written_aside
+from meshgnn.store import read_unpickled, written_aside
 
 
 def _flatten(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
@@ -59,12 +60,7 @@ def save_tree(path: Path, tree: dict[str, Any]) -> None:
 
 def load_tree(path: Path) -> dict[str, Any]:
     """Read what `save_tree` wrote. Raises InputError when the file is missing, truncated or a pickle."""
-    path = Path(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    refuse_pickle(path, content)
+    read_unpickled(path)
     try:
         with safe_open(path, framework="pt") as file:
             structure = json.loads(file.metadata()["tree"])
@@ -72,6 +68,14 @@ def load_tree(path: Path) -> dict[str, Any]:
         return _restore(structure, tensors)
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a complete checkpoint ({error})") from None
+
+
+def readable(path: Path) -> bool:
+    """Whether there is a complete checkpoint."""
+    try:
+        return bool(load_tree(path))
+    except InputError:
+        return False
 
 
 class SafetensorsIO(CheckpointIO):
@@ -85,3 +89,20 @@ class SafetensorsIO(CheckpointIO):
 
     def remove_checkpoint(self, path: Any) -> None:
         Path(path).unlink(missing_ok=True)
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps the newest state of a training, for `SafetensorsIO` to write.
+
+    Args:
+        path: of the file, which ends in .safetensors.
+        every: so many epochs.
+    """
+
+    FILE_EXTENSION = ".safetensors"
+
+    def __init__(self, path: Path, every: int = 1) -> None:
+        super().__init__(
+            dirpath=path.parent, filename=path.stem, every_n_epochs=every, save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )  # fmt: skip

@@ -16,7 +16,9 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import lightning as L
 import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
@@ -24,7 +26,7 @@ from meshgnn.errors import InputError, SettingError
 from meshgnn.nn import CoordinateEncoder, TrunkConfig
 from meshgnn.store import content_hash, file_hash
 from meshgnn.train.augment import Augment
-from meshgnn.train.checkpoint import SafetensorsIO, load_tree, save_tree
+from meshgnn.train.checkpoint import LastCheckpoint, SafetensorsIO, load_tree, save_tree
 from meshgnn.train.loss import Loss
 from meshgnn.train.module import MemberTraining
 from meshgnn.train.own_networks import where_defined
@@ -118,16 +120,11 @@ def train_member(
         report: called with {"member", "epoch", name of the watched score, ...} after every validation.
         name: what "member" says.
     """
-    import lightning as L
-    from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
     class Teller(Callback):
         def on_train_epoch_end(self, trainer: L.Trainer, _: L.LightningModule) -> None:
             if module.history and module.history[-1]["epoch"] == trainer.current_epoch + 1:
                 report({"member": name or member_name(seed, fold), **module.history[-1]})
-
-    class LastCheckpoint(ModelCheckpoint):
-        FILE_EXTENSION = ".safetensors"
 
     torch.manual_seed(seed * 7919 + fold)
     module = MemberTraining(
@@ -158,13 +155,7 @@ def train_member(
             plugins=[SafetensorsIO()],
             callbacks=[
                 EarlyStopping(task.watched, mode="max", patience=config.patience, check_on_train_epoch_end=False),
-                LastCheckpoint(
-                    dirpath=folder,
-                    filename=last.stem,
-                    every_n_epochs=config.validate_every,
-                    save_on_train_epoch_end=True,
-                    enable_version_counter=False,
-                ),
+                LastCheckpoint(last, every=config.validate_every),
                 Teller(),
             ],
         )

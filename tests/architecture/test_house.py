@@ -18,7 +18,7 @@ def python(code: str) -> str:
 
 LIGHT = """meshgnn reconstruct meshgnn.source.surface_folder meshgnn.store meshgnn.sockets meshgnn.export.gifti
 meshgnn.data.split meshgnn.data.residualizer features.volumes features.virtual_images features.subject_data.table
-meshgnn.testing meshgnn.interop.pyg meshgnn.interop.graph_tool"""
+meshgnn.testing meshgnn.interop.pyg meshgnn.interop.graph_tool meshgnn.experiment"""
 
 
 @pytest.mark.parametrize("module", LIGHT.split())

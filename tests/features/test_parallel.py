@@ -22,6 +22,7 @@ from meshgnn.errors import InputError, SettingError
 from meshgnn.train.loss import Loss
 from meshgnn.train.target_costs import TargetCosts
 from tests.distributed import parallel_cases as cases
+from tests.distributed.test_contrastive import free_port
 
 
 def batch():
@@ -163,6 +164,30 @@ def test_losses_of_parts_add_up_to_that_of_the_batch():
     outputs = torch.randn(5, 3, generator=torch.manual_seed(0))
     parts = [costs.loss(outputs[part], values[part], (3, 3)) for part in (slice(0, 2), slice(2, 4), slice(4, 5))]
     torch.testing.assert_close(torch.stack(parts).sum(), costs.loss(outputs, values))
+
+
+@pytest.fixture
+def one_rank(monkeypatch):
+    """This process as the only rank; its environment and its threads are put back."""
+    threads = torch.get_num_threads()
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with cases.met(0, 1, free_port()):
+        yield
+    torch.set_num_threads(threads)
+
+
+def test_absolute_errors_are_trained_on_in_other_modes_too(tmp_path, one_rank):
+    member, trainer = cases.member_and_trainer()
+    trainer = replace(trainer, epochs=2)
+    _, squared = train_member(member, trainer, tmp_path / "squared")
+    trainer = replace(trainer, numbers="absolute")
+    _, absolute = train_member(member, trainer, tmp_path / "one")
+    _, found = train_member(member, replace(trainer, parallel=Parallel(mode="data")), tmp_path / "ranks")
+    for row, same, other in zip(found, absolute, squared):
+        assert row["loss"] == pytest.approx(same["loss"], abs=1e-5)
+        assert row["loss"] != pytest.approx(other["loss"], abs=1e-2)
 
 
 def test_recomputed_activations_change_nothing_but_memory(tmp_path):

@@ -193,6 +193,34 @@ def test_encoders_keep_their_laws_and_bear_a_single_item(name):
     assert issubclass(type(encoder), ItemEncoder)
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        BiobankCNN.Config(channels=(4, 8), out_channels=3, dropout=0.0),
+        NaiveCNN.Config(channels=(4, 8), kernels=(3, 3), linear=(3,), dropout=0.0),
+    ],
+)
+def test_convolutions_find_channels_last_and_compute_the_same(config, monkeypatch):
+    encoder, x = config.build(cube(12, channels=1)), torch.randn(3, *cube(12))
+    seen = []
+    for part in encoder.modules():
+        if isinstance(part, nn.Conv3d):
+            part.register_forward_pre_hook(lambda _, given: seen.append(given[0].stride(1)))
+    out = encoder(x)
+    out.square().mean().backward()
+    gradients = [one.grad.clone() for one in encoder.parameters()]
+    assert seen
+    assert set(seen) == {1}
+    for module in ("biobank_cnn", "naive_cnn"):
+        monkeypatch.setattr(f"features.encoders.{module}.channels_last", lambda volumes: volumes)
+    encoder.zero_grad()
+    usual = encoder(x)
+    usual.square().mean().backward()
+    torch.testing.assert_close(out, usual)
+    for one, gradient in zip(encoder.parameters(), gradients):
+        torch.testing.assert_close(one.grad, gradient, rtol=1e-4, atol=1e-5)
+
+
 def test_one_value_per_channel_leaves_running_statistics_where_they_are():
     encoder = TableNet.Config(widths=(4,), dropout=0).build((3,)).train()
     norm = encoder.layers[0][1]
