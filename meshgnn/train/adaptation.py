@@ -8,10 +8,12 @@ expectation maximisation (Dempster et al. 1977):
     q_vk    ~  exp(start_vk) p(x_v | m_k)^w                                posterior of node v
     m_k     =  (sum_v q_vk x_v + t M_k) / (sum_v q_vk + t)                 mean of class k in this brain
 
-with M_k the mean over the training brains, held by t pseudo-nodes (maximum a posteriori, Gauvain & Lee 1994), Gaussians
-of one covariance, and w < 1, since neighbouring nodes do not err independently. Nodes whose label is known keep it, and
-the first means are theirs. It reads the features of a whole brain and never a label that it is judged by. V nodes, K
-classes, J classes with a training node, D features.
+with M_k the mean over the training brains, held by t pseudo-nodes (maximum a posteriori, Gauvain & Lee 1994), and w <
+1, since neighbouring nodes do not err independently. The first posterior rests on the covariance within areas of all
+training brains together, in which the differences between brains are noise; the further ones, whose means are the
+brain's own, on that within areas of single brains. Nodes whose label is known keep it, and the first means are theirs.
+It reads the features of a whole brain and never a label that it is judged by. V nodes, K classes, J classes with a
+training node, D features.
 """
 
 import warnings
@@ -28,6 +30,7 @@ LEAST_P = 1e-6
 ROUNDS = 2  # more change little, and drift on weak features
 HELD = 0.2  # t, as a share of a class of mean size
 LEAST_VARIANCE = 1e-6  # of the largest; thinner directions are not blown up
+LEAST_NODES = 5  # of an area in a brain that says something of the covariance there
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,17 +48,59 @@ class ClassGaussians:
     classes: NDArray[np.int64]
 
     @staticmethod
-    def of(model: LinearDiscriminantAnalysis) -> "ClassGaussians":
-        """Those of a fitted discriminant (solver lsqr)."""
+    def of(
+        covariance: NDArray[np.floating], means: NDArray[np.floating], classes: NDArray[np.integer]
+    ) -> "ClassGaussians":
+        """Those of covariance [D, D] and means [J, D] of features."""
         with threadpool_limits(1):  # the same bits at any number of threads
-            variance, axes = np.linalg.eigh(model.covariance_)
-        variance = np.maximum(variance, LEAST_VARIANCE * max(float(variance.max()), 1e-12))
-        whitening = axes / np.sqrt(variance)
-        return ClassGaussians(
-            whitening=whitening.astype(np.float32),
-            means=(model.means_ @ whitening).astype(np.float32),
-            classes=np.asarray(model.classes_, np.int64),
-        )
+            variance, axes = np.linalg.eigh(covariance)
+            variance = np.maximum(variance, LEAST_VARIANCE * max(float(variance.max()), 1e-12))
+            whitening = axes / np.sqrt(variance)
+            return ClassGaussians(
+                whitening=whitening.astype(np.float32),
+                means=(means @ whitening).astype(np.float32),
+                classes=np.asarray(classes, np.int64),
+            )
+
+    def likelihood(
+        self, whitened: NDArray[np.float32], means: NDArray[np.float32], n_classes: int
+    ) -> NDArray[np.float32]:
+        """Log likelihood [V, K] of whitened features [V, D] up to a constant of the node, floored."""
+        found = np.full((len(whitened), n_classes), np.log(LEAST_P), np.float32)
+        own = log_softmax(whitened @ means.T - 0.5 * (means**2).sum(1), axis=1)
+        found[:, self.classes] = np.maximum(own, np.log(LEAST_P))
+        return found
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Adaptation:
+    """What training brains say of the features of areas, and how a further brain corrects it.
+
+    Args:
+        together: Gaussians of all training brains together.
+        within: with the covariance within single brains; the same where there is one brain.
+    """
+
+    together: ClassGaussians
+    within: ClassGaussians
+
+    @staticmethod
+    def fit(features: NDArray[np.floating], labels: NDArray[np.integer], brain: NDArray[np.integer]) -> "Adaptation":
+        """Fit on labelled nodes of two classes at least.
+
+        Args:
+            features: [N, D]; labels: [N] classes; brain: [N] numbers of their brains.
+        """
+        model = fitted_discriminant(features, labels)
+        together = ClassGaussians.of(model.covariance_, model.means_, model.classes_)
+        group = brain.astype(np.int64) * (int(labels.max()) + 1) + labels
+        names, count = np.unique(group, return_counts=True)
+        large = names[count >= LEAST_NODES]
+        if len(np.unique(brain)) < 2 or len(large) < 2:
+            return Adaptation(together=together, within=together)
+        chosen = np.isin(group, large)
+        covariance = fitted_discriminant(features[chosen], group[chosen]).covariance_
+        return Adaptation(together=together, within=ClassGaussians.of(covariance, model.means_, model.classes_))
 
     def log_p(
         self, features: NDArray[np.floating], start: NDArray[np.floating], weight: float, rounds: int = ROUNDS,
@@ -73,46 +118,49 @@ class ClassGaussians:
         if not weight or not len(features):
             return normalised(start)
         with threadpool_limits(1):
-            return self._posterior(features, start, weight, rounds, labels)
+            return self._posterior(features.astype(np.float32), start, weight, rounds, labels)
 
     def _posterior(
-        self, features: NDArray[np.floating], start: NDArray[np.floating], weight: float, rounds: int,
+        self, features: NDArray[np.float32], start: NDArray[np.floating], weight: float, rounds: int,
         labels: NDArray[np.integer] | None,
     ) -> NDArray[np.float32]:  # fmt: skip
-        here, means = features.astype(np.float32) @ self.whitening, self.means
-        held = HELD * len(here) / start.shape[1]
+        n_classes, own = start.shape[1], self.within
+        held = HELD * len(features) / n_classes
+        here = features @ own.whitening if rounds else features
         known = np.flatnonzero(labels >= 0) if labels is not None and rounds else np.zeros(0, np.int64)
-        sure = np.eye(start.shape[1], dtype=np.float32)[labels[known]] if labels is not None else start[:0]
+        sure = np.eye(n_classes, dtype=np.float32)[labels[known]] if labels is not None else start[:0]
 
         def estimated(nodes: NDArray[np.float32], share: NDArray[np.float32]) -> NDArray[np.float32]:
-            share = share[:, self.classes]
-            return (share.T @ nodes + held * self.means) / (share.sum(0) + held)[:, None]
+            share = share[:, own.classes]
+            return (share.T @ nodes + held * own.means) / (share.sum(0) + held)[:, None]
 
         if len(known):
-            means = estimated(here[known], sure)
-        for number in range(rounds + 1):
-            likelihood = np.full(start.shape, np.log(LEAST_P), np.float32)
-            own = log_softmax(here @ means.T - 0.5 * (means**2).sum(1), axis=1)
-            likelihood[:, self.classes] = np.maximum(own, np.log(LEAST_P))
-            result = normalised(start + weight * likelihood)
-            if number < rounds:
-                share = np.exp(result)
-                share[known] = sure
-                means = estimated(here, share)
-        return result
+            likelihood = own.likelihood(here, estimated(here[known], sure), n_classes)
+        else:
+            likelihood = self.together.likelihood(features @ self.together.whitening, self.together.means, n_classes)
+        for _ in range(rounds):
+            share = np.exp(normalised(start + weight * likelihood))
+            share[known] = sure
+            likelihood = own.likelihood(here, estimated(here, share), n_classes)
+        return normalised(start + weight * likelihood)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """For a file; see `from_arrays`."""
-        return {"whitening": self.whitening, "means": self.means, "classes": self.classes}
+        return {
+            "together": self.together.whitening, "together_means": self.together.means,
+            "within": self.within.whitening, "within_means": self.within.means, "classes": self.within.classes,
+        }  # fmt: skip
 
     @staticmethod
-    def from_arrays(arrays: dict[str, NDArray[Any]]) -> "ClassGaussians":
+    def from_arrays(arrays: dict[str, NDArray[Any]]) -> "Adaptation":
         """Raises ValueError when the arrays do not fit together, KeyError when one is missing."""
-        found = ClassGaussians(**{name: arrays[name] for name in ("whitening", "means", "classes")})
-        size = len(found.whitening)
-        if found.whitening.shape != (size, size) or found.means.shape != (len(found.classes), size):
-            raise ValueError("means and whitening do not fit")
-        return found
+        parts = {}
+        for name in ("together", "within"):
+            whitening, means, classes = arrays[name], arrays[f"{name}_means"], arrays["classes"]
+            if whitening.shape != (len(whitening),) * 2 or means.shape != (len(classes), len(whitening)):
+                raise ValueError("means and whitening do not fit")
+            parts[name] = ClassGaussians(whitening=whitening, means=means, classes=classes)
+        return Adaptation(**parts)
 
 
 def fitted_discriminant(features: NDArray[np.floating], labels: NDArray[np.integer]) -> LinearDiscriminantAnalysis:

@@ -35,7 +35,7 @@ from threadpoolctl import threadpool_limits
 
 from meshgnn.confusion import macro_f1
 from meshgnn.data.model_inputs import ModelInputs
-from meshgnn.train.adaptation import LEAST_P, ClassGaussians, fitted_discriminant, normalised
+from meshgnn.train.adaptation import LEAST_P, Adaptation, fitted_discriminant, normalised
 from meshgnn.train.baselines import trees
 from meshgnn.train.calibration import Calibration
 
@@ -160,7 +160,7 @@ class SameInputs:
         self._kept: dict[str, _Votes] = {}
         # Those fitted on all labels, once a row has asked for them.
         self.discriminant: Discriminant | None = None
-        self.gaussians: ClassGaussians | None = None
+        self.adaptation: Adaptation | None = None
 
     def rows(self) -> Iterator[tuple[str, Callable[[], Fitted]]]:
         """(name, fit), cheapest first."""
@@ -296,11 +296,11 @@ class SameInputs:
         """[V] bool: nodes with features; those of others are 0."""
         return np.asarray(self.inputs.features.any(1))
 
-    def _fitted(self, known: NDArray[np.bool_]) -> ClassGaussians:
-        return ClassGaussians.of(fitted_discriminant(self.inputs.features[known], self.inputs.labels[known]))
+    def _fitted(self, known: NDArray[np.bool_]) -> Adaptation:
+        return Adaptation.fit(self.inputs.features[known], self.inputs.labels[known], self.inputs.brain[known])
 
     @cached_property
-    def _left_out_gaussians(self) -> list[ClassGaussians]:
+    def _left_out_models(self) -> list[Adaptation]:
         return [self._fitted(known) for known, _ in self._left_out]
 
     def _lda_elsewhere(self) -> _Votes:
@@ -310,18 +310,18 @@ class SameInputs:
             return votes
         own = np.full_like(votes.whole, -np.log(inputs.n_classes))
         uniform = np.full_like(own, -np.log(inputs.n_classes))
-        for gaussians, (_, asked) in zip(self._left_out_gaussians, self._left_out):
-            own[asked] = gaussians.log_p(inputs.features[asked], uniform[asked], 1.0, rounds=0)
+        for model, (_, asked) in zip(self._left_out_models, self._left_out):
+            own[asked] = model.log_p(inputs.features[asked], uniform[asked], 1.0, rounds=0)
         return self._of(votes.whole, own)
 
     def _adapted_everywhere(self, start: _Votes, weight: float) -> NDArray[np.float32]:
         """log p [V, K], adapted to every brain; where one brain is split, to each part."""
         inputs, whole = self.inputs, start.whole.copy()
-        self.gaussians = self.gaussians or self._fitted(inputs.known)
+        self.adaptation = self.adaptation or self._fitted(inputs.known)
         for brain in np.unique(inputs.brain):
             for part in (inputs.part, ~inputs.part):
                 asked = self._inside & part & (inputs.brain == brain)
-                whole[asked] = self.gaussians.log_p(
+                whole[asked] = self.adaptation.log_p(
                     inputs.features[asked], start.whole[asked], weight, labels=inputs.labels[asked]
                 )
         return whole
@@ -329,8 +329,8 @@ class SameInputs:
     def _adapted_elsewhere(self, start: _Votes, weight: float) -> NDArray[np.float32]:
         """log p [V, K] of brains (or folds) that the discriminant was not fitted on, adapted to each."""
         own = start.elsewhere.copy()
-        for gaussians, (_, asked) in zip(self._left_out_gaussians, self._left_out):
-            own[asked] = gaussians.log_p(self.inputs.features[asked], start.elsewhere[asked], weight)
+        for model, (_, asked) in zip(self._left_out_models, self._left_out):
+            own[asked] = model.log_p(self.inputs.features[asked], start.elsewhere[asked], weight)
         return own
 
     def _lda(self, known: NDArray[np.bool_], number: int) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from meshgnn.errors import InputError
 from meshgnn.store import read_arrays, write_arrays
-from meshgnn.train.adaptation import LEAST_P, ClassGaussians
+from meshgnn.train.adaptation import LEAST_P, Adaptation
 from meshgnn.train.calibration import Calibration
 from meshgnn.train.same_inputs import Discriminant, Fitted, SameInputs, joined, prior_from
 
@@ -39,7 +39,7 @@ class StoredBaselines:
         discriminant: on the network's features; None where there are no features.
         weight: exponent of the discriminant in prior_lda.
         calibrations: by name, of those that were fitted.
-        gaussians: of the discriminant; None where there is no adapted_prior_lda.
+        adaptation: of the discriminant; None where there is no adapted_prior_lda.
         adapted_weight: exponent of the features in adapted_prior_lda.
     """
 
@@ -49,7 +49,7 @@ class StoredBaselines:
     discriminant: Discriminant | None
     weight: float
     calibrations: Mapping[str, Calibration]
-    gaussians: ClassGaussians | None = None
+    adaptation: Adaptation | None = None
     adapted_weight: float = 0.0
 
     @staticmethod
@@ -65,14 +65,14 @@ class StoredBaselines:
             discriminant=discriminant,
             weight=float(fitted["prior_lda"].chosen["weight"]) if "prior_lda" in fitted else 0.0,
             calibrations={name: fitted[name].calibration for name in SEES if name in fitted},
-            gaussians=same.gaussians if adapted else None,
+            adaptation=same.adaptation if adapted else None,
             adapted_weight=float(adapted.chosen["weight"]) if adapted else 0.0,
         )
 
     @property
     def adapts(self) -> bool:
         """Whether a map can be adapted to a new brain."""
-        return self.gaussians is not None and len(self.points) > 0
+        return self.adaptation is not None and len(self.points) > 0
 
     def adapted(
         self, votes: NDArray[np.floating], features: NDArray[np.floating], coordinates: NDArray[np.floating]
@@ -91,9 +91,9 @@ class StoredBaselines:
 
     def _adapted(self, start: NDArray[np.float32], features: NDArray[np.floating]) -> NDArray[np.float32]:
         """log p [V, K]; nodes without features, which lie outside cortex, keep their start."""
-        assert self.gaussians is not None
+        assert self.adaptation is not None
         inside, found = features.any(1), start.copy()
-        found[inside] = self.gaussians.log_p(features[inside], start[inside], self.adapted_weight)
+        found[inside] = self.adaptation.log_p(features[inside], start[inside], self.adapted_weight)
         return found
 
     def votes(
@@ -125,8 +125,8 @@ class StoredBaselines:
                 "lda.offset": self.discriminant.offset,
                 "lda.classes": self.discriminant.classes,
             }
-        if self.gaussians is not None:
-            arrays |= {f"gaussians.{name}": values for name, values in self.gaussians.arrays().items()}
+        if self.adaptation is not None:
+            arrays |= {f"adaptation.{name}": values for name, values in self.adaptation.arrays().items()}
             arrays["adapted_weight"] = np.array([self.adapted_weight])
         write_arrays(path, arrays)
 
@@ -145,15 +145,19 @@ class StoredBaselines:
                 discriminant = Discriminant(
                     slope=arrays["lda.slope"], offset=arrays["lda.offset"], classes=arrays["lda.classes"]
                 )
-            gaussians, adapted_weight = None, 0.0
-            if "gaussians.means" in arrays:
-                begin = "gaussians."
+            adaptation, adapted_weight = None, 0.0
+            if "adaptation.classes" in arrays:
+                begin = "adaptation."
                 own = {name.removeprefix(begin): one for name, one in arrays.items() if name.startswith(begin)}
-                gaussians, adapted_weight = ClassGaussians.from_arrays(own), float(arrays["adapted_weight"][0])
-                if len(gaussians.classes) and not 0 <= gaussians.classes.min() <= gaussians.classes.max() < classes:
+                adaptation, adapted_weight = Adaptation.from_arrays(own), float(arrays["adapted_weight"][0])
+                if (
+                    len(adaptation.within.classes)
+                    and not 0 <= adaptation.within.classes.min() <= adaptation.within.classes.max() < classes
+                ):
                     raise ValueError("classes of the means are not those of the run")
             return StoredBaselines(
-                gaussians=gaussians, adapted_weight=adapted_weight, points=points, labels=labels, prior=arrays["prior"],
+                adaptation=adaptation, adapted_weight=adapted_weight, points=points, labels=labels,
+                prior=arrays["prior"],
                 discriminant=discriminant, weight=float(arrays["weight"][0]),
                 calibrations={
                     name: Calibration(prior_shift=shift, temperature=heat) for name, (shift, heat) in shifts.items()

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from meshgnn.confusion import macro_f1
 from meshgnn.data.model_inputs import ModelInputs
-from meshgnn.train.adaptation import HELD, LEAST_P, ClassGaussians, fitted_discriminant, normalised
+from meshgnn.train.adaptation import HELD, LEAST_P, Adaptation, fitted_discriminant, normalised
 from meshgnn.train.same_inputs import SameInputs
 
 K, D, NODES = 4, 6, 400
@@ -44,8 +44,8 @@ def inputs_of(features, places, areas, brain, unseen):
     )  # fmt: skip
 
 
-def gaussians_of(features, areas):
-    return ClassGaussians.of(fitted_discriminant(features, areas))
+def fitted(features, areas, brain=None):
+    return Adaptation.fit(features, areas, np.zeros(len(areas), int) if brain is None else brain)
 
 
 def test_it_finds_the_class_means_of_a_brain_that_differs_from_those_before():
@@ -67,10 +67,13 @@ def test_it_is_expectation_maximisation_of_gaussians():
     model = fitted_discriminant(features[seen], areas[seen])
     rng = np.random.default_rng(1)
     start = normalised(np.log(rng.dirichlet(np.ones(K), new.sum())))
-    found = ClassGaussians.of(model).log_p(features[new], start, 0.3)
+    found = fitted(features[seen], areas[seen], brain[seen]).log_p(features[new], start, 0.3)
     x, means, held = features[new], model.means_.copy(), HELD * new.sum() / K
+    within = fitted_discriminant(features[seen], areas[seen] + K * brain[seen]).covariance_  # areas of single brains
+    assert np.trace(within) < 0.9 * np.trace(model.covariance_)
     for number in range(3):
-        likelihood = np.stack([multivariate_normal(mean, model.covariance_).logpdf(x) for mean in means], axis=1)
+        covariance = within if number else model.covariance_
+        likelihood = np.stack([multivariate_normal(mean, covariance).logpdf(x) for mean in means], axis=1)
         likelihood = np.maximum(likelihood - np.logaddexp.reduce(likelihood, axis=1)[:, None], np.log(LEAST_P))
         log_p = start + 0.3 * likelihood
         log_p -= np.logaddexp.reduce(log_p, axis=1)[:, None]
@@ -85,30 +88,30 @@ def test_it_is_expectation_maximisation_of_gaussians():
 def test_nothing_is_learnt_from_features_that_do_not_count():
     features, _, areas, _ = people()
     start = normalised(np.log(np.random.default_rng(0).dirichlet(np.ones(K), len(areas))))
-    gaussians = gaussians_of(features, areas)
-    np.testing.assert_allclose(gaussians.log_p(features, start, 0.0), start, atol=1e-6)
-    assert gaussians.log_p(features[:0], start[:0], 0.3).shape == (0, K)
+    model = fitted(features, areas)
+    np.testing.assert_allclose(model.log_p(features, start, 0.0), start, atol=1e-6)
+    assert model.log_p(features[:0], start[:0], 0.3).shape == (0, K)
 
 
 def test_known_labels_pull_the_means_and_no_rounds_leave_them():
     features, _, areas, brain = people(shift=3.0)
-    gaussians = gaussians_of(features[brain < 3], areas[brain < 3])
+    model = fitted(features[brain < 3], areas[brain < 3])
     here, own = features[brain == 3], areas[brain == 3]
     start = np.full((len(here), K), -np.log(K))
     scores = [
-        macro_f1(own, gaussians.log_p(here, start, 1.0, rounds, labels).argmax(1), K)
+        macro_f1(own, model.log_p(here, start, 1.0, rounds, labels).argmax(1), K)
         for rounds, labels in ((0, None), (2, np.where(np.arange(len(own)) % 4 == 0, own, -1)))
     ]
     assert scores[1] > scores[0] + 0.05
     decision = fitted_discriminant(features[brain < 3], areas[brain < 3]).predict_log_proba(here)
-    np.testing.assert_allclose(gaussians.log_p(here, start, 1.0, 0), np.maximum(decision, np.log(LEAST_P)), atol=2e-3)
+    np.testing.assert_allclose(model.log_p(here, start, 1.0, 0), np.maximum(decision, np.log(LEAST_P)), atol=2e-3)
 
 
 def test_a_class_that_was_never_trained_on_gains_nothing():
     features, _, areas, _ = people()
     seen = areas > 0
     start = np.full((len(areas), K), -np.log(K))
-    found = gaussians_of(features[seen], areas[seen]).log_p(features, start, 1.0)
+    found = fitted(features[seen], areas[seen]).log_p(features, start, 1.0)
     assert (found.argmax(1) > 0).all()
     assert np.isfinite(found).all()
 
@@ -150,16 +153,16 @@ def test_threads_change_no_bit():
     found = []
     for count in (1, 2):
         with threadpool_limits(count):
-            found.append(gaussians_of(features, areas).log_p(features, start, 0.5))
+            found.append(fitted(features, areas).log_p(features, start, 0.5))
     np.testing.assert_array_equal(*found)
 
 
 def test_arrays_that_do_not_fit_are_refused():
     features, _, areas, _ = people()
-    arrays = gaussians_of(features, areas).arrays()
-    back = ClassGaussians.from_arrays(arrays)
-    np.testing.assert_array_equal(back.means, arrays["means"])
+    arrays = fitted(features, areas).arrays()
+    back = Adaptation.from_arrays(arrays)
+    np.testing.assert_array_equal(back.within.means, arrays["within_means"])
     with pytest.raises(ValueError, match="do not fit"):
-        ClassGaussians.from_arrays(arrays | {"means": arrays["means"][:, :-1]})
+        Adaptation.from_arrays(arrays | {"within_means": arrays["within_means"][:, :-1]})
     with pytest.raises(KeyError):
-        ClassGaussians.from_arrays({"means": arrays["means"]})
+        Adaptation.from_arrays({"within": arrays["within"]})
