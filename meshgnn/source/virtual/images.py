@@ -171,8 +171,7 @@ class VirtualImages:
         """T1-like, of one subject; drawn whether or not the subject is said to lack it."""
         c, head, traits = self.config, self.head, self.traits
         people = traits.people
-        family, site = int(people.family[number]), int(people.site[number])
-        moved = self._knots("family", family) + self._knots("subject", number)
+        site = int(people.site[number])
         parts = self.planted.weights
         own = head.t1 * (
             1
@@ -180,14 +179,22 @@ class VirtualImages:
             - np.float32(c.age_effect * (people.age[number] - 50) / 10) * parts["age"]
             + np.float32(c.score_effect * traits.ability[number]) * parts["score"]
         )
-        displacement = head.displacement(c.deform_mm * moved / np.sqrt(2))
-        values = head.deformed(own.astype(np.float32), displacement)
+        values = head.deformed(own.astype(np.float32), self._displacement(number))
         brain = values > 0
         rng = stream(self.seed, "voxels", number)
         noise = c.noise * 2 ** np.clip(self._of_sites("noise")[site], -1, 1)
         values += np.float32(noise) * rng.standard_normal(values.shape, np.float32)
         values *= np.float32(np.exp(c.gain * self._of_sites("gain")[site] + 0.02 * rng.standard_normal()))
         return Volume(values=np.where(brain, np.maximum(values, 1e-3), 0), affine=head.affine, space=SPACE)
+
+    def individual_mm(self, number: int, points_mm: Floats) -> Floats:
+        """Where points [P, 3] of the template (mm of MNI152) lie in the volume of one subject, in mm."""
+        return self.head.individual_mm(points_mm, self._displacement(number))
+
+    def _displacement(self, number: int) -> NDArray[np.float32]:
+        """[3, S, S, S] mm, half of it shared in the family."""
+        moved = self._knots("family", int(self.traits.people.family[number])) + self._knots("subject", number)
+        return self.head.displacement(self.config.deform_mm * moved / np.sqrt(2))
 
     def _of_sites(self, kind: str) -> Floats:
         """[sites] numbers of mean 0 and standard deviation 1, exactly, however few sites there are; 0 for one alone."""
