@@ -35,7 +35,7 @@ class Methods(BaseConfig):
     names: tuple[Method, ...] = field(default=get_args(Method))
     reference: Literal["mean", "zero"] = "mean"
     steps: int = 16
-    window_mm: float = 16.0
+    window_mm: float = 24.0
 
     def __post_init__(self) -> None:
         if not self.names or len(set(self.names)) < len(self.names):

@@ -68,7 +68,7 @@ class TraitExplanation(Experiment):
         methods: Methods = field(default_factory=Methods)
         mesh: MeshConfig = field(default_factory=TemplateCortex.Config)
         space: str = "MNI152"
-        subjects: int = 24
+        subjects: int = 16
         batch: int = 8
         alike: float = 0.7
 

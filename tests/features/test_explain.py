@@ -165,7 +165,7 @@ def trained(**changes):
         "head": TraitHead.Config(widths=()),
         "split": SubjectSplit.Config(parts=4, cross=False, keep=("family",)),
         "trainer": TraitTrainer(
-            folds=2, epochs=20, patience=20, sampler=EpochBatches.Config(size=16),
+            folds=2, epochs=15, patience=15, sampler=EpochBatches.Config(size=16),
             optimiser=Optimiser.Config(learning_rate=3e-3, weight_decay=0.05),
         ),
     }  # fmt: skip
@@ -176,7 +176,7 @@ def trained(**changes):
 def explained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("explain")
     run(trained(), folder / "run")
-    config = TraitExplanation.Config(run=folder / "run", subjects=6, methods=Methods(steps=8, window_mm=24))
+    config = TraitExplanation.Config(run=folder / "run", subjects=4, methods=Methods(steps=8, window_mm=36))
     return config, run(config, folder / "out").path
 
 
@@ -190,8 +190,8 @@ def test_the_planted_region_comes_out_on_top_and_random_weights_do_not_show_it(e
         assert not any(area["planted"] for area in one["areas"][1:])
         assert one["passed"]
         assert one["random_r"] < 0.7
-        assert one["tells"]
-        assert one["subjects"] == 6
+        assert one["tells"], "the network beats chance"
+        assert one["subjects"] == 4
     with (out / "areas.csv").open(newline="") as handle:
         rows = list(csv.DictReader(handle))
     assert len(rows) == 3 * 33
