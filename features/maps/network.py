@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -112,12 +113,13 @@ class NetworkMaps:
 
 
 def map_stages(encoder: Any) -> tuple[nn.Module, ...]:
-    """Parts of an encoder whose composition begins its forward pass, cut where maps are read."""
+    """Parts of an encoder whose composition begins its forward pass, cut where maps are read; up to where space is
+    flattened into columns."""
     if isinstance(encoder, VolumeCNN):
         first, *others = encoder.blocks
         return (nn.Sequential(encoder.stem, first), *others)
     assert isinstance(encoder, ItemEncoder)
-    return encoder.stages()
+    return tuple(takewhile(lambda stage: not any(isinstance(p, nn.Flatten) for p in stage.modules()), encoder.stages()))
 
 
 def _channels(values: NDArray[np.float32], places: NDArray[np.float64]) -> Iterator[NDArray[np.float32]]:

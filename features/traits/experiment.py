@@ -28,6 +28,7 @@ from features.traits.cohort import (
     items_of,
     needs_conversion,
     participants_of,
+    placed,
     some_of,
 )
 from features.traits.items import TraitInput, TraitItems
@@ -148,10 +149,9 @@ class TraitPrediction(Experiment):
         if self.drawn:
             return {}
         c = self.config
-        files = [path for one in c.inputs for path in one.data.files()]
-        return hashes_of(
-            self._folder(None), files, c.conversion, [one.name for one in c.inputs if needs_conversion(one)]
-        )
+        folder = self._folder(None)
+        files = [path for one in c.inputs for path in placed(one, folder, Path(STORES), c.targets).files()]
+        return hashes_of(folder, files, c.conversion, [one.name for one in c.inputs if needs_conversion(one)])
 
     def seeds(self) -> list[int]:
         return list(self.config.seeds)

@@ -234,7 +234,7 @@ def test_the_mni152_t1_at_the_nodes_of_fsaverage5(tmp_path):
     for kind, points in surfaces.items():
         mm = points @ there[:3, :3].T + there[:3, 3]
         at[kind] = sampled(t1.values, mm @ back[:3, :3].T + back[:3, 3])[0][thick]
-    assert np.corrcoef(own["normal_2mm"], at["pial"] - at["white"])[0, 1] > 0.5
+    assert np.corrcoef(own["normal_2mm"], at["pial"] - at["white"])[0, 1] > 0.4
     assert np.corrcoef(own["value_2mm"], at["pial"] + at["white"])[0, 1] > 0.5
 
 

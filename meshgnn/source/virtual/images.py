@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import SettingError
+from meshgnn.graph import MeshGraph
 from meshgnn.source.participant_table import Participants
 from meshgnn.source.subjects import Target
 from meshgnn.source.virtual.areas import isocortical_areas
@@ -83,6 +84,8 @@ class VirtualImages:
             site_points: standard deviation of the sites' offsets of the score.
             year_points: change of the score with a year of age.
             absent: share of subjects who lack an input, input by input; everybody has one at least.
+            meshes: also give the features of the nodes of the same subjects' meshes, as `VirtualSubjects` draws them:
+                age and sex are planted there too, in other areas, by the settings of `people`.
         """
 
         people: VirtualSubjects.Config = field(default_factory=lambda: VirtualSubjects.Config(subjects=400))
@@ -99,6 +102,7 @@ class VirtualImages:
         site_points: float = 8.0
         year_points: float = -0.2
         absent: float = 0.0
+        meshes: bool = False
 
         def __post_init__(self) -> None:
             if not 16 <= self.size <= 256 or self.regions < 3 * NETWORK:
@@ -219,6 +223,17 @@ class VirtualImages:
         out = np.eye(regions, dtype=np.float32)
         out[rows, columns] = out[columns, rows] = np.tanh(z)
         return out
+
+    @cached_property
+    def _meshes(self) -> VirtualSubjects:
+        return self.config.people.build()
+
+    def mesh(self, number: int) -> MeshGraph | None:
+        """The mesh of one subject with its table `surface`; None for one who lacks it, or where there are none."""
+        missing = stream(self.seed, "absent meshes").random(len(self.traits.people.ids)) < self.config.absent
+        if not self.config.meshes or missing[number]:
+            return None
+        return self._meshes.brain(self.traits.people, number)
 
     def _standard(self, number: int) -> dict[str, float]:
         """The planted traits of a subject, of mean 0 and standard deviation about 1."""
