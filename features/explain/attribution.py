@@ -106,8 +106,6 @@ def attributions(
         raise ValueError(f"a subject of the batch has no {name}")
     asked = tuple(row if row is not None else there.new_zeros(len(there)) for row in rows)
     beside = (there, *asked)
-    for weights in network.parameters():
-        weights.requires_grad_(False)
     if method == "saliency":
         volumes = volumes.detach().clone().requires_grad_()
         return attr.Saliency(forward).attribute(volumes, abs=False, additional_forward_args=beside).detach()

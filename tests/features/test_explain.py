@@ -35,6 +35,7 @@ from meshgnn.source.virtual.images import VirtualImages
 from meshgnn.source.virtual.middle import middle_brain
 from meshgnn.source.virtual.subjects import VirtualSubjects
 from meshgnn.store import read_json
+from tests.integration.test_volume_features import in_space
 
 SPACING = (12.0, 12.0, 12.0)
 BLOCKS = (
@@ -211,6 +212,17 @@ def test_maps_are_files_that_workbench_reads(explained):
     inside = np.isfinite(values)
     here = labels == graph.areas.names.index("V1")
     assert values[here & inside].mean() > 2 * values[~here & inside].mean()
+
+
+def test_an_atlas_of_ones_own_names_the_areas(explained, tmp_path):
+    config, out = explained
+    folder = in_space(tmp_path / "template", middle_brain(), "fsaverage")
+    only = replace(config, mesh=SurfaceFolder.Config(folder=folder), methods=Methods(names=("saliency",)))
+    (own,) = read_json(run(only, tmp_path / "out").path / "metrics.json")["maps"]
+    first = read_json(out / "metrics.json")["maps"][0]
+    assert [area["area"] for area in own["areas"]] == [area["area"] for area in first["areas"]]
+    assert own["areas"][0]["magnitude"] == pytest.approx(first["areas"][0]["magnitude"], rel=1e-5)
+    assert "planted" not in own["areas"][0]
 
 
 def test_other_thresholds_are_told_without_new_attributions_and_a_failed_map_is_named(explained, tmp_path):
