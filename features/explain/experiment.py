@@ -41,7 +41,8 @@ class TraitExplanation(Experiment):
 
     Every member of an ensemble is explained, and their attributions averaged, as their predictions are. The same is
     done with networks of random weights: a map that looks the same with them shows the images and the method, not what
-    was learnt (Adebayo et al. 2018, arXiv:1810.03292); it is reported as failed.
+    was learnt (Adebayo et al. 2018, arXiv:1810.03292); it is reported as failed. What the same means is measured: two
+    ensembles of random weights have maps that are alike, since they see the same images; a trained one's must be less.
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,8 @@ class TraitExplanation(Experiment):
             space: that the volumes of a folder lie in; those of virtual subjects are known.
             subjects: held-out ones of every division, at most; 0 takes all.
             batch: subjects at a time.
-            alike: rank correlation with the map of random weights from which a map is reported as failed.
+            alike: a map fails if its rank correlation with that of random weights is this share, or more, of what two
+                maps of random weights have with each other (or of 0.25, where these are hardly alike).
         """
 
         run: Path = Path()
@@ -70,7 +72,7 @@ class TraitExplanation(Experiment):
         space: str = "MNI152"
         subjects: int = 16
         batch: int = 8
-        alike: float = 0.7
+        alike: float = 0.9
 
         def __post_init__(self) -> None:
             if self.subjects < 0 or self.batch < 1 or not 0 < self.alike <= 1:
@@ -156,7 +158,12 @@ class TraitExplanation(Experiment):
                 if not len(subjects):
                     continue
                 reference = self._reference(items, name, number)
-                for kind, make in (("trained", source.members), ("random", source.fresh)):
+                ensembles = (
+                    ("trained", source.members),
+                    ("random", source.fresh),
+                    ("other", partial(source.fresh, draw=1)),
+                )
+                for kind, make in ensembles:
                     bar = Bars(run, f"{name}, division {number + 1}, {kind} weights: ")
                     found = self._maps(make(self.config.network, number), items, subjects, name, target, method,
                                        reference, bar)  # fmt: skip
@@ -230,7 +237,8 @@ class TraitExplanation(Experiment):
         for one in maps:
             label = f"{one.target}, {one.input}, {one.method}"
             if not one.passed:
-                run.warn(f"{label}: like the map of random weights (rank correlation {one.random_r:.2f}): it shows the "
+                run.warn(f"{label}: like the map of random weights (rank correlation {one.random_r:.2f}, "
+                         f"of these with each other {one.random_among:.2f}): it shows the "
                          "images and the method, not what was learnt")  # fmt: skip
             if not one.tells:
                 run.warn(f"{label}: the network does not predict {one.target} better than chance; the map says nothing")

@@ -110,11 +110,11 @@ class FinishedRun:
         """The trained members of a division, in eval mode. Raises InputError when one is missing or was changed."""
         return [load_network(place) for place in self.places(network, number)]
 
-    def fresh(self, network: str, number: int) -> list[MultiInputNet]:
-        """As many networks of the same build with weights newly drawn, in eval mode."""
+    def fresh(self, network: str, number: int, draw: int = 0) -> list[MultiInputNet]:
+        """As many networks of the same build with weights newly drawn, in eval mode; other ones for another `draw`."""
         found = []
         for place, trained in enumerate(self.members(network, number)):
-            torch.manual_seed(FRESH + place)
+            torch.manual_seed(FRESH + 1000 * draw + place)
             found.append(trained.config.build(trained.shapes, trained.classes).eval())
         return found
 

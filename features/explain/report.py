@@ -82,17 +82,20 @@ def write_explanation_report(
     lead = (
         "Means over held-out subjects and over the nodes of an area, both hemispheres. The magnitude is the mean of "
         "the absolute attribution; signed values above 0 speak for a larger number, or for the second class.",
-        f"A map fails if its rank correlation with that of networks of random weights is {metrics.alike:g} or more: it "
-        "then shows the images and the method, not what was learnt. Attributions tell what a network rests on, not "
-        "what a trait rests on: correlated areas share them, and sizes of different methods do not compare.",
+        "A map fails if its rank correlation with maps of random weights is about as large as theirs with each other "
+        f"(a share of {metrics.alike:g} or more): it then shows the images and the method, not what was learnt.",
+        "Attributions tell what a network rests on, not what a trait rests on: correlated areas share them. Sizes of "
+        "different methods do not compare.",
     )
     sections = [
         StudySection(
             title="Are the maps more than random weights give?",
-            columns=("target", "input", "method", "subjects", "rank correlation", "sanity check", "first areas"),
+            columns=("target", "input", "method", "subjects", "with random weights", "these with each other",
+                     "sanity check", "first areas"),
             rows=tuple(
                 (
                     one.target, one.input, WORDS.get(one.method, one.method), str(one.subjects), f"{one.random_r:.2f}",
+                    f"{one.random_among:.2f}",
                     _verdict(one), ", ".join(area.area for area in one.areas[:3]),
                 )
                 for one in metrics.maps
@@ -133,13 +136,12 @@ def _verdict(one: AttributionMap) -> str:
 def told(metrics: ExplanationMetrics, folder: Path) -> str:
     """What the run prints at its end."""
     lines = [f"\n{metrics.task}"]
-    lines.append(f"{'target':12s}{'input':10s}{'method':22s}{'against random':>15s}  {'first areas':32s}sanity check")
+    head = f"{'target':12s}{'input':10s}{'method':22s}{'like random':>12s}{'(among them)':>13s}"
+    lines.append(f"{head}  {'first areas':32s}sanity check")
     for one in metrics.maps:
         first = ", ".join(f"{area.area}{'*' if area.planted else ''}" for area in one.areas[:4])
-        lines.append(
-            f"{one.target:12s}{one.input:10s}{WORDS.get(one.method, one.method):22s}{one.random_r:15.2f}  {first:32s}"
-            f"{_verdict(one)}"
-        )
+        name = f"{one.target:12s}{one.input:10s}{WORDS.get(one.method, one.method):22s}"
+        lines.append(f"{name}{one.random_r:12.2f}{one.random_among:13.2f}  {first:32s}{_verdict(one)}")
     if any(one.planted_rank for one in metrics.maps):
         lines.append("* planted there")
     return "\n".join([*lines, f"areas of every map in {folder / 'areas.csv'}, maps in {folder / 'maps'}"])

@@ -39,8 +39,9 @@ class AttributionMap(Record):
     Args:
         target, input, method: which.
         subjects: held-out ones that it is a mean of.
-        random_r: rank correlation over cortical nodes of the magnitude with that of networks with random weights.
-        passed: whether the two differ (random_r below the setting `alike`).
+        random_r: rank correlation over cortical nodes of the magnitude with that of networks with random weights, mean
+            over two draws of these; random_among: of the two draws with each other.
+        passed: whether random_r is well below random_among.
         tells: whether the network predicts the target better than chance; the map of one that does not says nothing.
         areas: by rank.
     """
@@ -50,6 +51,7 @@ class AttributionMap(Record):
     method: str
     subjects: int
     random_r: float
+    random_among: float
     passed: bool
     tells: bool
     areas: tuple[AreaAttribution, ...]
@@ -67,7 +69,7 @@ class ExplanationMetrics(Record):
     Args:
         task: in words.
         run, network: whose networks were explained.
-        alike: rank correlation from which a map counts as like that of random weights.
+        alike: share of random_among from which a map counts as like those of random weights.
         maps: all of them.
         timing_s, peak_rss_mb: put in by the runner at the end.
     """
