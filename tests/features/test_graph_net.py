@@ -21,6 +21,7 @@ from features.subject_data.volumes import SubjectVolumes
 from features.traits.experiment import TraitPrediction
 from features.traits.items import TraitInput, TraitItems
 from features.traits.linear import linear_tables, sees
+from features.traits.pooled import joined_late
 from features.traits.training import TraitTrainer
 from features.transfer.optimiser import Optimiser
 from meshgnn.data.subject_split import SubjectSplit
@@ -225,6 +226,7 @@ def test_graph_volume_and_both_stand_in_one_table_of_the_same_subjects(tmp_path)
     assert {"T1w_alone", "mesh_alone", "linear_mesh", "linear_T1w", "linear"} <= set(rows)
     assert rows["mesh_alone"]["auroc"] > 0.85
     assert rows["mesh_alone"]["sees"] == "mesh"
+    assert rows["late_fusion"]["fits"] == 4
     assert metrics["subjects"] > 10
 
 
@@ -232,3 +234,8 @@ def test_a_mesh_of_ours_is_a_mesh_of_freesurfers():
     """The first nodes of fsaverage5 are those of fsaverage4: what `parcels` rests on."""
     fine, rough = standard_mesh(2 * 642), standard_mesh(2 * 162)
     assert np.array_equal(fine.places[:162], rough.places[:162])
+
+
+def test_late_fusion_averages_the_networks_of_the_inputs_that_a_subject_has():
+    one, two = np.array([[0.2, 0.8], [np.nan, np.nan], [np.nan] * 2]), np.array([[0.6, 0.4], [0.1, 0.9], [np.nan] * 2])
+    assert np.allclose(joined_late([one, two]), [[0.4, 0.6], [0.1, 0.9], [np.nan] * 2], equal_nan=True)
