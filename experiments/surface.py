@@ -5,6 +5,7 @@ from dataclasses import replace
 from features.geometry import Geometry
 from features.stored_table import StoredTable
 from features.volume_features import VolumeFeatures
+from features.volume_maps import VolumeMaps
 from meshgnn.config import choices
 from meshgnn.experiment.area_mapping import AreaMapping
 from meshgnn.source.hcp import HcpUtils
@@ -12,7 +13,7 @@ from meshgnn.source.surface_folder import SurfaceFolder
 
 MAY = {
     "source": (SurfaceFolder.Config(), HcpUtils.Config()),
-    "features": (Geometry.Config(), VolumeFeatures.Config(), StoredTable.Config()),
+    "features": (Geometry.Config(), VolumeFeatures.Config(), VolumeMaps.Config(), StoredTable.Config()),
 }
 
 
@@ -32,3 +33,9 @@ def with_geometry() -> AreaMapping.Config:
 def with_volume() -> AreaMapping.Config:
     """The same with learnt features of a volume: the MNI152 T1, for surfaces in MNI152 or fsaverage space."""
     return replace(surface(), features=(VolumeFeatures.Config(),))
+
+
+@choices(MAY)
+def with_volume_maps() -> AreaMapping.Config:
+    """The same with multi-scale derivatives of a volume read at the nodes: the MNI152 T1, nothing learnt."""
+    return replace(surface(), features=(VolumeMaps.Config(),))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from features.encoders.biobank_cnn import BiobankCNN
 from features.encoders.connectivity_net import ConnectivityNet
+from features.encoders.graph_net import GraphNet
 from features.encoders.item_encoder import ItemEncoder, check_shares
 from features.encoders.monai_network import MONAINetwork
 from features.encoders.naive_cnn import NaiveCNN
@@ -30,7 +31,7 @@ from meshgnn.errors import InputError, SettingError
 # What a block may be, and how blocks may be joined: what may be chosen by name, and what a file may name.
 BlockEncoder = (
     BiobankCNN.Config | NaiveCNN.Config | ResNet3D.Config | ResNet2DSlices.Config | MONAINetwork.Config
-    | VolumeCNN.Config | ConnectivityNet.Config | TableNet.Config | SignalCNN.Config
+    | VolumeCNN.Config | ConnectivityNet.Config | TableNet.Config | SignalCNN.Config | GraphNet.Config
 )  # fmt: skip
 Fusion = Concatenation.Config | Gated.Config | Attention.Config
 

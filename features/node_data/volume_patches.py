@@ -12,6 +12,7 @@ from scipy import ndimage
 from features.augment_volume import VolumeAugment
 from features.locations import towards_pial
 from features.node_data.blocks import blocks
+from features.node_data.trilinear import sampled
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at
 from meshgnn.errors import SettingError
@@ -160,13 +161,11 @@ class VolumePatches:
         grid = np.stack(np.meshgrid(step, step, step, indexing="ij"), axis=-1).reshape(-1, 3)
         out = np.empty((len(nodes), *self.shape), np.float32)
         inside = np.empty(out.shape, np.bool_)
-        last = np.array(self._volume.values.shape) - 1
         for k, (spacing, values) in enumerate(zip(self.config.spacing_mm, self._scales)):
             points = self._points[nodes, None] + spacing * np.einsum("gk,bkx->bgx", grid, axes)
             voxels = points @ self._to_voxels[:3, :3].T + self._to_voxels[:3, 3]
-            within = ((voxels >= 0) & (voxels <= last)).all(-1)
-            found = ndimage.map_coordinates(values, voxels.reshape(-1, 3).T, order=1, mode="nearest")
-            out[:, k] = np.where(within, found.reshape(within.shape), 0).reshape(-1, size, size, size)
+            found, within = sampled(values, voxels)
+            out[:, k] = np.where(within, found, 0).reshape(-1, size, size, size)
             inside[:, k] = within.reshape(-1, size, size, size)
         return out, inside
 

@@ -10,6 +10,7 @@ from features.subject_data.bad_subjects import REPORT
 from features.subject_data.connectivity import SubjectConnectivity
 from features.subject_data.convert import VolumeConversion
 from features.subject_data.labels import TargetLabels
+from features.subject_data.meshes import SubjectMeshes
 from features.subject_data.table import column_notes
 from features.subject_data.volumes import SubjectVolumes
 from features.traits.items import DataConfig, TraitInput, TraitItems
@@ -159,6 +160,8 @@ def placed(one: TraitInput, folder: Path, stores: Path, targets: tuple[str, ...]
         return data if data.stores else replace(data, stores=(stores / one.name,))
     if isinstance(data, SubjectConnectivity.Config):
         return data if data.stack is not None or data.folder != Path() else replace(data, folder=folder)
+    if isinstance(data, SubjectMeshes.Config):
+        return data if data.folder != Path() else replace(data, folder=folder)
     if isinstance(data, TargetLabels.Config):
         return data
     path = table_in(folder) if data.path == Path() else data.path

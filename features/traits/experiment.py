@@ -27,12 +27,13 @@ from features.traits.cohort import (
     items_of,
     needs_conversion,
     participants_of,
+    placed,
     some_of,
 )
 from features.traits.items import TraitInput, TraitItems
 from features.traits.linear import linear_tables, sees
 from features.traits.members import PlacedMember, members_of, predictions
-from features.traits.pooled import tested
+from features.traits.pooled import joined_late, tested
 from features.traits.training import TraitTrainer, train_member
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at, to_plain
@@ -149,10 +150,9 @@ class TraitPrediction(Experiment):
         if self.drawn:
             return {}
         c = self.config
-        files = [path for one in c.inputs for path in one.data.files()]
-        return hashes_of(
-            self._folder(None), files, c.conversion, [one.name for one in c.inputs if needs_conversion(one)]
-        )
+        folder = self._folder(None)
+        files = [path for one in c.inputs for path in placed(one, folder, Path(STORES), c.targets).files()]
+        return hashes_of(folder, files, c.conversion, [one.name for one in c.inputs if needs_conversion(one)])
 
     def seeds(self) -> list[int]:
         return list(self.config.seeds)
@@ -184,7 +184,7 @@ class TraitPrediction(Experiment):
             Stage(name="read", run=self._read, after=made, depends=[data, inputs], files=files),
             Stage(name="baselines", run=self._baselines, after=("read",), depends=linear),
             Stage(name="train", run=self._train, after=("read",), depends=learning, version=3),
-            Stage(name="evaluate", run=self._evaluate, after=("baselines", "train"), version=2),
+            Stage(name="evaluate", run=self._evaluate, after=("baselines", "train"), version=3),
             Stage(name="export", run=self._export, after=("evaluate",)),
         ]
 
@@ -333,6 +333,11 @@ class TraitPrediction(Experiment):
                 filled = max(filled, int((~np.isfinite(own[0]).all(1) & tested(self._parts)).sum()))
                 by_seed.append([np.where(np.isfinite(votes), votes, chance[k]) for k, votes in enumerate(own)])
             rows[name] = Prediction(sees=", ".join(inputs), by_seed=tuple(by_seed), fits=c.trainer.folds)
+        if singles := [name for name in self.networks if name != MAIN]:
+            late = [[joined_late([kept[f"{one}:{s}/{k}"] for one in singles]) for k in chance] for s in c.seeds]
+            by_seed = [[np.where(np.isfinite(own), own, chance[k]) for k, own in enumerate(each)] for each in late]
+            told = "the networks on single inputs, averaged"
+            rows["late_fusion"] = Prediction(sees=told, by_seed=tuple(by_seed), fits=c.trainer.folds * len(singles))
         if filled:
             run.say(f"  up to {filled} tested subjects lack all inputs of a network and get the constant prediction")
         metrics = subject_metrics(

@@ -11,6 +11,7 @@ from torch import Tensor
 from features.fusion.multi_input_net import BlockEncoder, InputBlock
 from features.subject_data.connectivity import SubjectConnectivity
 from features.subject_data.labels import TargetLabels
+from features.subject_data.meshes import SubjectMeshes
 from features.subject_data.table import SubjectTable
 from features.subject_data.volumes import SubjectVolumes
 from features.transfer.pretrained import Pretrained
@@ -19,7 +20,10 @@ from meshgnn.errors import InputError, SettingError
 from meshgnn.sockets import SubjectData
 from meshgnn.store import content_hash
 
-DataConfig = SubjectVolumes.Config | SubjectConnectivity.Config | SubjectTable.Config | TargetLabels.Config
+DataConfig = (
+    SubjectVolumes.Config | SubjectConnectivity.Config | SubjectTable.Config | SubjectMeshes.Config
+    | TargetLabels.Config
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

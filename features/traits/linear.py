@@ -5,16 +5,19 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from features.standard_mesh import standard_mesh
 from features.traits.items import TraitItems
 
 SIDE = 8  # parts along a side that volumes are averaged over
 PIECE = 16  # subjects read at a time
+PARCELS = 42  # of a hemisphere
 
 
 def linear_tables(items: TraitItems) -> dict[str, NDArray[np.float64]]:
     """[G, P] by baseline: `linear_NAME` of every input, and `linear` of all together; NaN where a subject lacks one.
 
-    Volumes are averaged over 8 x 8 x 8 parts of equal size; vectors are taken as they are.
+    Volumes are averaged over 8 x 8 x 8 parts of equal size, meshes over 42 parcels of each hemisphere; vectors are
+    taken as they are.
     """
     found = {f"linear_{name}": _table(items, name) for name in items.names}
     if len(found) > 1:
@@ -24,9 +27,8 @@ def linear_tables(items: TraitItems) -> dict[str, NDArray[np.float64]]:
 
 def sees(items: TraitItems) -> Mapping[str, str]:
     """What each of them sees, in words."""
-    each = {
-        name: f"{name}, averaged over {SIDE}^3 parts" if len(items.shapes[name]) > 1 else name for name in items.names
-    }
+    parts = {4: f", averaged over {SIDE}^3 parts", 2: f", averaged over {2 * PARCELS} parcels"}
+    each = {name: name + parts.get(len(items.shapes[name]), "") for name in items.names}
     return {f"linear_{name}": text for name, text in each.items()} | {"linear": "; ".join(each.values())}
 
 
@@ -41,8 +43,20 @@ def _table(items: TraitItems, name: str) -> NDArray[np.float64]:
 
 
 def _flat(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """[B, C, X, Y, Z] -> means over parts [B, C x parts]; [B, ...] -> [B, P]."""
+    """[B, C, X, Y, Z] -> means over parts [B, C x parts]; [B, V, C] -> means over parcels; [B, P] as they are."""
+    if values.ndim == 3:
+        return _parcelled(values)
     for axis in (2, 3, 4) if values.ndim == 5 else ():
         cuts = np.linspace(0, values.shape[axis], min(SIDE, values.shape[axis]) + 1).astype(int)
         values = np.stack([part.mean(axis) for part in np.split(values, cuts[1:-1], axis)], axis)
     return values.reshape(len(values), -1)
+
+
+def _parcelled(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[B, V, C] of nodes, the last column their mask -> [B, parcels x (C - 1)] means over the nodes in the mask."""
+    nodes = values.shape[1]
+    parcel = standard_mesh(nodes).parcels(min(PARCELS, nodes // 2))
+    member = (parcel[None] == np.arange(parcel.max() + 1)[:, None]).astype(np.float32)  # [parcels, V]
+    inside = values[..., -1:]
+    total = member @ (values[..., :-1] * inside)
+    return np.asarray(total / np.maximum(member @ inside, 1)).reshape(len(values), -1)

@@ -83,6 +83,14 @@ def in_own_units(
     return found
 
 
+def joined_late(votes: Sequence[Values]) -> Values:
+    """[G, K] mean over networks on single inputs, each [G, K]; NaN of those who lack the input is passed over."""
+    stacked = np.stack(votes)
+    known = np.isfinite(stacked)
+    count = known.sum(0)
+    return np.where(count > 0, np.where(known, stacked, 0).sum(0) / np.maximum(count, 1), np.nan)
+
+
 def tested(parts: list[SubjectPart]) -> NDArray[np.bool_]:
     """[G] subjects that some division tests."""
     return np.logical_or.reduce([part.test for part in parts])

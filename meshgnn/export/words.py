@@ -139,6 +139,7 @@ SUBJECT_METHODS = {
     "zero": Word("0: nothing is left of a number without its confounds"),
     "site": Word("mean or class frequencies of the subject's site"),
     "linear": Word("linear model on all inputs"),
+    "late_fusion": Word("mean of the networks on single inputs"),
     "graph_means": Word("linear model on means over the cortex"),
     "parcel_means": Word("linear model on means of every area"),
     "same_inputs_mlp": Word("the same network without neighbours"),

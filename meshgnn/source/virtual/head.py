@@ -87,3 +87,16 @@ class Head:
         grid = np.indices(values.shape, np.float32)
         grid += displacement / spacing
         return ndimage.map_coordinates(values, grid, order=1, mode="constant", output=np.float32)
+
+    def individual_mm(self, points_mm: Floats, displacement: NDArray[np.float32]) -> Floats:
+        """Where points [P, 3] of the template lie in the head that `deformed` makes with this displacement.
+
+        The deformed image shows at x what the template has at x + u(x); x = p - u(x) is iterated from x = p. It
+        converges, since u changes by less than the way that is gone (see above).
+        """
+        to_voxels, out = np.linalg.inv(self.affine), np.array(points_mm, np.float64)
+        for _ in range(15):
+            voxels = out @ to_voxels[:3, :3].T + to_voxels[:3, 3]
+            moved = [ndimage.map_coordinates(part, voxels.T, order=1, mode="nearest") for part in displacement]
+            out = points_mm - np.stack(moved, axis=1)
+        return out

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import SettingError
+from meshgnn.graph import MeshGraph
 from meshgnn.source.participant_table import Participants
 from meshgnn.source.subjects import Target
 from meshgnn.source.virtual.areas import isocortical_areas
@@ -83,6 +84,8 @@ class VirtualImages:
             site_points: standard deviation of the sites' offsets of the score.
             year_points: change of the score with a year of age.
             absent: share of subjects who lack an input, input by input; everybody has one at least.
+            meshes: also give the features of the nodes of the same subjects' meshes, as `VirtualSubjects` draws them:
+                age and sex are planted there too, in other areas, by the settings of `people`.
         """
 
         people: VirtualSubjects.Config = field(default_factory=lambda: VirtualSubjects.Config(subjects=400))
@@ -99,6 +102,7 @@ class VirtualImages:
         site_points: float = 8.0
         year_points: float = -0.2
         absent: float = 0.0
+        meshes: bool = False
 
         def __post_init__(self) -> None:
             if not 16 <= self.size <= 256 or self.regions < 3 * NETWORK:
@@ -171,8 +175,7 @@ class VirtualImages:
         """T1-like, of one subject; drawn whether or not the subject is said to lack it."""
         c, head, traits = self.config, self.head, self.traits
         people = traits.people
-        family, site = int(people.family[number]), int(people.site[number])
-        moved = self._knots("family", family) + self._knots("subject", number)
+        site = int(people.site[number])
         parts = self.planted.weights
         own = head.t1 * (
             1
@@ -180,14 +183,22 @@ class VirtualImages:
             - np.float32(c.age_effect * (people.age[number] - 50) / 10) * parts["age"]
             + np.float32(c.score_effect * traits.ability[number]) * parts["score"]
         )
-        displacement = head.displacement(c.deform_mm * moved / np.sqrt(2))
-        values = head.deformed(own.astype(np.float32), displacement)
+        values = head.deformed(own.astype(np.float32), self._displacement(number))
         brain = values > 0
         rng = stream(self.seed, "voxels", number)
         noise = c.noise * 2 ** np.clip(self._of_sites("noise")[site], -1, 1)
         values += np.float32(noise) * rng.standard_normal(values.shape, np.float32)
         values *= np.float32(np.exp(c.gain * self._of_sites("gain")[site] + 0.02 * rng.standard_normal()))
         return Volume(values=np.where(brain, np.maximum(values, 1e-3), 0), affine=head.affine, space=SPACE)
+
+    def individual_mm(self, number: int, points_mm: Floats) -> Floats:
+        """Where points [P, 3] of the template (mm of MNI152) lie in the volume of one subject, in mm."""
+        return self.head.individual_mm(points_mm, self._displacement(number))
+
+    def _displacement(self, number: int) -> NDArray[np.float32]:
+        """[3, S, S, S] mm, half of it shared in the family."""
+        moved = self._knots("family", int(self.traits.people.family[number])) + self._knots("subject", number)
+        return self.head.displacement(self.config.deform_mm * moved / np.sqrt(2))
 
     def _of_sites(self, kind: str) -> Floats:
         """[sites] numbers of mean 0 and standard deviation 1, exactly, however few sites there are; 0 for one alone."""
@@ -212,6 +223,17 @@ class VirtualImages:
         out = np.eye(regions, dtype=np.float32)
         out[rows, columns] = out[columns, rows] = np.tanh(z)
         return out
+
+    @cached_property
+    def _meshes(self) -> VirtualSubjects:
+        return self.config.people.build()
+
+    def mesh(self, number: int) -> MeshGraph | None:
+        """The mesh of one subject with its table `surface`; None for one who lacks it, or where there are none."""
+        missing = stream(self.seed, "absent meshes").random(len(self.traits.people.ids)) < self.config.absent
+        if not self.config.meshes or missing[number]:
+            return None
+        return self._meshes.brain(self.traits.people, number)
 
     def _standard(self, number: int) -> dict[str, float]:
         """The planted traits of a subject, of mean 0 and standard deviation about 1."""

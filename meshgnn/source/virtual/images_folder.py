@@ -3,17 +3,20 @@
 participants.tsv, .json          ids, families, sites, sex, age, score, null
 sub-*/anat/sub-*_T1w.nii.gz      volumes
 sub-*/connectivity/sub-*_relmat.npy
+sub-*/surf/sub-*_hemi-{L,R}_FEATURE.shape.gii    features of nodes, where meshes are drawn
 phenotype/measures.tsv, .json    the table, with the domain of every column
 truth/planted.json, planted_*.nii.gz
 """
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from meshgnn.config import to_plain
+from meshgnn.graph import MeshGraph
 from meshgnn.progress import Progress, silent
 from meshgnn.source.participant_table import TABLE
 from meshgnn.source.virtual.images import COLUMNS, DOMAINS, SMOKING, VirtualImages
@@ -59,6 +62,8 @@ def write_images(cohort: VirtualImages, folder: Path, progress: Progress = silen
         if matrix:
             with written_aside(folder / name / "connectivity" / f"{name}_relmat.npy") as aside:
                 np.save(aside, cohort.connectivity(number), allow_pickle=False)
+        if (mesh := cohort.mesh(number)) is not None:
+            write_nodes(folder / name / "surf", name, mesh)
         progress("subjects", number + 1, len(people))
 
 
@@ -69,6 +74,19 @@ def write_nifti(path: Path, values: NDArray[np.floating], affine: NDArray[np.flo
     image = nibabel.Nifti1Image(np.rint(values * 1000).astype(np.int16), affine)
     with written_aside(path) as aside:
         aside.write_bytes(gzip.compress(image.to_bytes(), 6, mtime=0))
+
+
+def write_nodes(folder: Path, name: str, graph: MeshGraph) -> None:
+    """A GIfTI file per feature and hemisphere; NaN where a node has no value."""
+    from nibabel import gifti
+
+    table = graph.tables["surface"]
+    for side, place in graph.slices().items():
+        for column, feature in enumerate(table.columns):
+            values = np.where(table.mask[place], table.values[place, column], np.nan).astype(np.float32)
+            array: Any = gifti.GiftiDataArray(values, "NIFTI_INTENT_SHAPE", "NIFTI_TYPE_FLOAT32")
+            with written_aside(folder / f"{name}_hemi-{side}_{feature}.shape.gii") as aside:
+                aside.write_bytes(gifti.GiftiImage(darrays=[array]).to_bytes())
 
 
 def _write_table(cohort: VirtualImages, folder: Path) -> None:

@@ -60,14 +60,14 @@ def network_edges(regions: int, members: slice) -> NDArray[np.bool_]:
 
 def _nodes_mm(side: str, names: Sequence[str]) -> Floats:
     """Middle surface of the template at nodes of these areas, in mm of MNI152."""
-    hemi, label = _layout(side)
+    hemi, label = middle_layout(side)
     here = hemi.cortex & np.isin(label, [isocortical_areas().names.index(name) for name in names])
     middle = (hemi.white_mm + hemi.pial_mm)[here] / 2
     return middle @ MNI305_TO_MNI152[:3, :3].T + MNI305_TO_MNI152[:3, 3]
 
 
 @lru_cache(maxsize=2)
-def _layout(side: str) -> tuple[Hemisphere, NDArray[np.int64]]:
+def middle_layout(side: str) -> tuple[Hemisphere, NDArray[np.int64]]:
     """The template, and the number of the area that every node lies in, before any individual variation."""
     hemi = coarse(read_template(None, side), 2562)
     areas = isocortical_areas()

@@ -10,6 +10,7 @@ decade in the areas concerned, scanner offsets of 0.1 mm).
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -90,17 +91,24 @@ class VirtualSubjects:
     def __init__(self, config: Config) -> None:
         self.config = config
 
+    @cached_property
+    def _templates(self) -> list[Hemisphere]:
+        return [coarse(read_template(None, side), self.config.nodes) for side in HEMISPHERES]
+
+    def brain(self, people: VirtualPeople, number: int) -> MeshGraph:
+        """The mesh of one of the people, with the features of its nodes."""
+        own = (int(people.family[number]), int(people.site[number]), people.age[number], people.sex[number])
+        return self._brain(self._templates, number, *own)
+
     def read(self) -> Subjects:
-        c = self.config
-        templates = [coarse(read_template(None, side), c.nodes) for side in HEMISPHERES]
-        people = self.people()
+        c, people = self.config, self.people()
         family, site, age, sex = people.family, people.site, people.age, people.sex
         values = np.stack([age.round(1), sex], axis=1)
         values[stream(c.seed, "missing").random(values.shape) < c.missing] = np.nan
         drawn = [
             Subject(
                 name=people.ids[number],
-                graph=self._brain(templates, number, int(family[number]), int(site[number]), age[number], sex[number]),
+                graph=self.brain(people, number),
                 family=f"family{family[number] + 1}",
                 site=f"site{site[number] + 1}",
             )

@@ -1,0 +1,1 @@
+"""What trained networks on volumes look at: attributions, on the mesh and by area."""
