@@ -42,6 +42,7 @@ from meshgnn.source.socket import BrainSource
 from meshgnn.store import file_hash, load_graph, read_arrays, read_json, save_graph, write_arrays, write_json
 from meshgnn.train.fit import TrainerConfig
 from meshgnn.train.metrics import LeftOut, mean_scores, score, striped_scores
+from meshgnn.train.place_prior import PlacePrior
 from meshgnn.train.same_inputs import NO_REGISTRATION, SameInputs
 
 ALIGNMENT = "tables/alignment.json"
@@ -74,6 +75,9 @@ class AreaMapping(Experiment):
             trainer: how it is trained.
             seeds: one ensemble each; test scores are means over them.
             validation: how the training part is cut into validation blocks.
+            prior: join the maps of the test part, and of other brains, with a position prior
+                (`meshgnn.train.place_prior`): on registered spheres where there are some, else by coordinates. Where
+                hemispheres are split; slabs of one have nothing to correspond with.
             controls: also train the same network without neighbours and on shuffled edges.
             control_seeds: with how many of the seeds; 0 = all.
         """
@@ -92,6 +96,7 @@ class AreaMapping(Experiment):
         trainer: TrainerConfig = field(default_factory=TrainerConfig)
         seeds: tuple[int, ...] = (0, 1, 2)
         validation: Folds = field(default_factory=Folds)
+        prior: bool = True
         controls: bool = True
         control_seeds: int = 1
 
@@ -126,7 +131,7 @@ class AreaMapping(Experiment):
         c = self.config
         data = to_plain([c.source, c.register, c.inputs, c.split])
         made = to_plain([c.source, c.features, c.split, c.validation, c.trainer.folds, c.seeds[0]])
-        training = to_plain([c.model, c.trainer, list(c.seeds), c.validation, c.controls, c.control_seeds])
+        training = to_plain([c.model, c.trainer, list(c.seeds), c.validation, c.controls, c.control_seeds, c.prior])
         training[1].pop("workers")  # members do not depend on it
         files = self.files
         before = registering.stages(self.reading, c.register, to_plain(c.source), files)
@@ -137,8 +142,8 @@ class AreaMapping(Experiment):
             *before,
             Stage(name="read", run=self._read, after=tuple(s.name for s in before), depends=data, files=files),
             Stage(name="baselines", run=self._baselines, after=("read",), depends=chosen, version=3),
-            Stage(name="train", run=self._train, after=("baselines",), depends=training, version=2),
-            Stage(name="evaluate", run=self._evaluate, after=("baselines", "train")),
+            Stage(name="train", run=self._train, after=("baselines",), depends=training, version=3),
+            Stage(name="evaluate", run=self._evaluate, after=("baselines", "train"), version=2),
             Stage(name="export", run=self._export, after=("evaluate",)),
         ]
 
@@ -271,12 +276,15 @@ class AreaMapping(Experiment):
         """What a network sees."""
         align, graph, names = self._alignment(run), self._parts(run)[0], self._prepare(run).names
         models, frame = self._models(run, align)
+        # A slab has no homologue in its own hemisphere: what lies nearest there is another area.
+        whole = isinstance(self.config.split, HemisphereSplit.Config)
+        places = PlacePrior.of(models) if self.config.prior and whole else None
 
         def seen(network: Network) -> Seen:
             return Seen(
                 models=network.inputs(models.with_folds(len(network.seeds) * self.config.trainer.folds)),
                 config=self.config.inputs, names=names, areas=graph.areas, frame=frame, align=align,
-                computed=computed_features(graph, names),
+                computed=computed_features(graph, names), places=places,
             )  # fmt: skip
 
         return seen

@@ -23,11 +23,13 @@ from meshgnn.train.baselines import fixed_recipes
 from meshgnn.train.ensemble import Ensemble
 from meshgnn.train.fit import TrainerConfig
 from meshgnn.train.intervals import Maps
+from meshgnn.train.place_prior import PlacePrior
 from meshgnn.train.same_inputs import Fitted, SameInputs
 from meshgnn.train.stored_baselines import FILE as STORED_BASELINES
 from meshgnn.train.stored_baselines import StoredBaselines
 
-NOT_ADAPTED = "not_adapted"
+PRIOR_BY = {"registered": "registered spheres", "coordinates": "coordinates"}
+NOT_ADAPTED, WITHOUT_PRIOR = "not_adapted", "without_prior"
 BASELINES, ABOUT, OUT_OF_FOLD = (
     "tables/baselines.safetensors",
     "tables/baselines.json",
@@ -116,7 +118,8 @@ def trained_methods(
     kept = StoredBaselines.load(run / "tables" / STORED_BASELINES) if any(adapt) else None
     for name, network in networks.items():
         models = seen(network).models
-        by_seed = Ensemble.load(run / network.place).predict_arrays(models.features, models.coordinates, models.edges)
+        ensemble = Ensemble.load(run / network.place)
+        by_seed = ensemble.predict_arrays(models.features, models.coordinates, models.edges)
         method = Method(
             maps=[[by_seed[seed][rows] for rows in places] for seed in network.seeds],
             sees=network.sees,
@@ -126,6 +129,10 @@ def trained_methods(
             trained=True,
         )
         found[name] = method
+        if ensemble.places is not None:
+            found[name] = _with_places(method, ensemble.places, models, places)
+            if name == MAIN:
+                found[WITHOUT_PRIOR] = replace(method, folds=None)
         if kept is None or not kept.adapts or network.variant != MAIN or not models.coordinates.shape[1]:
             continue
         maps: list[Maps] = [
@@ -139,6 +146,21 @@ def trained_methods(
         if name == MAIN:
             found[NOT_ADAPTED] = replace(method, folds=None)
     return found
+
+
+def _with_places(method: Method, prior: PlacePrior, models: ModelInputs, places: Sequence[slice]) -> Method:
+    """The same with the maps outside the training part joined with the prior."""
+    maps: list[Maps] = []
+    for one in method.maps:
+        joined = []
+        for own, rows in zip(one, places):
+            asked, found = ~models.part[rows], np.array(own, np.float32)
+            where = prior.places(models.coordinates[rows][asked], models.registered[rows][asked])
+            if where is not None:
+                found[asked] = prior.joined(found[asked], where)
+            joined.append(found)
+        maps.append(joined)
+    return replace(method, maps=maps, sees=f"{method.sees}, position prior by {PRIOR_BY[prior.on]}")
 
 
 def stored_methods(run: RunFolder, places: Sequence[slice]) -> dict[str, Method]:

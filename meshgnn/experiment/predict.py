@@ -18,6 +18,7 @@ from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
 from meshgnn.export.tables import write_csv, write_graphml
 from meshgnn.graph import MeshGraph
+from meshgnn.registration.brains import REGISTERED
 from meshgnn.results import MappedNodes, Measures, PredictionMetrics
 from meshgnn.sockets import FeatureMaker
 from meshgnn.source.socket import Reading
@@ -135,6 +136,12 @@ class Predict(Experiment):
         graph, found = self.reading.graph, [*self.reading.warnings, *self._computed]
         if self.ensemble.uses_rim and graph.cortex.all():
             found.append("this brain has no cortex mask, but the model was trained with one: expect a worse map")
+        places = self.ensemble.places
+        if places is not None and places.on == "registered" and REGISTERED not in graph.surfaces:
+            found.append(
+                "this brain has no registered sphere, on which the run knows where areas lie: the map is the network's "
+                "alone; make one with python -m meshgnn.registration"
+            )
         unknown = sorted(set(graph.areas.names) - set(self.ensemble.areas.names))
         if unknown:
             listed = ", ".join(unknown[:5])

@@ -19,6 +19,7 @@ from meshgnn.train.calibration import Calibration
 from meshgnn.train.ensemble import Ensemble
 from meshgnn.train.fit import Job, TrainerConfig, ensemble_jobs, fit_members, load_members, members_key
 from meshgnn.train.node_labels import NodeLabels
+from meshgnn.train.place_prior import PlacePrior
 
 MAIN = "main"  # the network that an experiment is about
 
@@ -95,7 +96,7 @@ class Seen:
 
     Args:
         models: what every model of the variant sees; the folds stand seed after seed.
-        config, names, areas, frame, align, computed: see `Ensemble`.
+        config, names, areas, frame, align, computed, places: see `Ensemble`.
     """
 
     models: ModelInputs
@@ -105,6 +106,7 @@ class Seen:
     frame: CoordinateFrame
     align: Alignment
     computed: Mapping[str, Any] = field(default_factory=dict)
+    places: PlacePrior | None = None
 
 
 def train_ensembles(
@@ -161,7 +163,7 @@ def _gathered(run: RunFolder, network: Network, seen: Seen, trainer: TrainerConf
     ensemble = Ensemble(
         network=network.config, coordinates=trainer.coordinates, inputs=seen.config, names=seen.names,
         areas=seen.areas, prior=prior, frame=seen.frame, align=seen.align, weights=weights, calibration={},
-        n_features=task.features.shape[1], computed=seen.computed,
+        n_features=task.features.shape[1], computed=seen.computed, places=seen.places,
     )  # fmt: skip
     adjacency, known = Adjacency(len(task.labels), task.edges), task.labels >= 0
     out_of_fold: dict[int, NDArray[np.float32]] = {}

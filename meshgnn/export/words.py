@@ -37,6 +37,9 @@ METHODS = {
     "not_adapted": Word(
         "network, not adapted to the brain", "Its map before the class means of the brain itself are estimated."
     ),
+    "without_prior": Word(
+        "network, without the position prior", "Its map of the test part before it is joined with the position prior."
+    ),
     "other_features": Word("network: {other}{position}", "The same network on other features."),
     "network_alone": Word(
         "network alone: {features}{position}", "The network's map before the annotations around are joined with it."

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from meshgnn.config import from_plain, to_plain
 from meshgnn.data.derived import RIM_PREFIX, complete_features, rim_table
-from meshgnn.data.inputs import Alignment, CoordinateFrame, NodeInputs
+from meshgnn.data.inputs import Alignment, CoordinateFrame, NodeInputs, registered_points
 from meshgnn.errors import InputError
 from meshgnn.export.area_map import AreaMap
 from meshgnn.graph import Areas, MeshGraph
@@ -26,8 +26,9 @@ from meshgnn.store import read_arrays, read_json, write_arrays, write_json
 from meshgnn.train.calibration import Calibration, pooled
 from meshgnn.train.model_check import check_frame, check_members
 from meshgnn.train.own_networks import networks
+from meshgnn.train.place_prior import On, PlacePrior
 
-FORMAT = 2
+FORMAT = 3  # 2: without places
 # In files of format 1 trunk and head of a network were one module.
 RENAMED_SINCE_1 = {
     "network.last_norm.": "head.norm.",
@@ -43,6 +44,16 @@ def _current_name(name: str, stored_format: int) -> str:
             if name.startswith(old):
                 return new + name.removeprefix(old)
     return name
+
+
+def _places(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> PlacePrior | None:
+    if about.get("places") is None:
+        return None
+    points, labels, count = arrays["places.points"], arrays["places.labels"], len(about["areas"]["names"])
+    if points.shape != (len(labels), 3) or not len(labels) or not 0 <= labels.min() <= labels.max() < count:
+        raise InputError("places and their labels do not fit")
+    on = from_plain(On, about["places"], "model.json: places")
+    return PlacePrior(on=on, points=points, labels=labels, n_classes=count)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,6 +72,7 @@ class Ensemble:
         calibration: seed -> calibration.
         n_features: input channels D.
         computed: features that were computed, not read from files, with the identity of what computed them.
+        places: labelled places that maps of other brains are joined with; None: maps are the network's alone.
     """
 
     network: NetworkConfig
@@ -75,6 +87,7 @@ class Ensemble:
     calibration: dict[int, Calibration]
     n_features: int
     computed: Mapping[str, Any] = field(default_factory=dict)
+    places: PlacePrior | None = None
 
     def member_log_p(
         self,
@@ -168,7 +181,13 @@ class Ensemble:
         """
         graph, _ = self.completed(graph, makers)
         inside = graph.cortex[graph.edges].all(0)
-        by_seed = self.predict(graph, edges=graph.edges[:, inside], align=align or self.alignment_for(graph))
+        edges = graph.edges[:, inside]
+        features, coordinates = self.arrays(graph, edges, align or self.alignment_for(graph))
+        by_seed = self.predict_arrays(features, coordinates, edges)
+        if self.places is not None:
+            places = self.places.places(coordinates, registered_points(graph, self.frame.hemisphere))
+            if places is not None:
+                by_seed = {seed: self.places.joined(votes, places) for seed, votes in by_seed.items()}
         index = {name: k for k, name in enumerate(self.areas.names)}
         number = np.array([*(index.get(name, -1) for name in graph.areas.names), -1])
         named = graph.relabelled(number[graph.labels], self.areas)
@@ -193,6 +212,8 @@ class Ensemble:
             "frame.centre_mm": self.frame.centre_mm,
             "frame.cloud_mm": self.frame.cloud_mm,
         }
+        if self.places is not None:
+            arrays |= {"places.points": self.places.points, "places.labels": self.places.labels}
         for seed, members in self.weights.items():
             for fold, weights in enumerate(members):
                 arrays |= {f"{seed}/{fold}/{name}": value.numpy() for name, value in weights.items()}
@@ -215,6 +236,7 @@ class Ensemble:
                     "space": self.frame.space,
                     "unit_mm": self.frame.unit_mm,
                 },
+                "places": self.places.on if self.places else None,
                 "folds": {str(seed): len(members) for seed, members in self.weights.items()},
                 "calibration": {
                     str(seed): {"prior_shift": c.prior_shift, "temperature": c.temperature}
@@ -236,7 +258,7 @@ class Ensemble:
         about = read_json(folder / "model.json")
         arrays = read_arrays(folder / "model.safetensors")
         try:
-            if about["kind"] != "Ensemble" or about["format"] not in (1, FORMAT):
+            if about["kind"] != "Ensemble" or about["format"] not in (1, 2, FORMAT):
                 raise InputError(f"format {about['format']} is not known to this version")
             weights: dict[int, list[dict[str, torch.Tensor]]] = {}
             for seed, folds in about["folds"].items():
@@ -277,6 +299,7 @@ class Ensemble:
                 },
                 n_features=int(about["n_features"]),
                 computed={str(name): dict(identity) for name, identity in about.get("computed", {}).items()},
+                places=_places(arrays, about),
             )
             made._check()
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:

@@ -17,6 +17,7 @@ from meshgnn.errors import InputError
 from meshgnn.store import read_arrays, write_arrays
 from meshgnn.train.adaptation import LEAST_P, Adaptation
 from meshgnn.train.calibration import Calibration
+from meshgnn.train.place_prior import NETWORK_SHARE
 from meshgnn.train.same_inputs import Discriminant, Fitted, SameInputs, joined, prior_from
 
 FILE = "stored_baselines.safetensors"
@@ -26,8 +27,6 @@ SEES = {
     "prior_lda": "the network's inputs",
     "adapted_prior_lda": "the network's inputs, whole brains at once",
 }
-# Exponent of a network's votes beside the position prior; chosen on virtual brains whose scores had been seen.
-NETWORK_SHARE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -65,7 +65,8 @@ def test_a_run_leaves_what_the_design_promises(finished):
         "same_inputs_trees",
         "same_inputs_mlp", "shuffled_edges",
     }  # fmt: skip
-    assert set(metrics["ours_minus"]) == set(metrics["baselines"])
+    assert set(metrics["variants"]) == {"without_prior"}
+    assert set(metrics["ours_minus"]) == {*metrics["baselines"], *metrics["variants"]}
     assert metrics["ours_minus"]["majority"]["over"] == "blocks"
     assert set(metrics["not_run"]) == {"registered_prior"}
     assert all(row["fits"] >= 1 and row["sees"] for row in metrics["baselines"].values())
