@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -175,6 +175,9 @@ def _gathered(run: RunFolder, network: Network, seen: Seen, trainer: TrainerConf
             log_p[judged] = votes[judged]
         ensemble.calibration[seed] = Calibration.fit(log_p[known], task.labels[known], prior)
         out_of_fold[seed] = ensemble.calibration[seed].apply(log_p[known], prior)
+    if seen.places is not None:
+        places = seen.places.calibrated(seen.models, list(out_of_fold.values()), trainer.folds)
+        ensemble = replace(ensemble, places=places)
     return Trained(ensemble=ensemble, out_of_fold=out_of_fold, history=history)
 
 

@@ -52,8 +52,10 @@ def _places(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> Pla
     points, labels, count = arrays["places.points"], arrays["places.labels"], len(about["areas"]["names"])
     if points.shape != (len(labels), 3) or not len(labels) or not 0 <= labels.min() <= labels.max() < count:
         raise InputError("places and their labels do not fit")
-    on = from_plain(On, about["places"], "model.json: places")
-    return PlacePrior(on=on, points=points, labels=labels, n_classes=count)
+    on, heat = from_plain(On, about["places"]["on"], "model.json: places"), float(about["places"]["temperature"])
+    if not np.isfinite(heat) or heat <= 0:
+        raise InputError("places need a positive temperature")
+    return PlacePrior(on=on, points=points, labels=labels, n_classes=count, temperature=heat)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -236,7 +238,7 @@ class Ensemble:
                     "space": self.frame.space,
                     "unit_mm": self.frame.unit_mm,
                 },
-                "places": self.places.on if self.places else None,
+                "places": {"on": self.places.on, "temperature": self.places.temperature} if self.places else None,
                 "folds": {str(seed): len(members) for seed, members in self.weights.items()},
                 "calibration": {
                     str(seed): {"prior_shift": c.prior_shift, "temperature": c.temperature}

@@ -3,12 +3,14 @@
 A network learns weights for coordinates; it cannot look labels up by place, which is what correspondence between
 hemispheres is good for. The logarithmic pool (Genest & Zidek 1986) of its votes and of a probabilistic atlas,
 
-    log p  ~  (log prior + v log votes) / (1 + v)
+    log p  ~  (log prior + v log votes) / T
 
-knows both. N labelled training nodes, P nodes that are asked about, K classes.
+knows both. T is fitted on votes out of fold: of the network, and of the prior for nodes moved by a warp
+(`same_inputs.py`). N labelled training nodes, P nodes that are asked about, K classes.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -16,10 +18,17 @@ from numpy.typing import NDArray
 
 from meshgnn.data.model_inputs import ModelInputs
 from meshgnn.train.adaptation import LEAST_P, normalised
-from meshgnn.train.same_inputs import FLOOR, PRIOR_NEIGHBOURS, REGISTERED_NEIGHBOURS, neighbour_shares
+from meshgnn.train.same_inputs import (
+    FLOOR,
+    PRIOR_NEIGHBOURS,
+    REGISTERED_NEIGHBOURS,
+    SameInputs,
+    neighbour_shares,
+)
 
 # v, a network's exponent beside a prior; chosen on virtual brains whose scores had been seen, not on real ones.
 NETWORK_SHARE = 0.5
+TEMPERATURES = tuple(np.geomspace(0.75, 4.0, 21).round(4).tolist())
 On = Literal["registered", "coordinates"]
 
 
@@ -31,12 +40,14 @@ class PlacePrior:
         on: the registered sphere, or aligned coordinates in the network's units.
         points: [N, 3] there; labels: [N] their classes.
         n_classes: K.
+        temperature: T.
     """
 
     on: On
     points: NDArray[np.float32]
     labels: NDArray[np.int32]
     n_classes: int
+    temperature: float = 1 + NETWORK_SHARE
 
     @staticmethod
     def of(inputs: ModelInputs) -> "PlacePrior | None":
@@ -62,5 +73,26 @@ class PlacePrior:
         known = np.ones(len(self.labels), bool)
         count = REGISTERED_NEIGHBOURS if self.on == "registered" else PRIOR_NEIGHBOURS
         shares = neighbour_shares(self.points, self.labels, known, places, self.n_classes, count)
-        log_p = normalised(np.log(shares + FLOOR)) + NETWORK_SHARE * np.log(np.maximum(votes, LEAST_P))
-        return np.exp(normalised(log_p / (1 + NETWORK_SHARE)))
+        return np.exp(normalised(pooled_log_p(normalised(np.log(shares + FLOOR)), votes) / self.temperature))
+
+    def calibrated(self, inputs: ModelInputs, votes: Sequence[NDArray[np.floating]], folds: int) -> "PlacePrior":
+        """The same with the temperature of least log loss on labelled training nodes.
+
+        Args:
+            inputs: of the run that it is of; votes: probabilities [N, K] of the network out of fold, one per seed.
+            folds: of one seed.
+        """
+        same = SameInputs(inputs, range(folds), seed=0)
+        own = same.prior_out_of_fold(f"{'registered' if self.on == 'registered' else 'position'}_prior")
+        labels = inputs.labels[inputs.known]
+        log_p = [pooled_log_p(own, one) for one in votes]
+        best = min(
+            TEMPERATURES,
+            key=lambda t: sum(-normalised(one / t)[np.arange(len(labels)), labels].mean() for one in log_p),
+        )
+        return replace(self, temperature=best)
+
+
+def pooled_log_p(prior: NDArray[np.floating], votes: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Log prior and probabilities [P, K] of a network -> their pool, neither normalised nor tempered."""
+    return np.asarray(prior + NETWORK_SHARE * np.log(np.maximum(votes, LEAST_P)))

@@ -185,6 +185,10 @@ class SameInputs:
             if self._adaptable:
                 yield "adapted_registered_lda", partial(self._adapted, "registered_prior", sees)
 
+    def prior_out_of_fold(self, name: str) -> NDArray[np.float32]:
+        """[N, K] log p of position_prior or registered_prior for labelled training nodes; see the head of this file."""
+        return self._votes(name).out_of_fold
+
     # -- rows -----------------------------------------------------------------------------------------------------
 
     def _plain(self, name: str, sees: str) -> Fitted:

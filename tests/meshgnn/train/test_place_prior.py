@@ -47,6 +47,17 @@ def test_a_run_without_places_has_no_prior():
     assert PlacePrior.of(replace(seen, coordinates=np.zeros((len(seen.labels), 0), np.float32))) is None
 
 
+def test_the_temperature_is_that_of_least_log_loss_out_of_fold():
+    features, places, areas, brain = people()
+    seen = replace(inputs_of(features, places, areas, brain, [1, 2, 3]), unit_mm=100.0)  # where 6 mm are little
+    labels = seen.labels[seen.known]
+    prior = PlacePrior.of(seen)
+    sure = np.where(np.eye(4)[labels] > 0, 0.97, 0.01)
+    wrong = np.where(np.eye(4)[(labels + 1) % 4] > 0, 0.97, 0.01)
+    right, humble = (prior.calibrated(seen, [votes], 2).temperature for votes in (sure, wrong))
+    assert right < 1 < humble
+
+
 def test_votes_that_are_sure_of_nothing_leave_the_prior():
     seen = inputs()
     prior = PlacePrior.of(seen)
