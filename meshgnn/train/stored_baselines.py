@@ -1,8 +1,8 @@
 """The cheapest strong baselines of a run, kept so that a prediction for a new brain can stand beside them.
 
 position_prior, lda, prior_lda and adapted_prior_lda of `same_inputs`, as they were fitted on all training labels: the
-places and labels of the labelled training nodes, the linear discriminant, and what was chosen on validation nodes. About
-a megabyte for 256 inputs. They also adapt a network's map to a new brain, in the way of adapted_prior_lda.
+places and labels of the labelled training nodes, the linear discriminant, and what was chosen on validation nodes: a
+megabyte for 256 inputs. They also adapt a network's map to a new brain, in the way of adapted_prior_lda.
 """
 
 from collections.abc import Mapping
