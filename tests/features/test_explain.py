@@ -221,6 +221,7 @@ def test_maps_are_files_that_workbench_reads(explained):
     assert values[here & inside].mean() > 2 * values[~here & inside].mean()
 
 
+@pytest.mark.slow
 def test_an_atlas_of_ones_own_names_the_areas(explained, tmp_path):
     config, out = explained
     folder = in_space(tmp_path / "template", middle_brain(), "fsaverage")
@@ -232,6 +233,7 @@ def test_an_atlas_of_ones_own_names_the_areas(explained, tmp_path):
     assert "planted" not in own["areas"][0]
 
 
+@pytest.mark.slow
 def test_other_thresholds_are_told_without_new_attributions_and_a_failed_map_is_named(explained, tmp_path):
     config, out = explained
     shutil.copytree(out, tmp_path / "out")
@@ -244,6 +246,7 @@ def test_other_thresholds_are_told_without_new_attributions_and_a_failed_map_is_
     assert "FAILED" in (again / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_networks_that_learnt_nothing_fail_the_sanity_check(explained, tmp_path, monkeypatch):
     monkeypatch.setattr(FinishedRun, "members", lambda self, network, number: self.fresh(network, number, draw=7))
     real = load_network(explained[0].run / "networks" / "main" / "division0" / "seed0-fold0")

@@ -205,6 +205,7 @@ def test_a_stage_that_is_not_there_is_told():
         far.build().make(own_brain(), Path(), silent)
 
 
+@pytest.mark.slow
 def test_the_mni152_t1_at_the_nodes_of_fsaverage5(tmp_path):
     """What T1 must show there: grey matter between bright white matter and dark fluid."""
     try:

@@ -59,7 +59,7 @@ SMALL: dict[str, tuple[str, ...]] = {
     "subjects:folders": _SUBJECTS,
     "traits:quick": ("cohort.people.subjects=36", "cohort.size=16", "conversion.cube.size=16", *_TRAITS),
     "traits:folder": ("conversion.cube.size=16", *_TRAITS),
-    "explain": ("subjects=4", "methods.steps=2"),
+    "explain": ("subjects=4", "methods.names=saliency"),
     "graph_and_volume:quick": (
         "cohort.people.subjects=36", "cohort.size=16", "conversion.cube.size=16", "split.parts=2", "split.cross=false",
         "trainer.folds=2", "trainer.epochs=2",
