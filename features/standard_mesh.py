@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from meshgnn.errors import InputError
-from meshgnn.mesh.record import HEMISPHERES
-from meshgnn.source.virtual.subjects import coarse
+from meshgnn.mesh.record import HEMISPHERES, SurfaceMesh
+from meshgnn.mesh.topology import directed_edges
+from meshgnn.source.virtual.subjects import SPACE, coarse
 from meshgnn.source.virtual.surfaces import read_template
 
 LEVELS = (12, 42, 162, 642, 2562, 10242)  # nodes of a hemisphere; nilearn ships no finer level
@@ -56,7 +57,7 @@ def standard_mesh(nodes: int) -> StandardMesh:
     edges, places = [], []
     for number, side in enumerate(HEMISPHERES):
         hemi = coarse(read_template(None, side), half)
-        pairs = np.concatenate([hemi.faces[:, [a, b]] for a in range(3) for b in range(3) if a != b]).astype(np.int64)
-        edges.append(np.unique(pairs, axis=0).T + number * half)
+        mesh = SurfaceMesh(vertices_mm=hemi.white_mm.astype(np.float32), faces=hemi.faces, hemisphere=side, space=SPACE)
+        edges.append(directed_edges(mesh).astype(np.int64) + number * half)
         places.append(hemi.sphere)
     return StandardMesh(edges=np.concatenate(edges, axis=1), places=np.concatenate(places))

@@ -1,30 +1,29 @@
 """Connectivity matrices of subjects as items [E], one value per pair of regions."""
 
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.subject_data.bad_subjects import BadSubject, Policy, counted
-from features.subject_data.joining import Keep, joined, training_rows, wanted
+from features.subject_data.bad_subjects import Policy
+from features.subject_data.held_items import HeldItems, check_size
+from features.subject_data.joining import Keep, joined, training_rows
 from features.subject_data.matrix_files import checked, npy_header, read_matrix
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import InputError, SettingError
 from meshgnn.source.participant_table import Participants, participant_name
-from meshgnn.store import content_hash
-
-MOST_BYTES = 8 << 30
 
 
-class SubjectConnectivity:
+class SubjectConnectivity(HeldItems):
     """Items [E = R(R-1)/2] float32, the upper triangles of matrices [R, R]; a `meshgnn.sockets.SubjectData`.
 
     The number of regions is what the files have: no width is assumed, and a subject without a matrix is not observed
     rather than zero. Matrices that cannot be used are named in `bad`.
     """
+
+    kind = "connectivity matrix"
 
     @dataclass(frozen=True, kw_only=True)
     class Config(BaseConfig):
@@ -65,19 +64,13 @@ class SubjectConnectivity:
             return {"fisher": self.fisher, "standardise": self.standardise}
 
     def __init__(self, config: Config, participants: Participants, train: NDArray[np.bool_]) -> None:
-        self.config, self.bad = config, list[BadSubject]()
+        super().__init__()
+        self.config = config
         found = self._stacked(participants) if config.stack is not None else self._single(participants)
-        if self.bad and config.bad == "refuse":
-            raise InputError(f"{counted(self.bad)}; the first is {self.bad[0].name}: {self.bad[0].detail}")
-        if not found:
-            why = f"; {counted(self.bad)}: {self.bad[0].detail}" if self.bad else ""
-            raise InputError(f"{config.stack or config.folder}: no participant has a usable matrix{why}")
-        self.observed = np.array([name in found for name in participants.ids])
-        self.groups = participants.group_numbers(config.keep)
+        where = config.stack or config.folder
+        self._observe(participants, found, config.bad, config.keep, where, "a usable matrix")
         width = len(next(iter(found.values())))
-        if len(found) * width * 4 > MOST_BYTES:
-            raise InputError(f"{len(found)} matrices of {width} pairs are larger than {MOST_BYTES >> 30} GiB together")
-        self._row = np.cumsum(self.observed) - 1
+        check_size(len(found), width, f"matrices of {width} pairs")
         self._values = np.stack([found[name] for name in participants.ids if name in found])
         if config.fisher:
             self._values = np.arctanh(np.clip(self._values, -0.999, 0.999))
@@ -134,20 +127,6 @@ class SubjectConnectivity:
             except InputError as error:
                 self._leave(name, "damaged", path, str(error))
         return found
-
-    def _leave(self, name: str, reason: str, path: Path | str, detail: str) -> None:
-        self.bad.append(BadSubject(name=name, reason=reason, file=str(path), detail=detail))
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self._values.shape[1:]
-
-    def read(self, subjects: NDArray[np.integer]) -> NDArray[np.float32]:
-        return self._values[self._row[wanted(subjects, self.observed, "connectivity matrix")]]
-
-    def key(self) -> str:
-        data = sha256(self._values.tobytes()).hexdigest()
-        return content_hash(data, self.observed.tolist(), self.groups.tolist())
 
 
 def _upper(matrix: NDArray[np.float32]) -> NDArray[np.float32]:

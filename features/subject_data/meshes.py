@@ -5,28 +5,26 @@ V nodes of both hemispheres, G subjects.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.subject_data.bad_subjects import BadSubject, Policy, counted
-from features.subject_data.joining import Keep, training_rows, wanted
+from features.subject_data.bad_subjects import Policy
+from features.subject_data.held_items import HeldItems, check_size
+from features.subject_data.joining import Keep, training_rows
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import InputError, SettingError
 from meshgnn.mesh.record import HEMISPHERES
 from meshgnn.source.gifti import read_gifti
 from meshgnn.source.participant_table import Participants
-from meshgnn.store import content_hash
 
-MOST_BYTES = 8 << 30
 MOST_SD = 5.0
 Maps = dict[str, dict[str, NDArray[np.float32]]]  # hemisphere -> name -> [V / 2]
 
 
-class SubjectMeshes:
+class SubjectMeshes(HeldItems):
     """Items [V, C] float32 of subjects with one GIfTI file per feature and hemisphere; a `meshgnn.sockets.SubjectData`.
 
     Columns: every feature, standardised at every node by the training subjects; where `relative` is set, the means that
@@ -34,6 +32,8 @@ class SubjectMeshes:
     not), else 0: such a row is 0. Nothing is said of the mesh but its number of nodes; whoever has none is not
     observed.
     """
+
+    kind = "mesh"
 
     @dataclass(frozen=True, kw_only=True)
     class Config(BaseConfig):
@@ -74,25 +74,18 @@ class SubjectMeshes:
             return {"relative": self.relative}
 
     def __init__(self, config: Config, participants: Participants, train: NDArray[np.bool_]) -> None:
-        self.config, self.bad = config, list[BadSubject]()
+        super().__init__()
+        self.config = config
         found = self._alike({name: maps for name in participants.ids for maps in self._read(name)})
-        if self.bad and config.bad == "refuse":
-            raise InputError(f"{counted(self.bad)}; the first is {self.bad[0].name}: {self.bad[0].detail}")
-        if not found:
-            told = f"; {counted(self.bad)}: {self.bad[0].detail}" if self.bad else ""
-            raise InputError(f"{config.folder}: no participant has features of nodes{told}")
-        self.observed = np.array([name in found for name in participants.ids])
-        self.groups = participants.group_numbers(config.keep)
+        self._observe(participants, found, config.bad, config.keep, config.folder, "features of nodes")
         first = next(iter(found.values()))
         self.features = tuple(first["L"])
         size = sum(len(next(iter(first[side].values()))) for side in HEMISPHERES)
-        if len(found) * size * len(self.features) * 4 > MOST_BYTES:
-            raise InputError(f"{len(found)} meshes of {size} nodes are larger than {MOST_BYTES >> 30} GiB together")
+        check_size(len(found), size * len(self.features), f"meshes of {size} nodes")
         raw = np.stack([
             np.stack([np.concatenate([found[name][side][one] for side in HEMISPHERES]) for one in self.features], 1)
             for name in participants.ids if name in found
         ])  # fmt: skip
-        self._row = np.cumsum(self.observed) - 1
         self._values = self._items(raw, self._row[training_rows(participants, train, self.observed)])
 
     def _items(self, raw: NDArray[np.float32], train: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -148,20 +141,6 @@ class SubjectMeshes:
                 own, usual = (f"{', '.join(names)} of {count} nodes" for names, count in (kind, most))
                 self._leave(name, "other_size", "", f"{name}: has {own}, most have {usual}")
         return {name: maps for name, maps in found.items() if kinds[name] == most}
-
-    def _leave(self, name: str, reason: str, path: Path | str, detail: str) -> None:
-        self.bad.append(BadSubject(name=name, reason=reason, file=str(path), detail=detail))
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self._values.shape[1:]
-
-    def read(self, subjects: NDArray[np.integer]) -> NDArray[np.float32]:
-        return self._values[self._row[wanted(subjects, self.observed, "mesh")]]
-
-    def key(self) -> str:
-        data = sha256(self._values.tobytes()).hexdigest()
-        return content_hash(data, self.observed.tolist(), self.groups.tolist())
 
 
 def _values_of(path: Path) -> NDArray[np.float32]:

@@ -29,6 +29,7 @@ from meshgnn.train.stored_baselines import FILE as STORED_BASELINES
 from meshgnn.train.stored_baselines import StoredBaselines
 
 PRIOR_BY = {"registered": "registered spheres", "coordinates": "coordinates"}
+Change = Callable[[NDArray[np.floating]], NDArray[np.floating]]  # of a brain's map [V, K]
 NOT_ADAPTED, WITHOUT_PRIOR = "not_adapted", "without_prior"
 BASELINES, ABOUT, OUT_OF_FOLD = (
     "tables/baselines.safetensors",
@@ -111,7 +112,7 @@ def trained_methods(
         seen: what a network sees.
         places: rows of each brain.
         adapt: to which brains the maps of networks that see positions are adapted (`StoredBaselines.adapted`); then the
-            main network's maps before that are a row of their own. None: to no brain.
+            main network's maps before that are a row of their own. Empty: to no brain.
     """
     found: dict[str, Method] = {}
     votes = read_arrays(run / OUT_OF_FOLD)
@@ -130,37 +131,49 @@ def trained_methods(
         )
         found[name] = method
         if ensemble.places is not None:
-            found[name] = _with_places(method, ensemble.places, models, places)
+            words = f"position prior by {PRIOR_BY[ensemble.places.on]}"
+            found[name] = _changed(method, [_joined(ensemble.places, models, rows) for rows in places], words)
             if name == MAIN:
                 found[WITHOUT_PRIOR] = replace(method, folds=None)
         if kept is None or not kept.adapts or network.variant != MAIN or not models.coordinates.shape[1]:
             continue
-        maps: list[Maps] = [
-            [
-                kept.adapted(own, models.features[rows], models.coordinates[rows]) if wanted else own
-                for own, rows, wanted in zip(one, places, adapt)
-            ]
-            for one in method.maps
-        ]
-        found[name] = replace(method, maps=maps, sees=f"{method.sees}, whole brains at once")
+        changes = [_adapted(kept, models, rows) if wanted else _same for rows, wanted in zip(places, adapt)]
+        found[name] = _changed(method, changes, "whole brains at once")
         if name == MAIN:
             found[NOT_ADAPTED] = replace(method, folds=None)
     return found
 
 
-def _with_places(method: Method, prior: PlacePrior, models: ModelInputs, places: Sequence[slice]) -> Method:
-    """The same with the maps outside the training part joined with the prior."""
-    maps: list[Maps] = []
-    for one in method.maps:
-        joined = []
-        for own, rows in zip(one, places):
-            asked, found = ~models.part[rows], np.array(own, np.float32)
-            where = prior.places(models.coordinates[rows][asked], models.registered[rows][asked])
-            if where is not None:
-                found[asked] = prior.joined(found[asked], where)
-            joined.append(found)
-        maps.append(joined)
-    return replace(method, maps=maps, sees=f"{method.sees}, position prior by {PRIOR_BY[prior.on]}")
+def _changed(method: Method, changes: Sequence[Change], words: str) -> Method:
+    """The same with one change of the maps of every brain, whatever the seed; `words` say what it sees besides."""
+    maps: list[Maps] = [[change(own) for change, own in zip(changes, one)] for one in method.maps]
+    return replace(method, maps=maps, sees=f"{method.sees}, {words}")
+
+
+def _same(votes: NDArray[np.floating]) -> NDArray[np.floating]:
+    return votes
+
+
+def _joined(prior: PlacePrior, models: ModelInputs, rows: slice) -> Change:
+    """Maps of a brain joined with the prior outside the training part."""
+    asked = ~models.part[rows]
+    where = prior.places(models.coordinates[rows][asked], models.registered[rows][asked])
+    if where is None:
+        return _same
+    log_prior = prior.log_p(where)
+
+    def change(votes: NDArray[np.floating]) -> NDArray[np.floating]:
+        found = np.array(votes, np.float32)
+        found[asked] = prior.joined(found[asked], log_prior)
+        return found
+
+    return change
+
+
+def _adapted(kept: StoredBaselines, models: ModelInputs, rows: slice) -> Change:
+    """Maps of a brain adapted to it."""
+    log_prior = kept.log_prior(models.coordinates[rows])
+    return lambda votes: kept.adapted(votes, models.features[rows], log_prior)
 
 
 def stored_methods(run: RunFolder, places: Sequence[slice]) -> dict[str, Method]:

@@ -158,7 +158,8 @@ class PredictSections(Experiment):
             baselines = kept.votes(features, coordinates)
             # Maps of runs from before, and of those that see no places, are left as they are.
             if self.trained.adapt and kept.adapts and self.ensemble.inputs.coordinates:
-                by_seed = {seed: kept.adapted(own, features, coordinates) for seed, own in by_seed.items()}
+                prior = kept.log_prior(coordinates)
+                by_seed = {seed: kept.adapted(own, features, prior) for seed, own in by_seed.items()}
         votes = np.asarray(np.mean(list(by_seed.values()), axis=0, dtype=np.float64), np.float32)
         judge = judge_of(self._folder(run), graph)
         area_map = AreaMap(graph=judge.graph if judge else graph, probabilities=votes)

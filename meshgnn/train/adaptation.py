@@ -85,13 +85,17 @@ class Adaptation:
     within: ClassGaussians
 
     @staticmethod
-    def fit(features: NDArray[np.floating], labels: NDArray[np.integer], brain: NDArray[np.integer]) -> "Adaptation":
+    def fit(
+        features: NDArray[np.floating], labels: NDArray[np.integer], brain: NDArray[np.integer],
+        model: LinearDiscriminantAnalysis | None = None,
+    ) -> "Adaptation":  # fmt: skip
         """Fit on labelled nodes of two classes at least.
 
         Args:
             features: [N, D]; labels: [N] classes; brain: [N] numbers of their brains.
+            model: `fitted_discriminant` of these features and labels, where it is there already.
         """
-        model = fitted_discriminant(features, labels)
+        model = model or fitted_discriminant(features, labels)
         together = ClassGaussians.of(model.covariance_, model.means_, model.classes_)
         group = brain.astype(np.int64) * (int(labels.max()) + 1) + labels
         names, count = np.unique(group, return_counts=True)

@@ -189,7 +189,8 @@ class Ensemble:
         if self.places is not None:
             places = self.places.places(coordinates, registered_points(graph, self.frame.hemisphere))
             if places is not None:
-                by_seed = {seed: self.places.joined(votes, places) for seed, votes in by_seed.items()}
+                log_prior = self.places.log_p(places)
+                by_seed = {seed: self.places.joined(votes, log_prior) for seed, votes in by_seed.items()}
         index = {name: k for k, name in enumerate(self.areas.names)}
         number = np.array([*(index.get(name, -1) for name in graph.areas.names), -1])
         named = graph.relabelled(number[graph.labels], self.areas)

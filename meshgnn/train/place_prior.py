@@ -18,13 +18,7 @@ from numpy.typing import NDArray
 
 from meshgnn.data.model_inputs import ModelInputs
 from meshgnn.train.adaptation import LEAST_P, normalised
-from meshgnn.train.same_inputs import (
-    FLOOR,
-    PRIOR_NEIGHBOURS,
-    REGISTERED_NEIGHBOURS,
-    SameInputs,
-    neighbour_shares,
-)
+from meshgnn.train.same_inputs import PRIOR_NEIGHBOURS, REGISTERED_NEIGHBOURS, SameInputs, prior_from
 
 # v, a network's exponent beside a prior; chosen on virtual brains whose scores had been seen, not on real ones.
 NETWORK_SHARE = 0.5
@@ -68,12 +62,14 @@ class PlacePrior:
         found = registered if self.on == "registered" else coordinates
         return found if found.shape[1] else None
 
-    def joined(self, votes: NDArray[np.floating], places: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Probabilities [P, K] of a network's votes [P, K] joined with the prior at `places` [P, 3]."""
-        known = np.ones(len(self.labels), bool)
+    def log_p(self, places: NDArray[np.floating]) -> NDArray[np.float32]:
+        """The log prior [P, K] at `places` [P, 3]."""
         count = REGISTERED_NEIGHBOURS if self.on == "registered" else PRIOR_NEIGHBOURS
-        shares = neighbour_shares(self.points, self.labels, known, places, self.n_classes, count)
-        return np.exp(normalised(pooled_log_p(normalised(np.log(shares + FLOOR)), votes) / self.temperature))
+        return prior_from(self.points, self.labels, places, self.n_classes, count)
+
+    def joined(self, votes: NDArray[np.floating], log_prior: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Probabilities [P, K] of a network's votes [P, K] joined with the log prior [P, K] of their places."""
+        return np.exp(normalised(pooled_log_p(log_prior, votes) / self.temperature))
 
     def calibrated(self, inputs: ModelInputs, votes: Sequence[NDArray[np.floating]], folds: int) -> "PlacePrior":
         """The same with the temperature of least log loss on labelled training nodes.
@@ -83,7 +79,7 @@ class PlacePrior:
             folds: of one seed.
         """
         same = SameInputs(inputs, range(folds), seed=0)
-        own = same.prior_out_of_fold(f"{'registered' if self.on == 'registered' else 'position'}_prior")
+        own = same.prior_out_of_fold("registered_prior" if self.on == "registered" else "position_prior")
         labels = inputs.labels[inputs.known]
         log_p = [pooled_log_p(own, one) for one in votes]
         best = min(

@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.special import log_softmax
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from threadpoolctl import threadpool_limits
 
 from meshgnn.confusion import macro_f1
@@ -120,11 +121,12 @@ class Discriminant:
 
 
 def prior_from(
-    points: NDArray[np.floating], labels: NDArray[np.integer], places: NDArray[np.floating], n_classes: int
-) -> NDArray[np.float32]:
-    """Log position prior [P, K] of `places` [P, 3] from labelled points [N, 3]."""
+    points: NDArray[np.floating], labels: NDArray[np.integer], places: NDArray[np.floating], n_classes: int,
+    count: int = PRIOR_NEIGHBOURS,
+) -> NDArray[np.float32]:  # fmt: skip
+    """Log position prior [P, K] of `places` [P, 3] from the `count` nearest of labelled points [N, 3]."""
     known = np.ones(len(labels), bool)
-    shares = neighbour_shares(points, labels, known, places, n_classes, PRIOR_NEIGHBOURS)
+    shares = neighbour_shares(points, labels, known, places, n_classes, count)
     return normalised(np.log(shares + FLOOR))
 
 
@@ -158,6 +160,7 @@ class SameInputs:
         """folds: rows of the inputs' fold masks that belong to this seed."""
         self.inputs, self.folds, self.seed = inputs, tuple(folds), seed
         self._kept: dict[str, _Votes] = {}
+        self._fits: dict[bytes, LinearDiscriminantAnalysis] = {}
         # Those fitted on all labels, once a row has asked for them.
         self.discriminant: Discriminant | None = None
         self.adaptation: Adaptation | None = None
@@ -301,7 +304,15 @@ class SameInputs:
         return np.asarray(self.inputs.features.any(1))
 
     def _fitted(self, known: NDArray[np.bool_]) -> Adaptation:
-        return Adaptation.fit(self.inputs.features[known], self.inputs.labels[known], self.inputs.brain[known])
+        i = self.inputs
+        return Adaptation.fit(i.features[known], i.labels[known], i.brain[known], self._discriminant(known))
+
+    def _discriminant(self, known: NDArray[np.bool_]) -> LinearDiscriminantAnalysis:
+        """The discriminant of these nodes, fitted once for all rows that rest on it."""
+        key = known.tobytes()
+        if key not in self._fits:
+            self._fits[key] = fitted_discriminant(self.inputs.features[known], self.inputs.labels[known])
+        return self._fits[key]
 
     @cached_property
     def _left_out_models(self) -> list[Adaptation]:
@@ -313,9 +324,8 @@ class SameInputs:
         if len(self._brains) < 2 or not self._adaptable:
             return votes
         own = np.full_like(votes.whole, -np.log(inputs.n_classes))
-        uniform = np.full_like(own, -np.log(inputs.n_classes))
         for model, (_, asked) in zip(self._left_out_models, self._left_out):
-            own[asked] = model.log_p(inputs.features[asked], uniform[asked], 1.0, rounds=0)
+            own[asked] = model.log_p(inputs.features[asked], own[asked], 1.0, rounds=0)
         return self._of(votes.whole, own)
 
     def _adapted_everywhere(self, start: _Votes, weight: float) -> NDArray[np.float32]:
@@ -345,7 +355,7 @@ class SameInputs:
         if len(classes) < 2:
             result[:, classes] = 0
             return normalised(result)
-        model = fitted_discriminant(inputs.features[known], labels)
+        model = self._discriminant(known)
         with threadpool_limits(1):
             result[:, classes] = np.maximum(model.predict_log_proba(inputs.features), np.log(LEAST_P))
         if not number:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from meshgnn.errors import InputError
 from meshgnn.store import read_arrays, write_arrays
-from meshgnn.train.adaptation import LEAST_P, Adaptation
+from meshgnn.train.adaptation import Adaptation, normalised
 from meshgnn.train.calibration import Calibration
-from meshgnn.train.place_prior import NETWORK_SHARE
+from meshgnn.train.place_prior import NETWORK_SHARE, pooled_log_p
 from meshgnn.train.same_inputs import Discriminant, Fitted, SameInputs, joined, prior_from
 
 FILE = "stored_baselines.safetensors"
@@ -73,17 +73,20 @@ class StoredBaselines:
         """Whether a map can be adapted to a new brain."""
         return self.adaptation is not None and len(self.points) > 0
 
+    def log_prior(self, coordinates: NDArray[np.floating]) -> NDArray[np.float32]:
+        """The log position prior [V, K] at a brain's coordinates [V, 3]."""
+        return prior_from(self.points, self.labels, coordinates, len(self.prior))
+
     def adapted(
-        self, votes: NDArray[np.floating], features: NDArray[np.floating], coordinates: NDArray[np.floating]
+        self, votes: NDArray[np.floating], features: NDArray[np.floating], log_prior: NDArray[np.floating]
     ) -> NDArray[np.float32]:
         """A network's map of a new brain joined with the position prior and adapted to that brain.
 
         Args:
             votes: [V, K] probabilities of the network, for all nodes of one brain.
-            features, coordinates: [V, D] and [V, 3], what the network sees.
+            features: [V, D], what the network sees; log_prior: [V, K] of the nodes' places.
         """
-        prior = prior_from(self.points, self.labels, coordinates, len(self.prior))
-        start = joined(prior, np.log(np.maximum(votes, LEAST_P)), NETWORK_SHARE)
+        start = normalised(pooled_log_p(log_prior, votes))
         # The network's exponent comes on top of what the temperature was fitted for.
         log_p = self._adapted(start, features) / (1 + NETWORK_SHARE)
         return self.calibrations["adapted_prior_lda"].apply(log_p, self.prior)
@@ -101,7 +104,7 @@ class StoredBaselines:
         """Probabilities [V, K] by name for a brain's inputs [V, D] and [V, 3], made as the network's own."""
         log_p: dict[str, NDArray[np.float32]] = {}
         if "position_prior" in self.calibrations:
-            log_p["position_prior"] = prior_from(self.points, self.labels, coordinates, len(self.prior))
+            log_p["position_prior"] = self.log_prior(coordinates)
         if "lda" in self.calibrations and self.discriminant is not None:
             log_p["lda"] = self.discriminant.log_p(features, len(self.prior))
         if "prior_lda" in self.calibrations and len(log_p) == 2:
@@ -149,15 +152,12 @@ class StoredBaselines:
                 begin = "adaptation."
                 own = {name.removeprefix(begin): one for name, one in arrays.items() if name.startswith(begin)}
                 adaptation, adapted_weight = Adaptation.from_arrays(own), float(arrays["adapted_weight"][0])
-                if (
-                    len(adaptation.within.classes)
-                    and not 0 <= adaptation.within.classes.min() <= adaptation.within.classes.max() < classes
-                ):
+                numbers = adaptation.within.classes
+                if len(numbers) and not 0 <= numbers.min() <= numbers.max() < classes:
                     raise ValueError("classes of the means are not those of the run")
             return StoredBaselines(
                 adaptation=adaptation, adapted_weight=adapted_weight, points=points, labels=labels,
-                prior=arrays["prior"],
-                discriminant=discriminant, weight=float(arrays["weight"][0]),
+                prior=arrays["prior"], discriminant=discriminant, weight=float(arrays["weight"][0]),
                 calibrations={
                     name: Calibration(prior_shift=shift, temperature=heat) for name, (shift, heat) in shifts.items()
                 },

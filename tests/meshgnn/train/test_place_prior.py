@@ -22,7 +22,7 @@ def test_it_is_the_logarithmic_pool_of_votes_and_shares():
     prior = PlacePrior.of(seen)
     asked = np.flatnonzero(~seen.part)[:5]
     votes = np.random.default_rng(0).dirichlet(np.ones(4), 5).astype(np.float32)
-    found = prior.joined(votes, seen.coordinates[asked])
+    found = prior.joined(votes, prior.log_p(seen.coordinates[asked]))
     for row, node in enumerate(asked):
         away = np.linalg.norm(seen.coordinates[seen.known] - seen.coordinates[node], axis=1)
         near = seen.labels[seen.known][np.argsort(away)[:50]]
@@ -62,6 +62,7 @@ def test_votes_that_are_sure_of_nothing_leave_the_prior():
     seen = inputs()
     prior = PlacePrior.of(seen)
     places = seen.coordinates[~seen.part]
-    flat, sharp = (prior.joined(np.full((len(places), 4), p), places) for p in (0.25, 1.0))
+    log_prior = prior.log_p(places)
+    flat, sharp = (prior.joined(np.full((len(places), 4), p), log_prior) for p in (0.25, 1.0))
     np.testing.assert_allclose(flat, sharp, atol=1e-6)
-    assert np.isfinite(prior.joined(np.eye(4)[np.zeros(len(places), int)], places)).all()
+    assert np.isfinite(prior.joined(np.eye(4)[np.zeros(len(places), int)], log_prior)).all()
