@@ -142,6 +142,29 @@ class SubjectData(Items, Protocol):
 
 
 @runtime_checkable
+class WindowedItems(SubjectData, Protocol):
+    """Subject data of which an item is a window of something longer: frames of a run. `read` gives the first of
+    `starts`.
+
+    Training draws starts; evaluation reads every window of `starts` once and averages what is said of them.
+    """
+
+    @property
+    def last_start(self) -> npt.NDArray[np.int64]:
+        """[N] The latest frame at which a window can start; 0 where nothing is observed."""
+        ...
+
+    def starts(self, row: int, /) -> npt.NDArray[np.int64]:
+        """[W] Starts of the windows of an observed subject that evaluation reads, at least one, ascending."""
+        ...
+
+    def read_at(self, rows: npt.NDArray[np.integer], starts: npt.NDArray[np.integer], /) -> npt.NDArray[np.float32]:
+        """Windows [B, *shape] of these observed rows from these frames on. Raises InputError for a start beyond the
+        last."""
+        ...
+
+
+@runtime_checkable
 class Encoder(Protocol):
     """Turns a batch of items into features; a torch module in practice, built by its config's `build(shape)`.
 
