@@ -11,6 +11,8 @@ from torch import Tensor
 from features.fusion.multi_input_net import left_in
 
 Read = Callable[[NDArray[np.integer]], tuple[dict[str, Tensor], Tensor]]  # subjects -> items by name, present [B, N]
+# The same of subjects [B] and, for items that are windows, where they start, [B] in [0, 1).
+ReadDrawn = Callable[[NDArray[np.integer], NDArray[np.floating]], tuple[dict[str, Tensor], Tensor]]
 Change = Callable[[Tensor, int, int, int], Tensor]  # (item [1, *shape], step, place, items of the batch) -> changed
 
 
@@ -42,7 +44,7 @@ class Source:
 
     Args:
         draw: subjects [B] of a step.
-        read: items of subjects.
+        read: items of subjects, and of drawn windows.
         present: [G, N] bool, of all subjects.
         values: [G, T] of all subjects, NaN where missing.
         names: of the N blocks.
@@ -52,7 +54,7 @@ class Source:
     """
 
     def __init__(
-        self, *, draw: Callable[[int], NDArray[np.int64]], read: Read, present: NDArray[np.bool_],
+        self, *, draw: Callable[[int], NDArray[np.int64]], read: ReadDrawn, present: NDArray[np.bool_],
         values: NDArray[np.floating], names: tuple[str, ...], seed: int, input_dropout: float = 0.0,
         change: Change | None = None,
     ) -> None:  # fmt: skip
@@ -74,7 +76,7 @@ class Source:
             kept = left_in(present, self.input_dropout, torch.Generator().manual_seed(step_seed(self.seed, step)))
         values = self.values[subjects]
         mine = slice(part, None, parts)
-        found, there = self.read(subjects[mine])
+        found, there = self.read(subjects[mine], window_draws(self.seed, step, len(subjects))[mine])
         items = {}
         for number, name in enumerate(self.names):
             if name not in found or (only is not None and name not in only):
@@ -91,6 +93,11 @@ class Source:
             step=step, size=len(subjects), items=items, present=kept[mine].contiguous(),
             values=torch.from_numpy(values[mine]), joint=kept.any(0), counts=tuple(np.isfinite(values).sum(0).tolist()),
         )  # fmt: skip
+
+
+def window_draws(seed: int, step: int, size: int) -> NDArray[np.float64]:
+    """[size] in [0, 1), where the windows of a joint batch start; of (seed, step) alone."""
+    return np.random.default_rng([seed, step, 0x717]).random(size)
 
 
 def step_seed(seed: int, step: int, rank: int = 0) -> int:

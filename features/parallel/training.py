@@ -12,7 +12,7 @@ from torch import Tensor
 
 from features.ahead import ahead
 from features.fusion.multi_input_net import MultiInputNet
-from features.parallel.batches import Share, Source, step_seed
+from features.parallel.batches import Read, Share, Source, step_seed
 from features.parallel.course import Course
 from features.parallel.engine import Engine
 from features.parallel.of_batches import DataParallel, Sharded
@@ -128,6 +128,7 @@ class ParallelTraining:
         self,
         last: Path,
         skill: Callable[[NDArray[np.float32]], float],
+        read: Read,
         validation: NDArray[np.integer],
         batch: int,
         progress: Progress = silent,
@@ -136,9 +137,10 @@ class ParallelTraining:
 
         Args:
             last: the checkpoint, of the whole network whatever the mode; training goes on from it.
-            skill: of the outputs of validation subjects, without penalties.
-            validation: those subjects.
-            batch: subjects of a batch when predicting.
+            skill: of the outputs of what is read for validation, without penalties.
+            read: what that is: subjects, or their windows.
+            validation: what it is asked for.
+            batch: of those, when predicting.
             progress: called on rank 0.
 
         Returns:
@@ -151,7 +153,7 @@ class ParallelTraining:
             if self.course.over:
                 break
             loss = self.epoch(epoch)
-            outputs = self.engine.predict(self.source.read, validation, batch)
+            outputs = self.engine.predict(read, validation, batch)
             # What rank 0 finds is what all go by, to the last digit.
             loss, found = ranks.agreed(loss, skill(outputs))
             if self.course.note(epoch, loss, found):

@@ -1,6 +1,6 @@
 """The inputs of a cohort by name, any of which a subject may lack. G subjects, N inputs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +17,7 @@ from features.subject_data.volumes import SubjectVolumes
 from features.transfer.pretrained import Pretrained
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import InputError, SettingError
-from meshgnn.sockets import SubjectData
+from meshgnn.sockets import SubjectData, WindowedItems
 from meshgnn.store import content_hash
 
 DataConfig = (
@@ -64,6 +64,7 @@ class TraitItems:
         self.names = tuple(data)
         self.shapes = {name: tuple(one.shape) for name, one in data.items()}
         self.present: NDArray[np.bool_] = np.stack([one.observed for one in data.values()], axis=1)
+        self._windowed = {name: one for name, one in data.items() if isinstance(one, WindowedItems)}
 
     @property
     def usable(self) -> NDArray[np.bool_]:
@@ -77,21 +78,74 @@ class TraitItems:
                 raise InputError(f"there is no input {name!r}; there is {', '.join(self.names)}")
         return TraitItems({name: one for name, one in self.data.items() if name in names})
 
-    def read(self, subjects: NDArray[np.integer]) -> tuple[dict[str, Tensor], Tensor]:
+    def read(
+        self, subjects: NDArray[np.integer], draws: NDArray[np.floating] | None = None
+    ) -> tuple[dict[str, Tensor], Tensor]:
         """A batch as `MultiInputNet` takes it.
 
         Args:
             subjects: [B] numbers of subjects who have at least one input.
+            draws: [B] in [0, 1), where windows start among all places where they can; the first window if None.
 
         Returns:
             Items [n, *shape] by name, of those who have them; and who has what, [B, N] bool.
         """
+
+        def starts(name: str, rows: NDArray[np.integer], chosen: NDArray[np.bool_]) -> NDArray[np.int64] | None:
+            if draws is None:
+                return None
+            return np.floor(draws[chosen] * (self._windowed[name].last_start[rows] + 1)).astype(np.int64)
+
+        return self._read(subjects, starts)
+
+    def passes(self, subjects: NDArray[np.integer]) -> NDArray[np.int64]:
+        """[P] codes of everything that evaluation reads of these subjects: each one's windows, each once; a subject
+        without windows has one pass. Codes are read by `read_pass` and put together by `averaged`."""
+        found = [np.asarray(subjects, np.int64)]
+        for row in subjects.tolist():
+            each = [one for one in self._windowed.values() if one.observed[row]]
+            most = max((len(one.starts(row)) for one in each), default=1)
+            found.append(row + len(self.present) * np.arange(1, most))
+        codes = np.concatenate(found)
+        return codes[np.argsort(codes % len(self.present), kind="stable")]
+
+    def read_pass(self, codes: NDArray[np.integer]) -> tuple[dict[str, Tensor], Tensor]:
+        """The batch of these passes. An input of fewer windows than another starts again with its first."""
+        numbers, subjects = np.divmod(np.asarray(codes, np.int64), len(self.present))
+
+        def starts(name: str, rows: NDArray[np.integer], chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+            each = [self._windowed[name].starts(row) for row in rows.tolist()]
+            return np.array([own[k % len(own)] for own, k in zip(each, numbers[chosen].tolist())], np.int64)
+
+        return self._read(subjects, starts)
+
+    def averaged(
+        self, outputs: NDArray[np.float32], codes: NDArray[np.integer], subjects: NDArray[np.integer]
+    ) -> NDArray[np.float32]:
+        """[B, outputs] of subjects, means over their passes [P, outputs]."""
+        place = np.full(len(self.present), -1)
+        place[subjects] = np.arange(len(subjects))
+        rows = place[np.asarray(codes) % len(self.present)]
+        if len(codes) == len(subjects):
+            return outputs[np.argsort(rows, kind="stable")]
+        total = np.zeros((len(subjects), outputs.shape[1]), np.float64)
+        np.add.at(total, rows, outputs)
+        return (total / np.bincount(rows, minlength=len(subjects))[:, None]).astype(np.float32)
+
+    def _read(
+        self, subjects: NDArray[np.integer],
+        starts: Callable[[str, NDArray[np.integer], NDArray[np.bool_]], NDArray[np.int64] | None],
+    ) -> tuple[dict[str, Tensor], Tensor]:  # fmt: skip
         present = self.present[subjects]
         items = {}
         for number, name in enumerate(self.names):
-            rows = subjects[present[:, number]]
-            if len(rows):
-                items[name] = torch.from_numpy(np.ascontiguousarray(self.data[name].read(rows)))
+            chosen = present[:, number]
+            rows = subjects[chosen]
+            if not len(rows):
+                continue
+            given = starts(name, rows, chosen) if name in self._windowed else None
+            found = self.data[name].read(rows) if given is None else self._windowed[name].read_at(rows, given)
+            items[name] = torch.from_numpy(np.ascontiguousarray(found))
         return items, torch.from_numpy(present)
 
     def key(self) -> str:

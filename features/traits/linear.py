@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from features.standard_mesh import standard_mesh
 from features.traits.items import TraitItems
+from meshgnn.sockets import WindowedItems
 
 SIDE = 8  # parts along a side that volumes are averaged over
 PIECE = 16  # subjects read at a time
@@ -17,7 +18,8 @@ def linear_tables(items: TraitItems) -> dict[str, NDArray[np.float64]]:
     """[G, P] by baseline: `linear_NAME` of every input, and `linear` of all together; NaN where a subject lacks one.
 
     Volumes are averaged over 8 x 8 x 8 parts of equal size, meshes over 42 parcels of each hemisphere; vectors are
-    taken as they are.
+    taken as they are. Of runs over time it sees, as means over all windows of a subject, how much those parts change
+    (the logarithm of their standard deviation); of series of regions, their functional connectivity.
     """
     found = {f"linear_{name}": _table(items, name) for name in items.names}
     if len(found) > 1:
@@ -27,19 +29,46 @@ def linear_tables(items: TraitItems) -> dict[str, NDArray[np.float64]]:
 
 def sees(items: TraitItems) -> Mapping[str, str]:
     """What each of them sees, in words."""
-    parts = {4: f", averaged over {SIDE}^3 parts", 2: f", averaged over {2 * PARCELS} parcels"}
+    parts = {
+        4: f", averaged over {SIDE}^3 parts", 2: f", averaged over {2 * PARCELS} parcels",
+        5: f", change over time of {SIDE}^3 parts",
+    }  # fmt: skip
     each = {name: name + parts.get(len(items.shapes[name]), "") for name in items.names}
+    for name in items.names:
+        if isinstance(items.data[name], WindowedItems) and len(items.shapes[name]) == 2:
+            each[name] = f"{name}, functional connectivity"
     return {f"linear_{name}": text for name, text in each.items()} | {"linear": "; ".join(each.values())}
 
 
 def _table(items: TraitItems, name: str) -> NDArray[np.float64]:
     data = items.data[name]
     rows = np.flatnonzero(data.observed)
-    parts = [_flat(data.read(rows[start : start + PIECE])) for start in range(0, len(rows), PIECE)]
-    values = np.concatenate(parts).astype(np.float64)
+    if isinstance(data, WindowedItems):
+        values = np.stack([_over_time(data, int(row)) for row in rows])
+    else:
+        parts = [_flat(data.read(rows[start : start + PIECE])) for start in range(0, len(rows), PIECE)]
+        values = np.concatenate(parts).astype(np.float64)
     table = np.full((len(data.observed), values.shape[1]), np.nan)
     table[rows] = values
     return table
+
+
+def _over_time(data: WindowedItems, row: int) -> NDArray[np.float64]:
+    """[P] means over the windows of a subject: of the change of parts, or of connectivity as Fisher's z."""
+    found = []
+    for start in data.starts(row).tolist():
+        window = data.read_at(np.array([row]), np.array([start]))
+        if window.ndim == 6:
+            frames = np.moveaxis(window[0], -1, 0)
+            found.append(np.log(_flat(frames).std(0) + 1e-3))
+        elif window.ndim == 3:
+            series = window[0, :-1, window[0, -1] > 0].T.astype(np.float64)
+            centred = series - series.mean(1, keepdims=True)
+            unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-9)
+            found.append(np.arctanh(np.clip(unit @ unit.T, -0.999, 0.999))[np.triu_indices(len(series), 1)])
+        else:
+            found.append(window[0].ravel())
+    return np.asarray(np.mean(found, axis=0), np.float64)
 
 
 def _flat(values: NDArray[np.float32]) -> NDArray[np.float32]:

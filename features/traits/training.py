@@ -24,7 +24,7 @@ from features.augment_head import HeadAugment
 from features.encoders.item_encoder import ItemEncoder
 from features.fusion.model_files import ABOUT, load_network, save_network
 from features.fusion.multi_input_net import MultiInputNet
-from features.parallel.batches import Source, step_seed
+from features.parallel.batches import Source, step_seed, window_draws
 from features.parallel.course import Course
 from features.parallel.settings import Parallel
 from features.samplers.epochs import EpochBatches
@@ -162,7 +162,8 @@ class _Batches:
 
         def batch(step: int) -> tuple[int, dict[str, Tensor], Tensor, Tensor]:
             subjects = self.rows[self.sampler.draw(step)]
-            return step, *self.member.items.read(subjects), torch.from_numpy(values[subjects])
+            draws = window_draws(self.member.seed, step, len(subjects))
+            return step, *self.member.items.read(subjects, draws), torch.from_numpy(values[subjects])
 
         yield from ahead(batch, range(first, first + self.steps))
 
@@ -313,11 +314,14 @@ def _on_ranks(
     judged = member.rows(member.validation)
     judges = member.costs(trainer)  # on the CPU; the engine takes its own to where the network is
 
+    codes = member.items.passes(judged)
+
     def skill(outputs: NDArray[np.float32]) -> float:
-        return judges.skill(torch.from_numpy(outputs), torch.from_numpy(values[judged]))
+        means = member.items.averaged(outputs, codes, judged)
+        return judges.skill(torch.from_numpy(means), torch.from_numpy(values[judged]))
 
     last = folder / f"last-{key}.safetensors"
-    best = training.fit(last, skill, judged, sampler.size, progress)
+    best = training.fit(last, skill, member.items.read_pass, codes, sampler.size, progress)
     finite = bool(best) and all(bool(torch.isfinite(one).all()) for one in best.values())
     if not ranks.agreed(float(finite))[0]:
         raise InputError("training diverged; lower trainer.optimiser.learning_rate")
@@ -333,16 +337,18 @@ def _on_ranks(
 def predict(
     network: MultiInputNet, items: TraitItems, subjects: NDArray[np.integer], batch: int = 32
 ) -> NDArray[np.float32]:
-    """Outputs [B, outputs] for these subjects, in eval mode; the network's mode is put back."""
+    """Outputs [B, outputs] for these subjects, means over their windows, in eval mode; the mode is put back."""
     like, training = next(network.parameters()), network.training
     network.eval()
-    parts = []
+    parts, codes = [], items.passes(np.asarray(subjects))
     with torch.no_grad():
-        for start in range(0, len(subjects), batch):
-            found, present = items.read(np.asarray(subjects)[start : start + batch])
+        for start in range(0, len(codes), batch):
+            found, present = items.read_pass(codes[start : start + batch])
             parts.append(network({name: one.to(like) for name, one in found.items()}, present).float().cpu())
     network.train(training)
-    return torch.cat(parts).numpy() if parts else np.zeros((0, sum(max(n, 1) for n in network.classes)), np.float32)
+    if not parts:
+        return np.zeros((0, sum(max(count, 1) for count in network.classes)), np.float32)
+    return items.averaged(torch.cat(parts).numpy(), codes, np.asarray(subjects))
 
 
 def _finished(folder: Path, key: str) -> list[dict[str, Any]] | None:

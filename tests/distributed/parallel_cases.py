@@ -79,7 +79,7 @@ def drawn(step):
 def source(input_dropout=0.0):
     items, present, values = cohort()
 
-    def read(subjects):
+    def read(subjects, draws=None):
         there = present[subjects]
         found = {
             name: torch.from_numpy(items[name][subjects[there[:, i]]])
@@ -255,8 +255,26 @@ class Rows:
         return str(self.values.tolist())
 
 
+class Frames(Rows):
+    """Items [P] that are frames of runs [G, T, P]; evaluation reads every second one."""
+
+    def __init__(self, runs):
+        super().__init__(runs[:, 0])
+        self.runs = np.asarray(runs, np.float32)
+        self.last_start = np.full(len(runs), runs.shape[1] - 1)
+
+    def starts(self, row):
+        return np.arange(0, self.runs.shape[1], 2)
+
+    def read_at(self, rows, starts):
+        return self.runs[rows, starts]
+
+    def key(self):
+        return str(self.runs.tolist())
+
+
 def member_and_trainer():
-    """A class told by one input, a number by the other; no dropout in layers, since every rank draws its own, and
+    """A class told by one input, a number by frames of the other; no dropout in layers, since every rank draws its own, and
     plain gradient steps, since Adam's blow rounding up where a gradient is nothing else."""
     rng, count = np.random.default_rng(0), 40
     sex, age = rng.integers(0, 2, count), rng.standard_normal(count)
@@ -265,6 +283,7 @@ def member_and_trainer():
     two[:, 1] = age
     one[::5], two[1::5] = np.nan, np.nan
     age[::7] = np.nan
+    two = two[:, None] + 0.1 * rng.standard_normal((count, 5, 3))
     train = np.arange(count) < 30
     encoder = TableNet.Config(widths=(8,), dropout=0.0)
     member = TraitMember(
@@ -272,7 +291,7 @@ def member_and_trainer():
             blocks=(InputBlock(name="one", encoder=encoder), InputBlock(name="two", encoder=encoder)),
             head=TraitHead.Config(widths=(8,), dropout=0.0), input_dropout=0.2,
         ),
-        items=TraitItems({"one": Rows(one), "two": Rows(two)}), values=np.stack([sex, age], 1).astype(float),
+        items=TraitItems({"one": Rows(one), "two": Frames(two)}), values=np.stack([sex, age], 1).astype(float),
         classes=(2, 0), train=train, validation=~train, seed=3,
     )  # fmt: skip
     trainer = TraitTrainer(

@@ -15,6 +15,7 @@ from features.encoders.table_net import TableNet
 from features.encoders.volume_cnn import VolumeCNN
 from features.fusion.multi_input_net import InputBlock, MultiInputNet
 from features.fusion.trait_head import TraitHead
+from features.parallel.batches import window_draws
 from features.samplers.epochs import EpochBatches
 from features.subject_data.connectivity import SubjectConnectivity
 from features.subject_data.convert import VolumeConversion
@@ -25,7 +26,7 @@ from features.traits import training
 from features.traits.cohort import participants_of, placed
 from features.traits.experiment import TraitPrediction
 from features.traits.items import TraitInput, TraitItems
-from features.traits.linear import linear_tables
+from features.traits.linear import linear_tables, sees
 from features.traits.training import TraitMember, TraitTrainer, predict, train_member
 from features.transfer.optimiser import Optimiser
 from meshgnn.data.residualizer import Residualizer
@@ -313,3 +314,87 @@ def test_what_is_wrong_is_told_before_the_first_stage(changes, words, tmp_path):
     with pytest.raises(InputError, match=words):
         run(config(**changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+class Frames(Rows):
+    """Items [P] that are frames of runs [G, T, P], of a length of each subject's own; evaluation reads all of them."""
+
+    def __init__(self, runs, lengths):
+        super().__init__(runs[:, 0])
+        self.runs, self.lengths = np.asarray(runs, np.float32), np.asarray(lengths)
+        self.last_start = self.lengths - 1
+
+    def starts(self, row):
+        return np.arange(self.lengths[row])
+
+    def read_at(self, rows, starts):
+        assert (starts <= self.last_start[rows]).all()
+        assert (starts >= 0).all()
+        return self.runs[rows, starts]
+
+
+def test_every_window_of_a_subject_counts_once():
+    runs = np.arange(4 * 3 * 2, dtype=float).reshape(4, 3, 2)
+    runs[2] = np.nan
+    items = TraitItems({"run": Frames(runs, [3, 1, 2, 2]), "one": Rows(np.arange(4.0)[:, None])})
+    subjects = np.array([3, 0, 2, 1])
+    codes = items.passes(subjects)
+    assert sorted(codes % 4) == [0, 0, 0, 1, 2, 3, 3]
+    read, present = items.read_pass(codes)
+    rows = present[:, 0].numpy()
+    outputs = np.zeros((len(codes), 2), np.float32)
+    outputs[rows] = read["run"].numpy()
+    outputs[~rows] = read["one"].numpy()[~rows]
+    means = items.averaged(outputs, codes, subjects)
+    assert np.array_equal(means, [runs[3, :2].mean(0), runs[0].mean(0), [2, 2], runs[1, 0]])
+    reversed_order = items.averaged(outputs[::-1], codes[::-1], subjects)
+    assert np.array_equal(reversed_order, means)
+
+
+def test_drawn_windows_reach_the_last_start_and_no_further():
+    runs = np.zeros((2, 6, 1)) + np.arange(6)[:, None]
+    items = TraitItems({"run": Frames(runs, [6, 2])})
+    draws = np.linspace(0, 1, 60, endpoint=False)
+    read, _ = items.read(np.zeros(60, int), draws)
+    assert set(read["run"].ravel().tolist()) == {0, 1, 2, 3, 4, 5}
+    read, _ = items.read(np.ones(60, int), draws)
+    assert set(read["run"].ravel().tolist()) == {0, 1}
+    assert items.read(np.array([0]))[0]["run"].item() == 0
+
+
+def test_windows_in_training_are_drawn_anew_and_depend_on_seed_and_step_alone():
+    assert np.array_equal(window_draws(3, 7, 5), window_draws(3, 7, 5))
+    assert not np.array_equal(window_draws(3, 7, 5), window_draws(3, 8, 5))
+    assert not np.array_equal(window_draws(3, 7, 5), window_draws(4, 7, 5))
+
+
+def test_linear_tables_of_runs_hold_change_over_time_and_of_series_their_connectivity():
+    rng = np.random.default_rng(0)
+    series = rng.standard_normal((3, 3, 40)).astype(np.float32)
+    series[:, 1] = series[:, 0] + 0.1 * series[:, 1]
+    series = np.concatenate([series, np.ones((3, 1, 40), np.float32)], axis=1)
+    series[:, -1, 30:], series[:, :-1, 30:] = 0, 100  # padding is not looked at
+    voxels = rng.standard_normal((3, 1, 8, 8, 8, 20)).astype(np.float32)
+    voxels[:, :, 4:] *= 5
+
+    class Runs(Frames):
+        def __init__(self, windows):
+            super().__init__(np.zeros((3, 1, 1)), [1, 1, 1])
+            self.windows = windows
+
+        @property
+        def shape(self):
+            return self.windows.shape[1:]
+
+        def read_at(self, rows, starts):
+            return self.windows[rows]
+
+    items = TraitItems({"series": Runs(series), "bold": Runs(voxels)})
+    found = linear_tables(items)
+    wanted = np.arctanh(np.corrcoef(series[1, :3, :30])[np.triu_indices(3, 1)])
+    assert found["linear_series"][1] == pytest.approx(wanted, abs=1e-4)
+    assert found["linear_series"][1, 0] > 2
+    change = found["linear_bold"][2].reshape(8, 64)
+    assert change[4:].mean() - change[:4].mean() == pytest.approx(np.log(5), abs=0.1)
+    assert sees(items)["linear_series"] == "series, functional connectivity"
+    assert "change over time" in sees(items)["linear_bold"]
