@@ -1,9 +1,9 @@
 """The ranks of a run: how they meet, and what they send each other. Records travel as safetensors, never as pickles."""
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from safetensors.torch import load, save
@@ -11,7 +11,7 @@ from torch import Tensor, distributed
 
 from features.command import leave_with_parent
 from meshgnn.errors import InputError
-from meshgnn.ranks import rank_and_world
+from meshgnn.ranks import adopt_slurm, rank_and_world
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,11 @@ class Ranks:
     def barrier(self) -> None:
         """Wait until all ranks are here."""
         distributed.barrier()
+
+    def leave(self) -> None:
+        """The end of what the ranks do together; all of them call it."""
+        distributed.barrier()
+        distributed.destroy_process_group()
 
     def gathered(self, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Tensors of all ranks by name, on rank 0; empty on the others. No two ranks may have the same name."""
@@ -91,34 +96,6 @@ def joined() -> Ranks:
             leave_with_parent()
         # Numbers and records go by gloo beside NCCL.
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        distributed.init_process_group(backend, rank=rank, world_size=world)
+        # Ranks wait while rank 0 alone draws a cohort or fits baselines. One that dies is noticed at once all the same.
+        distributed.init_process_group(backend, rank=rank, world_size=world, timeout=timedelta(days=2))
     return Ranks(rank=rank, world=world, device=device)
-
-
-def adopt_slurm(environment: os._Environ[str] | dict[str, str]) -> None:
-    """Say in torchrun's variables what srun said in its own; what is set already stays.
-
-    `SLURM_STEP_NUM_TASKS` is there for tasks of srun alone: a batch script that runs a program by itself has one task,
-    whatever it asked for.
-    """
-    if "RANK" in environment or int(environment.get("SLURM_STEP_NUM_TASKS", "1")) < 2:
-        return
-    nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_NODELIST", "localhost")
-    job = int(environment.get("SLURM_JOB_ID", "0"))
-    per_node = re.match(r"\d+", environment.get("SLURM_STEP_TASKS_PER_NODE", ""))
-    said = {
-        "RANK": environment["SLURM_PROCID"],
-        "WORLD_SIZE": environment["SLURM_STEP_NUM_TASKS"],
-        "LOCAL_RANK": environment.get("SLURM_LOCALID", "0"),
-        "LOCAL_WORLD_SIZE": per_node.group() if per_node else "1",
-        "MASTER_ADDR": first_node(nodes),
-        "MASTER_PORT": str(20000 + job % 20000),
-    }
-    for name, value in said.items():
-        environment.setdefault(name, value)
-
-
-def first_node(nodes: str) -> str:
-    """The first host of Slurm's list, as in `node[003-007,9],other`."""
-    found = re.match(r"([^,\[]+)(?:\[(\w+)[^\]]*\]([^,]*))?", nodes)
-    return "".join(part or "" for part in found.groups()) if found else nodes

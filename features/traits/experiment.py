@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from features.fusion.concatenation import Concatenation
 from features.fusion.multi_input_net import Fusion, MultiInputNet
 from features.fusion.trait_head import TraitHead
+from features.parallel.ranks import Ranks, joined
 from features.subject_data.convert import VolumeConversion
 from features.traits.cohort import (
     STORES,
@@ -56,6 +57,7 @@ from meshgnn.experiment.subject_summary import (
 )
 from meshgnn.experiment.summary import write_history
 from meshgnn.experiment.training import MAIN
+from meshgnn.ranks import rank_and_world
 from meshgnn.source.participant_table import Participants
 from meshgnn.source.virtual.images import VirtualImages
 from meshgnn.source.virtual.images_folder import write_images
@@ -157,6 +159,13 @@ class TraitPrediction(Experiment):
     def seeds(self) -> list[int]:
         return list(self.config.seeds)
 
+    def team(self) -> Ranks:
+        if self.config.trainer.parallel.mode == "one":
+            raise SettingError(
+                "several ranks were started; set <trainer.parallel.mode> to what they share: data, model, ..."
+            )
+        return joined()
+
     def check(self) -> None:
         """Everything that can be wrong with the table, the split or the settings; raises InputError."""
         c, people = self.config, self._people
@@ -183,7 +192,7 @@ class TraitPrediction(Experiment):
             *found,
             Stage(name="read", run=self._read, after=made, depends=[data, inputs], files=files),
             Stage(name="baselines", run=self._baselines, after=("read",), depends=linear),
-            Stage(name="train", run=self._train, after=("read",), depends=learning, version=3),
+            Stage(name="train", run=self._train, after=("read",), depends=learning, version=3, follow=self._trained),
             Stage(name="evaluate", run=self._evaluate, after=("baselines", "train"), version=3),
             Stage(name="export", run=self._export, after=("evaluate",)),
         ]
@@ -222,7 +231,8 @@ class TraitPrediction(Experiment):
             with at("confounds"):
                 fitted = c.confounds.build(table, values[:, columns], self._divisions[number].part.train)
                 values[:, columns] = fitted.apply(table, values[:, columns])
-            fitted.save(run / "tables" / f"confounds-{number}.json")
+            if not rank_and_world()[0]:
+                fitted.save(run / "tables" / f"confounds-{number}.json")
         return values
 
     @cached_property
@@ -295,6 +305,12 @@ class TraitPrediction(Experiment):
         return [replace(one, place=run / "networks" / one.network / f"division{number}" / one.place) for one in found]
 
     def _train(self, run: RunFolder) -> list[str]:
+        history, files = self._trained(run)
+        write_history(run / "metrics.csv", history, HISTORY)
+        return [*files, "metrics.csv"]
+
+    def _trained(self, run: RunFolder) -> tuple[list[dict[str, Any]], list[str]]:
+        """Train all members; every epoch of theirs, and their files. All ranks call it."""
         history, files = [], []
         for number in range(len(self._divisions)):
             for one in self._members(run, number, self._values(run, number)):
@@ -304,8 +320,7 @@ class TraitPrediction(Experiment):
                 history += [{**about, **row} for row in rows]
                 names = ("network.safetensors", "network.json")
                 files += [str((one.place / name).relative_to(run.path)) for name in names]
-        write_history(run / "metrics.csv", history, HISTORY)
-        return [*files, "metrics.csv"]
+        return history, files
 
     def _evaluate(self, run: RunFolder) -> list[str]:
         c, people = self.config, self._people

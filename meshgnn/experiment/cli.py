@@ -5,6 +5,7 @@ import ast
 import importlib
 import importlib.util
 import json
+import os
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from meshgnn.errors import InputError
 from meshgnn.experiment.run_folder import RunFolder, read_config
 from meshgnn.experiment.runner import Experiment, run_experiment
 from meshgnn.keys import listed
+from meshgnn.ranks import adopt_slurm, rank_and_world
 
 DEFAULT = "virtual_brain"
 PACKAGE = "experiments"
@@ -125,6 +127,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if answer is not None:
         print(answer)
         return 0
+    adopt_slurm(os.environ)
+    if options.out is None and rank_and_world()[1] > 1:
+        raise InputError("several ranks need --out RUN, one folder for all of them")
     out = options.out or Path("runs") / name.replace(":", "-") / datetime.now().strftime("%Y%m%d-%H%M%S")
     stored = {"experiment": name, "overrides": sets, "config": to_plain(config)}
     run_experiment(experiment, stored, RunFolder(out), resume=options.resume, only=options.stage)

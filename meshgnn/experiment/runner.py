@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from meshgnn import __version__
 from meshgnn.config import to_plain
 from meshgnn.errors import InputError, SettingError
 from meshgnn.experiment.run_folder import RunFolder, circumstances, now, peak_rss_mb, stopwatch
+from meshgnn.ranks import rank_and_world
 from meshgnn.store import content_hash, read_json, write_json
 
 
@@ -24,6 +25,8 @@ class Stage:
         depends: JSON-ready settings that decide whether an earlier result may be kept.
         files: hash by name of the input files that it reads itself.
         version: raised by hand when the same settings and inputs give another result than before.
+        follow: what the other ranks do while rank 0 runs the stage, where it is shared out among several; they write
+            nothing of their own.
     """
 
     name: str
@@ -32,6 +35,22 @@ class Stage:
     depends: Any = None
     files: Mapping[str, str] = field(default_factory=dict)
     version: int = 1
+    follow: Callable[[RunFolder], object] | None = None
+
+
+class Team(Protocol):
+    """This process among those that torchrun or srun started; `features.parallel.ranks.Ranks`."""
+
+    @property
+    def rank(self) -> int: ...
+
+    def agreed(self, *values: float) -> tuple[float, ...]:
+        """Rank 0's numbers, on all ranks; all of them call it."""
+        ...
+
+    def leave(self) -> None:
+        """The end of what the ranks do together; all of them call it."""
+        ...
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
@@ -89,6 +108,16 @@ class Experiment:
         """In an order in which they can be run."""
         return []
 
+    def team(self) -> Team:
+        """All ranks that were started, who meet here; called if there are several.
+
+        Raises:
+            InputError: nothing of this experiment, or of these settings, is shared out among ranks.
+        """
+        raise InputError(
+            "several ranks were started, and nothing of this experiment is shared out among them; start it alone"
+        )
+
     def summary(self, run: RunFolder) -> str:
         """What to print at the end, where a stage left scores."""
         return ""
@@ -109,9 +138,15 @@ def run(config: Any, out: Path, *, resume: bool = False) -> RunFolder:
 def run_experiment(experiment: Experiment, config: dict[str, Any], run: RunFolder, *, resume: bool, only: str) -> None:
     """Run all stages (or the one named `only`, whose forerunners must be done).
 
+    Of several ranks, rank 0 does so, and the others take part in the stages that are shared out.
+
     Raises:
-        InputError: the run folder or a stage's input is wrong.
+        InputError: the run folder or a stage's input is wrong, or several ranks were started for nothing.
     """
+    team = experiment.team() if rank_and_world()[1] > 1 else None
+    if team is not None and team.rank:
+        _follow(experiment.stages(), run, team)
+        return
     # Whatever is wrong with folder and input is reported before a file is written.
     if not only:
         run.check(resume=resume, config=config)
@@ -148,6 +183,8 @@ def run_experiment(experiment: Experiment, config: dict[str, Any], run: RunFolde
         provenance(running=stage.name)
         try:
             with stopwatch() as watch:
+                if team is not None and stage.follow:
+                    team.agreed(number - 1)
                 outputs = stage.run(run)
         except OSError as error:
             if error.filename is None:  # a failed write does not name its file
@@ -156,9 +193,24 @@ def run_experiment(experiment: Experiment, config: dict[str, Any], run: RunFolde
         run.close_stage(stage.name, key, outputs, watch["seconds"], begun)
         provenance()
         run.say(f"{title}: {watch['seconds']:.1f} s")
+    if team is not None:
+        team.agreed(OVER)
+        team.leave()
     _finish(run, names)
     if (run / "metrics.json").is_file():
         run.say(experiment.summary(run))
+
+
+OVER = -1  # instead of the number of a stage: rank 0 is done
+
+
+def _follow(stages: Sequence[Stage], run: RunFolder, team: Team) -> None:
+    """Take part in the stages that rank 0 names, until it is done."""
+    while (number := int(team.agreed(OVER)[0])) != OVER:
+        follow = stages[number].follow
+        assert follow is not None, "rank 0 names stages that are shared out"
+        follow(run)
+    team.leave()
 
 
 SCORES = "tables/scores.json"

@@ -274,8 +274,8 @@ class Frames(Rows):
 
 
 def member_and_trainer():
-    """A class told by one input, a number by frames of the other; no dropout in layers, since every rank draws its own, and
-    plain gradient steps, since Adam's blow rounding up where a gradient is nothing else."""
+    """A class told by one input, a number by frames of the other; no dropout in layers, since every rank draws its own,
+    and plain gradient steps, since Adam's blow rounding up where a gradient is nothing else."""
     rng, count = np.random.default_rng(0), 40
     sex, age = rng.integers(0, 2, count), rng.standard_normal(count)
     one, two = rng.standard_normal((count, 4)), rng.standard_normal((count, 3))

@@ -15,10 +15,11 @@ from features.fusion.trait_head import TraitHead
 from features.parallel.chain import Chain, Piece
 from features.parallel.cuts import PUBLISHED, bubble, even_cuts
 from features.parallel.of_stages import link_seconds
-from features.parallel.ranks import adopt_slurm, first_node, joined
+from features.parallel.ranks import joined
 from features.parallel.settings import Parallel
 from features.traits.training import train_member
 from meshgnn.errors import InputError, SettingError
+from meshgnn.ranks import adopt_slurm, first_node
 from meshgnn.train.loss import Loss
 from meshgnn.train.target_costs import TargetCosts
 from tests.distributed import parallel_cases as cases
