@@ -20,6 +20,7 @@ from features.traits.combinations import Combination, Kind, Study, enumerate_run
 from features.traits.experiment import DRAWN, TraitPrediction
 from features.traits.model_report import write_model_report
 from features.traits.model_rows import row_of, study_summary, write_rows
+from features.traits.slurm_jobs import SlurmJobs
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at, to_plain
 from meshgnn.data.subject_split import SubjectSplit
@@ -68,6 +69,7 @@ class BiobankInputs(Experiment):
             split: how subjects are divided.
             seeds: one ensemble each; scores are means over them.
             workers: networks that are trained side by side, each in a process of its own.
+            jobs: train each in a Slurm job of its own instead; the command submits them and waits.
         """
 
         cohort: CohortConfig = field(default_factory=VirtualImages.Config)
@@ -83,6 +85,7 @@ class BiobankInputs(Experiment):
         )
         seeds: tuple[int, ...] = (0,)
         workers: int = 1
+        jobs: SlurmJobs.Config | None = None
 
         def __post_init__(self) -> None:
             if self.workers < 1:
@@ -278,6 +281,12 @@ class BiobankInputs(Experiment):
         c, diagnostic = self.config, self.config.options.diagnostic
         configs = [self._prediction(one, self._folder(run), run / STORES) for one in left]
         places = [run / MODELS / one.name for one in left]
+        if c.jobs is not None and left:
+            tasks = [(one, config, place.resolve(), diagnostic) for one, config, place in zip(left, configs, places)]
+            with at("jobs"):
+                for number, row in c.jobs.build().map(train_one, tasks, run / "jobs"):
+                    yield left[number], row
+            return
         if c.workers == 1 or len(left) < 2:
             for one, config, place in zip(left, configs, places):
                 yield one, train_one(one, config, place, diagnostic)

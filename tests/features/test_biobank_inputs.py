@@ -1,6 +1,7 @@
 """Studies of many networks: what is combined, what a network gets, one row each, and going on after a kill."""
 
 import csv
+import math
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -19,6 +20,7 @@ from features.subject_data.table import SubjectTable
 from features.traits import biobank
 from features.traits.biobank_options import BiobankOptions
 from features.traits.combinations import BIOBANK, Combination, Study, enumerate_runs
+from features.traits.slurm_jobs import SlurmJobs
 from meshgnn.config import override
 from meshgnn.errors import InputError, SettingError
 from meshgnn.experiment.runner import run
@@ -214,6 +216,27 @@ def test_networks_side_by_side_on_a_cohort_that_is_drawn(tmp_path):
     options = replace(SMALL, inputs=("t1", "connectivity"), side=16, images=cnn)
     done = run(tiny(options=options, workers=2), tmp_path / "run").path
     assert [row["name"] for row in rows_of(done)] == ["score_t1", "score_connectivity", "score_t1-connectivity"]
+
+
+@pytest.mark.slow
+def test_networks_as_jobs_of_their_own(tmp_path):
+    pytest.importorskip("submitit")
+    options = replace(SMALL, inputs=("connectivity", "metadata"), metadata_blocks=("psychology",))
+    jobs = SlurmJobs.Config(cluster="local", minutes=5)
+    done = run(tiny(options=options, jobs=jobs), tmp_path / "run").path
+    alone = run(tiny(options=options), tmp_path / "alone").path
+    assert [row["name"] for row in rows_of(done)] == [row["name"] for row in rows_of(alone)]
+    assert (done / "jobs").is_dir()
+
+
+def test_a_job_that_fails_is_told_and_the_others_count(tmp_path):
+    pytest.importorskip("submitit")
+    jobs = SlurmJobs.Config(cluster="local", minutes=5).build()
+    found = dict(jobs.map(math.sqrt, [(4.0,), (-1.0,)], tmp_path / "jobs", every_s=0.1))
+    assert found[0] == 2.0
+    assert "failed" in found[1]
+    with pytest.raises(SettingError, match="jobs cannot be submitted"):
+        list(SlurmJobs.Config().build().map(math.sqrt, [(4.0,)], tmp_path / "none"))
 
 
 def test_one_network_takes_all_that_is_asked_for():
