@@ -36,6 +36,7 @@ from features.traits.linear import linear_tables, sees
 from features.traits.members import PlacedMember, members_of, predictions
 from features.traits.pooled import joined_late, tested
 from features.traits.training import TraitTrainer, train_member
+from features.transfer.pretrained import Pretrained
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at, to_plain
 from meshgnn.data.residualizer import Residualizer
@@ -87,6 +88,7 @@ class TraitPrediction(Experiment):
             conversion: of volumes that are not in a store yet.
             fusion, head: how inputs are joined, and what follows.
             input_dropout: share of a subject's inputs that are left out at random in training, never the last one.
+            main: inputs of the network that is compared with all others; all of them if none are named.
             alone: also train the same network on every single input.
             confounds: regressed out of numbers by the training subjects, before anything is learnt or judged; columns
                 of participants.tsv.
@@ -105,6 +107,7 @@ class TraitPrediction(Experiment):
         fusion: Fusion = field(default_factory=Concatenation.Config)
         head: TraitHead.Config = field(default_factory=TraitHead.Config)
         input_dropout: float = 0.0
+        main: tuple[str, ...] = ()
         alone: bool = True
         confounds: Residualizer.Config = field(default_factory=Residualizer.Config)
         zero: bool = False
@@ -117,7 +120,10 @@ class TraitPrediction(Experiment):
             check_seeds(self.seeds)
             if self.most_subjects < 0:
                 raise SettingError("<most_subjects> must not be negative")
-            self.network(tuple(one.name for one in self.inputs))
+            names = tuple(one.name for one in self.inputs)
+            self.network(names)
+            if wrong := [name for name in self.main if name not in names]:
+                raise SettingError(f"<main> names {wrong[0]!r}; there are {', '.join(names)}")
 
         def network(self, names: tuple[str, ...]) -> MultiInputNet.Config:
             """The network on some of the inputs."""
@@ -180,7 +186,14 @@ class TraitPrediction(Experiment):
         made = ("draw",) if self.drawn else ()
         converted = [one.name for one in c.inputs if needs_conversion(one)]
         inputs = [to_plain(one.data) for one in c.inputs]
-        networks = [[[one.block(), one.pretrained] for one in c.inputs], c.fusion, c.head, c.input_dropout, c.alone]
+        networks: list[Any] = [
+            [[one.block(), one.pretrained] for one in c.inputs],
+            c.fusion,
+            c.head,
+            c.input_dropout,
+            c.alone,
+        ]
+        networks += [c.main] if c.main else []
         learning = to_plain([networks, c.trainer, c.transform, c.seeds])
         linear = to_plain([c.seeds[0], c.trainer.folds, c.zero])
         found = [Stage(name="draw", run=self._draw, after=(), depends=to_plain(c.cohort))] if self.drawn else []
@@ -239,9 +252,9 @@ class TraitPrediction(Experiment):
     def networks(self) -> dict[str, tuple[str, ...]]:
         """Name -> inputs of every network that is trained."""
         names = tuple(one.name for one in self.config.inputs)
-        found = {MAIN: names}
+        found = {MAIN: self.config.main or names}
         if self.config.alone and len(names) > 1:
-            found |= {f"{name}_alone": (name,) for name in names}
+            found |= {f"{name}_alone": (name,) for name in names if (name,) != found[MAIN]}
         return found
 
     # -- stages ---------------------------------------------------------------------------------------------------
@@ -299,10 +312,14 @@ class TraitPrediction(Experiment):
         c, people = self.config, self._people
         networks = {name: (c.network(inputs), inputs) for name, inputs in self.networks.items()}
         found = members_of(
-            networks, {one.name: one.pretrained for one in c.inputs if one.pretrained.file}, self._items(run, number),
+            networks, self.starts(run, number), self._items(run, number),
             people, values, self._divisions[number], c.transform, c.seeds, c.trainer.folds,
         )  # fmt: skip
         return [replace(one, place=run / "networks" / one.network / f"division{number}" / one.place) for one in found]
+
+    def starts(self, run: RunFolder, number: int) -> dict[str, Pretrained.Config]:
+        """Weights that encoders start from in a division, by the name of their input."""
+        return {one.name: one.pretrained for one in self.config.inputs if one.pretrained.file}
 
     def _train(self, run: RunFolder) -> list[str]:
         history, files = self._trained(run)
@@ -348,7 +365,8 @@ class TraitPrediction(Experiment):
                 filled = max(filled, int((~np.isfinite(own[0]).all(1) & tested(self._parts)).sum()))
                 by_seed.append([np.where(np.isfinite(votes), votes, chance[k]) for k, votes in enumerate(own)])
             rows[name] = Prediction(sees=", ".join(inputs), by_seed=tuple(by_seed), fits=c.trainer.folds)
-        if singles := [name for name in self.networks if name != MAIN]:
+        singles = [name for name, inputs in self.networks.items() if len(inputs) == 1]
+        if len(singles) > 1:
             late = [[joined_late([kept[f"{one}:{s}/{k}"] for one in singles]) for k in chance] for s in c.seeds]
             by_seed = [[np.where(np.isfinite(own), own, chance[k]) for k, own in enumerate(each)] for each in late]
             told = "the networks on single inputs, averaged"
