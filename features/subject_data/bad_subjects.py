@@ -20,8 +20,9 @@ class BadSubject:
     Args:
         name: of the subject.
         reason: one word: no_image, no_row, several_images, duplicate_row, duplicate_image, four_dimensional,
-            not_a_volume, not_finite, all_zero, constant, damaged, unreadable, too_large, no_affine, other_size,
-            outside_grid, no_mask, empty_mask.
+            three_dimensional, not_a_volume, not_finite, all_zero, constant, damaged, unreadable, too_large, no_affine,
+            other_size, outside_grid, no_mask, empty_mask; of runs and series also other_tr, no_tr, too_short,
+            no_confounds, bad_confounds, other_atlas.
         file: that it lies in; "" if in none.
         detail: the whole sentence.
     """

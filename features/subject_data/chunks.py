@@ -86,7 +86,7 @@ def unpack_into(chunk: Any, crc: int, out: NDArray[Any], whose: str) -> None:
         if len(zstd_decode(chunk, out=flat)) != flat.size:
             raise ValueError
     except (ValueError, RuntimeError, zlib.error):
-        raise InputError(f"{whose}: the stored volume is damaged (its checksum differs); convert it again") from None
+        raise InputError(f"{whose}: what it holds is damaged (its checksum differs); convert it again") from None
 
 
 @numba.njit(cache=True, nogil=True)

@@ -1,11 +1,11 @@
 """Images of a folder into a store, once: found, judged, brought onto one grid, clamped, packed."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from meshgnn.source.participant_table import participant_name
 from meshgnn.source.text_table import read_text_table
 from meshgnn.store import content_hash, file_hash
 
+Done = TypeVar("Done")
 VERSION = 1  # of the conversion: what it makes of the same images
 
 
@@ -115,7 +116,7 @@ class VolumeConversion:
             good += [name] if problem is None else []
             bad += [] if problem is None else [problem]
             progress("volumes", done, len(headers))
-        good = self._without_twins(writer, good, bad)
+        good = without_twins(writer.content, good, bad)
         judge(out / REPORT, bad, c.bad)
         if not good:
             raise InputError(f"{c.images.folder}: no usable {c.images.suffix} image; {out / REPORT} says why")
@@ -131,13 +132,7 @@ class VolumeConversion:
                 headers[name] = read_header(path)
             except BadVolume as error:
                 bad.append(BadSubject(name=name, reason=error.reason, file=str(path), detail=str(error)))
-        if self.config.sizes == "any" or not headers:
-            return headers
-        most = Counter(header.shape for header in headers.values()).most_common(1)[0][0]
-        for name in [name for name, header in headers.items() if header.shape != most]:
-            detail = f"{found.images[name]}: has {headers.pop(name).shape} voxels, most images have {most}"
-            bad.append(BadSubject(name=name, reason="other_size", file=str(found.images[name]), detail=detail))
-        return headers
+        return headers if self.config.sizes == "any" or not headers else of_one_size(headers, found.images, bad)
 
     def _grid(self, headers: dict[str, Header]) -> tuple[Grid, str]:
         """The store's grid, and whose image decided it."""
@@ -163,11 +158,7 @@ class VolumeConversion:
                 return name, BadSubject(name=name, reason=error.reason, file=str(found.images[name]), detail=detail)
             return name, None
 
-        if self.config.threads == 1:
-            yield from map(one, names)
-            return
-        with ThreadPoolExecutor(self.config.threads) as pool:
-            yield from pool.map(one, names)
+        yield from in_turn(one, names, self.config.threads)
 
     def _convert(self, writer: VolumeWriter, name: str, path: Path, mask: Path | None) -> None:
         c, grid = self.config, writer.grid
@@ -184,18 +175,6 @@ class VolumeConversion:
         writer.add(name, clamped(values, *c.clamp), key, image.digest)
 
     @staticmethod
-    def _without_twins(writer: VolumeWriter, good: list[str], bad: list[BadSubject]) -> list[str]:
-        """Without subjects who share an image: nobody can say whose it is."""
-        owners: dict[str, list[str]] = {}
-        for name in good:
-            owners.setdefault(writer.content(name), []).append(name)
-        for names in owners.values():
-            for name in names if len(names) > 1 else ():
-                others = ", ".join(other for other in names if other != name)
-                bad.append(BadSubject(name=name, reason="duplicate_image", detail=f"the very image of {others}"))
-        return [name for name in good if len(owners[writer.content(name)]) == 1]
-
-    @staticmethod
     def _training(path: Path) -> list[str]:
         _, rows = read_text_table(path, ["participant_id"])
         return [participant_name(path, line, row["participant_id"]) for line, row in rows]
@@ -208,6 +187,41 @@ class VolumeConversion:
             return Normalisation(mean=c.mean, sd=c.sd, voxels=c.voxels)
         rows = [store.row_of[name] for name in training or () if name in store.row_of]
         return store.pooled(np.array(rows, np.int64), c.voxels)
+
+
+def without_twins(content: Callable[[str], str], good: list[str], bad: list[BadSubject]) -> list[str]:
+    """Those of `good` whose image is nobody else's; who shares one is bad, since nobody can say whose it is.
+
+    Args:
+        content: subject -> hash of the image.
+    """
+    owners: dict[str, list[str]] = {}
+    for name in good:
+        owners.setdefault(content(name), []).append(name)
+    for names in owners.values():
+        for name in names if len(names) > 1 else ():
+            others = ", ".join(other for other in names if other != name)
+            bad.append(BadSubject(name=name, reason="duplicate_image", detail=f"the very image of {others}"))
+    return [name for name in good if len(owners[content(name)]) == 1]
+
+
+def in_turn(work: Callable[[str], Done], names: Sequence[str], threads: int) -> Iterator[Done]:
+    """work(name) of every name, in this order, done by so many threads."""
+    if threads == 1:
+        yield from map(work, names)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        yield from pool.map(work, names)
+
+
+def of_one_size(headers: dict[str, Header], images: Mapping[str, Path], bad: list[BadSubject]) -> dict[str, Header]:
+    """The headers of images of the size that most have; the others are bad."""
+    most = Counter(header.shape for header in headers.values()).most_common(1)[0][0]
+    for name, header in headers.items():
+        if header.shape != most:
+            detail = f"{images[name]}: has {header.shape} voxels, most images have {most}"
+            bad.append(BadSubject(name=name, reason="other_size", file=str(images[name]), detail=detail))
+    return {name: header for name, header in headers.items() if header.shape == most}
 
 
 def _inside(image: Image, mask: Image, path: Path) -> NDArray[np.float32]:

@@ -27,14 +27,15 @@ class Found:
 
 
 class ImageFiles:
-    """Finds `sub-*/[ses-*/]anat/sub-*_SUFFIX.nii[.gz]` beside participants.tsv."""
+    """Finds `sub-*/[ses-*/]PLACE/sub-*_SUFFIX.nii[.gz]` beside participants.tsv."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(BaseConfig):
         """
         Args:
             folder: holds participants.tsv and the folders sub-*.
-            suffix: end of an image's name, before .nii or .nii.gz: T1w, FLAIR, T2w, FA, ...
+            suffix: end of an image's name, before .nii or .nii.gz: T1w, FLAIR, T2w, FA, bold, ...
+            place: folder of a subject that holds them: anat, func, dwi, ...
             contains: a part of the name that tells several such images of a subject apart (ses-01, desc-preproc, ...).
             column: column of participants.tsv that names the images, instead of the rule above; relative to the folder.
             mask: end of the name of a brain mask beside each image (desc-brain_mask, ...): voxels outside it become 0.
@@ -42,16 +43,19 @@ class ImageFiles:
 
         folder: Path = Path()
         suffix: str = "T1w"
+        place: str = "anat"
         contains: str = ""
         column: str = ""
         mask: str = ""
 
         def __post_init__(self) -> None:
-            for name in ("suffix", "contains", "mask"):
+            for name in ("suffix", "place", "contains", "mask"):
                 if any(sign in getattr(self, name) for sign in "/\\*?["):
                     raise SettingError(f"<{name}> is a part of a file's name, without / and wildcards")
             if not self.suffix:
                 raise SettingError("<suffix> must name the images: T1w, FLAIR, ...")
+            if self.place in ("", ".", ".."):
+                raise SettingError("<place> must name the folder of the images: anat, func, ...")
 
         def build(self) -> "ImageFiles":
             return ImageFiles(self)
@@ -102,7 +106,7 @@ class ImageFiles:
     def _search(self, name: str) -> list[Path]:
         c = self.config
         images: list[Path] = []
-        for place in ("anat", "ses-*/anat"):
+        for place in (c.place, f"ses-*/{c.place}"):
             for ending in ENDINGS:
                 images += (c.folder / name).glob(f"{place}/{name}_*{c.suffix}{ending}")
         exact = [path for path in images if _stem(path).split("_")[-1] == c.suffix.split("_")[-1]]

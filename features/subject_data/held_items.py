@@ -1,4 +1,4 @@
-"""Items of subjects that are read from files of their own, one after another, and held in memory."""
+"""Items of subjects that are found in files: who has one, and who is left out and why; and those held in memory."""
 
 from collections.abc import Collection
 from hashlib import sha256
@@ -17,16 +17,14 @@ from meshgnn.store import content_hash
 MOST_BYTES = 8 << 30
 
 
-class HeldItems:
-    """What `meshgnn.sockets.SubjectData` of this kind have in common; subjects with bad files are named in `bad`.
-
-    A class of its own reads the files, calls `_observe`, and then sets `_values`, one row per observed subject.
+class FoundItems:
+    """What `meshgnn.sockets.SubjectData` that are found subject by subject have in common; those with bad files are
+    named in `bad`. A class of its own finds them and calls `_observe`.
     """
 
     kind: ClassVar[str]  # what an item is called when a subject has none
     observed: NDArray[np.bool_]
     groups: NDArray[np.int32]
-    _values: NDArray[np.float32]
     _row: NDArray[np.int64]
 
     def __init__(self) -> None:
@@ -56,6 +54,14 @@ class HeldItems:
         self.observed = np.array([name in found for name in participants.ids])
         self.groups = participants.group_numbers(keep)
         self._row = np.cumsum(self.observed) - 1
+
+
+class HeldItems(FoundItems):
+    """Items in memory: a class of its own reads the files, calls `_observe`, and then sets `_values`, one row per
+    observed subject.
+    """
+
+    _values: NDArray[np.float32]
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""NIfTI files of single volumes, read with care: nothing is believed before it is checked.
+"""NIfTI files, single volumes and runs of them, read with care: nothing is believed before it is checked.
 
 Sizes that a header declares are compared with what the file can hold before memory is taken, compressed files are read
 to their end, so that their checksum is verified, and orientation becomes RAS.
@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshgnn.errors import InputError
-from meshgnn.source.limits import check_declared
+from meshgnn.source.limits import LIMIT_BYTES, check_declared
 
+RUN_BYTES = 1 << 35  # of one run: 1200 frames of 2 mm voxels take 4.3 GB as float32
 DEFLATE = 1032  # bytes that one byte of deflate can stand for at most
 ENDINGS = (".nii.gz", ".nii")
 
@@ -40,10 +41,14 @@ class Header:
     Args:
         shape: [3] voxels.
         affine: [4, 4] voxel -> mm.
+        frames: volumes in the file.
+        tr_s: time between them by the header, 0 where it says none.
     """
 
     shape: tuple[int, int, int]
     affine: NDArray[np.float64]
+    frames: int = 1
+    tr_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -70,6 +75,46 @@ def read_header(path: Path) -> Header:
     return _header(path, _bytes(path, 1024))[1]
 
 
+def read_run_header(path: Path) -> Header:
+    """The same of a file of several volumes [X, Y, Z, T].
+
+    Raises:
+        BadVolume: as `read_header`; a file of one volume.
+    """
+    return _header(path, _bytes(path, 1024), run=True)[1]
+
+
+class RunFrames:
+    """The volumes of one run, RAS, one after another; the whole file is held as it is, not as float32."""
+
+    def __init__(self, path: Path) -> None:
+        """
+        Raises:
+            BadVolume: as `read_run_header`, a truncated or damaged file.
+        """
+        raw, self.header, end = _header(path, _bytes(path, 1024), run=True)
+        self.path, self._image = path, _loaded(path, raw, end)
+        self._turned = _turn(self._image.affine)
+
+    def __len__(self) -> int:
+        return self.header.frames
+
+    def frame(self, number: int) -> NDArray[np.float32]:
+        """[X, Y, Z].
+
+        Raises:
+            BadVolume: values that are not finite.
+        """
+        import nibabel
+
+        proxy = self._image.dataobj
+        values = np.asarray(proxy[..., number] if len(proxy.shape) == 4 else proxy[..., number, 0], np.float32)
+        wrong = int((~np.isfinite(values)).sum())
+        if wrong:
+            raise BadVolume("not_finite", f"{self.path}: {wrong} voxels of frame {number} are NaN or infinite")
+        return np.asarray(nibabel.orientations.apply_orientation(values, self._turned), np.float32)
+
+
 def read_image(path: Path) -> Image:
     """The volume of a NIfTI file, RAS.
 
@@ -79,12 +124,9 @@ def read_image(path: Path) -> Image:
     import nibabel
 
     header, _, end = _header(path, _bytes(path, 1024))
-    content = _bytes(path, end, to_end=True)
-    if len(content) < end:
-        raise BadVolume("damaged", f"{path}: ends after {len(content)} of {end} bytes; it is truncated")
-    kind: Any = nibabel.Nifti1Image if header["sizeof_hdr"] == 348 else nibabel.Nifti2Image
+    loaded = _loaded(path, header, end)
     try:
-        image = nibabel.as_closest_canonical(kind.from_bytes(content))
+        image = nibabel.as_closest_canonical(loaded)
         values = np.asarray(image.dataobj, np.float32)
         affine = np.asarray(image.affine, np.float64)
     except (OSError, ValueError, TypeError, KeyError, ArithmeticError, nibabel.filebasedimages.ImageFileError) as error:
@@ -100,6 +142,27 @@ def read_image(path: Path) -> Image:
     digest = sha256(np.ascontiguousarray(values).tobytes() + affine.tobytes() + repr(values.shape).encode())
     values.setflags(write=False)
     return Image(values=values, affine=affine, digest=digest.hexdigest()[:16])
+
+
+def _loaded(path: Path, header: Any, end: int) -> Any:
+    """nibabel's image of a file whose checked header says that its data end there."""
+    import nibabel
+
+    content = _bytes(path, end, to_end=True)
+    if len(content) < end:
+        raise BadVolume("damaged", f"{path}: ends after {len(content)} of {end} bytes; it is truncated")
+    kind: Any = nibabel.Nifti1Image if header["sizeof_hdr"] == 348 else nibabel.Nifti2Image
+    try:
+        return kind.from_bytes(content)
+    except (OSError, ValueError, TypeError, KeyError, ArithmeticError, nibabel.filebasedimages.ImageFileError) as error:
+        raise BadVolume("damaged", f"{path}: cannot be read as NIfTI ({_short(error)})") from None
+
+
+def _turn(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[3, 2] nibabel's orientation of the axes, which turns voxels into RAS order."""
+    import nibabel
+
+    return np.asarray(nibabel.orientations.io_orientation(affine))
 
 
 def _bytes(path: Path, most: int, to_end: bool = False) -> bytes:
@@ -118,7 +181,7 @@ def _bytes(path: Path, most: int, to_end: bool = False) -> bytes:
         raise BadVolume("unreadable", f"{path}: cannot be read ({error.strerror or error})") from None
 
 
-def _header(path: Path, start: bytes) -> tuple[Any, Header, int]:
+def _header(path: Path, start: bytes, run: bool = False) -> tuple[Any, Header, int]:
     """nibabel's header, ours, and where the declared data end."""
     import nibabel
 
@@ -134,30 +197,41 @@ def _header(path: Path, start: bytes) -> tuple[Any, Header, int]:
         placed = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
         begin = int(header["vox_offset"])
         colour = header.get_data_dtype().fields is not None
+        tr_s = _seconds(header) if run else 0.0
     except (ValueError, KeyError, TypeError, ArithmeticError, nibabel.spatialimages.HeaderDataError) as error:
         raise BadVolume("damaged", f"{path}: its NIfTI header is damaged ({_short(error)})") from None
-    while len(shape) > 3 and shape[-1] == 1:
+    needed = 4 if run else 3
+    while len(shape) > needed and shape[-1] == 1:
         shape = shape[:-1]
-    if len(shape) != 3:
-        reason = "four_dimensional" if len(shape) == 4 else "not_a_volume"
-        raise BadVolume(reason, f"{path}: holds an array of shape {shape}; one volume [X, Y, Z] is needed")
+    if len(shape) != needed:
+        reason = {3: "three_dimensional", 4: "four_dimensional"}.get(len(shape), "not_a_volume")
+        what = "volumes over time [X, Y, Z, T] are" if run else "one volume [X, Y, Z] is"
+        raise BadVolume(reason, f"{path}: holds an array of shape {shape}; {what} needed")
     if min(shape) < 1 or colour:
         raise BadVolume("not_a_volume", f"{path}: shape {shape}, type {header.get_data_dtype()}; numbers are needed")
     if not placed or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise BadVolume("no_affine", f"{path}: says nowhere where it lies; save it with its affine")
-    declared = item * shape[0] * shape[1] * shape[2]
+    declared = item * int(np.prod(shape, dtype=object))
+    limit = RUN_BYTES if run else LIMIT_BYTES
     held, packed = path.stat().st_size, str(path).endswith(".gz")
     try:
         # What is read becomes float32, whatever the file holds.
-        check_declared(path, max(declared, begin), held, packing=DEFLATE if packed else 1)
-        check_declared(path, declared // item * 4, declared // item * 4)
+        check_declared(path, max(declared, begin), held, packing=DEFLATE if packed else 1, limit=limit)
+        check_declared(path, declared // item * 4, declared // item * 4, limit=limit)
     except InputError as error:
         raise BadVolume("too_large", str(error)) from None
-    turned = nibabel.orientations.io_orientation(affine)
-    back = nibabel.orientations.inv_ornt_aff(turned, shape)
-    order = np.argsort(turned[:, 0])
-    ours = Header(shape=tuple(shape[k] for k in order), affine=affine @ back)  # type: ignore[arg-type]
+    turned = _turn(affine)
+    back = nibabel.orientations.inv_ornt_aff(turned, shape[:3])
+    x, y, z = (shape[k] for k in np.argsort(turned[:, 0]))
+    ours = Header(shape=(x, y, z), affine=affine @ back, frames=shape[3] if run else 1, tr_s=tr_s)
     return header, ours, begin + declared
+
+
+def _seconds(header: Any) -> float:
+    """The header's time between frames; 0 where it says none."""
+    unit = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}.get(header.get_xyzt_units()[1], 1.0)
+    step = float(header["pixdim"][4]) * unit
+    return step if np.isfinite(step) and step > 0 else 0.0
 
 
 def _short(error: BaseException) -> str:

@@ -8,7 +8,6 @@ Every file is written aside and renamed, the two at the top last: a store that c
 conversion finds its finished volumes again.
 """
 
-import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,11 +18,12 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from features.subject_data.chunks import Kind, checksum, pack, quantised, rows_of, unpack_into, values_into
+from features.subject_data.chunks import Kind, pack, quantised, rows_of, unpack_into, values_into
 from features.subject_data.moments import Normalisation, Voxels, moments
+from features.subject_data.packed_file import is_whole, packed_header, write_packed
 from meshgnn.errors import InputError
 from meshgnn.mesh.record import frozen
-from meshgnn.store import FORMAT, content_hash, read_arrays, read_json, write_arrays, write_json, written_aside
+from meshgnn.store import FORMAT, content_hash, read_arrays, read_json, write_arrays, write_json
 
 MAGIC = b"MESHVOL1"
 LARGEST = 1024  # voxels along a side
@@ -86,18 +86,7 @@ class VolumeWriter:
     def has(self, name: str, key: str) -> bool:
         """Whether this volume stands there complete, made by the same settings (`key`) and undamaged."""
         header = self._header(name)
-        if header is None or header.get("key") != key:
-            return False
-        try:
-            with self._path(name).open("rb") as handle:
-                handle.seek(header["start"])
-                for size, crc in zip(header["sizes"], header["crcs"]):
-                    chunk = handle.read(size)
-                    if len(chunk) != size or checksum(chunk) != crc:
-                        return False
-                return handle.read(1) == b""
-        except (OSError, KeyError, TypeError, ValueError):
-            return False
+        return header is not None and header.get("key") == key and is_whole(self._path(name), header)
 
     def content(self, name: str) -> str:
         """The hash of the image that a finished volume was made of; "" if it is not known."""
@@ -125,13 +114,9 @@ class VolumeWriter:
             **self.grid.plain(),
             "offset": packed.offset,
             "scale": packed.scale,
-            "sizes": [len(chunk) for chunk in packed.chunks],
-            "crcs": [checksum(chunk) for chunk in packed.chunks],
             "moments": moments(self._stored(values)).tolist(),
         }
-        text = json.dumps(about, allow_nan=False).encode()
-        with written_aside(self._path(name)) as aside:
-            aside.write_bytes(b"".join([MAGIC, len(text).to_bytes(4, "little"), text, *packed.chunks]))
+        write_packed(self._path(name), MAGIC, about, packed.chunks)
 
     def _stored(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
         """The values as they will be read."""
@@ -142,19 +127,10 @@ class VolumeWriter:
 
     def _header(self, name: str) -> dict[str, Any] | None:
         """What the file of a volume says of itself; None if there is none, or not of this grid."""
-        try:
-            with self._path(name).open("rb") as handle:
-                if handle.read(8) != MAGIC:
-                    return None
-                length = int.from_bytes(handle.read(4), "little")
-                if length > 1 << 20:
-                    return None
-                header = json.loads(handle.read(length))
-        except (OSError, ValueError, RecursionError):
+        header = packed_header(self._path(name), MAGIC)
+        if header is None or any(header.get(key) != value for key, value in self.grid.plain().items()):
             return None
-        if not isinstance(header, dict) or any(header.get(key) != value for key, value in self.grid.plain().items()):
-            return None
-        return header | {"start": 12 + length}
+        return header
 
     def finish(self, names: Sequence[str], normalisation: Normalisation | None = None) -> "VolumeStore":
         """Write the index of these subjects, in this order, and open the store.

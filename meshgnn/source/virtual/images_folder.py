@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from meshgnn.config import to_plain
 from meshgnn.graph import MeshGraph
 from meshgnn.progress import Progress, silent
-from meshgnn.source.participant_table import TABLE
+from meshgnn.source.participant_table import TABLE, Participants
 from meshgnn.source.virtual.images import COLUMNS, DOMAINS, SMOKING, VirtualImages
 from meshgnn.store import write_json, write_text, written_aside
 
@@ -35,14 +35,7 @@ def write_images(cohort: VirtualImages, folder: Path, progress: Progress = silen
         InputError: the folder cannot be written to.
     """
     traits, people = cohort.traits, cohort.participants()
-    lines = ["participant_id\tfamily_id\tsite\tsex\tage\tscore\tnull"]
-    for row, (name, family, site) in enumerate(zip(people.ids, people.family, people.site)):
-        cells = []
-        for target, value in zip(people.targets, people.values[row]):
-            known = target.classes[int(value)] if target.classes and np.isfinite(value) else f"{value:g}"
-            cells.append(known if np.isfinite(value) else "n/a")
-        lines.append("\t".join([name, family, site, *cells]))
-    write_text(folder / TABLE, "\n".join(lines) + "\n")
+    write_text(folder / TABLE, "\n".join(participant_lines(people)) + "\n")
     write_json(folder / "participants.json", {
         "family_id": {"Description": "subjects of one family share it"},
         "site": {"Description": "scanner"},
@@ -65,6 +58,18 @@ def write_images(cohort: VirtualImages, folder: Path, progress: Progress = silen
         if (mesh := cohort.mesh(number)) is not None:
             write_nodes(folder / name / "surf", name, mesh)
         progress("subjects", number + 1, len(people))
+
+
+def participant_lines(people: Participants) -> list[str]:
+    """The rows of participants.tsv, the header first; n/a where a target is missing."""
+    lines = ["\t".join(["participant_id", "family_id", "site", *(target.name for target in people.targets)])]
+    for row, (name, family, site) in enumerate(zip(people.ids, people.family, people.site)):
+        cells = []
+        for target, value in zip(people.targets, people.values[row]):
+            known = target.classes[int(value)] if target.classes and np.isfinite(value) else f"{value:g}"
+            cells.append(known if np.isfinite(value) else "n/a")
+        lines.append("\t".join([name, family, site, *cells]))
+    return lines
 
 
 def write_nifti(path: Path, values: NDArray[np.floating], affine: NDArray[np.float64]) -> None:

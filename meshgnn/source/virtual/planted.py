@@ -40,7 +40,11 @@ class Planted:
 def area_weights(head: Head, names: Sequence[str]) -> NDArray[np.float32]:
     """[S, S, S] exp(-d^2 / 2 s^2) of the way d from a voxel of the brain to the nearest cortical node of these areas,
     both hemispheres, in the middle layout of the virtual brains; s = 6 mm, or half a voxel where that is more."""
-    nodes = np.concatenate([_nodes_mm(side, names) for side in HEMISPHERES])
+    return weights_near(head, np.concatenate([_nodes_mm(side, names) for side in HEMISPHERES]))
+
+
+def weights_near(head: Head, nodes: Floats) -> NDArray[np.float32]:
+    """[S, S, S] the same for nodes [P, 3] in mm of MNI152."""
     inside = np.argwhere(head.t1 > 0)
     points = inside @ head.affine[:3, :3].T + head.affine[:3, 3]
     away = cKDTree(nodes).query(points)[0]
@@ -62,8 +66,13 @@ def _nodes_mm(side: str, names: Sequence[str]) -> Floats:
     """Middle surface of the template at nodes of these areas, in mm of MNI152."""
     hemi, label = middle_layout(side)
     here = hemi.cortex & np.isin(label, [isocortical_areas().names.index(name) for name in names])
-    middle = (hemi.white_mm + hemi.pial_mm)[here] / 2
-    return middle @ MNI305_TO_MNI152[:3, :3].T + MNI305_TO_MNI152[:3, 3]
+    return middle_mm(hemi)[here]
+
+
+def middle_mm(hemi: Hemisphere) -> Floats:
+    """[V, 3] middle surface in mm of MNI152."""
+    middle = (hemi.white_mm + hemi.pial_mm) / 2
+    return np.asarray(middle @ MNI305_TO_MNI152[:3, :3].T + MNI305_TO_MNI152[:3, 3])
 
 
 @lru_cache(maxsize=2)
