@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from features.fusion.model_files import ABOUT, WEIGHTS, load_network
 from features.fusion.multi_input_net import MultiInputNet
 from features.subject_data.volumes import SubjectVolumes
-from features.traits.cohort import STORES, items_of, needs_conversion, participants_of, some_of
-from features.traits.experiment import DRAWN, TraitPrediction
+from features.traits.cohort import DRAWN, STORES, items_of, needs_conversion, participants_of, some_of
+from features.traits.experiment import TraitPrediction
 from features.traits.items import TraitItems
 from meshgnn.config import from_plain, to_plain
 from meshgnn.data.stored_split import load_split

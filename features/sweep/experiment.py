@@ -23,8 +23,18 @@ from features.sweep.report import sweep_summary, write_sweep_report
 from features.sweep.shapes import Shapes
 from features.sweep.subsets import Subset, nested
 from features.sweep.surrogate import PLACE, SurrogateConfig, pretrain, pretrained_weights
-from features.traits.cohort import STORES, CohortConfig, convert, hashes_of, items_of, needs_conversion, participants_of
-from features.traits.experiment import DRAWN
+from features.traits.cohort import (
+    DRAWN,
+    STORES,
+    ImageCohort,
+    conversion,
+    convert,
+    draw,
+    hashes_of,
+    items_of,
+    needs_conversion,
+    participants_of,
+)
 from features.traits.items import TraitInput, TraitItems
 from features.traits.linear import linear_tables
 from features.traits.pooled import in_own_units, scaled
@@ -36,7 +46,6 @@ from meshgnn.config import at, to_plain
 from meshgnn.data.subject_split import SubjectPart, SubjectSplit
 from meshgnn.data.target_transform import ScoreTarget, TransformConfig
 from meshgnn.errors import InputError, SettingError
-from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Experiment, Stage
 from meshgnn.experiment.summary import write_history
@@ -44,7 +53,6 @@ from meshgnn.results import SweepMetrics
 from meshgnn.source.participant_table import Participants, ParticipantTable
 from meshgnn.source.subjects import Target
 from meshgnn.source.virtual.images import VirtualImages
-from meshgnn.source.virtual.images_folder import write_images
 from meshgnn.store import file_hash, read_arrays, read_json, write_arrays, write_json
 from meshgnn.train.subject_baselines import constant, linear
 
@@ -84,7 +92,7 @@ class TransferSweep(Experiment):
             trainer: of every network; `folds` and schedule.mode are not used.
         """
 
-        cohort: CohortConfig = field(default_factory=VirtualImages.Config)
+        cohort: ImageCohort = field(default_factory=VirtualImages.Config)
         target: str = "sex"
         input: TraitInput
         conversion: VolumeConversion.Config = field(default_factory=VolumeConversion.Config)
@@ -161,8 +169,9 @@ class TransferSweep(Experiment):
         own = [c.input.pretrained.file] if c.input.pretrained.file else []
         if isinstance(c.cohort, VirtualImages.Config):
             return {str(path): file_hash(path) for path in own if path.is_file()}
-        images = [c.input.name] if needs_conversion(c.input) else []
-        return hashes_of(self._folder(None), [*c.input.data.files(), *own], c.conversion, images)
+        folder = self._folder(None)
+        images = [conversion(c.conversion, folder, c.input.name).config.images] if needs_conversion(c.input) else []
+        return hashes_of(folder, [*c.input.data.files(), *own], images)
 
     def seeds(self) -> list[int]:
         return list(self.config.seeds)
@@ -209,8 +218,7 @@ class TransferSweep(Experiment):
 
     def _draw(self, run: RunFolder) -> list[str]:
         assert isinstance(self.config.cohort, VirtualImages.Config)
-        write_images(self.config.cohort.build(), run / DRAWN, Bars(run))
-        return [f"{DRAWN}/participants.tsv"]
+        return draw(self.config.cohort, run)
 
     def _convert(self, run: RunFolder) -> list[str]:
         return convert(run, self.config.conversion, self._folder(run), self.config.input.name)

@@ -15,9 +15,19 @@ import torch
 from features.subject_data.convert import VolumeConversion
 from features.subject_data.table import column_notes
 from features.traits.biobank_options import MATRICES, SUFFIXES, TABLE, BiobankOptions
-from features.traits.cohort import STORES, CohortConfig, convert, hashes_of, participants_of, table_in
+from features.traits.cohort import (
+    DRAWN,
+    STORES,
+    ImageCohort,
+    conversion,
+    convert,
+    draw,
+    hashes_of,
+    participants_of,
+    table_in,
+)
 from features.traits.combinations import Combination, Kind, Study, enumerate_runs, without_own
-from features.traits.experiment import DRAWN, TraitPrediction
+from features.traits.experiment import TraitPrediction
 from features.traits.model_report import write_model_report
 from features.traits.model_rows import row_of, study_summary, write_rows
 from features.traits.slurm_jobs import SlurmJobs
@@ -25,7 +35,6 @@ from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at, to_plain
 from meshgnn.data.subject_split import SubjectSplit
 from meshgnn.errors import InputError, SettingError
-from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Experiment, Stage
 from meshgnn.experiment.runner import run as run_alone
@@ -37,7 +46,6 @@ from meshgnn.source.participant_table import TABLE as PARTICIPANTS
 from meshgnn.source.participant_table import Participants, ParticipantTable
 from meshgnn.source.text_table import read_text_table
 from meshgnn.source.virtual.images import COLUMNS, DOMAINS, VirtualImages
-from meshgnn.source.virtual.images_folder import write_images
 from meshgnn.store import content_hash, file_hash, read_json, write_json
 
 MODELS, ROWS, ROW = "models", "models.tsv", "row.json"
@@ -72,7 +80,7 @@ class BiobankInputs(Experiment):
             jobs: train each in a Slurm job of its own instead; the command submits them and waits.
         """
 
-        cohort: CohortConfig = field(default_factory=VirtualImages.Config)
+        cohort: ImageCohort = field(default_factory=VirtualImages.Config)
         targets: tuple[str, ...] = ()
         combinations: Kind | Literal["one"] = "published"
         always: str = "constitutional"
@@ -186,7 +194,8 @@ class BiobankInputs(Experiment):
         if MATRICES in c.options.inputs:
             named = matrices.stack is not None or matrices.folder != Path()
             found += (matrices if named else replace(matrices, folder=folder)).files()
-        return hashes_of(folder, found, self._conversion(), [SUFFIXES[name] for name in self._images])
+        images = [conversion(self._conversion(), folder, SUFFIXES[name]).config.images for name in self._images]
+        return hashes_of(folder, found, images)
 
     def seeds(self) -> list[int]:
         return list(self.config.seeds)
@@ -223,8 +232,7 @@ class BiobankInputs(Experiment):
 
     def _draw(self, run: RunFolder) -> list[str]:
         assert isinstance(self.config.cohort, VirtualImages.Config)
-        write_images(self.config.cohort.build(), run / DRAWN, Bars(run))
-        return [f"{DRAWN}/participants.tsv", f"{DRAWN}/phenotype/measures.tsv"]
+        return [*draw(self.config.cohort, run), f"{DRAWN}/phenotype/measures.tsv"]
 
     def _convert(self, run: RunFolder) -> list[str]:
         files: list[str] = []

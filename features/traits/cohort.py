@@ -9,8 +9,11 @@ import numpy as np
 from features.subject_data.bad_subjects import REPORT
 from features.subject_data.connectivity import SubjectConnectivity
 from features.subject_data.convert import VolumeConversion
+from features.subject_data.find_images import ImageFiles
 from features.subject_data.labels import TargetLabels
 from features.subject_data.meshes import SubjectMeshes
+from features.subject_data.run_conversion import RunConversion
+from features.subject_data.runs import SubjectRuns
 from features.subject_data.table import column_notes
 from features.subject_data.volumes import SubjectVolumes
 from features.traits.items import DataConfig, TraitInput, TraitItems
@@ -19,21 +22,44 @@ from meshgnn.errors import InputError, SettingError
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.source.participant_table import TABLE, Participants, ParticipantTable
+from meshgnn.source.subjects import Target
 from meshgnn.source.text_table import read_text_table
-from meshgnn.source.virtual.images import TARGETS, VirtualImages
+from meshgnn.source.virtual.images import TARGETS as IMAGE_TARGETS
+from meshgnn.source.virtual.images import VirtualImages
+from meshgnn.source.virtual.images_folder import write_images
+from meshgnn.source.virtual.runs import TARGETS as RUN_TARGETS
+from meshgnn.source.virtual.runs import VirtualRuns
+from meshgnn.source.virtual.runs_folder import write_runs
 from meshgnn.store import file_hash
 
-CohortConfig = VirtualImages.Config | ParticipantTable.Config
-STORES = "stores"  # in the run folder
+VirtualCohort = VirtualImages.Config | VirtualRuns.Config
+CohortConfig = VirtualCohort | ParticipantTable.Config
+ImageCohort = VirtualImages.Config | ParticipantTable.Config
+DRAWN, STORES = "cohort", "stores"  # in the run folder
+RUNS = "runs"  # in the stores
 MEASURES = Path("phenotype") / "measures.tsv"
+
+
+def draw(cohort: VirtualCohort, run: RunFolder) -> list[str]:
+    """Draw a virtual cohort into the run; the files, relative to it, that tell whether it is complete."""
+    if isinstance(cohort, VirtualImages.Config):
+        write_images(cohort.build(), run / DRAWN, Bars(run))
+    else:
+        write_runs(cohort.build(), run / DRAWN, Bars(run))
+    return [f"{DRAWN}/participants.tsv", f"{DRAWN}/truth/planted.json"]
+
+
+def targets_of(cohort: VirtualCohort) -> tuple[Target, ...]:
+    """What is planted in a virtual cohort, and what is not."""
+    return IMAGE_TARGETS if isinstance(cohort, VirtualImages.Config) else RUN_TARGETS
 
 
 def participants_of(cohort: CohortConfig, targets: tuple[str, ...]) -> Participants:
     """The subjects with the targets that are asked for.
 
     Args:
-        cohort: virtual images, or a folder.
-        targets: of virtual images, all of them if none are named; a folder names its own.
+        cohort: a virtual one, or a folder.
+        targets: of a virtual one, all of them if none are named; a folder names its own.
 
     Raises:
         InputError: a table that cannot be read, or targets that are not there.
@@ -44,14 +70,12 @@ def participants_of(cohort: CohortConfig, targets: tuple[str, ...]) -> Participa
         with at("cohort"):
             return cohort.build().read()
     everybody = cohort.build().participants()
-    names = [target.name for target in TARGETS]
+    planted = targets_of(cohort)
+    names = [target.name for target in planted]
     if wrong := [name for name in targets if name not in names]:
         raise SettingError(f"<targets>: there is no target {wrong[0]!r}; there are {', '.join(names)}")
     columns = [names.index(name) for name in targets or names]
-    return replace(everybody, targets=tuple(TARGETS[k] for k in columns), values=everybody.values[:, columns])
-
-
-VIRTUAL_COLUMNS = ("family_id", "site", *(target.name for target in TARGETS))
+    return replace(everybody, targets=tuple(planted[k] for k in columns), values=everybody.values[:, columns])
 
 
 def check_confounds(cohort: CohortConfig, people: Participants, confounds: tuple[str, ...]) -> None:
@@ -60,11 +84,13 @@ def check_confounds(cohort: CohortConfig, people: Participants, confounds: tuple
         return
     if all(target.classes for target in people.targets):
         raise SettingError("<confounds> are regressed out of numbers, and no target is a number")
-    columns: Sequence[str] = VIRTUAL_COLUMNS
+    columns: Sequence[str]
     if isinstance(cohort, ParticipantTable.Config):
         columns = [
             name for name in read_text_table(cohort.folder / TABLE, ["participant_id"])[0] if name != "participant_id"
         ]
+    else:
+        columns = ("family_id", "site", *(target.name for target in targets_of(cohort)))
     for name in confounds:
         if name not in columns:
             raise SettingError(f"<confounds>: {name!r} is not a column of {TABLE}; columns: {', '.join(columns)}")
@@ -79,11 +105,14 @@ def some_of(people: Participants, most: int, seed: int) -> Participants:
 
 
 def check_stores(inputs: tuple[TraitInput, ...]) -> None:
-    """Raises InputError when a store of volumes that is named is not there."""
+    """Raises InputError when a store of volumes or runs that is named is not there."""
     for one in inputs:
-        for store in one.data.stores if isinstance(one.data, SubjectVolumes.Config) else ():
+        stores, kind = one.data.stores if isinstance(one.data, SubjectVolumes.Config) else (), "volumes"
+        if isinstance(one.data, SubjectRuns.Config) and one.data.store != Path():
+            stores, kind = (one.data.store,), "runs"
+        for store in stores:
             if not (store / "store.json").is_file():
-                raise InputError(f"{store}: holds no store of volumes; python -m features.volumes makes one")
+                raise InputError(f"{store}: holds no store of {kind}; python -m features.{kind} makes one")
 
 
 def confound_table(cohort: CohortConfig, folder: Path, people: Participants) -> dict[str, list[str]]:
@@ -105,6 +134,26 @@ def confound_table(cohort: CohortConfig, folder: Path, people: Participants) -> 
 
 def needs_conversion(one: TraitInput) -> bool:
     return isinstance(one.data, SubjectVolumes.Config) and not one.data.stores
+
+
+def needs_runs(inputs: Iterable[TraitInput]) -> bool:
+    """Whether runs are still to be converted."""
+    return any(isinstance(one.data, SubjectRuns.Config) and one.data.store == Path() for one in inputs)
+
+
+def of_folder(config: RunConversion.Config, folder: Path) -> RunConversion.Config:
+    """The conversion of the runs in the cohort's folder."""
+    return replace(config, images=replace(config.images, folder=folder))
+
+
+def convert_runs(run: RunFolder, config: RunConversion.Config, folder: Path) -> list[str]:
+    """Fill the run's store of runs over time, and say who is not in it; the files, relative to the run."""
+    place = f"{STORES}/{RUNS}"
+    store, bad = of_folder(config, folder).build().run(run / place, Bars(run))
+    run.say(f"  {len(store)} runs of {' x '.join(map(str, store.grid.shape))}, up to {int(store.frames.max())} frames")
+    if bad:
+        run.warn(f"{len(bad)} subjects' runs cannot be used; {place}/{REPORT} says why")
+    return [f"{place}/store.json", f"{place}/{REPORT}"]
 
 
 def conversion(config: VolumeConversion.Config, folder: Path, suffix: str) -> VolumeConversion:
@@ -131,20 +180,18 @@ def convert(run: RunFolder, config: VolumeConversion.Config, folder: Path, suffi
     return [f"{place}/{file}" for file in ("store.json", "store.safetensors", REPORT)]
 
 
-def hashes_of(
-    folder: Path, files: Iterable[Path], config: VolumeConversion.Config, suffixes: Iterable[str]
-) -> dict[str, str]:
+def hashes_of(folder: Path, files: Iterable[Path], images: Iterable[ImageFiles.Config]) -> dict[str, str]:
     """Hash of every file that a user's cohort is read from.
 
     Args:
         folder: of the cohort.
         files: that its inputs read.
-        config, suffixes: of images that are still to be converted.
+        images: that are still to be converted.
     """
     found = [folder / TABLE, *files]
-    for suffix in suffixes:
-        images = conversion(config, folder, suffix).config.images.build().find()
-        found += [*images.images.values(), *images.masks.values()]
+    for one in images:
+        there = one.build().find()
+        found += [*there.images.values(), *there.masks.values()]
     return {str(path): file_hash(path) for path in dict.fromkeys(found) if path.is_file()}
 
 
@@ -160,6 +207,8 @@ def placed(one: TraitInput, folder: Path, stores: Path, targets: tuple[str, ...]
         return data if data.stores else replace(data, stores=(stores / one.name,))
     if isinstance(data, SubjectConnectivity.Config):
         return data if data.stack is not None or data.folder != Path() else replace(data, folder=folder)
+    if isinstance(data, SubjectRuns.Config):
+        return data if data.store != Path() else replace(data, store=stores / RUNS)
     if isinstance(data, SubjectMeshes.Config):
         return data if data.folder != Path() else replace(data, folder=folder)
     if isinstance(data, TargetLabels.Config):

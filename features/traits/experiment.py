@@ -17,16 +17,23 @@ from features.fusion.multi_input_net import Fusion, MultiInputNet
 from features.fusion.trait_head import TraitHead
 from features.parallel.ranks import Ranks, joined
 from features.subject_data.convert import VolumeConversion
+from features.subject_data.run_conversion import RunConversion
 from features.traits.cohort import (
+    DRAWN,
     STORES,
     CohortConfig,
     check_confounds,
     check_stores,
     confound_table,
+    conversion,
     convert,
+    convert_runs,
+    draw,
     hashes_of,
     items_of,
     needs_conversion,
+    needs_runs,
+    of_folder,
     participants_of,
     placed,
     some_of,
@@ -34,7 +41,8 @@ from features.traits.cohort import (
 from features.traits.items import TraitInput, TraitItems
 from features.traits.linear import linear_tables, sees
 from features.traits.members import PlacedMember, members_of, predictions
-from features.traits.pooled import joined_late, tested
+from features.traits.pooled import tested
+from features.traits.rows import prediction_rows
 from features.traits.training import TraitTrainer, train_member
 from features.transfer.pretrained import Pretrained
 from meshgnn.config import Config as BaseConfig
@@ -48,7 +56,7 @@ from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Experiment, Stage, check_seeds
 from meshgnn.experiment.subject_divisions import LEAKAGE, Division, check_members, divided, write_leaks
-from meshgnn.experiment.subject_scores import Prediction, pool, subject_metrics
+from meshgnn.experiment.subject_scores import pool, subject_metrics
 from meshgnn.experiment.subject_summary import (
     TABLE,
     export_subjects,
@@ -59,13 +67,11 @@ from meshgnn.experiment.subject_summary import (
 from meshgnn.experiment.summary import write_history
 from meshgnn.experiment.training import MAIN
 from meshgnn.ranks import rank_and_world
-from meshgnn.source.participant_table import Participants
+from meshgnn.source.participant_table import Participants, ParticipantTable
 from meshgnn.source.virtual.images import VirtualImages
-from meshgnn.source.virtual.images_folder import write_images
 from meshgnn.store import read_arrays, read_json, write_arrays, write_json
 from meshgnn.train.subject_baselines import baselines, nothing_left
 
-DRAWN = "cohort"
 BASELINES = "tables/baselines.safetensors"
 HISTORY = ("network", "division", "seed", "fold", "epoch", "loss", "validation_skill")
 
@@ -86,6 +92,7 @@ class TraitPrediction(Experiment):
             most_subjects: so many at most, drawn by split.seed, the fewer among the more; 0 takes all.
             inputs: what there is of a subject, and how each is encoded.
             conversion: of volumes that are not in a store yet.
+            runs: of runs over time that are not in a store yet.
             fusion, head: how inputs are joined, and what follows.
             input_dropout: share of a subject's inputs that are left out at random in training, never the last one.
             main: inputs of the network that is compared with all others; all of them if none are named.
@@ -104,6 +111,7 @@ class TraitPrediction(Experiment):
         most_subjects: int = 0
         inputs: tuple[TraitInput, ...]
         conversion: VolumeConversion.Config = field(default_factory=VolumeConversion.Config)
+        runs: RunConversion.Config = field(default_factory=RunConversion.Config)
         fusion: Fusion = field(default_factory=Concatenation.Config)
         head: TraitHead.Config = field(default_factory=TraitHead.Config)
         input_dropout: float = 0.0
@@ -146,13 +154,13 @@ class TraitPrediction(Experiment):
     @property
     def drawn(self) -> bool:
         """Whether the cohort is a virtual one."""
-        return isinstance(self.config.cohort, VirtualImages.Config)
+        return not isinstance(self.config.cohort, ParticipantTable.Config)
 
     def _folder(self, run: RunFolder | None) -> Path:
         """Of the cohort; of a virtual one only once there is a run."""
-        if isinstance(self.config.cohort, VirtualImages.Config):
-            return run / DRAWN if run else Path()
-        return self.config.cohort.folder
+        if isinstance(self.config.cohort, ParticipantTable.Config):
+            return self.config.cohort.folder
+        return run / DRAWN if run else Path()
 
     def input_files(self) -> dict[str, str]:
         if self.drawn:
@@ -160,7 +168,9 @@ class TraitPrediction(Experiment):
         c = self.config
         folder = self._folder(None)
         files = [path for one in c.inputs for path in placed(one, folder, Path(STORES), c.targets).files()]
-        return hashes_of(folder, files, c.conversion, [one.name for one in c.inputs if needs_conversion(one)])
+        images = [conversion(c.conversion, folder, one.name).config.images for one in c.inputs if needs_conversion(one)]
+        images += [of_folder(c.runs, folder).images] if needs_runs(c.inputs) else []
+        return hashes_of(folder, files, images)
 
     def seeds(self) -> list[int]:
         return list(self.config.seeds)
@@ -197,8 +207,8 @@ class TraitPrediction(Experiment):
         learning = to_plain([networks, c.trainer, c.transform, c.seeds])
         linear = to_plain([c.seeds[0], c.trainer.folds, c.zero])
         found = [Stage(name="draw", run=self._draw, after=(), depends=to_plain(c.cohort))] if self.drawn else []
-        if converted:
-            depends = [to_plain(c.conversion), converted]
+        if converted or needs_runs(c.inputs):
+            depends = [to_plain(c.conversion), converted, *([to_plain(c.runs)] if needs_runs(c.inputs) else [])]
             found.append(Stage(name="convert", run=self._convert, after=made, depends=depends, files=files))
             made = ("convert",)
         return [
@@ -260,9 +270,8 @@ class TraitPrediction(Experiment):
     # -- stages ---------------------------------------------------------------------------------------------------
 
     def _draw(self, run: RunFolder) -> list[str]:
-        assert isinstance(self.config.cohort, VirtualImages.Config)
-        write_images(self.config.cohort.build(), run / DRAWN, Bars(run))
-        return [f"{DRAWN}/participants.tsv", f"{DRAWN}/truth/planted.json"]
+        assert not isinstance(self.config.cohort, ParticipantTable.Config)
+        return draw(self.config.cohort, run)
 
     def _convert(self, run: RunFolder) -> list[str]:
         files: list[str] = []
@@ -270,6 +279,9 @@ class TraitPrediction(Experiment):
             if needs_conversion(one):
                 with at(f"inputs.{number}"):
                     files += convert(run, self.config.conversion, self._folder(run), one.name)
+        if needs_runs(self.config.inputs):
+            with at("runs"):
+                files += convert_runs(run, self.config.runs, self._folder(run))
         return files
 
     def _read(self, run: RunFolder) -> list[str]:
@@ -349,28 +361,11 @@ class TraitPrediction(Experiment):
             members = self._members(run, number, values)
             pool(kept, predictions(members, people, values, division.part.train, c.transform, c.trainer), division.part)
         judged = replace(people, values=truth)
-        stored, items = read_arrays(run / BASELINES), self._items(run, 0)
-        # Who has no input gets what the constant says: nobody is left out of a score.
-        chance = {column: stored[f"constant/{column}"] for column in range(len(people.targets))}
+        items = self._items(run, 0)
         about = {"constant": "nothing", "zero": "nothing", "site": "the site", **sees(items)}
-        names = list(dict.fromkeys(key.split("/")[0] for key in sorted(stored)))
-        rows = {
-            name: Prediction(sees=about[name], by_seed=([stored[f"{name}/{k}"] for k in chance],)) for name in names
-        }
-        filled = 0
-        for name, inputs in self.networks.items():
-            by_seed = []
-            for seed in c.seeds:
-                own = [kept[f"{name}:{seed}/{column}"] for column in chance]
-                filled = max(filled, int((~np.isfinite(own[0]).all(1) & tested(self._parts)).sum()))
-                by_seed.append([np.where(np.isfinite(votes), votes, chance[k]) for k, votes in enumerate(own)])
-            rows[name] = Prediction(sees=", ".join(inputs), by_seed=tuple(by_seed), fits=c.trainer.folds)
-        singles = [name for name, inputs in self.networks.items() if len(inputs) == 1]
-        if len(singles) > 1:
-            late = [[joined_late([kept[f"{one}:{s}/{k}"] for one in singles]) for k in chance] for s in c.seeds]
-            by_seed = [[np.where(np.isfinite(own), own, chance[k]) for k, own in enumerate(each)] for each in late]
-            told = "the networks on single inputs, averaged"
-            rows["late_fusion"] = Prediction(sees=told, by_seed=tuple(by_seed), fits=c.trainer.folds * len(singles))
+        rows, filled = prediction_rows(
+            read_arrays(run / BASELINES), kept, self.networks, c.seeds, c.trainer.folds, about, tested(self._parts)
+        )
         if filled:
             run.say(f"  up to {filled} tested subjects lack all inputs of a network and get the constant prediction")
         metrics = subject_metrics(

@@ -12,6 +12,7 @@ from features.fusion.multi_input_net import BlockEncoder, InputBlock
 from features.subject_data.connectivity import SubjectConnectivity
 from features.subject_data.labels import TargetLabels
 from features.subject_data.meshes import SubjectMeshes
+from features.subject_data.runs import SubjectRuns
 from features.subject_data.table import SubjectTable
 from features.subject_data.volumes import SubjectVolumes
 from features.transfer.pretrained import Pretrained
@@ -22,7 +23,7 @@ from meshgnn.store import content_hash
 
 DataConfig = (
     SubjectVolumes.Config | SubjectConnectivity.Config | SubjectTable.Config | SubjectMeshes.Config
-    | TargetLabels.Config
+    | TargetLabels.Config | SubjectRuns.Config
 )  # fmt: skip
 
 
