@@ -65,8 +65,8 @@ class VirtualRuns:
         networks: int = 8
         areas: tuple[str, str, str, str] = ("V1", "46", "STG", "23")
         peak_hz: float = 0.04
-        frequency_effect_hz: float = 0.015
-        coupling_effect: float = 0.5
+        frequency_effect_hz: float = 0.012
+        coupling_effect: float = 0.8
         age_effect: float = 0.1
         coupling_sd: float = 0.1
         signal: float = 0.015
