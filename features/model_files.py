@@ -14,6 +14,7 @@ from features.encoders.resnet3d import ResNet3D
 from features.encoders.section_cnn import SectionCNN
 from features.encoders.signal_cnn import SignalCNN
 from features.encoders.table_net import TableNet
+from features.encoders.vertex_transformer import VertexTransformer
 from features.encoders.volume_cnn import VolumeCNN
 from features.encoders.weights import weights_hash
 from features.node_data.section_patches import SectionPatches
@@ -28,7 +29,7 @@ from meshgnn.store import read_json, write_json
 # What may be chosen by name, and what a file may name.
 EncoderConfig = (
     SectionCNN.Config | VolumeCNN.Config | SignalCNN.Config | TableNet.Config | NaiveCNN.Config | ResNet3D.Config
-    | ResNet2DSlices.Config | BiobankCNN.Config | MONAINetwork.Config
+    | ResNet2DSlices.Config | BiobankCNN.Config | MONAINetwork.Config | VertexTransformer.Config
 )  # fmt: skip
 DataConfig = SectionPatches.Config | VolumePatches.Config | SectionProfiles.Config | VertexSeries.Config
 FORMAT = 2

@@ -9,14 +9,21 @@ from torch import Tensor, nn
 
 from features.encoders.biobank_cnn import BiobankCNN
 from features.encoders.connectivity_net import ConnectivityNet
+from features.encoders.frame_encoder import FrameEncoder
 from features.encoders.graph_net import GraphNet
 from features.encoders.item_encoder import ItemEncoder, check_shares
+from features.encoders.mesh_transformer import MeshTransformer
 from features.encoders.monai_network import MONAINetwork
 from features.encoders.naive_cnn import NaiveCNN
 from features.encoders.resnet2d_slices import ResNet2DSlices
 from features.encoders.resnet3d import ResNet3D
+from features.encoders.run_transformer import RunTransformer
+from features.encoders.series_lstm import SeriesLSTM
+from features.encoders.series_transformer import SeriesTransformer
 from features.encoders.signal_cnn import SignalCNN
+from features.encoders.swin4d import Swin4D
 from features.encoders.table_net import TableNet
+from features.encoders.vertex_transformer import VertexTransformer
 from features.encoders.volume_cnn import VolumeCNN
 from features.encoders.weights import weights_hash
 from features.fusion.attention import Attention
@@ -32,6 +39,8 @@ from meshgnn.errors import InputError, SettingError
 BlockEncoder = (
     BiobankCNN.Config | NaiveCNN.Config | ResNet3D.Config | ResNet2DSlices.Config | MONAINetwork.Config
     | VolumeCNN.Config | ConnectivityNet.Config | TableNet.Config | SignalCNN.Config | GraphNet.Config
+    | FrameEncoder.Config | RunTransformer.Config | Swin4D.Config | SeriesTransformer.Config | SeriesLSTM.Config
+    | VertexTransformer.Config | MeshTransformer.Config
 )  # fmt: skip
 Fusion = Concatenation.Config | Gated.Config | Attention.Config
 
