@@ -16,7 +16,7 @@ from meshgnn.command import guarded
 from meshgnn.config import Config, override, to_plain
 from meshgnn.errors import InputError
 from meshgnn.keys import listed
-from meshgnn.ranks import rank_and_world
+from meshgnn.ranks import adopt_launcher, rank_and_world
 
 C = TypeVar("C", bound=Config)
 
@@ -86,6 +86,7 @@ def run(name: str, job: C, work: Callable[[C, Path], str], arguments: Sequence[s
             return 0
         if options.out is None:
             raise InputError("no folder for the result; use --out DIR")
+        adopt_launcher(os.environ)
         if rank_and_world()[1] > 1:
             leave_with_parent()
         text = work(config, options.out)

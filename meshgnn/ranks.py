@@ -1,7 +1,11 @@
-"""This process among those that torchrun (or srun) started, as their environment says."""
+"""This process among those that torchrun, srun or mpiexec started, as their environment says."""
 
 import os
 import re
+
+from meshgnn.errors import InputError
+
+Environment = os._Environ[str] | dict[str, str]
 
 
 def rank_and_world() -> tuple[int, int]:
@@ -14,14 +18,44 @@ def ranks_here() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
-def adopt_slurm(environment: os._Environ[str] | dict[str, str]) -> None:
-    """Say in torchrun's variables what srun said in its own; what is set already stays.
+# Rank, ranks, rank on this machine, ranks on this machine: Open MPI; MPICH, Intel MPI and Cray's.
+_MPI = (
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
+    ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
+    ("PMI_RANK", "PMI_SIZE", "PALS_LOCAL_RANKID", "PALS_LOCAL_SIZE"),
+)
 
-    `SLURM_STEP_NUM_TASKS` is there for tasks of srun alone: a batch script that runs a program by itself has one task,
-    whatever it asked for.
+
+def adopt_launcher(environment: Environment) -> None:
+    """Say in torchrun's variables what srun, or else mpiexec, said in its own; what is set already stays.
+
+    Raises:
+        InputError: mpiexec started ranks on several machines, and MASTER_ADDR does not name that of rank 0.
     """
-    if "RANK" in environment or int(environment.get("SLURM_STEP_NUM_TASKS", "1")) < 2:
+    if "RANK" in environment:
         return
+    if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        _adopt_slurm(environment)
+        return
+    for rank, world, local, here in _MPI:
+        if local not in environment or int(environment.get(world, "1")) < 2:
+            continue
+        count, own = environment[world], environment.get(here, "1")
+        if count != own and "MASTER_ADDR" not in environment:
+            raise InputError(
+                "mpiexec started ranks on several machines; set MASTER_ADDR to the name of that of rank 0 (and "
+                "MASTER_PORT to a free port there)"
+            )
+        said = {"RANK": environment[rank], "WORLD_SIZE": count, "LOCAL_RANK": environment[local]}
+        said |= {"LOCAL_WORLD_SIZE": own, "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+        for name, value in said.items():
+            environment.setdefault(name, value)
+        return
+
+
+def _adopt_slurm(environment: Environment) -> None:
+    """`SLURM_STEP_NUM_TASKS` is there for tasks of srun alone: a batch script that runs a program by itself has one
+    task, whatever it asked for."""
     nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_NODELIST", "localhost")
     job = int(environment.get("SLURM_JOB_ID", "0"))
     per_node = re.match(r"\d+", environment.get("SLURM_STEP_TASKS_PER_NODE", ""))

@@ -11,7 +11,7 @@ from torch import Tensor, distributed
 
 from features.command import leave_with_parent
 from meshgnn.errors import InputError
-from meshgnn.ranks import adopt_slurm, rank_and_world
+from meshgnn.ranks import adopt_launcher, rank_and_world
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,18 +68,18 @@ class Ranks:
 
 
 def joined() -> Ranks:
-    """This process among those that torchrun or srun started; they meet once per process.
+    """This process among those that torchrun, srun or mpiexec started; they meet once per process.
 
     On CPUs they meet by gloo, on GPUs by NCCL, one GPU per rank.
 
     Raises:
         InputError: started alone, or with more ranks than GPUs on this machine.
     """
-    adopt_slurm(os.environ)
+    adopt_launcher(os.environ)
     rank, world = rank_and_world()
     if "RANK" not in os.environ or "MASTER_ADDR" not in os.environ:
         raise InputError(
-            "no ranks were started; start them by torchrun --nproc-per-node RANKS -m ..., or by srun, or set "
+            "no ranks were started; start them by torchrun --nproc-per-node RANKS -m ..., by srun or mpiexec, or set "
             "trainer.parallel.mode=one"
         )
     local, device = int(os.environ.get("LOCAL_RANK", "0")), torch.device("cpu")

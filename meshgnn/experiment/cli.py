@@ -16,7 +16,7 @@ from meshgnn.errors import InputError
 from meshgnn.experiment.run_folder import RunFolder, read_config
 from meshgnn.experiment.runner import Experiment, run_experiment
 from meshgnn.keys import listed
-from meshgnn.ranks import adopt_slurm, rank_and_world
+from meshgnn.ranks import adopt_launcher, rank_and_world
 
 DEFAULT = "virtual_brain"
 PACKAGE = "experiments"
@@ -127,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if answer is not None:
         print(answer)
         return 0
-    adopt_slurm(os.environ)
+    adopt_launcher(os.environ)
     if options.out is None and rank_and_world()[1] > 1:
         raise InputError("several ranks need --out RUN, one folder for all of them")
     out = options.out or Path("runs") / name.replace(":", "-") / datetime.now().strftime("%Y%m%d-%H%M%S")

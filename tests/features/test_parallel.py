@@ -19,7 +19,7 @@ from features.parallel.ranks import joined
 from features.parallel.settings import Parallel
 from features.traits.training import train_member
 from meshgnn.errors import InputError, SettingError
-from meshgnn.ranks import adopt_slurm, first_node
+from meshgnn.ranks import adopt_launcher, first_node
 from meshgnn.train.loss import Loss
 from meshgnn.train.target_costs import TargetCosts
 from tests.distributed import parallel_cases as cases
@@ -149,14 +149,43 @@ def test_what_srun_says_is_read_as_what_torchrun_says():
         "SLURM_STEP_NUM_TASKS": "6", "SLURM_PROCID": "4", "SLURM_LOCALID": "1", "SLURM_JOB_ID": "123456",
         "SLURM_STEP_NODELIST": "node[003-004,9]", "SLURM_STEP_TASKS_PER_NODE": "3(x2)",
     }  # fmt: skip
-    adopt_slurm(said)
+    adopt_launcher(said)
     found = {name: said[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR")}
     assert list(found.values()) == ["4", "6", "1", "3", "node003"]
     assert 1024 < int(said["MASTER_PORT"]) < 65536
     batch_script = {"SLURM_NTASKS": "6", "SLURM_PROCID": "0"}
-    adopt_slurm(batch_script)
+    adopt_launcher(batch_script)
     assert "RANK" not in batch_script
     assert [first_node(one) for one in ("a1,a2", "gpu[7,9]-x", "login")] == ["a1", "gpu7-x", "login"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "1",
+         "OMPI_COMM_WORLD_LOCAL_SIZE": "2"},
+        {"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "2"},
+        {"PMI_RANK": "1", "PMI_SIZE": "2", "PALS_LOCAL_RANKID": "1", "PALS_LOCAL_SIZE": "2"},
+    ],
+)  # fmt: skip
+def test_what_mpiexec_says_is_read_behind_what_srun_and_torchrun_say(said):
+    found = dict(said)
+    adopt_launcher(found)
+    assert [found[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")] == ["1", "2", "1", "localhost"]
+    slurm = {"SLURM_STEP_NUM_TASKS": "6", "SLURM_PROCID": "4", "SLURM_STEP_NODELIST": "a1"}
+    for first, rank in ((slurm, "4"), ({"RANK": "7", **slurm}, "7")):
+        found = {**said, **first}
+        adopt_launcher(found)
+        assert found["RANK"] == rank
+    far = {name: "4" if name.endswith("_SIZE") and "LOCAL" not in name else value for name, value in said.items()}
+    with pytest.raises(InputError, match="MASTER_ADDR"):
+        adopt_launcher(dict(far))
+    far["MASTER_ADDR"] = "node1"
+    adopt_launcher(far)
+    assert (far["WORLD_SIZE"], far["MASTER_ADDR"]) == ("4", "node1")
+    alone = {}
+    adopt_launcher(alone)
+    assert alone == {}
 
 
 def test_losses_of_parts_add_up_to_that_of_the_batch():
