@@ -75,14 +75,16 @@ def attributions(
     settings: Methods,
     spacing_mm: tuple[float, float, float],
 ) -> Tensor:
-    """[B, C, X, Y, Z] attribution of every voxel of the input `name`; the other inputs stay as they are.
+    """[B, C, X, Y, Z] or [B, C, X, Y, Z, T], attribution of every voxel (and frame) of the input `name`.
+
+    The other inputs stay as they are. Occlusion takes a cube out of all frames at once.
 
     Args:
         network: in eval mode.
         target: number of the target.
         name: of an input with volumes, which all B subjects have.
         items, present: of the batch, as the network takes them.
-        reference: [C, X, Y, Z].
+        reference: [C, X, Y, Z] or [C, X, Y, Z, T].
         method, settings: which attribution, and how.
         spacing_mm: of the voxels.
     """
@@ -127,17 +129,17 @@ def attributions(
 
 
 def _cubes(volumes: Tensor, reference: Tensor, sides: list[int]) -> Tensor:
-    """[1, 1, X, Y, Z] number of the cube of a voxel; 0 where no volume differs from the reference: there is nothing to
-    occlude, and in a volume of a head that is most of it."""
-    shape = volumes.shape[2:]
+    """[1, 1, X, Y, Z] number of the cube of a voxel, of runs [1, 1, X, Y, Z, 1]; 0 where no volume differs from the
+    reference: there is nothing to occlude, and in a volume of a head that is most of it."""
+    shape = volumes.shape[2:5]
     along = [torch.arange(n, device=volumes.device) // side for n, side in zip(shape, sides)]
     counts = [int(one[-1]) + 1 for one in along]
     number = along[0][:, None, None] * counts[1] * counts[2] + along[1][:, None] * counts[2] + along[2]
-    differs = ((volumes - reference).abs() > 1e-6).flatten(0, 1).any(0)
+    differs = ((volumes - reference).abs() > 1e-6).flatten(0, 1).any(0).reshape(*shape, -1).any(-1)
     _, dense = torch.unique(torch.where(differs, number + 1, 0), return_inverse=True)
     if bool(differs.all()):
         dense = dense + 1
-    return dense[None, None]
+    return dense[None, None] if volumes.ndim == 5 else dense[None, None, ..., None]
 
 
 def _for_all(items: dict[str, Tensor], name: str, there: Tensor) -> Tensor | None:

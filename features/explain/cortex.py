@@ -9,12 +9,16 @@ from numpy.typing import NDArray
 
 from features.explain.finished import FinishedRun
 from features.node_data.trilinear import sampled
+from features.subject_data.run_store import margins
+from features.subject_data.runs import SubjectRuns
+from features.subject_data.volumes import SubjectVolumes
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at
 from meshgnn.errors import InputError
 from meshgnn.source.socket import Reading
 from meshgnn.source.surface_folder import SurfaceFolder
 from meshgnn.source.virtual.head import SPACE
+from meshgnn.source.virtual.images import VirtualImages
 from meshgnn.source.virtual.middle import middle_brain
 from meshgnn.source.volume import between_spaces
 
@@ -58,7 +62,7 @@ def places_of(run: FinishedRun, reading: Reading, space: str) -> Places:
     cohort, graph = run.virtual, reading.graph
     there = between_spaces(graph.space, SPACE if cohort else space)
     points = graph.vertices_mm.astype(np.float64) @ there[:3, :3].T + there[:3, 3]
-    if cohort is None:
+    if not isinstance(cohort, VirtualImages):  # virtual runs lie on the template
         return lambda number: points
     number_of = {name: number for number, name in enumerate(cohort.participants().ids)}
 
@@ -67,6 +71,17 @@ def places_of(run: FinishedRun, reading: Reading, space: str) -> Places:
         return cohort.individual_mm(number_of[run.people.ids[number]], points)
 
     return placed
+
+
+def affine_of(data: SubjectVolumes | SubjectRuns) -> NDArray[np.float64]:
+    """[4, 4] voxel of an item -> mm; the grid of windows of runs has the centre of their store's."""
+    if isinstance(data, SubjectVolumes):
+        return data.stores[0].grid.affine
+    grid = data.store.grid
+    first = [margins(old, new)[0] for old, new in zip(grid.shape, data.shape[1:4])]
+    affine = np.array(grid.affine)
+    affine[:3, 3] -= affine[:3, :3] @ np.array(first, np.float64)
+    return affine
 
 
 def on_nodes(

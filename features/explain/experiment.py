@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from features.explain.areas import by_area, map_record
 from features.explain.attribution import Method, Methods, attributions
-from features.explain.cortex import MeshConfig, Places, TemplateCortex, mesh_of, on_nodes, places_of
+from features.explain.cortex import MeshConfig, Places, TemplateCortex, affine_of, mesh_of, on_nodes, places_of
 from features.explain.finished import FinishedRun, held_out
 from features.explain.report import told, write_areas, write_explanation_report, write_maps
 from features.fusion.multi_input_net import MultiInputNet
+from features.subject_data.runs import SubjectRuns
 from features.subject_data.volumes import SubjectVolumes
 from features.traits.items import TraitItems
 from meshgnn.config import Config as BaseConfig
@@ -177,7 +178,8 @@ class TraitExplanation(Experiment):
         return [path]
 
     def _reference(self, items: TraitItems, name: str, number: int) -> torch.Tensor:
-        """[C, X, Y, Z]: the mean of the training subjects' volumes, or zeros."""
+        """[C, X, Y, Z] or [C, X, Y, Z, T]: the mean of the training subjects' volumes (of runs, of their first
+        windows), or zeros."""
         data, there = items.data[name], items.present[:, items.names.index(name)]
         total = np.zeros(data.shape)
         if self.config.methods.reference == "mean":
@@ -190,31 +192,37 @@ class TraitExplanation(Experiment):
         self, networks: list[MultiInputNet], items: TraitItems, subjects: NDArray[np.int64], name: str, target: str,
         method: Method, reference: torch.Tensor, progress: Progress,
     ) -> dict[str, NDArray[np.float32]]:  # fmt: skip
-        """[S, V] signed attributions and magnitudes at the nodes; channels are summed."""
-        data = items.data[name]
-        assert isinstance(data, SubjectVolumes)
-        grid, batch = data.stores[0].grid, self.config.batch
+        """[S, V] signed attributions and magnitudes at the nodes; channels and frames are summed, windows averaged."""
+        data, batch = items.data[name], self.config.batch
+        assert isinstance(data, SubjectVolumes | SubjectRuns)
+        affine = affine_of(data)
+        x, y, z = np.linalg.norm(affine[:3, :3], axis=0).tolist()
         column = [one.name for one in self.source.people.targets].index(target)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         signed, sizes, done = [], [], 0
-        for start in range(0, len(subjects), batch):
-            these = subjects[start : start + batch]
-            given, present = items.read(these)
+        codes = items.passes(subjects)
+        for start in range(0, len(codes), batch):
+            these = codes[start : start + batch]
+            given, present = items.read_pass(these)
             given = {key: value.to(device) for key, value in given.items()}
             total = torch.zeros(len(these), *data.shape, dtype=torch.float64)
             for network in networks:
                 total += attributions(
                     network.to(device), column, name, given, present, reference, method, self.config.methods,
-                    grid.spacing_mm,
+                    (x, y, z),
                 ).cpu()  # fmt: skip
                 done += len(these)
-                progress(method, done, len(subjects) * len(networks))
+                progress(method, done, len(codes) * len(networks))
             mean = (total / len(networks)).numpy()
-            for number, one in zip(these.tolist(), mean):
+            for number, one in zip((these % len(self.source.people)).tolist(), mean):
                 points = self._places(number)
-                signed.append(on_nodes(one.sum(0), grid.affine, points))
-                sizes.append(on_nodes(np.abs(one).sum(0), grid.affine, points))
-        return {"signed": np.stack(signed), "magnitude": np.stack(sizes)}
+                each = np.moveaxis(one.reshape(*one.shape[:4], -1), -1, 0).reshape(-1, *one.shape[1:4])
+                signed.append(on_nodes(each.sum(0), affine, points))
+                sizes.append(on_nodes(np.abs(each).sum(0), affine, points))
+        return {
+            "signed": items.averaged(np.stack(signed), codes, subjects),
+            "magnitude": items.averaged(np.stack(sizes), codes, subjects),
+        }
 
     def _areas(self, run: RunFolder) -> list[str]:
         c, source, graph = self.config, self.source, self._mesh.graph

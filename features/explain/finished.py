@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from features.fusion.model_files import ABOUT, WEIGHTS, load_network
 from features.fusion.multi_input_net import MultiInputNet
+from features.subject_data.runs import SubjectRuns
 from features.subject_data.volumes import SubjectVolumes
 from features.traits.cohort import DRAWN, STORES, items_of, needs_conversion, participants_of, some_of
 from features.traits.experiment import TraitPrediction
@@ -24,8 +25,9 @@ from meshgnn.errors import InputError
 from meshgnn.experiment.run_folder import read_config
 from meshgnn.experiment.training import MAIN
 from meshgnn.results import SubjectMetrics
-from meshgnn.source.participant_table import Participants
+from meshgnn.source.participant_table import Participants, ParticipantTable
 from meshgnn.source.virtual.images import VirtualImages
+from meshgnn.source.virtual.runs import VirtualRuns
 from meshgnn.store import content_hash, file_hash, read_json
 
 FRESH = 0x5EED  # so that a network with new weights is not the one that its training started from
@@ -67,10 +69,10 @@ class FinishedRun:
         return FinishedRun(folder=folder, config=config)
 
     @property
-    def virtual(self) -> VirtualImages | None:
+    def virtual(self) -> VirtualImages | VirtualRuns | None:
         """The cohort, if it was drawn."""
         cohort = self.config.cohort
-        return cohort.build() if isinstance(cohort, VirtualImages.Config) else None
+        return None if isinstance(cohort, ParticipantTable.Config) else cohort.build()
 
     @cached_property
     def people(self) -> Participants:
@@ -84,8 +86,9 @@ class FinishedRun:
 
     @property
     def volumes(self) -> tuple[str, ...]:
-        """Names of the inputs that hold volumes."""
-        return tuple(one.name for one in self.config.inputs if isinstance(one.data, SubjectVolumes.Config))
+        """Names of the inputs that hold volumes, or runs of them."""
+        kinds = (SubjectVolumes.Config, SubjectRuns.Config)
+        return tuple(one.name for one in self.config.inputs if isinstance(one.data, kinds))
 
     @property
     def networks(self) -> dict[str, tuple[str, ...]]:
