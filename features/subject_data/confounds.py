@@ -85,27 +85,36 @@ def cleaned(
     Raises:
         BadVolume: too few frames for the filter, or an edge beyond half the sampling rate.
     """
-    from nilearn.signal import clean
+    from nilearn.signal import butterworth, clean
 
     nyquist = 0.5 / tr_s
     if max(low_pass_hz, high_pass_hz) >= nyquist:
         text = f"frames every {tr_s:g} s hold frequencies below {nyquist:g} Hz; the band goes beyond"
         raise BadVolume("other_tr", text)
+
+    def filtered(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        found = clean(values, detrend=detrend, standardize=None, filter=False, t_r=tr_s)
+        if low_pass_hz or high_pass_hz:
+            # All columns at once: `clean` itself filters one after another, 0.4 ms each.
+            found = butterworth(found, 1 / tr_s, low_pass_hz or None, high_pass_hz or None, copy=True)
+        return np.asarray(found)
+
     out = np.empty_like(series)
-    for first in range(0, series.shape[1], BLOCK):
-        part = series[:, first : first + BLOCK].astype(np.float64)
-        mean = part.mean(0)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # voxels that do not change
-                found = clean(
-                    part - mean, detrend=detrend, standardize=None, confounds=confounds, t_r=tr_s,
-                    filter="butterworth" if low_pass_hz or high_pass_hz else False,
-                    low_pass=low_pass_hz or None, high_pass=high_pass_hz or None,
-                )  # fmt: skip
-        except ValueError as error:
-            raise BadVolume("too_short", f"a run of {len(series)} frames cannot be filtered ({error})") from None
-        out[:, first : first + BLOCK] = found - found.mean(0) + mean
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # voxels that do not change
+            nuisance = None if confounds is None else filtered(confounds)
+            for first in range(0, series.shape[1], BLOCK):
+                part = series[:, first : first + BLOCK].astype(np.float64)
+                mean = part.mean(0)
+                found = filtered(part - mean)
+                if nuisance is not None:
+                    found = clean(
+                        found, detrend=False, standardize=None, filter=False, confounds=nuisance, t_r=tr_s,
+                    )  # fmt: skip
+                out[:, first : first + BLOCK] = found - found.mean(0) + mean
+    except ValueError as error:
+        raise BadVolume("too_short", f"a run of {len(series)} frames cannot be filtered ({error})") from None
     return out
 
 

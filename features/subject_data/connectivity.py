@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.subject_data.bad_subjects import Policy
-from features.subject_data.held_items import HeldItems, check_size
+from features.subject_data.held_items import HeldItems, check_size, standardised
 from features.subject_data.joining import Keep, joined, training_rows
 from features.subject_data.matrix_files import checked, npy_header, read_matrix
 from meshgnn.config import Config as BaseConfig
@@ -75,10 +75,7 @@ class SubjectConnectivity(HeldItems):
         if config.fisher:
             self._values = np.arctanh(np.clip(self._values, -0.999, 0.999))
         if config.standardise:
-            known = self._values[self._row[training_rows(participants, train, self.observed)]]
-            spread = known.std(axis=0, dtype=np.float64)
-            centre = known.mean(axis=0, dtype=np.float64)
-            self._values = ((self._values - centre) / np.where(spread > 1e-9, spread, 1)).astype(np.float32)
+            self._values = standardised(self._values, self._row[training_rows(participants, train, self.observed)])
 
     def _single(self, participants: Participants) -> dict[str, NDArray[np.float32]]:
         c, found, regions = self.config, dict[str, NDArray[np.float32]](), dict[str, int]()

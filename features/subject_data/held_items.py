@@ -79,3 +79,12 @@ def check_size(count: int, values: int, things: str) -> None:
     """Raises InputError when so many items of so many values each do not fit into memory."""
     if count * values * 4 > MOST_BYTES:
         raise InputError(f"{count} {things} are larger than {MOST_BYTES >> 30} GiB together")
+
+
+def standardised(values: NDArray[np.float32], rows: NDArray[np.integer]) -> NDArray[np.float32]:
+    """[n, ...] every entry with mean 0 and standard deviation 1 over these rows, those of training subjects; one that
+    is the same for all of them is centred alone."""
+    known = values[rows]
+    spread = known.std(axis=0, dtype=np.float64)
+    centre = known.mean(axis=0, dtype=np.float64)
+    return ((values - centre) / np.where(spread > 1e-9, spread, 1)).astype(np.float32)

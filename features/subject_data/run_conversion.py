@@ -124,8 +124,8 @@ class RunConversion:
             try:
                 header = read_run_header(path)
                 if header.frames - c.drop < c.fewest:
-                    left = f"{header.frames} frames, of which the first {c.drop} are dropped"
-                    raise BadVolume("too_short", f"{path}: {left}; at least {c.fewest} are needed")
+                    text = f"{path}: has {header.frames} frames; {c.fewest} after the first {c.drop} are needed"
+                    raise BadVolume("too_short", text)
                 times[name], headers[name] = self._tr_s(path, header), header
             except BadVolume as error:
                 bad.append(BadSubject(name=name, reason=error.reason, file=str(path), detail=str(error)))
@@ -235,4 +235,4 @@ class RunConversion:
         from nilearn.masking import compute_epi_mask
 
         image = nibabel.Nifti1Image((total / (len(frames) - drop)).astype(np.float32), header.affine)
-        return np.asarray(compute_epi_mask(image).dataobj) > 0
+        return np.asarray((np.asarray(compute_epi_mask(image).dataobj) > 0) & seen)
