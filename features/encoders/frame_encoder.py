@@ -7,6 +7,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from features.encoders.item_encoder import ItemConfig, ItemEncoder, check_counts, check_shares, check_volume
+from features.encoders.layout import channels_last
 from meshgnn.errors import SettingError
 
 
@@ -96,6 +97,7 @@ class GreenBlock(nn.Module):
         self.main = nn.Sequential(*layers, nn.Dropout(dropout))
 
     def forward(self, x: Tensor) -> Tensor:
+        x = channels_last(x)  # narrow maps: a training step takes a third of the time
         return x + self.main(x)
 
 

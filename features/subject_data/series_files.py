@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from meshgnn.source.participant_table import Participants, is_number
 from meshgnn.store import read_json
 
 MOST_BYTES = 1 << 28  # of one table of text
+NOT_KNOWN = ("", "n/a", "na", "nan", "none", "null", "inf", "-inf")
+Header = Literal["auto", "yes", "no"]
 Leave = Callable[[str, str, Path | str, str], None]  # name, reason, file, detail
 
 
@@ -28,6 +31,7 @@ class SeriesSource(BaseConfig):
         pattern: of each subject's file below it, {id} for sub-*: [T rows, R columns], with or without names of the
             regions as header, parted by tabs, commas or blanks. A .json of the same name may tell the TR
             (RepetitionTime).
+        header: whether a file begins with names: auto takes a first row with a word in it for names.
         drop: first frames that are left out.
         same_tr: a series of another TR than most is bad; false keeps it.
         bad: leave subjects with a bad file out (they are named in `bad`), or refuse.
@@ -36,6 +40,7 @@ class SeriesSource(BaseConfig):
 
     folder: Path = Path()
     pattern: str = "{id}/func/{id}_*atlas-*_timeseries.tsv"
+    header: Header = "auto"
     drop: int = 0
     same_tr: bool = True
     bad: Policy = "leave_out"
@@ -80,11 +85,12 @@ class BadSeries(InputError):
         super().__init__(message)
 
 
-def read_series(path: Path, drop: int = 0) -> Series:
+def read_series(path: Path, drop: int = 0, header: Header = "auto") -> Series:
     """Series of one file.
 
     Args:
         drop: first rows that are left out.
+        header: whether the first row holds names.
 
     Raises:
         BadSeries: not a table of numbers, fewer than two rows left or two columns, values that are not finite, none
@@ -98,10 +104,12 @@ def read_series(path: Path, drop: int = 0) -> Series:
         raise BadSeries("unreadable", f"{path}: cannot be read as text ({error})") from None
     sign = next((sign for sign in "\t,;" if lines and sign in lines[0]), None)
     rows = [[cell.strip() for cell in line.split(sign)] for line in lines]
-    header = bool(rows) and not any(is_number(cell) for cell in rows[0])
-    names, rows = (tuple(rows[0]), rows[1:]) if header else ((), rows)
+    # Areas have names like 44 and 3b: one that is no number makes a header.
+    words = [cell for cell in rows[0] if not is_number(cell) and cell.lower() not in NOT_KNOWN] if rows else []
+    named = bool(words) if header == "auto" else header == "yes"
+    names, rows = (tuple(rows[0]), rows[1:]) if named and rows else ((), rows)
     lengths = Counter(map(len, rows))
-    if len(lengths) != 1 or (header and len(names) not in lengths):
+    if len(lengths) != 1 or (named and len(names) not in lengths):
         raise BadSeries("damaged", f"{path}: its rows have different numbers of cells; [T, R] are needed")
     try:
         values = np.array([[float(cell) if is_number(cell) else np.nan for cell in row] for row in rows])
@@ -154,7 +162,7 @@ def read_cohort(source: SeriesSource, participants: Participants, leave: Leave) 
         if len(paths) != 1:
             continue
         try:
-            found[name], places[name] = read_series(paths[0], source.drop), paths[0]
+            found[name], places[name] = read_series(paths[0], source.drop, source.header), paths[0]
         except BadSeries as error:
             leave(name, error.reason, paths[0], str(error))
     if not found:

@@ -10,10 +10,12 @@ from features.subject_data.bad_subjects import REPORT
 from features.subject_data.connectivity import SubjectConnectivity
 from features.subject_data.convert import VolumeConversion
 from features.subject_data.find_images import ImageFiles
+from features.subject_data.functional_connectivity import FunctionalConnectivity
 from features.subject_data.labels import TargetLabels
 from features.subject_data.meshes import SubjectMeshes
 from features.subject_data.run_conversion import RunConversion
 from features.subject_data.runs import SubjectRuns
+from features.subject_data.series import SubjectSeries
 from features.subject_data.table import column_notes
 from features.subject_data.volumes import SubjectVolumes
 from features.traits.items import DataConfig, TraitInput, TraitItems
@@ -209,7 +211,7 @@ def placed(one: TraitInput, folder: Path, stores: Path, targets: tuple[str, ...]
         return data if data.stack is not None or data.folder != Path() else replace(data, folder=folder)
     if isinstance(data, SubjectRuns.Config):
         return data if data.store != Path() else replace(data, store=stores / RUNS)
-    if isinstance(data, SubjectMeshes.Config):
+    if isinstance(data, SubjectMeshes.Config | SubjectSeries.Config | FunctionalConnectivity.Config):
         return data if data.folder != Path() else replace(data, folder=folder)
     if isinstance(data, TargetLabels.Config):
         return data

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from features.fusion.multi_input_net import BlockEncoder, InputBlock
 from features.subject_data.connectivity import SubjectConnectivity
+from features.subject_data.functional_connectivity import FunctionalConnectivity
 from features.subject_data.labels import TargetLabels
 from features.subject_data.meshes import SubjectMeshes
 from features.subject_data.runs import SubjectRuns
+from features.subject_data.series import SubjectSeries
 from features.subject_data.table import SubjectTable
 from features.subject_data.volumes import SubjectVolumes
 from features.transfer.pretrained import Pretrained
@@ -23,7 +25,7 @@ from meshgnn.store import content_hash
 
 DataConfig = (
     SubjectVolumes.Config | SubjectConnectivity.Config | SubjectTable.Config | SubjectMeshes.Config
-    | TargetLabels.Config | SubjectRuns.Config
+    | TargetLabels.Config | SubjectRuns.Config | SubjectSeries.Config | FunctionalConnectivity.Config
 )  # fmt: skip
 
 
