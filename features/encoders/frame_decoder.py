@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from features.encoders.frame_encoder import FrameEncoder, GreenBlock
 from features.encoders.item_encoder import check_shares
+from features.encoders.recompute import recomputed
 from meshgnn.config import Config as BaseConfig
 
 
@@ -15,7 +17,10 @@ class FrameDecoder(nn.Module):
 
     [B, features] -> [B, 1, X, Y, Z]. Each step halves the channels with a 1 x 1 x 1 convolution, repeats voxels to the
     sides that the encoder had there, and ends with a residual block. As published it has 6,993,457 parameters.
+    While `recompute` is set, activations are computed again in the backward pass.
     """
+
+    recompute: bool = False
 
     @dataclass(frozen=True, kw_only=True)
     class Config(BaseConfig):
@@ -53,7 +58,8 @@ class FrameDecoder(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """[B, features] -> [B, 1, X, Y, Z]."""
         for stage in self.stages():
-            features = stage(features)
+            again = self.recompute and torch.is_grad_enabled()
+            features = recomputed(stage, features) if again else stage(features)
         return features
 
 

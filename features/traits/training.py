@@ -123,7 +123,10 @@ class TraitMember:
         sides = [self.rows(self.train).tolist(), self.rows(self.validation).tolist()]
         values = np.nan_to_num(np.asarray(self.values, np.float64), nan=-1e30).tolist()
         about = [to_plain(self.network), to_plain(trainer), list(self.classes), self.seed, torch.get_num_threads()]
-        starts = [[name, one.sha256.lower(), one.fill] for name, one in sorted(self.pretrained.items())]
+        starts = [
+            [name, one.sha256.lower(), one.fill, *([list(one.fresh)] if one.fresh else [])]
+            for name, one in sorted(self.pretrained.items())
+        ]
         return content_hash(VERSION, about, self.items.key(), sides, values, *([starts] if starts else []))
 
     def costs(self, trainer: TraitTrainer) -> TargetCosts:

@@ -32,7 +32,7 @@ class Loaded:
     Args:
         taken: names in the network that got weights as they stood.
         changed: those whose weights were inflated, or summed over channels.
-        kept: those of layers behind the pretrained ones, which stay as they were drawn.
+        kept: those of layers behind the pretrained ones, and of fresh ones, which stay as they were drawn.
         unused: names in the file that no layer wanted (its own last layer).
         sha256: of the file.
     """
@@ -59,11 +59,14 @@ class Pretrained:
             file: safetensors.
             sha256: that the file must have, 64 hexadecimal digits.
             fill: how kernels of images become kernels of volumes: repeated and divided, or on the middle plane.
+            fresh: beginnings of names in the encoder: such weights are not looked for and stay as they were drawn
+                (`sequence.` for a transformer over frames whose file holds the encoder of frames alone).
         """
 
         file: Path | None = None
         sha256: str = ""
         fill: Fill = "mean"
+        fresh: tuple[str, ...] = ()
 
         def __post_init__(self) -> None:
             if self.file is not None and not _HASH.fullmatch(self.sha256.lower()):
@@ -91,13 +94,15 @@ class Pretrained:
         self.weights = {_image_name(name) if video else name: weight for name, weight in weights.items()}
 
     def into(self, encoder: Any) -> Loaded:
-        """Put the weights into an encoder. All of its backbone must be found; what stands behind it is kept.
+        """Put the weights into an encoder. All of its backbone but what is `fresh` must be found; what stands behind it
+        is kept.
 
         Args:
             encoder: with a `backbone`, or any network whose names are those of the file.
 
         Raises:
-            InputError: a weight is missing or cannot be fitted; the encoder is then unchanged.
+            InputError: a weight is missing or cannot be fitted, or `fresh` names no weight; the encoder is then
+                unchanged.
         """
         network: nn.Module = getattr(encoder, "backbone", encoder)
         prefix = next((f"{name}." for name, child in encoder.named_children() if child is network), "")
@@ -108,7 +113,12 @@ class Pretrained:
         taken: list[str] = []
         changed: list[str] = []
         used: set[str] = set()
+        for begin in self.config.fresh:
+            if not any(name.startswith(begin) for name in state):
+                raise SettingError(f"<fresh>: no weight of this network begins with {begin!r}")
         for name, old in state.items():
+            if name.startswith(self.config.fresh):
+                continue
             if name.endswith("num_batches_tracked") and start + name not in self.weights:
                 continue  # older files do not have it
             given = self.weights.get(start + name)

@@ -1,0 +1,1 @@
+"""Networks over time: how windows of runs are learnt from before any trait is known."""
