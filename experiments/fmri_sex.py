@@ -1,4 +1,4 @@
-"""Sex, age and a null target from resting runs: networks on windows of volumes and of series, and on connectivity."""
+"""Traits from resting runs: networks on windows of volumes, on series of regions and on functional connectivity."""
 
 from dataclasses import replace
 
@@ -10,41 +10,88 @@ from features.encoders.series_lstm import SeriesLSTM
 from features.encoders.series_transformer import SeriesTransformer
 from features.encoders.swin4d import Swin4D
 from features.encoders.token_sequence import TokenSequence
+from features.fmri.experiment import RunPrediction
+from features.fmri.phase import PhaseTraining
 from features.fusion.trait_head import TraitHead
+from features.objectives.intensity import Intensity
+from features.objectives.reconstruction import Reconstruction
+from features.objectives.temporal_contrast import TemporalContrast
 from features.samplers.epochs import EpochBatches
 from features.subject_data.functional_connectivity import FunctionalConnectivity
 from features.subject_data.runs import SubjectRuns
 from features.subject_data.series import SubjectSeries
-from features.traits.experiment import TraitPrediction
 from features.traits.items import TraitInput
 from features.traits.training import TraitTrainer
 from features.transfer.optimiser import Optimiser
 from meshgnn.data.subject_split import SubjectSplit
+from meshgnn.source.participant_table import ParticipantTable
 from meshgnn.source.virtual.runs import VirtualRuns
 from meshgnn.source.virtual.subjects import VirtualSubjects
 
+RUNS = SubjectRuns.Config(channels=2, frames=20)
+TRANSFORMER = RunTransformer.Config(
+    frames=FrameEncoder.Config(features=64),
+    sequence=TokenSequence.Config(layers=AttentionLayers.Config(depth=2, heads=4, feed_forward=128)),
+)
 INPUTS = (
-    TraitInput(name="bold", data=SubjectRuns.Config(channels=2), encoder=RunTransformer.Config()),
-    TraitInput(name="bold_swin", data=SubjectRuns.Config(channels=2), encoder=Swin4D.Config()),
+    TraitInput(name="bold", data=RUNS, encoder=TRANSFORMER),
+    TraitInput(name="bold_from_scratch", data=RUNS, encoder=TRANSFORMER),
+    TraitInput(name="bold_swin", data=RUNS, encoder=Swin4D.Config(patch=(4, 4, 4), window=(3, 3, 3, 4))),
     TraitInput(name="series_transformer", data=SubjectSeries.Config(), encoder=SeriesTransformer.Config()),
     TraitInput(name="series_lstm", data=SubjectSeries.Config(), encoder=SeriesLSTM.Config()),
-    TraitInput(name="connectivity", data=FunctionalConnectivity.Config(), encoder=ConnectivityNet.Config(widths=(64, 32))),
+    TraitInput(
+        name="connectivity", data=FunctionalConnectivity.Config(), encoder=ConnectivityNet.Config(widths=(64, 32))
+    ),
 )
+PHASES = (
+    PhaseTraining.Config(
+        phase="autoencoder", objectives=(Reconstruction.Config(), Intensity.Config()), epochs=3, batch=8
+    ),
+    PhaseTraining.Config(
+        phase="transformer", objectives=(Reconstruction.Config(), Intensity.Config(), TemporalContrast.Config()),
+        epochs=2, batch=8,
+    ),
+)  # fmt: skip
 
 
-def fmri_sex() -> TraitPrediction.Config:
-    """Sex, age and a null target from resting runs of a virtual cohort (nothing to set)."""
-    return TraitPrediction.Config(
+def fmri_sex() -> RunPrediction.Config:
+    """Sex, age and a null target from resting runs of a virtual cohort, in three phases (nothing to set).
+
+    Beside the transformer over frames: the same from scratch, SwiFT, a transformer and an LSTM on series of regions,
+    and a network and a linear model on functional connectivity, in one table.
+    """
+    return RunPrediction.Config(
         cohort=VirtualRuns.Config(people=VirtualSubjects.Config(subjects=200)),
         inputs=INPUTS,
         main=("bold",),
+        phases=PHASES,
+        pretrained="bold",
         head=TraitHead.Config(widths=(32,)),
-        split=SubjectSplit.Config(cross=False, keep=("family",), alike=("site",)),
-        trainer=TraitTrainer(folds=2, epochs=40, patience=10, sampler=EpochBatches.Config(size=16),
-            optimiser=Optimiser.Config(learning_rate=1e-3, weight_decay=0.05)),
+        split=SubjectSplit.Config(parts=4, cross=False, keep=("family",), alike=("site",)),
+        trainer=TraitTrainer(
+            folds=2,
+            epochs=30,
+            patience=8,
+            sampler=EpochBatches.Config(size=8),
+            optimiser=Optimiser.Config(learning_rate=1e-3, weight_decay=0.05),
+        ),
     )
 
 
-def quick() -> TraitPrediction.Config:
+def quick() -> RunPrediction.Config:
     """The same on a small cohort, in a few minutes."""
-    return replace(fmri_sex(), cohort=VirtualRuns.Config(people=VirtualSubjects.Config(subjects=60), size=16, frames=60))
+    base = fmri_sex()
+    return replace(
+        base,
+        cohort=VirtualRuns.Config(people=VirtualSubjects.Config(subjects=60), size=16, frames=80),
+        phases=tuple(replace(phase, epochs=1) for phase in PHASES),
+        trainer=replace(base.trainer, epochs=8),
+    )
+
+
+def folder() -> RunPrediction.Config:
+    """The same on your subjects (--set cohort.folder=DIR --set cohort.targets=sex,age).
+
+    DIR holds participants.tsv, sub-*/func/sub-*_bold.nii.gz and sub-*/func/sub-*_atlas-*_timeseries.tsv.
+    """
+    return replace(fmri_sex(), cohort=ParticipantTable.Config())

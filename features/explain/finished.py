@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from features.fmri.experiment import RunPrediction
 from features.fusion.model_files import ABOUT, WEIGHTS, load_network
 from features.fusion.multi_input_net import MultiInputNet
 from features.subject_data.runs import SubjectRuns
@@ -53,7 +54,8 @@ class FinishedRun:
             raise InputError(f"{folder}: no such folder; name a finished run of traits with --set run=RUN")
         stored = read_config(folder)
         plain = stored.get("config")
-        if not isinstance(plain, dict) or plain.get("_") != "TraitPrediction":
+        kinds = {"TraitPrediction": TraitPrediction.Config, "RunPrediction": RunPrediction.Config}
+        if not isinstance(plain, dict) or plain.get("_") not in kinds:
             kind = stored.get("experiment") or "another kind"
             raise InputError(f"{folder}: is a run of {kind}; needed is one of traits")
         if not (folder / "metrics.json").is_file():
@@ -62,7 +64,7 @@ class FinishedRun:
                 "--resume"
             )
         try:  # every class that may stand in it is named by an annotation of ours
-            config = from_plain(TraitPrediction.Config, plain)
+            config = from_plain(kinds[plain["_"]], plain)
         except InputError as error:
             where = folder / "config.json"
             raise InputError(f"{where}: cannot be read by this version; train again: {error}") from None

@@ -15,11 +15,11 @@ from features.fmri.draws import WindowDraws, Windows
 from features.fmri.model_files import PhaseResult, name_map, read_phase, save_phase
 from features.fmri.repeatable import repeatable
 from features.parallel.batches import step_seed
-from features.parallel.ranks import Ranks, adopt_slurm, joined
+from features.parallel.ranks import Ranks, joined
 from meshgnn.config import at, owner_name, to_plain
 from meshgnn.errors import InputError, SettingError
 from meshgnn.progress import Progress
-from meshgnn.ranks import rank_and_world
+from meshgnn.ranks import adopt_launcher, rank_and_world
 from meshgnn.sockets import WindowedItems
 from meshgnn.train.checkpoint import load_tree, readable, save_tree
 
@@ -265,7 +265,7 @@ def _ranks() -> Ranks:
     """Those that torchrun or srun started; a process by itself otherwise."""
     import os
 
-    adopt_slurm(os.environ)
+    adopt_launcher(os.environ)
     if rank_and_world()[1] > 1:
         return joined()
     return Ranks(rank=0, world=1, device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))

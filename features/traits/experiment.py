@@ -368,9 +368,10 @@ class TraitPrediction(Experiment):
         )
         if filled:
             run.say(f"  up to {filled} tested subjects lack all inputs of a network and get the constant prediction")
+        name = f"{c.main[0]}_alone" if len(c.main) == 1 else "MultiInputNet"
         metrics = subject_metrics(
             judged, self._divisions, rows, read_json(run / LEAKAGE), seeds=tuple(c.seeds),
-            model="MultiInputNet", head=to_plain(c.head), features=items.names, coordinates=False, not_run={},
+            model=name, head=to_plain(c.head), features=items.names, coordinates=False, not_run={},
         )  # fmt: skip
         write_arrays(run / "tables" / "predictions.safetensors", kept)
         write_subjects(run / TABLE, judged, self._parts, rows[MAIN].together())

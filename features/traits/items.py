@@ -101,16 +101,22 @@ class TraitItems:
 
         return self._read(subjects, starts)
 
-    def passes(self, subjects: NDArray[np.integer]) -> NDArray[np.int64]:
+    def passes(self, subjects: NDArray[np.integer], most: int = 0) -> NDArray[np.int64]:
         """[P] codes of everything that evaluation reads of these subjects: each one's windows, each once; a subject
-        without windows has one pass. Codes are read by `read_pass` and put together by `averaged`."""
-        found = [np.asarray(subjects, np.int64)]
-        for row in subjects.tolist():
+        without windows has one pass. Codes are read by `read_pass` and put together by `averaged`.
+
+        Args:
+            most: windows of a subject, evenly spread; 0 for all.
+        """
+        if not self._windowed:
+            return np.asarray(subjects, np.int64)
+        found = [np.zeros(0, np.int64)]
+        for row in np.asarray(subjects).tolist():
             each = [one for one in self._windowed.values() if one.observed[row]]
-            most = max((len(one.starts(row)) for one in each), default=1)
-            found.append(row + len(self.present) * np.arange(1, most))
-        codes = np.concatenate(found)
-        return codes[np.argsort(codes % len(self.present), kind="stable")]
+            count = max((len(one.starts(row)) for one in each), default=1)
+            chosen = np.unique(np.linspace(0, count - 1, min(most or count, count)).round().astype(np.int64))
+            found.append(row + len(self.present) * chosen)
+        return np.concatenate(found)
 
     def read_pass(self, codes: NDArray[np.integer]) -> tuple[dict[str, Tensor], Tensor]:
         """The batch of these passes. An input of fewer windows than another starts again with its first."""

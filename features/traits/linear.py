@@ -15,13 +15,19 @@ PARCELS = 42  # of a hemisphere
 
 
 def linear_tables(items: TraitItems) -> dict[str, NDArray[np.float64]]:
-    """[G, P] by baseline: `linear_NAME` of every input, and `linear` of all together; NaN where a subject lacks one.
+    """[G, P] by baseline: `linear_NAME` of every input that is not the same as one before, and `linear` of all
+    together; NaN where a subject lacks one.
 
     Volumes are averaged over 8 x 8 x 8 parts of equal size, meshes over 42 parcels of each hemisphere; vectors are
     taken as they are. Of runs over time it sees, as means over all windows of a subject, how much those parts change
     (the logarithm of their standard deviation); of series of regions, their functional connectivity.
     """
-    found = {f"linear_{name}": _table(items, name) for name in items.names}
+    found: dict[str, NDArray[np.float64]] = {}
+    for name in items.names:
+        table = _table(items, name)
+        # Inputs that are read from the same data by other networks are one to a linear model.
+        if not any(np.array_equal(table, other, equal_nan=True) for other in found.values()):
+            found[f"linear_{name}"] = table
     if len(found) > 1:
         found["linear"] = np.concatenate(list(found.values()), axis=1)
     return found

@@ -62,6 +62,8 @@ class TraitTrainer(BaseConfig):
         clip: norm of the gradient; 0 does not cut it.
         accumulate: batches whose gradients are averaged into one step.
         precision: float, or bf16 (mixed).
+        windows: of a validation subject that an epoch is judged on, where inputs are windows of runs, evenly spread; 0
+            for all. Predictions are means over all of them.
         recompute: compute activations of the encoders again in the backward pass instead of keeping them: slower, in
             less memory.
         parallel: what is shared out among several ranks.
@@ -79,13 +81,15 @@ class TraitTrainer(BaseConfig):
     clip: float = 1.0
     accumulate: int = 1
     precision: str = "float"
+    windows: int = 0
     recompute: bool = False
     parallel: Parallel = field(default_factory=Parallel)
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.patience, self.accumulate) < 1 or self.folds < 2 or self.clip < 0:
+        if min(self.epochs, self.patience, self.accumulate) < 1 or self.folds < 2 or min(self.clip, self.windows) < 0:
             raise SettingError(
-                "<epochs>, <patience> and <accumulate> must be at least 1, <folds> at least 2, <clip> not negative"
+                "<epochs>, <patience> and <accumulate> must be at least 1, <folds> at least 2, <clip> and <windows> "
+                "not negative"
             )
         if self.precision not in ("float", "bf16"):
             raise SettingError(f"<precision> is float or bf16, not {self.precision!r}")
@@ -215,7 +219,8 @@ class _Module(L.LightningModule):
 
     def _validated(self) -> float:
         rows = self.member.rows(self.member.validation)
-        outputs = torch.from_numpy(predict(self.network, self.member.items, rows, self.settings.sampler.size))
+        size, windows = self.settings.sampler.size, self.settings.windows
+        outputs = torch.from_numpy(predict(self.network, self.member.items, rows, size, windows))
         values = torch.from_numpy(np.asarray(self.member.values[rows], np.float32))
         return self.costs.to("cpu").skill(outputs, values)
 
@@ -317,7 +322,7 @@ def _on_ranks(
     judged = member.rows(member.validation)
     judges = member.costs(trainer)  # on the CPU; the engine takes its own to where the network is
 
-    codes = member.items.passes(judged)
+    codes = member.items.passes(judged, trainer.windows)
 
     def skill(outputs: NDArray[np.float32]) -> float:
         means = member.items.averaged(outputs, codes, judged)
@@ -338,12 +343,16 @@ def _on_ranks(
 
 
 def predict(
-    network: MultiInputNet, items: TraitItems, subjects: NDArray[np.integer], batch: int = 32
+    network: MultiInputNet, items: TraitItems, subjects: NDArray[np.integer], batch: int = 32, windows: int = 0
 ) -> NDArray[np.float32]:
-    """Outputs [B, outputs] for these subjects, means over their windows, in eval mode; the mode is put back."""
+    """Outputs [B, outputs] for these subjects, means over their windows, in eval mode; the mode is put back.
+
+    Args:
+        windows: of a subject, evenly spread; 0 for all.
+    """
     like, training = next(network.parameters()), network.training
     network.eval()
-    parts, codes = [], items.passes(np.asarray(subjects))
+    parts, codes = [], items.passes(np.asarray(subjects), windows)
     with torch.no_grad():
         for start in range(0, len(codes), batch):
             found, present = items.read_pass(codes[start : start + batch])

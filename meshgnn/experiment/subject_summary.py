@@ -50,14 +50,18 @@ def subject_summary(metrics: SubjectMetrics, folder: Path) -> str:
     for name, target in metrics.targets.items():
         first, scores = target.ranked_by, list(target.test.scores)
         lines.append(f"{name} ({target.kind}, {target.subjects} subjects)")
-        lines.append(f"{'':24s}" + "".join(f"{NAMES[s]:>26s}" for s in scores) + f"   ours minus, {NAMES[first]}")
-        for row, own in target.rows(metrics.model).items():
+        rows = target.rows(metrics.model)
+        wide = max(22, *map(len, rows))
+        lines.append(
+            f"{'':{wide + 2}s}" + "".join(f"{NAMES[s]:>26s}" for s in scores) + f"   ours minus, {NAMES[first]}"
+        )
+        for row, own in rows.items():
             cells = "".join(f"{own.scores.get(s, np.nan):>12.3f} {_span(own.intervals[s]):13s}" for s in scores)
             gap = target.ours_minus.get(row, {}).get(first)
             difference = (
                 f"{gap.difference:+.3f} {_span([gap.low, gap.high])}" if gap and gap.difference is not None else ""
             )
-            lines.append(f"{'*' if row == metrics.model else ' '} {row:22s}{cells}   {difference}")
+            lines.append(f"{'*' if row == metrics.model else ' '} {row:{wide}s}{cells}   {difference}")
         lines.append(
             f"  by chance (permuted targets) {NAMES[target.chance_of]} lies in {_span(target.chance_interval)}"
         )

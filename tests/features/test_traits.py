@@ -347,6 +347,9 @@ def test_every_window_of_a_subject_counts_once():
     outputs[~rows] = read["one"].numpy()[~rows]
     means = items.averaged(outputs, codes, subjects)
     assert np.array_equal(means, [runs[3, :2].mean(0), runs[0].mean(0), [2, 2], runs[1, 0]])
+    few = items.passes(np.array([0, 2]), most=2)
+    assert (few % 4).tolist() == [0, 0, 2]
+    assert items.read_pass(few)[0]["run"][1].tolist() == runs[0, 2].tolist(), "the last of three, evenly spread"
     reversed_order = items.averaged(outputs[::-1], codes[::-1], subjects)
     assert np.array_equal(reversed_order, means)
 
