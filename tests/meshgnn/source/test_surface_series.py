@@ -58,8 +58,9 @@ def test_freesurfer_runs_are_read_and_single_maps_are_not(folder, ending):
     wanted = []
     for side, count in nodes(folder).items():
         wanted.append(drawn(count))
-        for name, values in (("rest", wanted[-1]), ("map", wanted[-1][:, :1])):
-            image = MGHImage(values.reshape(count, 1, 1, -1), np.eye(4))
+        for name, frames in (("rest", 30), ("map", 1)):
+            values = wanted[-1][:, :frames].reshape(count, 1, 1, frames)
+            image = MGHImage(values if frames > 1 else values[..., 0], np.eye(4))
             image.to_filename(folder / f"{side.lower()}h.{name}.{ending}")
     reading = read(folder)
     assert set(reading.series) == {"rest"}
@@ -72,7 +73,7 @@ def test_maps_without_the_intent_of_a_series_stay_features(folder):
         write(folder, side, drawn(count, 1), name="desc-one_bold")
     reading = read(folder)
     assert not reading.series
-    assert {"bold_0", "bold_1", "one"} <= set(reading.graph.tables["surface"].columns)
+    assert {"bold_0", "bold_1", "one_bold"} <= set(reading.graph.tables["surface"].columns)
 
 
 def test_a_run_of_another_mesh_is_refused_by_name(folder):
