@@ -32,7 +32,9 @@ from meshgnn.store import FORMAT, content_hash, read_json
 
 SCHEMA = 1  # of a run's file: whoever writes and whoever reads it share this number
 MAGIC = b"MESHRUN1"
+BLOCK = 128  # voxels whose numbers are turned into single precision at a time, in the nearest cache
 KEPT = 32  # opened runs whose places and moments stay in memory
+UP = np.float32(2.0**112)  # see `_moved_bits`
 COLUMNS = ("frames", "tr_s", "mean", "sd", "smallest")  # of every run in store.json
 Scale = Literal["values", "global", "voxel"]
 
@@ -125,7 +127,7 @@ class RunStore:
 
     def outside(self, row: int, size: tuple[int, int, int]) -> float:
         """Share of the mask's voxels that lie outside a centred grid of this size."""
-        return float((self._placed(row, size)[0] < 0).mean())
+        return float((self._placed(row, size) < 0).mean())
 
     def read(
         self, row: int, start: int, frames: int, *, scale: Scale = "values", size: tuple[int, int, int] | None = None
@@ -156,15 +158,14 @@ class RunStore:
         stop = start + out.shape[4]
         if not 0 <= start < stop <= self.frames[row]:
             raise InputError(f"{self.ids[row]}: has {self.frames[row]} frames; {start} to {stop - 1} were asked for")
-        opened, (place, empty) = self._opened(row), self._placed(row, out.shape[1:4])
+        opened = self._opened(row)
+        packed, firsts, counts = self._numbers(row, opened, start, stop)
+        lines = [self._line(row, opened, scale) for scale in scales]
+        factors, shifts = np.stack([one[0] for one in lines]), np.stack([one[1] for one in lines])
+        background = np.array([self.background(row, scale) for scale in scales], np.float32)
         flat = out.reshape(len(scales), -1, out.shape[4])
-        factors = [self._line(row, opened, scale) for scale in scales]
-        for scale, own in zip(scales, flat):
-            _fill(own, empty, np.float32(self.background(row, scale)))
-        for first, count, packed in self._chunks(row, opened, start, stop):
-            begin, end = max(start, first), min(stop, first + count)
-            for own, (factor, shift) in zip(flat, factors):
-                _scatter(packed, count, begin - first, end - first, place, factor, shift, _halves(), own, begin - start)
+        place = self._placed(row, out.shape[1:4])
+        _write(packed, firsts, counts, start, place, factors, shifts, background, self._scratch(len(counts)), flat)
 
     def _line(self, row: int, opened: _Opened, scale: Scale) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Factor [V] and shift [V] from stored numbers to values of a scale."""
@@ -175,8 +176,11 @@ class RunStore:
         sd = np.float32(self.sd[row])
         return opened.spread / sd, (opened.mean - np.float32(self.mean[row])) / sd
 
-    def _chunks(self, row: int, opened: _Opened, start: int, stop: int) -> Any:
-        """First frame, number of frames and bytes [2 V n] of every chunk that frames `start` to `stop` lie in."""
+    def _numbers(
+        self, row: int, opened: _Opened, start: int, stop: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+        """Bytes [2, V, n] of every chunk that frames `start` to `stop` lie in, end to end; first frame and number of
+        frames of each."""
         path = self.folder / "runs" / f"{self.ids[row]}.run"
         wanted = range(start // self.chunk, (stop - 1) // self.chunk + 1)
         begin = opened.starts[wanted[0]]
@@ -188,13 +192,18 @@ class RunStore:
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from None
         view = view[:held]
-        for number in wanted:
-            first = number * self.chunk
-            count = min(self.chunk, int(self.frames[row]) - first)
-            packed = self._buffer("numbers", 2 * len(opened.voxels) * count)
-            place = opened.starts[number] - begin
-            unpack_into(view[place : place + opened.sizes[number]], opened.crcs[number], packed, str(path))
-            yield first, count, packed
+        firsts = np.array(wanted, np.int64) * self.chunk
+        counts = np.minimum(self.chunk, int(self.frames[row]) - firsts)
+        ends = 2 * len(opened.voxels) * np.cumsum(counts)
+        packed = self._buffer("numbers", int(ends[-1]))
+        for number, last, count in zip(wanted, ends.tolist(), counts.tolist()):
+            own, place = packed[last - 2 * len(opened.voxels) * count : last], opened.starts[number] - begin
+            unpack_into(view[place : place + opened.sizes[number]], opened.crcs[number], own, str(path))
+        return packed, firsts, counts
+
+    def _scratch(self, chunks: int) -> NDArray[np.uint32]:
+        """Memory of this thread for the numbers of a block of voxels, as single precision."""
+        return self._buffer("block", 4 * chunks * BLOCK * self.chunk).view(np.uint32).reshape(chunks, -1)
 
     def _buffer(self, name: str, size: int) -> NDArray[np.uint8]:
         """Memory of this thread that is used again: taking it anew for every window costs as much as reading."""
@@ -232,16 +241,14 @@ class RunStore:
             raise InputError(f"{path}: is not there, damaged, or not what store.json tells; convert it again") from None
         return _Opened(voxels=voxels, mean=mean, spread=spread, starts=starts[2:], sizes=sizes[2:], crcs=crcs[2:])
 
-    def _place(self, row: int, size: tuple[int, int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where the voxels [V] of a run lie on a centred grid, -1 outside; and the places that none of them has."""
+    def _place(self, row: int, size: tuple[int, int, int]) -> NDArray[np.int64]:
+        """Where the voxels [V] of a run lie on a centred grid, ascending; -1 outside."""
         at = np.stack(np.unravel_index(self._opened(row).voxels, self.grid.shape))
         at += np.array([margins(old, new)[0] for old, new in zip(self.grid.shape, size)])[:, None]
         inside = ((at >= 0) & (at < np.array(size)[:, None])).all(0)
         place = np.full(at.shape[1], -1, np.int64)
         place[inside] = np.ravel_multi_index(tuple(at[:, inside]), size)
-        empty = np.ones(int(np.prod(size)), bool)
-        empty[place[inside]] = False
-        return place, np.flatnonzero(empty)
+        return place
 
     def key(self) -> str:
         """Hash of everything that decides the values."""
@@ -260,12 +267,6 @@ def digest_of(header: Mapping[str, Any]) -> str:
     return content_hash(header["crcs"], header["box"], *(header[column] for column in COLUMNS))
 
 
-@lru_cache(maxsize=1)
-def _halves() -> NDArray[np.float32]:
-    """[65536] the value of every half-precision number, by its bits."""
-    return np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
-
-
 @lru_cache(maxsize=4)
 def _ones(count: int) -> NDArray[np.float32]:
     return np.ones(count, np.float32)
@@ -277,19 +278,44 @@ def _zeros(count: int) -> NDArray[np.float32]:
 
 
 @numba.njit(cache=True, nogil=True)
-def _fill(out, empty, value):  # pragma: no cover
-    for k in range(empty.size):
-        out[empty[k]] = value
+def _moved_bits(low, high, bits):  # pragma: no cover
+    # The exponent and fraction of a half, moved to their places in a single, are its value times 2^-112.
+    for k in range(low.size):
+        one, two = np.uint32(high[k]), np.uint32(low[k])
+        number = ((one & np.uint32(0x7F)) << np.uint32(21)) | (two << np.uint32(13))
+        bits[k] = number | ((one & np.uint32(0x80)) << np.uint32(24))
 
 
 @numba.njit(cache=True, nogil=True)
-def _scatter(packed, count, first, last, place, factor, shift, halves, out, at):  # pragma: no cover
-    high = place.size * count
-    for v in range(place.size):
-        if place[v] < 0:
-            continue
-        row = out[place[v]]
-        for k in range(first, last):
-            number = v * count + k
-            bits = np.uint16(packed[number]) | (np.uint16(packed[high + number]) << np.uint16(8))
-            row[at + k - first] = halves[bits] * factor[v] + shift[v]
+def _write(  # pragma: no cover
+    packed, firsts, counts, start, place, factors, shifts, background, bits, out
+):
+    # Once through the grid, row by row of frames, since what is written is several times what is read.
+    channels, cells, frames = out.shape
+    voxels, stride, done = place.size, bits.shape[1], 0
+    values, flat = bits.view(np.float32).reshape(-1), out.reshape(-1)  # unsigned places in them need no check of sign
+    for begin in range(0, voxels, BLOCK):
+        end = min(begin + BLOCK, voxels)
+        at = 0
+        for c in range(counts.size):
+            n = counts[c]
+            low, high = at + begin * n, at + (voxels + begin) * n
+            size = (end - begin) * n
+            _moved_bits(packed[low : low + size], packed[high : high + size], bits[c, :size])
+            at += 2 * voxels * n
+        for v in range(begin, end):
+            cell = place[v]
+            if cell < 0:
+                continue
+            for channel in range(channels):
+                out[channel, done:cell] = background[channel]
+                for c in range(counts.size):
+                    first, last = max(firsts[c], start), min(firsts[c] + counts[c], start + frames)
+                    source = np.uintp(c * stride + (v - begin) * counts[c] + first - firsts[c])
+                    target = np.uintp((channel * cells + cell) * frames + first - start)
+                    factor, shift = factors[channel, v], shifts[channel, v]
+                    for k in range(np.uintp(last - first)):
+                        flat[target + k] = values[source + k] * UP * factor + shift
+            done = cell + 1
+    for channel in range(channels):
+        out[channel, done:cells] = background[channel]

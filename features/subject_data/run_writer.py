@@ -8,12 +8,13 @@ import numpy as np
 from imagecodecs import zstd_encode
 from numpy.typing import NDArray
 
-from features.subject_data.chunks import LEVEL
 from features.subject_data.packed_file import is_whole, packed_header, write_packed
 from features.subject_data.run_store import COLUMNS, MAGIC, SCHEMA, RunStore, digest_of
 from features.subject_data.volume_store import Grid
 from meshgnn.errors import InputError
 from meshgnn.store import FORMAT, write_json
+
+LEVEL = 1  # of zstd: higher ones make noise like that of a run no smaller, and slower to unpack
 
 
 class RunWriter:

@@ -1,6 +1,6 @@
 """Features derived from a brain before anything is learnt, and a check that features mean the same in two parts."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,7 @@ def complete_features(
     makers: Sequence[FeatureMaker] = (),
     compute: Collection[str] = (),
     fitted: Path = Path(),
+    series: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> tuple[MeshGraph, list[str]]:
     """`graph` with every feature that a model needs, each from where the model had it: a file, or a computation.
 
@@ -126,6 +127,7 @@ def complete_features(
         makers: asked in order for features to compute.
         compute: features from files that may be computed here if the brain lacks them.
         fitted: folder with what each maker wrote when it was fitted, in a folder of its name.
+        series: of the brain's nodes over time, by name.
 
     Returns:
         The graph and warnings, one line each.
@@ -155,7 +157,8 @@ def complete_features(
     for maker in makers:
         if not wanted:
             break
-        made = per_node(maker.make(Brain(graph=graph), fitted / maker.name, silent), graph.n_nodes)
+        brain = Brain(graph=graph, series=series or {})
+        made = per_node(maker.make(brain, fitted / maker.name, silent), graph.n_nodes)
         found = [column for column in made.columns if column in wanted]
         if found:
             graph = graph.with_table(made.select(found))

@@ -121,7 +121,7 @@ class AreaMapping(Experiment):
         found = list(self.reading.files)
         for number, maker in enumerate(self.makers):
             with at(f"features.{number}"):
-                found += maker.inputs(Brain(graph=self.reading.graph))
+                found += maker.inputs(Brain(graph=self.reading.graph, series=self.reading.series))
         return {str(path): file_hash(path) for path in found}
 
     def seeds(self) -> list[int]:
@@ -182,7 +182,8 @@ class AreaMapping(Experiment):
         for number, one in enumerate(validation_folds(graph, split, c.trainer.folds, c.validation, c.seeds[0])):
             fold[one.validation & split.train] = number
         labels = np.where(split.train, graph.labels, -1)
-        brain = Brain(graph=graph.relabelled(labels, graph.areas), fold=fold, train=split.train)
+        known = graph.relabelled(labels, graph.areas)
+        brain = Brain(graph=known, fold=fold, train=split.train, series=self.reading.series)
         files = make_tables(self.makers, brain, run / FITTED, lambda name: Bars(run, f"{name} "))
         return [f"{FITTED}/{name}" for name in files]
 

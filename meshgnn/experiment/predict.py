@@ -83,7 +83,8 @@ class Predict(Experiment):
         align = None if self.config.align == "auto" else self.config.align
         c, makers = self.config, self._makers()
         try:
-            graph, self._computed = self.ensemble.completed(self.reading.graph, makers, c.compute, c.run / FITTED)
+            own, fitted = self.reading, c.run / FITTED
+            graph, self._computed = self.ensemble.completed(own.graph, makers, c.compute, fitted, own.series)
         except InputError as error:
             why = [
                 warning for warning in self.reading.warnings if warning.startswith("feature") and "left out" in warning

@@ -16,7 +16,8 @@ from meshgnn.source.surface_files import SurfaceFile
 LARGEST = 1e30
 
 
-def _known(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+def known(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Where there is a number, and no mark for one that is missing."""
     return np.abs(values) < LARGEST  # not so for NaN
 
 
@@ -91,7 +92,7 @@ class FolderValues:
         check_length(file.path, len(values), mesh)
         self.used.append(file.path)
         if file.format == "cifti":
-            entries = _known(values).any(1)
+            entries = known(values).any(1)
             self.listed[mesh.hemisphere] = entries | self.listed.get(mesh.hemisphere, np.zeros_like(entries))
         if values.shape[1] == 1:
             return {file.name: values[:, 0]}
@@ -108,9 +109,9 @@ class FolderValues:
         """
         groups: dict[bytes, list[str]] = {}
         for name, column in columns.items():
-            known = _known(column)
+            there = known(column)
             gaps = {
-                side: float((~known[part] & cortex[part]).sum() / max(1, cortex[part].sum()))
+                side: float((~there[part] & cortex[part]).sum() / max(1, cortex[part].sum()))
                 for side, part in self._places().items()
             }
             worst = max(gaps, key=lambda side: gaps[side])
@@ -119,11 +120,11 @@ class FolderValues:
                     f"feature {name!r} has no value in {gaps[worst]:.0%} of the cortex of hemisphere {worst}; left out"
                 )
                 continue
-            groups.setdefault((~known & cortex).tobytes(), []).append(name)
+            groups.setdefault((~there & cortex).tobytes(), []).append(name)
         tables: dict[str, FeatureTable] = {}
         for group in groups.values():
             stacked = np.stack([columns[name] for name in group], axis=1)
-            complete = np.logical_and.reduce(_known(stacked), axis=1)
+            complete = np.logical_and.reduce(known(stacked), axis=1)
             inside = int((~complete & cortex).sum())
             if inside:
                 self.warnings.append(

@@ -1,12 +1,15 @@
 """FreeSurfer surfaces, per-vertex values and annotations. Parsing is nibabel's."""
 
+import gzip
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from nibabel import freesurfer
+from nibabel.freesurfer import MGHImage
 from numpy.typing import NDArray
 
 from meshgnn.errors import InputError
@@ -16,6 +19,9 @@ from meshgnn.source.socket import LabelTable
 _TRIANGLES, _QUADS, _FLOAT_QUADS = 16777214, 16777215, 16777213
 _NEW_CURV = 16777215
 _ENTRIES = 1_000_000  # of a colour table
+_MGH_HEADER = 284
+_MGH_BYTES = {0: 1, 1: 4, 3: 4, 4: 2}  # of a number, by the code of its type
+_DEFLATE = 1032  # bytes that one byte of deflate can stand for at most
 
 
 def _read(reader: Callable[..., Any], path: Path, what: str, declared: Callable[[BinaryIO], int] | None = None) -> Any:
@@ -120,3 +126,40 @@ def read_vertex_list(path: Path) -> NDArray[np.int64]:
     if listed.min(initial=0) < 0:
         raise InputError(f"{path}: lists vertex {int(listed.min())}; vertex numbers count from 0")
     return listed
+
+
+def frames_of(path: Path) -> int:
+    """How many frames a `.mgh` or `.mgz` file declares; 0 for one that is neither."""
+    shape = _mgh_start(path)[0]
+    return 0 if shape is None else shape[3]
+
+
+def read_series(path: Path) -> NDArray[np.float32]:
+    """Values [V, T] of a `.mgh` or `.mgz` file whose voxels are the vertices, T frames.
+
+    Raises:
+        InputError: damaged, or larger than it can be.
+    """
+    shape, kind = _mgh_start(path)
+    if shape is None or min(shape) < 1 or kind not in _MGH_BYTES:
+        raise InputError(f"{path}: not a readable FreeSurfer volume (shape {shape}, type {kind})")
+    packed = path.name.endswith(".mgz")
+    size = int(np.prod(shape, dtype=object))
+    check_declared(path, size * _MGH_BYTES[kind], path.stat().st_size, packing=_DEFLATE if packed else 1)
+    check_declared(path, size * 4, size * 4)
+    image = _read(lambda name: np.asarray(MGHImage.from_filename(name).dataobj, np.float32), path, "volume")
+    return np.asarray(image.reshape(-1, shape[3], order="F"), np.float32)
+
+
+def _mgh_start(path: Path) -> tuple[tuple[int, int, int, int] | None, int]:
+    """Shape [4] and type of the header; None where it is no such file."""
+    try:
+        with gzip.open(path, "rb") if path.name.endswith(".mgz") else path.open("rb") as handle:
+            start = handle.read(_MGH_HEADER)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path}: is a damaged gzip file ({error})") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    version, x, y, z, frames, kind = (int.from_bytes(start[4 * k : 4 * k + 4], "big", signed=True) for k in range(6))
+    whole = len(start) == _MGH_HEADER and version == 1
+    return ((x, y, z, frames) if whole else None), kind

@@ -1,8 +1,12 @@
 """What a source of brains offers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from meshgnn.graph import MeshGraph
 
@@ -19,12 +23,14 @@ class Reading:
         files: every file it came from (hashed into the provenance).
         warnings: one line each.
         atlas: name of the atlas the labels come from, "" if none.
+        series: [V, T] values over time of every node, by name.
     """
 
     graph: MeshGraph
     files: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = field(default=())
     atlas: str = ""
+    series: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 class BrainSource(Protocol):

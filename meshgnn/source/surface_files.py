@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from meshgnn.errors import InputError
+from meshgnn.source import freesurfer
 
-Kind = Literal["surface", "values", "labels", "mask"]
+Kind = Literal["surface", "values", "labels", "mask", "series"]
 Format = Literal["gifti", "freesurfer", "cifti"]
 SURFACES = ("midthickness", "pial", "white", "sphere", "inflated", "veryinflated", "flat")
 _FREESURFER_SURFACES = {
@@ -28,6 +29,10 @@ _SUFFIXES = {
 _HCP_SIDE = {"l": "L", "lh": "L", "left": "L", "r": "R", "rh": "R", "right": "R"}
 _HCP_MESH = re.compile(r"^(native|\d+k(_.*)?|fsaverage\d*|fs_LR.*)$", re.IGNORECASE)
 _REGISTRATION = re.compile(r"[_.](MSMAll|MSMSulc)$", re.IGNORECASE)
+# What tells a series from maps: GIfTI's intent of more arrays than one, or of an array with several columns.
+_TIME = re.compile(rb"""<DataArray[^>]*\bIntent\s*=\s*["']NIFTI_INTENT_TIME_SERIES["'][^>]*>""")
+_ARRAYS = re.compile(rb"""<GIFTI[^>]*\bNumberOfDataArrays\s*=\s*["'](\d+)["']""")
+_COLUMNS = re.compile(rb"""\bDim1\s*=\s*["'](\d+)["']""")
 # Which registered sphere counts where there are several: the one that joins left and right best comes first.
 _REGISTERED = ("msmall", "fslr", "reg_lr", "msmsulc", "")
 
@@ -97,13 +102,15 @@ def _understand(path: Path) -> Iterator[SurfaceFile]:
     if suffix:
         stem = name.removesuffix(suffix)
         hcp = "." in stem and not re.match(r"(sub|tpl|hemi)-", stem)
-        yield from (_hcp if hcp else _bids)(
-            path, stem, _SUFFIXES[suffix], "cifti" if suffix.endswith("nii") else "gifti"
-        )
+        kind = "series" if suffix == ".func.gii" and _over_time(path) else _SUFFIXES[suffix]
+        yield from (_hcp if hcp else _bids)(path, stem, kind, "cifti" if suffix.endswith("nii") else "gifti")
     elif re.match(r"[lr]h\.", name):
         hemisphere, rest = name[0].upper(), name[3:]
         common = {"path": path, "hemisphere": hemisphere, "brain": "", "space": "", "format": "freesurfer"}
-        if rest.endswith(".annot"):
+        if rest.endswith((".mgh", ".mgz")):
+            if freesurfer.frames_of(path) > 1:
+                yield SurfaceFile(kind="series", name=rest[:-4], **common)  # type: ignore[arg-type]
+        elif rest.endswith(".annot"):
             yield SurfaceFile(kind="labels", name=rest.removesuffix(".annot"), **common)  # type: ignore[arg-type]
         elif rest == "cortex.label":
             yield SurfaceFile(kind="mask", name="cortex", **common)  # type: ignore[arg-type]
@@ -112,6 +119,20 @@ def _understand(path: Path) -> Iterator[SurfaceFile]:
         elif _FREESURFER_VALUES.match(rest) or _is_curv(path):
             guessed = not _FREESURFER_VALUES.match(rest)
             yield SurfaceFile(kind="values", name=rest, guessed=guessed, **common)  # type: ignore[arg-type]
+
+
+def _over_time(path: Path) -> bool:
+    """True for a GIfTI file of several frames by the intent of its first array."""
+    try:
+        with path.open("rb") as handle:
+            start = handle.read(1 << 16)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    first, arrays = _TIME.search(start), _ARRAYS.search(start)
+    if first is None:
+        return False
+    columns = _COLUMNS.search(first[0])
+    return max(int(found[1]) if found else 1 for found in (arrays, columns)) > 1
 
 
 def _is_curv(path: Path) -> bool:
@@ -164,6 +185,8 @@ def _bids(path: Path, stem: str, kind: str, form: Format) -> Iterator[SurfaceFil
         name = atlas or desc or suffix
         mask = atlas is None and bool(_MASK.search(name))
         yield SurfaceFile(kind="mask" if mask else "labels", name=name, **common)
+    elif kind == "series":
+        yield SurfaceFile(kind="series", name=suffix or desc, **common)
     else:
         name = desc or suffix
         yield SurfaceFile(kind="mask" if _MASK.search(name) else "values", name=name, **common)
@@ -199,6 +222,8 @@ def _hcp(path: Path, stem: str, kind: str, form: Format) -> Iterator[SurfaceFile
             yield SurfaceFile(kind="surface", name="sphere_reg", **common)
         elif plain in SURFACES:
             yield SurfaceFile(kind="surface", name=plain, **common)
+    elif kind == "series" and name:
+        yield SurfaceFile(kind="series", name=name, **common)
     elif name:
         mask = form == "gifti" and bool(_MASK.search(name))
         yield SurfaceFile(kind="mask" if mask else "labels" if kind == "label" else "values", name=name, **common)

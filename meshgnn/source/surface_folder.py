@@ -18,6 +18,7 @@ from meshgnn.graph import Areas, MeshGraph
 from meshgnn.mesh.record import HEMISPHERES, Hemisphere, SurfaceMesh
 from meshgnn.source import cifti, freesurfer, gifti
 from meshgnn.source.area_names import join_tables
+from meshgnn.source.folder_series import FolderSeries
 from meshgnn.source.folder_values import FolderValues, check_length
 from meshgnn.source.plausible import check_possible, implausible
 from meshgnn.source.socket import LabelTable, Reading
@@ -141,6 +142,8 @@ class SurfaceFolder:
         atlas, labels, areas = self._labels(files, meshes)
         cortex = np.concatenate([self._cortex(files, mesh, values) for mesh in meshes])
         tables = values.tables(columns, cortex)
+        series = FolderSeries(files, meshes)
+        over_time = series.read()
         graph = MeshGraph(
             brain=brain,
             meshes=tuple(meshes),
@@ -152,9 +155,10 @@ class SurfaceFolder:
         )
         return Reading(
             graph=graph,
-            files=tuple(dict.fromkeys([*self._used, *values.used])),
-            warnings=tuple(dict.fromkeys([*self._warnings, *values.warnings, *implausible(graph)])),
+            files=tuple(dict.fromkeys([*self._used, *values.used, *series.used])),
+            warnings=tuple(dict.fromkeys([*self._warnings, *values.warnings, *series.warnings, *implausible(graph)])),
             atlas=atlas,
+            series=over_time,
         )
 
     def _brain_name(self, files: list[SurfaceFile]) -> str:

@@ -163,11 +163,12 @@ class Ensemble:
         makers: Sequence[FeatureMaker] = (),
         compute: Collection[str] = (),
         fitted: Path = Path(),
+        series: Mapping[str, NDArray[np.float32]] | None = None,
     ) -> tuple[MeshGraph, list[str]]:
         """`graph` with every feature that the model needs, and warnings; see `complete_features`."""
         if self.uses_rim and (rim := rim_table(graph, always=True)) is not None:
             graph = graph.without_features(rim.columns).with_table(rim)  # a file of that name is not the rim
-        return complete_features(graph, self.names, self.computed, makers, compute, fitted)
+        return complete_features(graph, self.names, self.computed, makers, compute, fitted, series)
 
     def map(self, graph: MeshGraph, align: Alignment | None = None, makers: Sequence[FeatureMaker] = ()) -> AreaMap:
         """The area map of another brain, mean over seeds.

@@ -1,0 +1,180 @@
+"""Speed of reading random windows of runs, measured in one run.
+
+read_frames  windows per second from the store, z-scored as float32 [1, X, Y, Z, 20], against one file per frame: frames
+             z-scored and with background beforehand, cut to the box of all brains, each a half-precision array by
+             np.save, stacked and padded to the same windows
+read_gz      windows per second from the store against nibabel reading the frames of the window out of .nii.gz, z-scored
+             by the run's mean and standard deviation known beforehand
+read_pt      the same with frames by torch.save and torch.load, as the predecessors kept them
+cold         read_frames with files that the system is told to forget before every timing
+store        bytes and files of the three layouts, and how long the conversion of .nii.gz takes
+
+Runs are those of the virtual cohort, two-byte .nii.gz. All sides read the same windows, one after another on so many
+threads, from files that the system has in memory. Pairs are timed in turn; figures are medians; ratio > 1 means that we
+are ahead of the peer. Targets: 3 against one file per frame, 30 against .nii.gz.
+
+    python benchmarks/fmri_store.py [--quick] [--json FILE] [--threads N]
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # this file must not stand for the package of its name
+
+import nibabel as nib  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+from benchmarks._pairs import keep, paired, row, show  # noqa: E402
+from features.subject_data.find_images import ImageFiles  # noqa: E402
+from features.subject_data.run_conversion import RunConversion  # noqa: E402
+from features.subject_data.run_store import RunStore  # noqa: E402
+from features.subject_data.runs import SubjectRuns  # noqa: E402
+from meshgnn.source.participant_table import Participants  # noqa: E402
+from meshgnn.source.virtual.runs import VirtualRuns  # noqa: E402
+from meshgnn.source.virtual.runs_folder import write_runs  # noqa: E402
+from meshgnn.source.virtual.subjects import VirtualSubjects  # noqa: E402
+
+FRAMES = 20
+BATCH = 4
+
+
+def one_file_per_frame(store: RunStore, folder: Path) -> tuple[slice, ...]:
+    """The layout of the predecessors: img/ID/frame_K.npy, frames with background, cut to a box, which is returned."""
+    inside = np.logical_or.reduce([store.mask(row) for row in range(len(store))])
+    box = tuple(slice(int(there.min()), int(there.max()) + 1) for there in np.nonzero(inside))
+    for number, name in enumerate(store.ids):
+        (folder / name).mkdir(parents=True)
+        for k in range(int(store.frames[number])):
+            values = store.read(number, k, 1, scale="global")[..., 0][box]
+            np.save(folder / name / f"frame_{k}.npy", values.astype("f2"))
+            torch.save(torch.from_numpy(values.astype("f2")), folder / name / f"frame_{k}.pt")
+    return box
+
+
+def forget(paths: list[Path]) -> None:
+    """Ask the system to drop what it has of these files in memory."""
+    for path in paths:
+        with path.open("rb") as handle:
+            os.fsync(handle.fileno())
+            os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def measure(runs: int, size: int, frames: int, windows: int, times: int, threads: int) -> list[dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        people = VirtualSubjects.Config(subjects=runs, sites=2)
+        write_runs(VirtualRuns.Config(people=people, size=size, frames=frames).build(), folder / "in")
+        images = ImageFiles.Config(folder=folder / "in", suffix="bold", place="func")
+        start = time.perf_counter()
+        store, _ = RunConversion.Config(images=images).build().run(folder / "store")
+        taken = time.perf_counter() - start
+        box = one_file_per_frame(store, folder / "frames")
+        packed = [folder / "in" / name / "func" / f"{name}_task-rest_bold.nii.gz" for name in store.ids]
+        layouts = {"store": list((folder / "store" / "runs").iterdir()), "gz": packed,
+                   "frames": list((folder / "frames").rglob("*.npy"))}  # fmt: skip
+        sizes = {
+            f"{name}_MiB": round(sum(path.stat().st_size for path in paths) / 2**20, 1)
+            for name, paths in layouts.items()
+        }
+        about = {f"{name}_files": len(paths) for name, paths in layouts.items()}
+        found = [{"name": "store", "shape": [*store.grid.shape, frames], "runs": runs, **sizes, **about,
+                  "convert_s_per_run": round(taken / runs, 2)}]  # fmt: skip
+
+        rng = np.random.default_rng(0)
+        own, starts = rng.integers(0, runs, windows), rng.integers(0, frames - FRAMES + 1, windows)
+        shape = (1, *store.grid.shape, FRAMES)
+        data = SubjectRuns.Config(store=folder / "store", channels=1, frames=FRAMES, threads=threads).build(
+            Participants(ids=store.ids), np.ones(runs, bool)
+        )
+
+        def batches(count: int) -> list[slice]:
+            return [slice(first, min(first + BATCH, count)) for first in range(0, count, BATCH)]
+
+        def ours(count: int) -> np.ndarray:
+            first = data.read_at(own[:BATCH], starts[:BATCH])
+            for part in batches(count)[1:]:
+                data.read_at(own[part], starts[part])
+            return first
+
+        def peer(work: Any, count: int) -> np.ndarray:
+            """Batches by work(number of a window, where it goes), as many at a time as there are threads."""
+            made = []
+            for part in batches(count):
+                out = np.empty((part.stop - part.start, *shape), np.float32)
+                places = zip(range(part.start, part.stop), out)
+                if threads == 1:
+                    for k, place in places:
+                        work(k, place)
+                else:
+                    with ThreadPoolExecutor(threads) as pool:
+                        list(pool.map(lambda one: work(*one), places))
+                made = made or [out]
+            return made[0]
+
+        def of_frames(k: int, out: np.ndarray) -> None:
+            place, first = folder / "frames" / store.ids[own[k]], int(starts[k])
+            parts = [np.load(place / f"frame_{t}.npy") for t in range(first, first + FRAMES)]
+            out[0] = parts[0][0, 0, 0]  # a corner of the box is background
+            out[0][box] = np.stack(parts, axis=-1)
+
+        def of_pt(k: int, out: np.ndarray) -> None:
+            place, first = folder / "frames" / store.ids[own[k]], int(starts[k])
+            parts = [torch.load(place / f"frame_{t}.pt") for t in range(first, first + FRAMES)]
+            out[0] = parts[0][0, 0, 0]
+            out[0][box] = torch.stack(parts, dim=-1).numpy()
+
+        def of_gz(k: int, out: np.ndarray) -> None:
+            number, first = int(own[k]), int(starts[k])
+            values = np.asarray(nib.load(packed[number]).dataobj[..., first : first + FRAMES], np.float32)
+            background = values == 0
+            values -= np.float32(store.mean[number])
+            values /= np.float32(store.sd[number])
+            values[background] = store.background(number, "global")
+            out[0] = values
+
+        how = f"{FRAMES} frames of {size}^3, {threads} thread{'s' * (threads != 1)}"
+        few = max(2, windows // 8)
+        away = [float(np.abs(ours(few) - peer(work, few)).max()) for work in (of_frames, of_pt, of_gz)]
+        found.append({"name": "same", "largest_difference": away})  # half precision of whole values, and of deviations
+        pairs = paired(lambda: ours(windows), lambda: peer(of_frames, windows), times)
+        found.append(row("read_frames", *(windows / s for s in pairs), f"one .npy per frame ({how})", "windows/s"))
+        pairs = paired(lambda: ours(windows), lambda: peer(of_pt, windows), times)
+        found.append(row("read_pt", *(windows / s for s in pairs), f"one .pt per frame ({how})", "windows/s"))
+        cold: tuple[list[float], list[float]] = ([], [])
+        for _ in range(times):
+            sides = (layouts["store"], ours), (layouts["frames"], lambda count: peer(of_frames, count))
+            for (paths, work), kept in zip(sides, cold):
+                forget(paths)
+                start = time.perf_counter()
+                work(windows)
+                kept.append(windows / (time.perf_counter() - start))
+        rates = (statistics.median(kept) for kept in cold)
+        found.append(row("cold", *rates, f"one .npy per frame, files forgotten ({how})", "windows/s"))
+        pairs = paired(lambda: ours(few), lambda: peer(of_gz, few), times)
+        found.append(row("read_gz", *(few / s for s in pairs), f"nibabel, .nii.gz ({how})", "windows/s"))
+        return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="4 runs of 60 frames of 32 voxels a side, half a minute")
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    parser.add_argument("--threads", type=int, default=1, help="cores for all sides")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    rows = measure(*((4, 32, 60, 16, 3) if options.quick else (6, 64, 200, 32, 3)), options.threads)
+    for found in rows:
+        show(found)
+    keep(rows, options.json)
+
+
+if __name__ == "__main__":
+    main()
