@@ -39,7 +39,8 @@ def outputs_of(count=B, seed=0):
     found = frames * torch.linspace(1, 2, T)[:, None]
     return RunOutputs(
         window=window, rebuilt=rebuilt.requires_grad_(), frames=frames, states=found, embedding=found.mean(1),
-        again=lambda given: given + given.mean(1, keepdim=True), subjects=torch.arange(count), draws=[(9, 0, k) for k in range(count)],
+        again=lambda given: given + given.mean(1, keepdim=True), subjects=torch.arange(count),
+        draws=[(9, 0, k) for k in range(count)],
     )  # fmt: skip
 
 
@@ -108,7 +109,7 @@ def test_perceptual_is_a_loop_over_chosen_frames():
     for b in range(B):
         errors = []
         for t in places[b].tolist():
-            sides = [network(one[b : b + 1, :1, ..., t]) for one in (outputs.rebuilt, outputs.window)]
+            sides = [network(one[b : b + 1, :1, ..., t].detach()) for one in (outputs.rebuilt, outputs.window)]
             errors.append(np.mean([float((a - c).square().mean()) for a, c in zip(*sides)]))
         wanted.append(np.mean(errors))
     found = perceptual_loss(outputs.rebuilt, outputs.window, places, network)
