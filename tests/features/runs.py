@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Runs:
-    """Smooth random runs, each with a level of its subject; a `meshgnn.sockets.WindowedItems`.
+    """Three patterns that all subjects share, each with a smooth course of its own; a `meshgnn.sockets.WindowedItems`.
 
     Every subject's run has another length. Windows that were read are noted.
     """
@@ -17,10 +17,12 @@ class Runs:
         self.observed, self.groups = np.ones(subjects, bool), np.zeros(subjects, np.int32)
         self.lengths = frames * 3 + np.arange(subjects) % 4
         self.runs, self.seen = [], []
-        space = rng.normal(size=(3, 1, side, side, side - 1, 1))
+        places = np.stack(np.meshgrid(*(np.arange(size) for size in self.shape[1:4]), indexing="ij"))
+        space = np.stack([np.cos((places * rng.uniform(-0.6, 0.6, (3, 1, 1, 1))).sum(0)) for _ in range(3)])
+        space = space[:, None, ..., None]
         for length in self.lengths:
             waves = np.sin(np.arange(length) * rng.uniform(0.3, 0.9, (3, 1, 1, 1, 1, 1)) + rng.uniform(0, 6))
-            run = (space * waves).sum(0) + rng.normal()
+            run = (space * waves).sum(0)
             score = (run - run.mean(-1, keepdims=True)) / run.std(-1, keepdims=True)
             self.runs.append(np.concatenate([run, score])[:channels].astype(np.float32))
         self.last_start = self.lengths.astype(np.int64) - frames
