@@ -15,7 +15,7 @@ from features.fmri.draws import WindowDraws, Windows
 from features.fmri.model_files import PhaseResult, name_map, read_phase, save_phase
 from features.fmri.repeatable import repeatable
 from features.parallel.batches import step_seed
-from features.parallel.ranks import Ranks, adopt_slurm, joined
+from features.parallel.ranks import Ranks, joined
 from meshgnn.config import at, owner_name, to_plain
 from meshgnn.errors import InputError, SettingError
 from meshgnn.progress import Progress
@@ -262,10 +262,7 @@ class PhaseLoop:
 
 
 def _ranks() -> Ranks:
-    """Those that torchrun or srun started; a process by itself otherwise."""
-    import os
-
-    adopt_slurm(os.environ)
+    """Those that torchrun started, or another launcher whose variables the command has read; else one by itself."""
     if rank_and_world()[1] > 1:
         return joined()
     return Ranks(rank=0, world=1, device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))

@@ -22,7 +22,7 @@ from features.weight_files import read_weights
 from meshgnn.errors import SettingError
 from tests.distributed.parallel_cases import met
 from tests.distributed.test_contrastive import free_port
-from tests.features.runs import Runs
+from tests.features.runs_in_memory import Runs
 from tests.features.test_run_phases import JUDGED, NETWORK, TRAIN
 
 # Plain gradient steps, since Adam's blow rounding up where a gradient is nothing else.

@@ -268,7 +268,7 @@ def test_windows_of_a_subject_are_positives_of_each_other():
     objective = SubjectWindows.Config(temperature=0.3).build((2, 4, 5, 3, T), D)
     outputs = outputs_of(6)
     changed = RunOutputs(**{**vars(outputs), "subjects": torch.tensor([0, 0, 1, 1, 2, 2])})
-    unit, rows = F.normalize(objective.projection(outputs.embedding), dim=1), []
+    unit, rows = F.normalize(objective.projection(outputs.embedding), dim=1).detach(), []
     for a in range(6):
         logits = {c: float(unit[a] @ unit[c]) / 0.3 for c in range(6) if c != a}
         rows.append(-logits[a ^ 1] + np.log(sum(np.exp(value) for value in logits.values())))

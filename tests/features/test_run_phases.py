@@ -33,7 +33,7 @@ from meshgnn.config import from_plain, override, to_plain
 from meshgnn.errors import InputError, SettingError
 from meshgnn.sockets import WindowedItems
 from meshgnn.store import read_json
-from tests.features.runs import Runs
+from tests.features.runs_in_memory import Runs
 
 LAYERS = AttentionLayers.Config(depth=1, heads=2, dropout=0.0)
 FRAMES = FrameEncoder.Config(channels=(4, 8), blocks=(1, 1), features=8)
