@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from features.encoders.frame_encoder import FrameEncoder, GreenBlock
+from features.encoders.frame_encoder import Convolution, FrameEncoder, GreenBlock
 from features.encoders.item_encoder import check_shares
 from features.encoders.recompute import recomputed
 from meshgnn.config import Config as BaseConfig
@@ -45,7 +45,7 @@ class FrameDecoder(nn.Module):
         self.sides = encoder.sides[::-1]
         self.widen = nn.Sequential(
             nn.Linear(encoder.out_channels, encoder.flat), nn.Unflatten(1, (squeeze, *self.sides[0])),
-            nn.GroupNorm(squeeze, squeeze), nn.LeakyReLU(), nn.Conv3d(squeeze, widths[0], 3, padding=1),
+            nn.GroupNorm(squeeze, squeeze), nn.LeakyReLU(), Convolution(squeeze, widths[0], 3, padding=1),
         )  # fmt: skip
         steps = zip(widths, widths[1:], self.sides[1:])
         self.up = nn.ModuleList(_Up(before, after, sides, config.dropout) for before, after, sides in steps)
@@ -69,7 +69,7 @@ class _Up(nn.Module):
     def __init__(self, before: int, after: int, sides: tuple[int, ...], dropout: float) -> None:
         super().__init__()
         self.sides = sides
-        self.narrow, self.block = nn.Conv3d(before, after, 1), GreenBlock(after, dropout)
+        self.narrow, self.block = Convolution(before, after, 1), GreenBlock(after, dropout)
 
     def forward(self, maps: Tensor) -> Tensor:
         return self.block(F.interpolate(self.narrow(maps), size=self.sides, mode="nearest"))

@@ -66,10 +66,10 @@ class FrameEncoder(ItemEncoder):
         widths, share = config.channels, config.dropout
         self.down = nn.ModuleList()
         for level, (width, after) in enumerate(pairwise(widths)):
-            first = [nn.Conv3d(shape[0], width, 3, padding=1)] if not level else []
+            first = [Convolution(shape[0], width, 3, padding=1)] if not level else []
             blocks = [GreenBlock(width, share) for _ in range(config.blocks[level])]
             self.down.append(nn.Sequential(*first, *blocks, nn.Conv3d(width, after, 3, stride=2, padding=1)))
-        first = [nn.Conv3d(shape[0], widths[0], 3, padding=1)] if len(widths) == 1 else []
+        first = [Convolution(shape[0], widths[0], 3, padding=1)] if len(widths) == 1 else []
         self.last = nn.Sequential(*first, *(GreenBlock(widths[-1], share) for _ in range(config.blocks[-1])))
         self.squeeze = nn.Sequential(
             nn.GroupNorm(widths[-1] // 4, widths[-1]), nn.LeakyReLU(),
@@ -99,6 +99,13 @@ class GreenBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = channels_last(x)  # narrow maps: a training step takes a third of the time
         return x + self.main(x)
+
+
+class Convolution(nn.Conv3d):
+    """A convolution of few channels, quick on a CPU too."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(channels_last(input))
 
 
 def halved(sides: Sequence[int], levels: int) -> tuple[tuple[int, ...], ...]:

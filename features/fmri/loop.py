@@ -19,7 +19,7 @@ from features.parallel.ranks import Ranks, joined
 from meshgnn.config import at, owner_name, to_plain
 from meshgnn.errors import InputError, SettingError
 from meshgnn.progress import Progress
-from meshgnn.ranks import adopt_launcher, rank_and_world
+from meshgnn.ranks import rank_and_world
 from meshgnn.sockets import WindowedItems
 from meshgnn.train.checkpoint import load_tree, readable, save_tree
 
@@ -262,10 +262,7 @@ class PhaseLoop:
 
 
 def _ranks() -> Ranks:
-    """Those that torchrun or srun started; a process by itself otherwise."""
-    import os
-
-    adopt_launcher(os.environ)
+    """Those that torchrun started, or another launcher whose variables the command has read; else one by itself."""
     if rank_and_world()[1] > 1:
         return joined()
     return Ranks(rank=0, world=1, device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))

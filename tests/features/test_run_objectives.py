@@ -39,7 +39,8 @@ def outputs_of(count=B, seed=0):
     found = frames * torch.linspace(1, 2, T)[:, None]
     return RunOutputs(
         window=window, rebuilt=rebuilt.requires_grad_(), frames=frames, states=found, embedding=found.mean(1),
-        again=lambda given: given + given.mean(1, keepdim=True), subjects=torch.arange(count), draws=[(9, 0, k) for k in range(count)],
+        again=lambda given: given + given.mean(1, keepdim=True), subjects=torch.arange(count),
+        draws=[(9, 0, k) for k in range(count)],
     )  # fmt: skip
 
 
@@ -108,7 +109,7 @@ def test_perceptual_is_a_loop_over_chosen_frames():
     for b in range(B):
         errors = []
         for t in places[b].tolist():
-            sides = [network(one[b : b + 1, :1, ..., t]) for one in (outputs.rebuilt, outputs.window)]
+            sides = [network(one[b : b + 1, :1, ..., t].detach()) for one in (outputs.rebuilt, outputs.window)]
             errors.append(np.mean([float((a - c).square().mean()) for a, c in zip(*sides)]))
         wanted.append(np.mean(errors))
     found = perceptual_loss(outputs.rebuilt, outputs.window, places, network)
@@ -243,7 +244,7 @@ def test_masks_are_drawn_for_every_window_and_targets_are_those_before():
     assert torch.equal(torch.zeros(B, T, dtype=torch.bool).scatter(1, places, True), hidden)
     # What a masked state is held to is what stood there, not the zero that replaced it.
     torch.testing.assert_close(found, masked_loss(seen[0], before, places))
-    assert float((found - masked_loss(seen[0], seen[0], places)).abs().max()) > 1e-3
+    assert float((found - masked_loss(seen[0], seen[0], places)).detach().abs().max()) > 1e-3
     found.sum().backward()
     assert float(outputs.frames.grad.gather(1, places[..., None].expand(-1, -1, D)).abs().max()) == 0
     assert len(seen) == 1
@@ -267,7 +268,7 @@ def test_windows_of_a_subject_are_positives_of_each_other():
     objective = SubjectWindows.Config(temperature=0.3).build((2, 4, 5, 3, T), D)
     outputs = outputs_of(6)
     changed = RunOutputs(**{**vars(outputs), "subjects": torch.tensor([0, 0, 1, 1, 2, 2])})
-    unit, rows = F.normalize(objective.projection(outputs.embedding), dim=1), []
+    unit, rows = F.normalize(objective.projection(outputs.embedding), dim=1).detach(), []
     for a in range(6):
         logits = {c: float(unit[a] @ unit[c]) / 0.3 for c in range(6) if c != a}
         rows.append(-logits[a ^ 1] + np.log(sum(np.exp(value) for value in logits.values())))

@@ -286,13 +286,13 @@ def test_two_windows_of_a_subject_do_not_overlap():
 
 def test_an_autoencoder_learns(runs, tmp_path):
     config = replace(
-        FIRST, objectives=(Reconstruction.Config(),), steps=120, validate_every=40,
+        FIRST, objectives=(Reconstruction.Config(),), steps=60, validate_every=20,
         optimiser=Optimiser.Config(learning_rate=5e-3), rate=OneCycle(),
     )  # fmt: skip
     history = config.build().run(runs, TRAIN, JUDGED, tmp_path).history
-    assert [row["step"] for row in history] == [40, 80, 120]
-    assert history[-1]["loss"] < 0.8 * history[0]["loss"]
-    assert history[-1]["validation"] < history[0]["validation"]
+    assert [row["step"] for row in history] == [20, 40, 60]
+    assert history[-1]["loss"] < 0.7 * history[0]["loss"]
+    assert history[-1]["validation"] < 0.8 * history[0]["validation"]
 
 
 def test_rates_are_those_of_torch():
