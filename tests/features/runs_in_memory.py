@@ -1,26 +1,16 @@
-"""A small BIDS folder of runs: a phantom whose voxels change over time, for readers of runs."""
+"""Runs of a few subjects in memory, as tests of what learns from windows need them."""
 
-from pathlib import Path
+from hashlib import sha256
 
-import nibabel as nib
 import numpy as np
 
-from tests.features.volumes import AFFINE, SHAPE, phantom, write_people
 
-<<<<<<<< HEAD:tests/features/runs.py
-========
 class Runs:
     """Three patterns that all subjects share, each with a smooth course of its own; a `meshgnn.sockets.WindowedItems`.
->>>>>>>> fmri-models:tests/features/runs_in_memory.py
 
-def moving(seed: int, frames: int = 37, shape: tuple[int, int, int] = SHAPE) -> np.ndarray:
-    """[X, Y, Z, T] a blob of which every voxel changes by some per cent; 0 far away from it."""
-    rng = np.random.default_rng(100 + seed)
-    still = phantom(seed, shape)
-    return (still[..., None] * (1 + 0.02 * rng.normal(size=(*shape, frames)))).astype(np.float32)
+    Every subject's run has another length. Windows that were read are noted.
+    """
 
-<<<<<<<< HEAD:tests/features/runs.py
-========
     def __init__(self, subjects=6, side=8, frames=4, channels=2, seed=0):
         rng = np.random.default_rng(seed)
         self.shape = (channels, side, side, side - 1, frames)
@@ -36,26 +26,17 @@ def moving(seed: int, frames: int = 37, shape: tuple[int, int, int] = SHAPE) -> 
             score = (run - run.mean(-1, keepdims=True)) / run.std(-1, keepdims=True)
             self.runs.append(np.concatenate([run, score])[:channels].astype(np.float32))
         self.last_start = self.lengths.astype(np.int64) - frames
->>>>>>>> fmri-models:tests/features/runs_in_memory.py
 
-def run_path(folder: Path, name: str) -> Path:
-    return folder / name / "func" / f"{name}_task-rest_bold.nii.gz"
+    def starts(self, row, /):
+        return np.arange(0, self.last_start[row] + 1, self.shape[-1])
 
+    def read_at(self, rows, starts, /):
+        assert np.all((np.asarray(starts) >= 0) & (starts <= self.last_start[rows]))
+        self.seen += list(zip(np.asarray(rows).tolist(), np.asarray(starts).tolist()))
+        return np.stack([self.runs[row][..., start : start + self.shape[-1]] for row, start in zip(rows, starts)])
 
-def write_run(path: Path, values: np.ndarray, tr_s: float = 1.5, affine: np.ndarray = AFFINE) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = nib.Nifti1Image(values, affine)
-    image.header.set_xyzt_units("mm", "sec")
-    if values.ndim == 4:
-        image.header.set_zooms((*image.header.get_zooms()[:3], tr_s))
-    image.to_filename(path)
-    return path
+    def read(self, rows, /):
+        return self.read_at(rows, [self.starts(row)[0] for row in rows])
 
-
-def write_moving(folder: Path, count: int = 4, frames: int = 37) -> list[str]:
-    """participants.tsv and one run each; returns the names."""
-    names = [f"sub-{k:02d}" for k in range(count)]
-    write_people(folder, names, {"family_id": [f"f{k // 2}" for k in range(count)]})
-    for k, name in enumerate(names):
-        write_run(run_path(folder, name), moving(k, frames))
-    return names
+    def key(self):
+        return sha256(b"".join(run.tobytes() for run in self.runs)).hexdigest()[:16]
