@@ -5,7 +5,8 @@ read_frames  windows per second from the store, z-scored as float32 [1, X, Y, Z,
              np.save, stacked and padded to the same windows
 read_gz      windows per second from the store against nibabel reading the frames of the window out of .nii.gz, z-scored
              by the run's mean and standard deviation known beforehand
-read_pt      the same with frames by torch.save and torch.load, as the predecessors kept them
+read_both    the same with two channels, z-scored over the run and by voxel, against a file per frame of each
+read_pt      read_frames with frames by torch.save and torch.load, as the predecessors kept them
 cold         read_frames with files that the system is told to forget before every timing
 store        bytes and files of the three layouts, and how long the conversion of .nii.gz takes
 
@@ -35,7 +36,7 @@ import torch  # noqa: E402
 from benchmarks._pairs import keep, paired, row, show  # noqa: E402
 from features.subject_data.find_images import ImageFiles  # noqa: E402
 from features.subject_data.run_conversion import RunConversion  # noqa: E402
-from features.subject_data.run_store import RunStore  # noqa: E402
+from features.subject_data.run_store import RunStore, Scale  # noqa: E402
 from features.subject_data.runs import SubjectRuns  # noqa: E402
 from meshgnn.source.participant_table import Participants  # noqa: E402
 from meshgnn.source.virtual.runs import VirtualRuns  # noqa: E402
@@ -43,19 +44,22 @@ from meshgnn.source.virtual.runs_folder import write_runs  # noqa: E402
 from meshgnn.source.virtual.subjects import VirtualSubjects  # noqa: E402
 
 FRAMES = 20
+SCALES: tuple[Scale, Scale] = ("global", "voxel")
 BATCH = 4
 
 
 def one_file_per_frame(store: RunStore, folder: Path) -> tuple[slice, ...]:
-    """The layout of the predecessors: img/ID/frame_K.npy, frames with background, cut to a box, which is returned."""
+    """The layout of the predecessors: ID/SCALE_K.npy, frames with background, cut to a box, which is returned."""
     inside = np.logical_or.reduce([store.mask(row) for row in range(len(store))])
     box = tuple(slice(int(there.min()), int(there.max()) + 1) for there in np.nonzero(inside))
     for number, name in enumerate(store.ids):
         (folder / name).mkdir(parents=True)
         for k in range(int(store.frames[number])):
-            values = store.read(number, k, 1, scale="global")[..., 0][box]
-            np.save(folder / name / f"frame_{k}.npy", values.astype("f2"))
-            torch.save(torch.from_numpy(values.astype("f2")), folder / name / f"frame_{k}.pt")
+            for scale in SCALES:
+                values = store.read(number, k, 1, scale=scale)[..., 0][box].astype("f2")
+                np.save(folder / name / f"{scale}_{k}.npy", values)
+                if scale == "global":
+                    torch.save(torch.from_numpy(values), folder / name / f"{scale}_{k}.pt")
     return box
 
 
@@ -79,7 +83,7 @@ def measure(runs: int, size: int, frames: int, windows: int, times: int, threads
         box = one_file_per_frame(store, folder / "frames")
         packed = [folder / "in" / name / "func" / f"{name}_task-rest_bold.nii.gz" for name in store.ids]
         layouts = {"store": list((folder / "store" / "runs").iterdir()), "gz": packed,
-                   "frames": list((folder / "frames").rglob("*.npy"))}  # fmt: skip
+                   "frames": list((folder / "frames").rglob("global_*.npy"))}  # fmt: skip
         sizes = {
             f"{name}_MiB": round(sum(path.stat().st_size for path in paths) / 2**20, 1)
             for name, paths in layouts.items()
@@ -90,25 +94,28 @@ def measure(runs: int, size: int, frames: int, windows: int, times: int, threads
 
         rng = np.random.default_rng(0)
         own, starts = rng.integers(0, runs, windows), rng.integers(0, frames - FRAMES + 1, windows)
-        shape = (1, *store.grid.shape, FRAMES)
-        data = SubjectRuns.Config(store=folder / "store", channels=1, frames=FRAMES, threads=threads).build(
-            Participants(ids=store.ids), np.ones(runs, bool)
-        )
+        data = [
+            SubjectRuns.Config(store=folder / "store", channels=channels, frames=FRAMES, threads=threads).build(
+                Participants(ids=store.ids), np.ones(runs, bool)
+            )
+            for channels in (1, 2)
+        ]
 
         def batches(count: int) -> list[slice]:
             return [slice(first, min(first + BATCH, count)) for first in range(0, count, BATCH)]
 
-        def ours(count: int) -> np.ndarray:
-            first = data.read_at(own[:BATCH], starts[:BATCH])
-            for part in batches(count)[1:]:
-                data.read_at(own[part], starts[part])
-            return first
+        def ours(count: int, channels: int = 1) -> np.ndarray:
+            made = []
+            for part in batches(count):
+                out = data[channels - 1].read_at(own[part], starts[part])
+                made = made or [out]
+            return made[0]
 
-        def peer(work: Any, count: int) -> np.ndarray:
+        def peer(work: Any, count: int, channels: int = 1) -> np.ndarray:
             """Batches by work(number of a window, where it goes), as many at a time as there are threads."""
             made = []
             for part in batches(count):
-                out = np.empty((part.stop - part.start, *shape), np.float32)
+                out = np.empty((part.stop - part.start, *data[channels - 1].shape), np.float32)
                 places = zip(range(part.start, part.stop), out)
                 if threads == 1:
                     for k, place in places:
@@ -121,13 +128,14 @@ def measure(runs: int, size: int, frames: int, windows: int, times: int, threads
 
         def of_frames(k: int, out: np.ndarray) -> None:
             place, first = folder / "frames" / store.ids[own[k]], int(starts[k])
-            parts = [np.load(place / f"frame_{t}.npy") for t in range(first, first + FRAMES)]
-            out[0] = parts[0][0, 0, 0]  # a corner of the box is background
-            out[0][box] = np.stack(parts, axis=-1)
+            for channel, scale in zip(out, SCALES):
+                parts = [np.load(place / f"{scale}_{t}.npy") for t in range(first, first + FRAMES)]
+                channel[:] = parts[0][0, 0, 0]  # a corner of the box is background
+                channel[box] = np.stack(parts, axis=-1)
 
         def of_pt(k: int, out: np.ndarray) -> None:
             place, first = folder / "frames" / store.ids[own[k]], int(starts[k])
-            parts = [torch.load(place / f"frame_{t}.pt") for t in range(first, first + FRAMES)]
+            parts = [torch.load(place / f"global_{t}.pt") for t in range(first, first + FRAMES)]
             out[0] = parts[0][0, 0, 0]
             out[0][box] = torch.stack(parts, dim=-1).numpy()
 
@@ -146,6 +154,9 @@ def measure(runs: int, size: int, frames: int, windows: int, times: int, threads
         found.append({"name": "same", "largest_difference": away})  # half precision of whole values, and of deviations
         pairs = paired(lambda: ours(windows), lambda: peer(of_frames, windows), times)
         found.append(row("read_frames", *(windows / s for s in pairs), f"one .npy per frame ({how})", "windows/s"))
+        half = windows // 2
+        pairs = paired(lambda: ours(half, 2), lambda: peer(of_frames, half, 2), times)
+        found.append(row("read_both", *(half / s for s in pairs), f"two .npy per frame ({how})", "windows/s"))
         pairs = paired(lambda: ours(windows), lambda: peer(of_pt, windows), times)
         found.append(row("read_pt", *(windows / s for s in pairs), f"one .pt per frame ({how})", "windows/s"))
         cold: tuple[list[float], list[float]] = ([], [])
@@ -170,7 +181,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="cores for all sides")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    rows = measure(*((4, 32, 60, 16, 3) if options.quick else (6, 64, 200, 32, 3)), options.threads)
+    rows = measure(*((4, 32, 60, 16, 3) if options.quick else (3, 64, 400, 32, 3)), options.threads)
     for found in rows:
         show(found)
     keep(rows, options.json)

@@ -184,7 +184,7 @@ class RunStore:
         path = self.folder / "runs" / f"{self.ids[row]}.run"
         wanted = range(start // self.chunk, (stop - 1) // self.chunk + 1)
         begin = opened.starts[wanted[0]]
-        view = self._buffer("file", opened.starts[wanted[-1]] + opened.sizes[wanted[-1]] - begin)
+        view: Any = self._buffer("file", opened.starts[wanted[-1]] + opened.sizes[wanted[-1]] - begin)
         try:
             with open(path, "rb", buffering=0) as handle:
                 handle.seek(begin)

@@ -56,10 +56,8 @@ class SubjectSeries(FoundItems):
         self.config = config
         found = read_cohort(config, participants, self._leave)
         for name in [name for name, one in found.items() if len(one.values) < config.frames]:
-            length = len(found.pop(name).values)
-            self._leave(
-                name, "too_short", config.folder, f"{name}: has {length} frames, a window needs {config.frames}"
-            )
+            detail = f"{name}: has {len(found.pop(name).values)} frames, a window needs {config.frames}"
+            self._leave(name, "too_short", config.folder, detail)
         self._observe(participants, found, config.bad, config.keep, config.folder, "a usable series")
         series = [found[name] for name in participants.ids if name in found]
         self.regions: tuple[str, ...] = max((one.names for one in series), key=len)

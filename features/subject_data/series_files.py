@@ -14,11 +14,10 @@ from features.subject_data.joining import Keep
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import InputError, SettingError
 from meshgnn.mesh.record import frozen
-from meshgnn.source.participant_table import Participants, is_number
+from meshgnn.source.participant_table import MISSING, Participants, is_number
 from meshgnn.store import read_json
 
 MOST_BYTES = 1 << 28  # of one table of text
-NOT_KNOWN = ("", "n/a", "na", "nan", "none", "null", "inf", "-inf")
 Header = Literal["auto", "yes", "no"]
 Leave = Callable[[str, str, Path | str, str], None]  # name, reason, file, detail
 
@@ -104,10 +103,8 @@ def read_series(path: Path, drop: int = 0, header: Header = "auto") -> Series:
         raise BadSeries("unreadable", f"{path}: cannot be read as text ({error})") from None
     sign = next((sign for sign in "\t,;" if lines and sign in lines[0]), None)
     rows = [[cell.strip() for cell in line.split(sign)] for line in lines]
-    # Areas have names like 44 and 3b: one that is no number makes a header.
-    words = [cell for cell in rows[0] if not is_number(cell) and cell.lower() not in NOT_KNOWN] if rows else []
-    named = bool(words) if header == "auto" else header == "yes"
-    names, rows = (tuple(rows[0]), rows[1:]) if named and rows else ((), rows)
+    named = bool(rows) and (_is_header(rows[0]) if header == "auto" else header == "yes")
+    names, rows = (tuple(rows[0]), rows[1:]) if named else ((), rows)
     lengths = Counter(map(len, rows))
     if len(lengths) != 1 or (named and len(names) not in lengths):
         raise BadSeries("damaged", f"{path}: its rows have different numbers of cells; [T, R] are needed")
@@ -128,6 +125,13 @@ def read_series(path: Path, drop: int = 0, header: Header = "auto") -> Series:
     if (values == values[0]).all():
         raise BadSeries("constant", f"{path}: no region changes over time")
     return Series(values=frozen(values, np.float64), names=names, tr_s=_tr_s(path))  # type: ignore[arg-type]
+
+
+def _is_header(cells: list[str]) -> bool:
+    """Whether the first row holds names. Areas may be called 4 or 24.1, and regions 1, 2, ..., R: it does where most
+    cells are no numbers, or count the columns. One stray word among numbers is a damaged cell."""
+    words = sum(not is_number(cell) and cell.lower() not in MISSING for cell in cells)
+    return 2 * words > len(cells) or cells == [str(k + 1) for k in range(len(cells))]
 
 
 def _tr_s(path: Path) -> float:

@@ -125,6 +125,20 @@ def test_files_that_are_no_series_say_why(tmp_path, text, reason):
     assert str(path) in str(error.value)
 
 
+def test_names_of_regions_may_look_like_numbers(tmp_path):
+    values = drawn(0, 12, 4)
+    for names in (("4", "24.1", "V1", "3b", "MT"), ("1", "2", "3", "4")):
+        own = values[:, [0, 1, 2, 3, 0][: len(names)]]
+        found = read_series(write(tmp_path, "sub-1", own, names=names))
+        assert found.names == names
+        np.testing.assert_array_equal(found.values, own)
+    path = write(tmp_path, "sub-1", values, names=())
+    assert len(read_series(path).values) == 12
+    path.write_text(path.read_text().replace("\t", "\tx", 1))
+    with pytest.raises(BadSeries, match=r"row 1: column 2 is 'x"):
+        read_series(path)
+
+
 def test_commas_and_blanks_part_cells_too(tmp_path):
     values = drawn(0, 12)
     for sign in (",", " ", ";", "\t"):

@@ -7,10 +7,15 @@ from features.subject_data.find_images import ImageFiles
 from features.subject_data.run_conversion import RunConversion
 from features.subject_data.run_store import margins
 from features.subject_data.runs import SubjectRuns
+from features.subject_data.series import SubjectSeries
 from features.subject_data.windows import Windows
 from meshgnn.errors import InputError, SettingError
 from meshgnn.sockets import WindowedItems
 from meshgnn.source.participant_table import Participants, ParticipantTable
+from meshgnn.source.virtual.runs import VirtualRuns
+from meshgnn.source.virtual.runs_folder import write_runs
+from meshgnn.source.virtual.subjects import VirtualSubjects
+from meshgnn.source.virtual.time_courses import MOTION
 from meshgnn.testing import assert_subject_data
 from tests.features.runs import moving, run_path, write_moving, write_run
 from tests.features.volumes import SHAPE
@@ -157,3 +162,21 @@ def test_other_subjects_and_their_order_change_nothing(cohort):
 def test_threads_read_the_same(cohort):
     rows, starts = np.array([0, 3, 2, 3, 1]), np.array([3, 11, 0, 40, 17])
     np.testing.assert_array_equal(runs(cohort, threads=3).read_at(rows, starts), runs(cohort).read_at(rows, starts))
+
+
+def test_a_virtual_cohort_becomes_windows_and_series_of_the_same_subjects(tmp_path):
+    people = VirtualSubjects.Config(subjects=5, sites=2)
+    drawn = VirtualRuns.Config(people=people, size=16, frames=40).build()
+    write_runs(drawn, tmp_path)
+    images = ImageFiles.Config(folder=tmp_path, suffix="bold", place="func")
+    _, bad = RunConversion.Config(images=images, confounds=MOTION, detrend=True).build().run(tmp_path / "store")
+    assert not bad
+    who = drawn.participants()
+    data = SubjectRuns.Config(store=tmp_path / "store").build(who, ALL)
+    assert_subject_data(data)
+    assert data.shape == (2, 16, 16, 16, 20)
+    assert data.tr_s == 2.0
+    series = SubjectSeries.Config(folder=tmp_path).build(who, ALL)
+    assert_subject_data(series)
+    assert series.regions == drawn.regions.names
+    assert series.shape == (len(drawn.regions) + 1, 40)

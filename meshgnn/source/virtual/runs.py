@@ -253,6 +253,6 @@ class VirtualRuns:
     @cached_property
     def _moved(self) -> NDArray[np.float32]:
         """[6, V] change of the picture by a shift of 1 mm along, and a turn of 1 radian about, each axis."""
-        gradient = np.stack(np.gradient(self.head.t1.astype(np.float64), float(self.head.affine[0, 0])), axis=-1)
-        slope = gradient.reshape(-1, 3)[self._inside]
+        t1, spacing = self.head.t1.astype(np.float64), float(self.head.affine[0, 0])
+        slope = np.stack([np.gradient(t1, spacing, axis=k).reshape(-1)[self._inside] for k in range(3)], axis=1)
         return np.asarray(-np.concatenate([slope.T, np.cross(self._places, slope).T]), np.float32)
