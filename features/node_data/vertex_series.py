@@ -12,6 +12,7 @@ from features.augment_signal import SignalAugment
 from features.node_data.blocks import blocks
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import SettingError
+from meshgnn.mesh.operators import one_ring_average
 from meshgnn.sockets import Brain
 
 
@@ -23,19 +24,21 @@ class VertexSeries:
         """
         Args:
             series: name of the series in `Brain.series`.
-            length: values of an item: the first so many of the series, all if 0. Brains need items of one length.
+            rounds: of one-ring averages within cortex, before anything else: a single node's run is mostly noise.
+        length: values of an item: the first so many of the series, all if 0. Brains need items of one length.
             block_mm: nodes of a cube of this side are held out together, since neighbouring series are alike.
             augment: how series are changed in pretraining.
         """
 
         series: str = "bold"
+        rounds: int = 0
         length: int = 0
         block_mm: float = 20.0
         augment: SignalAugment.Config = field(default_factory=SignalAugment.Config)
 
         def __post_init__(self) -> None:
-            if self.length < 0 or not self.block_mm > 0:
-                raise SettingError("<length> must not be negative, <block_mm> be above 0")
+            if min(self.length, self.rounds) < 0 or not self.block_mm > 0:
+                raise SettingError("<length> and <rounds> must not be negative, <block_mm> be above 0")
 
         def build(self, brain: Brain) -> "VertexSeries":
             """Raises InputError when the brain has no such series, or a shorter one."""
@@ -44,7 +47,16 @@ class VertexSeries:
                 raise SettingError(
                     f"{brain.graph.brain}: series {self.series!r} has {values.shape[1]} values; lower <length>"
                 )
-            return VertexSeries(values[:, : self.length or None], blocks(brain.graph.vertices_mm, self.block_mm))
+            values = values[:, : self.length or None]
+            if self.rounds:
+                graph = brain.graph
+                known = graph.cortex & np.isfinite(values).all(1)
+                values = np.where(known[:, None], values, np.nan)
+                filled = np.where(known[:, None], values, 0).astype(np.float32)
+                inner = graph.edges[:, known[graph.edges].all(0)]
+                (mean,) = one_ring_average(filled, known, inner, (self.rounds,))
+                values = np.where(known[:, None], mean, values).astype(np.float32)
+            return VertexSeries(values, blocks(brain.graph.vertices_mm, self.block_mm))
 
         def files(self, brain: Brain) -> tuple[Path, ...]:
             """None beside the brain's own. Raises InputError when the brain has no such series."""
@@ -53,7 +65,7 @@ class VertexSeries:
 
         def item_format(self) -> dict[str, Any]:
             """What an item looks like; an encoder fits items of the same look only."""
-            return {"series": self.series, "length": self.length}
+            return {"series": self.series, "length": self.length} | ({"rounds": self.rounds} if self.rounds else {})
 
     def __init__(self, values: NDArray[np.float32], groups: NDArray[np.int32]) -> None:
         """values: [V, T]; groups: [V]."""
