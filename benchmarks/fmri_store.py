@@ -181,7 +181,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="cores for all sides")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    rows = measure(*((4, 32, 60, 16, 3) if options.quick else (3, 64, 400, 32, 3)), options.threads)
+    rows = measure(*((4, 32, 60, 16, 3) if options.quick else (4, 64, 400, 32, 3)), options.threads)
     for found in rows:
         show(found)
     keep(rows, options.json)

@@ -18,7 +18,8 @@ def python(code: str) -> str:
 
 LIGHT = """meshgnn reconstruct meshgnn.source.surface_folder meshgnn.store meshgnn.sockets meshgnn.export.gifti
 meshgnn.data.split meshgnn.data.residualizer features.volumes features.virtual_images features.runs
-features.virtual_runs features.subject_data.table features.subject_data.series features.subject_data.functional_connectivity
+features.virtual_runs features.subject_data.table features.subject_data.series
+features.subject_data.functional_connectivity
 meshgnn.testing meshgnn.interop.pyg meshgnn.interop.graph_tool meshgnn.experiment"""
 
 

@@ -70,8 +70,8 @@ class VirtualRuns:
         age_effect: float = 0.1
         coupling_sd: float = 0.1
         signal: float = 0.015
-        motion_mm: float = 0.05
-        drift: float = 0.01
+        motion_mm: float = 0.03
+        drift: float = 0.006
         gain: float = 0.1
         noise: float = 0.01
 
