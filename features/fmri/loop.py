@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from features.fmri.autoencoder import finite, without_gradient
 from features.fmri.draws import WindowDraws, Windows
 from features.fmri.model_files import PhaseResult, name_map, read_phase, save_phase
 from features.fmri.repeatable import repeatable
+from features.fmri.settings import PhaseSettings
 from features.parallel.batches import step_seed
 from features.parallel.ranks import Ranks, joined
 from meshgnn.config import at, owner_name, to_plain
@@ -22,9 +23,6 @@ from meshgnn.progress import Progress
 from meshgnn.ranks import rank_and_world
 from meshgnn.sockets import WindowedItems
 from meshgnn.train.checkpoint import load_tree, readable, save_tree
-
-if TYPE_CHECKING:
-    from features.fmri.phase import PhaseTraining
 
 KINDS = {"float": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -37,7 +35,7 @@ class PhaseLoop:
     """
 
     def __init__(
-        self, config: "PhaseTraining.Config", items: WindowedItems, train: NDArray[np.integer],
+        self, config: PhaseSettings, items: WindowedItems, train: NDArray[np.integer],
         validation: NDArray[np.integer], folder: Path, key: str,
     ) -> None:  # fmt: skip
         self.config, self.folder, self.key = config, folder, key

@@ -6,14 +6,14 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from features.encoders.item_encoder import check_counts
-from features.objectives.run_objective import RunOutputs, apart, check_factor, squared_distances
+from features.objectives.run_objective import RunOutputs, apart, check_factor
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import SettingError
 
 PUBLISHED_MARGIN, PUBLISHED_SCALE = 60_000.0, 1_000.0
+EPSILON = 1e-5  # of layer norm
 
 
 class TemporalContrast(nn.Module):
@@ -81,19 +81,24 @@ def temporal_contrast(states: Tensor, near: int = 1, margin: float = 1.0) -> Ten
     Returns:
         [B].
     """
-    states = F.layer_norm(states.float(), states.shape[-1:])
-    pairs = _pairs(states.shape[1], states.device)
-    distances = squared_distances(states, states)[:, *pairs]
-    return pulled_or_pushed(distances, apart(states.shape[1], states.device)[pairs] <= near, margin).mean(1)
+    states = states.float() if states.dtype != torch.float64 else states
+    centred = states - states.mean(2, keepdim=True)
+    products = centred @ centred.transpose(1, 2) / states.shape[2]
+    # Layer norm is a scale per frame, and cheaper on the products than on the states.
+    scale = (products.diagonal(dim1=1, dim2=2) + EPSILON).rsqrt()
+    found = _distances(products * scale[:, :, None] * scale[:, None])
+    between = apart(states.shape[1], states.device)
+    return (pulled_or_pushed(found, between <= near, margin).triu(1)).sum((1, 2)) / _pairs(states.shape[1])
 
 
 def published_contrast(states: Tensor, near: int = 1) -> Tensor:
     """The published loss [B, F, D] -> scalar: near frames are pushed apart, distant ones pulled together."""
-    count, features = states.shape[1:]
-    pairs = _pairs(count, states.device)
-    distances = squared_distances(states.float(), states.float()).sum(0)[pairs] * features
-    pulled = apart(count, states.device)[pairs] > near
-    return pulled_or_pushed(distances, pulled, PUBLISHED_MARGIN).sum() / (count * (count - 1) * PUBLISHED_SCALE)
+    count = states.shape[1]
+    states = states.float() if states.dtype != torch.float64 else states
+    # Less the mean over frames, which changes no distance: small ones are not lost between large numbers.
+    joined = (states - states.mean(1, keepdim=True).detach()).transpose(0, 1).flatten(1)
+    found = pulled_or_pushed(_distances(joined @ joined.T), apart(count, states.device) > near, PUBLISHED_MARGIN)
+    return found.triu(1).sum() / (2 * _pairs(count) * PUBLISHED_SCALE)
 
 
 def pulled_or_pushed(distances: Tensor, pulled: Tensor, margin: float) -> Tensor:
@@ -101,7 +106,11 @@ def pulled_or_pushed(distances: Tensor, pulled: Tensor, margin: float) -> Tensor
     return torch.where(pulled, distances, (margin - distances).clamp(min=0))
 
 
-def _pairs(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Numbers of the later and the earlier frame of every pair."""
-    later, earlier = torch.tril_indices(count, count, offset=-1, device=device)
-    return later, earlier
+def _distances(products: Tensor) -> Tensor:
+    """[..., F, F] products of vectors -> squares of their distances."""
+    own = products.diagonal(dim1=-2, dim2=-1)
+    return (own[..., :, None] + own[..., None, :] - 2 * products).clamp(min=0)
+
+
+def _pairs(count: int) -> float:
+    return count * (count - 1) / 2

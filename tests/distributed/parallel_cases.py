@@ -219,8 +219,9 @@ def met(rank, world, port):
     distributed.destroy_process_group()
 
 
-def run_all(rank, plan, out):
-    """Cases on several numbers of ranks, then whole trainings, in the same processes."""
+def run_all(rank, plan, out, on_two=None):
+    """Cases on several numbers of ranks, then whole trainings, in the same processes; then `on_two` of the folder on
+    two ranks."""
     for world, port, names, trainings in plan:
         if rank >= world:
             continue
@@ -229,6 +230,8 @@ def run_all(rank, plan, out):
                 np.savez(Path(out) / f"{name}-{world}-{rank}.npz", **on_rank(name, ranks))
             for name in trainings:
                 trained(name, Path(out) / f"{name}-{world}")
+            if world == 2 and on_two is not None:
+                on_two(Path(out) / "phases")
 
 
 TRAININGS = {

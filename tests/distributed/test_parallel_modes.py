@@ -10,6 +10,7 @@ from features.parallel.settings import Parallel
 from features.traits.training import train_member
 from meshgnn.store import read_json
 from tests.distributed import parallel_cases as cases
+from tests.distributed.phase_cases import compare_phases, run_phases
 from tests.distributed.test_contrastive import free_port
 
 # What runs on how many ranks. All of it in the same processes, since starting them takes most of the time.
@@ -30,7 +31,7 @@ def out(tmp_path_factory):
 @pytest.fixture(scope="module")
 def told(out):
     plan = [(world, free_port(), names, [name for name, on in TRAINED if on == world]) for world, names in ON.items()]
-    multiprocessing.spawn(cases.run_all, (plan, str(out)), nprocs=4)
+    multiprocessing.spawn(cases.run_all, (plan, str(out), run_phases), nprocs=4)
     return out
 
 
@@ -97,6 +98,10 @@ def check_resumed(folder):
         assert torch.equal(cut.state_dict()[key], value), key
     assert not list((folder / "cut").glob("last-*")), "the checkpoint of a finished member is gone"
     assert {path.name for path in (folder / "cut").iterdir()} == {"network.safetensors", "network.json"}
+
+
+def test_a_phase_on_two_ranks_is_that_of_one_process(told, tmp_path):
+    compare_phases(told / "phases", tmp_path)
 
 
 @pytest.mark.slow

@@ -20,12 +20,15 @@ from features.fmri.draws import WindowDraws
 from features.fmri.model_files import WEIGHTS, read_phase
 from features.fmri.phase import PhaseTraining
 from features.fmri.repeatable import repeatable
+from features.fusion.multi_input_net import InputBlock, MultiInputNet
 from features.objectives.intensity import Intensity
 from features.objectives.masked_frames import MaskedFrames
 from features.objectives.perceptual import Perceptual
 from features.objectives.reconstruction import Reconstruction
 from features.objectives.subject_windows import SubjectWindows
 from features.objectives.temporal_contrast import TemporalContrast
+from features.traits.items import TraitItems
+from features.traits.training import TraitMember, TraitTrainer
 from features.transfer.optimiser import Optimiser
 from features.transfer.rates import Constant, OneCycle, StepDecay, WarmUpCosine
 from features.weight_files import read_weights
@@ -105,6 +108,21 @@ def test_every_phase_hands_on_what_it_learnt_and_nothing_else(first, runs, tmp_p
     assert done.kept == ()
     for name, one in encoder.state_dict().items():
         assert torch.equal(one, weights(second)[name]), name
+
+
+def test_the_third_phase_is_an_input_of_traits_that_starts_from_a_file(first, runs):
+    member = TraitMember(
+        network=MultiInputNet.Config(blocks=(InputBlock(name="bold", encoder=NETWORK.encoder),)),
+        items=TraitItems({"bold": runs}), values=np.zeros((6, 1)), classes=(2,), train=np.arange(6) < 4,
+        validation=np.arange(6) > 3, seed=1, pretrained={"bold": first.start()},
+    )  # fmt: skip
+    encoder = member.build().encoders[0]
+    for name, one in encoder.frames.state_dict().items():
+        assert torch.equal(one, weights(first)[f"frames.{name}"])
+    other = replace(first.start(), fresh=("sequence.", "frames.squeeze."))
+    trainer = TraitTrainer()
+    assert member.key(trainer) == replace(member, pretrained={"bold": first.start()}).key(trainer)
+    assert member.key(trainer) != replace(member, pretrained={"bold": other}).key(trainer)
 
 
 def test_no_layer_stays_random_silently(first, runs, tmp_path):

@@ -1,4 +1,4 @@
-"""A phase on two ranks has the losses, the validations and the weights of one process."""
+"""What two ranks do in the test of phases: losses, validations and weights are those of one process."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import multiprocessing
 
 from features.fmri.model_files import WEIGHTS, read_phase
 from features.fmri.phase import PhaseTraining
@@ -20,8 +19,6 @@ from features.objectives.temporal_contrast import TemporalContrast
 from features.transfer.optimiser import Optimiser
 from features.weight_files import read_weights
 from meshgnn.errors import SettingError
-from tests.distributed.parallel_cases import met
-from tests.distributed.test_contrastive import free_port
 from tests.features.runs_in_memory import Runs
 from tests.features.test_run_phases import JUDGED, NETWORK, TRAIN
 
@@ -38,18 +35,18 @@ PAIRS = replace(SINGLE, accumulate=1, objectives=(Reconstruction.Config(), Subje
 CASES = {"single": SINGLE, "pairs": PAIRS}
 
 
-def on_rank(rank: int, port: int, out: str) -> None:
-    with met(rank, 2, port):
-        for name, config in CASES.items():
-            config.build().run(Runs(), TRAIN, JUDGED, Path(out) / name)
-        with pytest.raises(SettingError, match="5 windows cannot be dealt to 2 ranks"):
-            replace(SINGLE, batch=5, accumulate=1).build().run(Runs(), TRAIN, JUDGED, Path(out) / "none")
-
-
-def test_two_ranks_train_as_one(tmp_path):
-    multiprocessing.spawn(on_rank, (free_port(), str(tmp_path)), nprocs=2)
+def run_phases(out: Path) -> None:
+    """On every rank of two."""
     for name, config in CASES.items():
-        one, two = config.build().run(Runs(), TRAIN, JUDGED, tmp_path / "one" / name), read_phase(tmp_path / name)
+        config.build().run(Runs(), TRAIN, JUDGED, out / name)
+    with pytest.raises(SettingError, match="5 windows cannot be dealt to 2 ranks"):
+        replace(SINGLE, batch=5, accumulate=1).build().run(Runs(), TRAIN, JUDGED, out / "none")
+
+
+def compare_phases(told: Path, out: Path) -> None:
+    """What ranks wrote with what one process writes."""
+    for name, config in CASES.items():
+        one, two = config.build().run(Runs(), TRAIN, JUDGED, out / name), read_phase(told / name)
         assert len(two.history) == 2
         for row, wanted in zip(two.history, one.history):
             assert row == pytest.approx(wanted, rel=1e-4), name
