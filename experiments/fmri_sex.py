@@ -29,16 +29,15 @@ from meshgnn.source.virtual.runs import VirtualRuns
 from meshgnn.source.virtual.subjects import VirtualSubjects
 
 RUNS = SubjectRuns.Config(channels=2, frames=20)
-TRANSFORMER = RunTransformer.Config(
-    frames=FrameEncoder.Config(features=64),
-    sequence=TokenSequence.Config(layers=AttentionLayers.Config(depth=2, heads=4, feed_forward=128)),
-)
+SERIES = SubjectSeries.Config(frames=60, stride=20)
+SEQUENCE = TokenSequence.Config(layers=AttentionLayers.Config(depth=2, heads=4, feed_forward=128))
+TRANSFORMER = RunTransformer.Config(frames=FrameEncoder.Config(features=64), sequence=SEQUENCE)
 INPUTS = (
     TraitInput(name="bold", data=RUNS, encoder=TRANSFORMER),
     TraitInput(name="bold_from_scratch", data=RUNS, encoder=TRANSFORMER),
     TraitInput(name="bold_swin", data=RUNS, encoder=Swin4D.Config(patch=(4, 4, 4), window=(3, 3, 3, 4))),
-    TraitInput(name="series_transformer", data=SubjectSeries.Config(), encoder=SeriesTransformer.Config()),
-    TraitInput(name="series_lstm", data=SubjectSeries.Config(), encoder=SeriesLSTM.Config()),
+    TraitInput(name="series_transformer", data=SERIES, encoder=SeriesTransformer.Config(sequence=SEQUENCE)),
+    TraitInput(name="series_lstm", data=SERIES, encoder=SeriesLSTM.Config()),
     TraitInput(
         name="connectivity", data=FunctionalConnectivity.Config(), encoder=ConnectivityNet.Config(widths=(64, 32))
     ),
@@ -69,10 +68,11 @@ def fmri_sex() -> RunPrediction.Config:
         head=TraitHead.Config(widths=(32,)),
         split=SubjectSplit.Config(parts=4, cross=False, keep=("family",), alike=("site",)),
         trainer=TraitTrainer(
-            folds=2,
+            folds=3,
             epochs=30,
-            patience=8,
-            sampler=EpochBatches.Config(size=8),
+            patience=10,
+            windows=2,
+            sampler=EpochBatches.Config(size=16),
             optimiser=Optimiser.Config(learning_rate=1e-3, weight_decay=0.05),
         ),
     )
@@ -83,9 +83,9 @@ def quick() -> RunPrediction.Config:
     base = fmri_sex()
     return replace(
         base,
-        cohort=VirtualRuns.Config(people=VirtualSubjects.Config(subjects=60), size=16, frames=80),
+        cohort=VirtualRuns.Config(people=VirtualSubjects.Config(subjects=100), size=16),
         phases=tuple(replace(phase, epochs=1) for phase in PHASES),
-        trainer=replace(base.trainer, epochs=8),
+        trainer=replace(base.trainer, folds=2, epochs=16, patience=6),
     )
 
 
