@@ -45,6 +45,13 @@ _SUBJECTS = ("seeds=0", "trainer.folds=2", "trainer.epochs=5", "controls=false")
 
 _TRAITS = ("split.parts=2", "split.cross=false", "trainer.folds=2", "trainer.epochs=2", "alone=false")
 
+_REST = (
+    "phases.0.steps=2", "phases.1.steps=2", "split.parts=2", "trainer.folds=2", "trainer.epochs=1", "inputs.bold.data.frames=8",
+    "inputs.bold_from_scratch.data.frames=8", "inputs.bold_swin.data.frames=8",
+)  # fmt: skip
+_REST_BRAIN = ("source.people.nodes=162", "source.frames=64", "features.SeriesFeatures.pretrain.epochs=1", "trainer.folds=2",
+               "features.SeriesFeatures.pretrain.epoch_steps=2", "trainer.epochs=5", "seeds=0", "controls=false")  # fmt: skip
+
 # Settings that make a command small; one that is not named here runs as it stands in the document.
 SMALL: dict[str, tuple[str, ...]] = {
     "surface": ("seeds=0", "trainer.epochs=5", "trainer.folds=2", "validation.blocks=2", "validation.buffer_mm=2"),
@@ -64,6 +71,11 @@ SMALL: dict[str, tuple[str, ...]] = {
         "cohort.people.subjects=36", "cohort.size=16", "conversion.cube.size=16", "split.parts=2", "split.cross=false",
         "trainer.folds=2", "trainer.epochs=2",
     ),
+    "fmri_sex:quick": ("cohort.people.subjects=24", "cohort.frames=60", "targets=sex", *_REST),
+    "fmri_sex:folder": _REST,
+    "fmri_nodes:quick": _REST_BRAIN,
+    "fmri_nodes:alone": _REST_BRAIN,
+    "features.virtual_runs": ("people.subjects=24", "size=16", "frames=60"),
     "features.virtual_images": ("people.subjects=36", "size=16"),
     "features.volumes": ("cube.size=16",),
 }  # fmt: skip
