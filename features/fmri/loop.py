@@ -102,8 +102,8 @@ class PhaseLoop:
                 total, count = torch.zeros_like(total), 0
                 if self.ranks.rank == 0:
                     save_tree(last, self._state())
+                    progress("steps", self.step, self.steps, {k: v for k, v in row.items() if k != "step"})
                 self._together()
-                progress("steps", self.step, self.steps, {k: v for k, v in row.items() if k != "step"})
         if not self.best:
             self.best = self._copy()
         self.network.load_state_dict(self.best)

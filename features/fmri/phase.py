@@ -61,7 +61,7 @@ class PhaseTraining:
             train: rows of the subjects to learn from.
             validation: rows of those it is judged on; none keeps the last weights.
             folder: for this training alone.
-            progress: called with ("steps", done, all, newest losses).
+            progress: called with ("steps", done, all, newest losses), on rank 0 alone.
 
         Raises:
             InputError: no run to learn from, a subject on both sides, another kind of items, a file to start from that

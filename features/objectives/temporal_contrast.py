@@ -82,7 +82,8 @@ def temporal_contrast(states: Tensor, near: int = 1, margin: float = 1.0) -> Ten
         [B].
     """
     states = states.float() if states.dtype != torch.float64 else states
-    centred = states - states.mean(2, keepdim=True)
+    # Gradients of products are sums of centred states: none goes through the mean.
+    centred = states - states.mean(2, keepdim=True).detach()
     products = centred @ centred.transpose(1, 2) / states.shape[2]
     # Layer norm is a scale per frame, and cheaper on the products than on the states.
     scale = (products.diagonal(dim1=1, dim2=2) + EPSILON).rsqrt()

@@ -150,6 +150,19 @@ def test_the_corrected_contrast_is_a_loop_over_pairs(near, margin):
     assert temporal_contrast(h, near, margin).tolist() == pytest.approx(wanted, abs=1e-5)
 
 
+def test_gradients_of_the_corrected_contrast_are_those_of_layer_norm():
+    h = (states() * 3 + 1).double().requires_grad_()
+    gap = torch.arange(T)[:, None] - torch.arange(T)
+    d = (normal(h)[:, :, None] - normal(h)[:, None]).square().mean(3)
+    plain = torch.where(gap <= 2, d, (1.5 - d).clamp(min=0))[:, gap > 0].mean(1)
+    weight = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    found = temporal_contrast(h, 2, 1.5)
+    torch.testing.assert_close(found, plain)
+    wanted = torch.autograd.grad((plain * weight).sum(), h)[0]
+    assert float(wanted.abs().max()) > 1e-3
+    torch.testing.assert_close(torch.autograd.grad((found * weight).sum(), h)[0], wanted)
+
+
 def naive_published(h, near, *, inverted):
     """The published sum; `inverted` exchanges near and distant frames."""
     total = 0.0

@@ -94,6 +94,7 @@ def test_every_phase_hands_on_what_it_learnt_and_nothing_else(first, runs, tmp_p
     assert (told["changed"], told["dropped"]) == ([], [])
     assert told["new"]
     assert all(name.startswith("sequence.") for name in told["new"])
+    assert "sequence.embed.cls.vector" in told["new"]
     assert read_json(tmp_path / "network.json")["started_from"] == told
 
     torch.manual_seed(1)
