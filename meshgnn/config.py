@@ -48,6 +48,10 @@ class Config:
     moved: ClassVar[Mapping[str, str]] = {}
     formerly: ClassVar[tuple[str, ...]] = ()
 
+    def called(self) -> str:
+        """What one of several such configs in a list may be called in a key: its `name`, if it has one."""
+        return str(getattr(self, "name", ""))
+
 
 C = TypeVar("C", bound=Config)
 
@@ -156,11 +160,12 @@ class _DraftList:
 
     def assign(self, path: list[str], value: str, full: str, allowed: Choices, place: str) -> None:
         head, rest = path[0], path[1:]
-        kinds = [type(draft.config) for draft in self.drafts]
-        number = next((k for k, kind in enumerate(kinds) if head == str(k) or goes_by(kind, head)), None)
+        each = [draft.config for draft in self.drafts]
+        fits = [head in (str(k), one.called()) or goes_by(type(one), head) for k, one in enumerate(each)]
+        number = fits.index(True) if any(fits) else None
         if number is None:
-            there = ", ".join(f"{k} {owner_name(kind)}" for k, kind in enumerate(kinds)) or "none"
-            raise InputError(f"--set {full}: there is no {head!r} in {place}; there is {there}")
+            there = [f"{k} {owner_name(type(one))} {one.called()}".strip() for k, one in enumerate(each)] or ["none"]
+            raise InputError(f"--set {full}: there is no {head!r} in {place}; there is {', '.join(there)}")
         if not rest:
             chosen = _choose(value, allowed.get(place, [draft.config for draft in self.drafts]), full)
             self.drafts[number] = _Draft(chosen) if chosen is not None else self.drafts[number]
@@ -270,23 +275,19 @@ def _parse(text: str, kind: Any, key: str) -> Any:
             raise InputError(f"--set {key}: needs {len(arguments)} values, got {len(parts)}")
         return tuple(_parse(part, argument, key) for part, argument in zip(parts, arguments))
     if kind is bool:
-        if text.lower() in ("true", "1", "yes", "on"):
-            return True
-        if text.lower() in ("false", "0", "no", "off"):
-            return False
+        if text.lower() in ("true", "1", "yes", "on", "false", "0", "no", "off"):
+            return text.lower() in ("true", "1", "yes", "on")
         raise InputError(f"--set {key}: {text!r} is not true or false")
     if kind in (int, float):
         try:
             number = kind(text)
         except ValueError:
             raise InputError(f"--set {key}: {text!r} is not {'a whole' if kind is int else 'a'} number") from None
-        if number in (float("inf"), float("-inf")) or number != number:
+        if not abs(number) < float("inf"):  # false for NaN too
             raise InputError(f"--set {key}: {text} is not a number to set")
         return number
-    if kind is Path:
-        return Path(text)
-    if kind is str:
-        return text
+    if kind in (Path, str):
+        return kind(text)
     if isinstance(kind, type) and issubclass(kind, Config):
         raise InputError(f"--set {key}: set one of its fields: {', '.join(f.name for f in fields(kind))}")
     raise InputError(f"--set {key}: a value of this type cannot be set from the command line")

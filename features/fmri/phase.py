@@ -35,6 +35,9 @@ class PhaseTraining:
     class Config(PhaseSettings):
         """See `PhaseSettings`; what `PhaseTraining` is built from."""
 
+        def called(self) -> str:
+            return self.phase
+
         def build(self) -> "PhaseTraining":
             return PhaseTraining(self)
 

@@ -46,11 +46,14 @@ _SUBJECTS = ("seeds=0", "trainer.folds=2", "trainer.epochs=5", "controls=false")
 _TRAITS = ("split.parts=2", "split.cross=false", "trainer.folds=2", "trainer.epochs=2", "alone=false")
 
 _REST = (
-    "phases.0.steps=2", "phases.1.steps=2", "split.parts=2", "trainer.folds=2", "trainer.epochs=1", "inputs.bold.data.frames=8",
-    "inputs.bold_from_scratch.data.frames=8", "inputs.bold_swin.data.frames=8",
+    "phases.autoencoder.steps=2", "phases.transformer.steps=2", "split.parts=2", "trainer.folds=2", "trainer.epochs=1",
+    *(f"inputs.{name}.data.frames=8" for name in ("bold", "bold_from_scratch", "bold_swin")),
 )  # fmt: skip
-_REST_BRAIN = ("source.people.nodes=162", "source.frames=64", "features.SeriesFeatures.pretrain.epochs=1", "trainer.folds=2",
-               "features.SeriesFeatures.pretrain.epoch_steps=2", "trainer.epochs=5", "seeds=0", "controls=false")  # fmt: skip
+_REST_BRAIN = (
+    "source.people.nodes=162", "source.frames=64", "features.SeriesFeatures.pretrain.epochs=1",
+    "features.SeriesFeatures.pretrain.epoch_steps=2", "trainer.folds=2", "trainer.epochs=5", "seeds=0",
+    "controls=false",
+)  # fmt: skip
 
 # Settings that make a command small; one that is not named here runs as it stands in the document.
 SMALL: dict[str, tuple[str, ...]] = {

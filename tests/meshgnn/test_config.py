@@ -293,3 +293,13 @@ def test_a_file_names_classes_of_the_config_that_asks_and_no_others():
     assert from_plain(Reader.Config, to_plain(mine), like=mine) == mine
     with pytest.raises(InputError, match="may stand here"):
         from_plain(Reader.Config, to_plain(mine))
+
+
+def test_one_of_several_records_goes_by_its_name():
+    from experiments.fmri_sex import fmri_sex
+
+    found = override(fmri_sex(), ["inputs.bold.data.frames=8", "phases.transformer.steps=7", "inputs.1.data.frames=9"])
+    assert [one.data.frames for one in found.inputs[:3]] == [8, 9, 20]
+    assert [phase.steps for phase in found.phases] == [0, 7]
+    with pytest.raises(InputError, match=r"no 'bald' in inputs; there is 0 TraitInput bold, 1 TraitInput bold_from"):
+        override(fmri_sex(), ["inputs.bald.data.frames=8"])
