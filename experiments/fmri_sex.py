@@ -44,11 +44,11 @@ INPUTS = (
 )
 PHASES = (
     PhaseTraining.Config(
-        phase="autoencoder", objectives=(Reconstruction.Config(), Intensity.Config()), epochs=3, batch=8
+        phase="autoencoder", objectives=(Reconstruction.Config(), Intensity.Config()), epochs=2, batch=8
     ),
     PhaseTraining.Config(
         phase="transformer", objectives=(Reconstruction.Config(), Intensity.Config(), TemporalContrast.Config()),
-        epochs=2, batch=8,
+        epochs=1, batch=8,
     ),
 )  # fmt: skip
 
@@ -60,7 +60,7 @@ def fmri_sex() -> RunPrediction.Config:
     and a network and a linear model on functional connectivity, in one table.
     """
     return RunPrediction.Config(
-        cohort=VirtualRuns.Config(people=VirtualSubjects.Config(subjects=200)),
+        cohort=VirtualRuns.Config(people=VirtualSubjects.Config(subjects=200), size=16),
         inputs=INPUTS,
         main=("bold",),
         phases=PHASES,
@@ -69,8 +69,8 @@ def fmri_sex() -> RunPrediction.Config:
         split=SubjectSplit.Config(parts=4, cross=False, keep=("family",), alike=("site",)),
         trainer=TraitTrainer(
             folds=3,
-            epochs=30,
-            patience=10,
+            epochs=24,
+            patience=8,
             windows=2,
             sampler=EpochBatches.Config(size=16),
             optimiser=Optimiser.Config(learning_rate=1e-3, weight_decay=0.05),
@@ -84,8 +84,8 @@ def quick() -> RunPrediction.Config:
     return replace(
         base,
         cohort=VirtualRuns.Config(people=VirtualSubjects.Config(subjects=100), size=16),
-        phases=tuple(replace(phase, epochs=1) for phase in PHASES),
-        trainer=replace(base.trainer, folds=2, epochs=16, patience=6),
+        phases=tuple(replace(phase, steps=60) for phase in PHASES),
+        trainer=replace(base.trainer, folds=2, epochs=12, patience=6),
     )
 
 
