@@ -33,11 +33,11 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # this file must not sta
 import numpy as np  # noqa: E402
 from scipy.stats import spearmanr  # noqa: E402
 
-from meshgnn.config import override  # noqa: E402
 from meshgnn.confusion import macro_f1  # noqa: E402
 from meshgnn.graph import MeshGraph  # noqa: E402
 from meshgnn.mesh.align import align_points  # noqa: E402
 from meshgnn.mesh.record import SurfaceMesh  # noqa: E402
+from meshgnn.override import override  # noqa: E402
 from meshgnn.registration import RegisteredBrain, Registration, register_hemispheres  # noqa: E402
 from meshgnn.source.hcp import HcpUtils  # noqa: E402
 from meshgnn.source.surface_folder import SurfaceFolder  # noqa: E402

@@ -13,11 +13,11 @@ from pathlib import Path
 from torch import nn
 from torch_geometric.utils import scatter
 
-from meshgnn.config import override
 from meshgnn.experiment.area_mapping import AreaMapping
 from meshgnn.experiment.runner import run
 from meshgnn.export.gifti import write_surface_folder
 from meshgnn.nn.residual import ResidualConfig, ResidualTrunk
+from meshgnn.override import override
 from meshgnn.source.example import example_brain
 from meshgnn.source.surface_folder import SurfaceFolder
 from meshgnn.testing import assert_gnn

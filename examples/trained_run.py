@@ -11,11 +11,11 @@ import networkx
 import numpy as np
 
 from experiments.surface import surface
-from meshgnn.config import override
 from meshgnn.experiment.runner import run
 from meshgnn.export.command import export
 from meshgnn.export.gifti import write_surface_folder
 from meshgnn.interop.pyg import load_data
+from meshgnn.override import override
 from meshgnn.source.example import example_brain
 from meshgnn.train.ensemble import Ensemble
 

@@ -13,9 +13,10 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from meshgnn.command import guarded
-from meshgnn.config import Config, override, to_plain
+from meshgnn.config import Config, to_plain
 from meshgnn.errors import InputError
 from meshgnn.keys import listed
+from meshgnn.override import override
 from meshgnn.ranks import adopt_launcher, rank_and_world
 
 C = TypeVar("C", bound=Config)

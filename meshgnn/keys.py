@@ -50,10 +50,11 @@ def keys_of(config: Config, allowed: Choices | None = None, path: str = "") -> I
             kind = f"list: {kind}" if isinstance(value, tuple) else kind
         else:
             kind = _kind(hints[field.name])
-        # A list of one kind of records has nothing to choose from: the fields of its records are set.
         first = (get_args(hints[field.name]) or (None,))[0]
-        records = several and choice is None and isinstance(first, type) and issubclass(first, Config)
-        if not records and (choice is not None or not isinstance(value, Config) or get_origin(hints[field.name])):
+        if several and choice is None and isinstance(first, type) and issubclass(first, Config):
+            there = ",".join(item.called() or str(number) for number, item in enumerate(value))
+            yield Key(path=key, default=there, kind="list: those to keep", text=texts.get(field.name, ""))
+        elif choice is not None or not isinstance(value, Config) or get_origin(hints[field.name]):
             yield Key(path=key, default=_typed(value), kind=kind, text=texts.get(field.name, ""))
         for number, item in enumerate(value if several else ()):
             yield from keys_of(item, allowed, f"{key}.{number}")

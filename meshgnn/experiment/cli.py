@@ -11,11 +11,12 @@ from datetime import datetime
 from pathlib import Path
 
 from meshgnn.command import guarded
-from meshgnn.config import Config, override, to_plain
+from meshgnn.config import Config, to_plain
 from meshgnn.errors import InputError
 from meshgnn.experiment.run_folder import RunFolder, read_config
 from meshgnn.experiment.runner import Experiment, run_experiment
 from meshgnn.keys import listed
+from meshgnn.override import override
 from meshgnn.ranks import adopt_launcher, rank_and_world
 
 DEFAULT = "virtual_brain"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshgnn.config import Config as BaseConfig
-from meshgnn.config import override, to_plain
+from meshgnn.config import to_plain
 from meshgnn.data.split import inner_edges
 from meshgnn.errors import InputError
 from meshgnn.experiment.feature_tables import stage_names
@@ -31,6 +31,7 @@ from meshgnn.experiment.trained_run import BASELINES, read_trained_run
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
 from meshgnn.export.tables import write_csv
+from meshgnn.override import override
 from meshgnn.results import BaselineScores, MappedNodes, Measures, SectionPredictionMetrics
 from meshgnn.sockets import FeatureMaker, MeshMaker
 from meshgnn.source.annotations import FOLDER as ANNOTATIONS

@@ -10,11 +10,11 @@ from typing import Any
 from tqdm import tqdm
 
 from meshgnn.command import guarded
-from meshgnn.config import override
 from meshgnn.errors import InputError
 from meshgnn.export.gifti import write_scalars, write_surface
 from meshgnn.graph import MeshGraph
 from meshgnn.keys import listed
+from meshgnn.override import override
 from meshgnn.registration.brains import RegisteredBrain, register_brain, register_hemispheres
 from meshgnn.registration.match import Measures
 from meshgnn.registration.register import Registration

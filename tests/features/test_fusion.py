@@ -20,8 +20,9 @@ from features.fusion.model_files import ABOUT, WEIGHTS, load_network, save_netwo
 from features.fusion.multi_input_net import InputBlock, MultiInputNet, left_in
 from features.fusion.trait_head import TraitHead
 from features.transfer.optimiser import Optimiser
-from meshgnn.config import from_plain, override, to_plain
+from meshgnn.config import from_plain, to_plain
 from meshgnn.errors import InputError
+from meshgnn.override import override
 from meshgnn.train.target_costs import outputs_by_target
 
 SHAPES = {"t1": (1, 8, 8, 8), "rsfmri": (10,), "table": (4,), "mesh": (6,)}

@@ -32,8 +32,9 @@ from features.traits.training import TraitMember, TraitTrainer
 from features.transfer.optimiser import Optimiser
 from features.transfer.rates import Constant, OneCycle, StepDecay, WarmUpCosine
 from features.weight_files import read_weights
-from meshgnn.config import from_plain, override, to_plain
+from meshgnn.config import from_plain, to_plain
 from meshgnn.errors import InputError, SettingError
+from meshgnn.override import override
 from meshgnn.sockets import WindowedItems
 from meshgnn.store import read_json
 from tests.features.runs_in_memory import Runs

@@ -10,8 +10,8 @@ from features.subject_data.grid import Cube
 from features.subject_data.matrix_files import read_matrix
 from features.subject_data.table import SubjectTable
 from features.subject_data.volumes import SubjectVolumes
-from meshgnn.config import override
 from meshgnn.errors import InputError, SettingError
+from meshgnn.override import override
 from meshgnn.source.participant_table import Participants
 from meshgnn.testing import assert_subject_data
 from tests.features.volumes import image_path, phantom, write_image, write_people, write_phantoms

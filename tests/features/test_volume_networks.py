@@ -17,8 +17,8 @@ from features.fusion.trait_head import TraitHead
 from features.model_files import load_encoder, new_encoder, save_encoder
 from features.node_data.volume_patches import VolumePatches
 from features.pretrain import PretrainConfig
-from meshgnn.config import override
 from meshgnn.errors import InputError
+from meshgnn.override import override
 from meshgnn.sockets import Encoder
 from meshgnn.testing import assert_encoder
 

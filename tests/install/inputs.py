@@ -6,10 +6,10 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from meshgnn.config import override
 from meshgnn.experiment.virtual_sections import VirtualSections
 from meshgnn.export.gifti import write_surface_folder
 from meshgnn.graph import MeshGraph
+from meshgnn.override import override
 from tests.cohort import cohort, write_cohort
 from tests.install.commands import SMALL
 from tests.reconstruct.phantom import body

@@ -33,8 +33,8 @@ def test_the_quick_start_runs(tmp_path):
 
 
 def test_every_command_in_the_documents_names_a_real_experiment_and_real_settings():
-    from meshgnn.config import override
     from meshgnn.experiment.cli import load
+    from meshgnn.override import override
 
     for name in ("README.md", "docs/user-guide.md", "docs/benchmarks.md"):
         text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
@@ -49,8 +49,8 @@ def test_every_command_in_the_documents_names_a_real_experiment_and_real_setting
 
 def test_every_command_of_readme_and_guide_can_be_run_as_it_stands():
     """`python -m tests.install` runs them; what it would stumble over is told here, in a second."""
-    from meshgnn.config import override
     from meshgnn.experiment.cli import load
+    from meshgnn.override import override
 
     commands = documented()
     assert len(commands) > 10

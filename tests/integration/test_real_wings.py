@@ -10,9 +10,9 @@ import shutil
 import numpy as np
 import pytest
 
-from meshgnn.config import override
 from meshgnn.experiment.cli import entry
 from meshgnn.experiment.trained_run import read_trained_run
+from meshgnn.override import override
 from meshgnn.source.virtual import VirtualBrain
 from meshgnn.store import read_arrays, read_json
 from tests.figures import compare

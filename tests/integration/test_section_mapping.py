@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from experiments.virtual_brain import virtual_brain
-from meshgnn.config import Config, override
+from meshgnn.config import Config
 from meshgnn.data.inputs import NodeInputs
 from meshgnn.errors import InputError, LeakError
 from meshgnn.experiment.runner import run, stage_keys
 from meshgnn.experiment.section_mapping import SectionMapping
 from meshgnn.graph import FeatureTable, NodeLocations
+from meshgnn.override import override
 from meshgnn.sockets import Truth
 from meshgnn.source.cohort import StackFolders, VirtualCohort
 from meshgnn.source.sections import read_stack, write_tiff

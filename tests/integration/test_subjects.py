@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from experiments.subjects import subjects
-from meshgnn.config import override
 from meshgnn.errors import InputError
 from meshgnn.experiment.cli import main
 from meshgnn.experiment.runner import run
+from meshgnn.override import override
 from meshgnn.store import read_json
 from tests.cohort import cohort, write_cohort
 

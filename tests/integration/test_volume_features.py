@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from features.volume_features import VolumeFeatures
-from meshgnn.config import override
 from meshgnn.experiment.cli import entry
 from meshgnn.export.gifti import write_surface_folder
 from meshgnn.graph import Areas, MeshGraph
 from meshgnn.mesh.record import SurfaceMesh
 from meshgnn.optional import data_folder
+from meshgnn.override import override
 from meshgnn.sockets import Brain
 from meshgnn.source.gifti import read_surface
 from meshgnn.store import load_table

@@ -7,9 +7,10 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 
-from meshgnn.config import Config, at, choices, from_plain, override, to_plain, upgraded
+from meshgnn.config import Config, at, choices, from_plain, to_plain, upgraded
 from meshgnn.errors import InputError, SettingError
 from meshgnn.keys import keys_of, listed
+from meshgnn.override import override
 
 
 class Small:
@@ -301,5 +302,10 @@ def test_one_of_several_records_goes_by_its_name():
     found = override(fmri_sex(), ["inputs.bold.data.frames=8", "phases.transformer.steps=7", "inputs.1.data.frames=9"])
     assert [one.data.frames for one in found.inputs[:3]] == [8, 9, 20]
     assert [phase.steps for phase in found.phases] == [0, 7]
+    kept = override(fmri_sex(), ["inputs=[connectivity,bold]", "inputs.bold.data.frames=8"])
+    assert [one.name for one in kept.inputs] == ["connectivity", "bold"]
+    assert kept.inputs[1].data.frames == 8
+    bare = override(fmri_sex(), ["phases=none", "pretrained="])
+    assert bare.phases == ()
     with pytest.raises(InputError, match=r"no 'bald' in inputs; there is 0 TraitInput bold, 1 TraitInput bold_from"):
         override(fmri_sex(), ["inputs.bald.data.frames=8"])

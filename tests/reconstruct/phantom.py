@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from meshgnn.config import override
+from meshgnn.override import override
 from meshgnn.source.sections import TABLE, SectionImage, write_tiff
 from reconstruct import Reconstruct, SectionFolder
 

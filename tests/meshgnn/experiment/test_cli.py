@@ -5,9 +5,9 @@ import json
 import pytest
 
 from features import extract, pretrain
-from meshgnn.config import override
 from meshgnn.experiment.cli import entry, load, resolve, shipped
 from meshgnn.keys import keys_of
+from meshgnn.override import override
 
 
 def refused(capsys, *words):

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from meshgnn.config import from_plain, override, to_plain
+from meshgnn.config import from_plain, to_plain
 from meshgnn.errors import InputError
 from meshgnn.nn import Adjacency, NetworkConfig, PyGConv, Trunk
 from meshgnn.nn.pyg import PyGLayer, checked, convolutions
+from meshgnn.override import override
 from meshgnn.testing import assert_gnn
 from meshgnn.train.checkpoint import load_tree
 from meshgnn.train.fit import TrainerConfig, ensemble_jobs, fit_members, member_name, train_member
@@ -163,7 +164,7 @@ def test_the_same_weights_come_of_one_process_and_of_two(layer, tmp_path):
 
 def test_the_library_is_imported_when_a_layer_is_wanted():
     code = (
-        "import sys, meshgnn.nn; from experiments.surface import surface; from meshgnn.config import override\n"
+        "import sys, meshgnn.nn; from experiments.surface import surface; from meshgnn.override import override\n"
         "override(surface(), ['model=PyGConv']); override(surface(), ['model=GCN'])\n"
         "print('torch_geometric' in sys.modules)"
     )

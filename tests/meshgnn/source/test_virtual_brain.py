@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from meshgnn.config import from_plain, override, to_plain
+from meshgnn.config import from_plain, to_plain
 from meshgnn.errors import InputError
+from meshgnn.override import override
 from meshgnn.source.polygons import paint, read_geojson
 from meshgnn.source.sections import SectionImage, read_stack
 from meshgnn.source.virtual import VirtualBrain
