@@ -20,6 +20,7 @@ from meshgnn.errors import SettingError
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import Stage
+from meshgnn.ranks import rank_and_world
 from meshgnn.sockets import WindowedItems
 
 
@@ -114,7 +115,7 @@ class RunPrediction(TraitPrediction):
                 result = phase.build().run(items, train, judged, self._place(run, number, division), bars)
             files += [str((result.folder / name).relative_to(run.path)) for name in (WEIGHTS, ABOUT)]
             carried = result.started_from
-            if carried:
+            if carried and not rank_and_world()[0]:
                 run.say(f"  {len(carried['carried'])} weights carried, {len(carried['new'])} new, "
                         f"{len(carried['dropped'])} dropped")  # fmt: skip
         return files

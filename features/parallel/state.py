@@ -71,4 +71,6 @@ def _like(tensor: Tensor, value: Tensor) -> Tensor:
 
 
 def _named(network: nn.Module) -> list[tuple[str, Tensor]]:
-    return [*network.named_parameters(), *network.named_buffers()]
+    """What files hold: buffers that are made anew from a network's shape are not among them."""
+    kept = network.state_dict().keys()
+    return [*network.named_parameters(), *((name, one) for name, one in network.named_buffers() if name in kept)]

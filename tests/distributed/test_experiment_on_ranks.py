@@ -42,6 +42,23 @@ def test_an_experiment_on_two_ranks_predicts_for_the_subjects_of_one_process_and
     assert "train: unchanged, kept" in again.stdout
 
 
+@pytest.mark.slow
+def test_all_three_phases_of_runs_on_two_ranks(tmp_path):
+    small = (
+        "fmri_sex:quick", "--set", "cohort.people.subjects=24", "--set", "cohort.frames=30", "--set", "targets=sex",
+        "--set", "inputs=bold,bold_swin", "--set", "inputs.bold.data.frames=8",
+        "--set", "inputs.bold_swin.data.frames=8",
+        "--set", "phases.autoencoder.steps=2", "--set", "phases.transformer.steps=2", "--set", "trainer.epochs=1",
+        "--set", "trainer.parallel.mode=data",
+    )  # fmt: skip
+    done = started(*small, "--out", str(tmp_path / "run"), ranks=2)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("weights carried") == 1
+    assert (tmp_path / "run" / "metrics.json").is_file()
+    again = started("--resume", "--out", str(tmp_path / "run"), ranks=2)
+    assert "phase-transformer: unchanged, kept" in again.stdout
+
+
 STORED = {"experiment": None, "overrides": [], "config": {}}
 
 
