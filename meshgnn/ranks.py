@@ -27,15 +27,15 @@ _MPI = (
 
 
 def adopt_launcher(environment: Environment) -> None:
-    """Say in torchrun's variables what srun, or else mpiexec, said in its own; what is set already stays.
+    """Say in torchrun's variables what mpiexec, or else srun, said in its own; what is set already stays.
+
+    mpiexec first: within a Slurm job it starts its own daemons by srun, whose variables its ranks inherit. srun alone
+    sets none of the variables of ranks on a machine that mpiexec does.
 
     Raises:
         InputError: mpiexec started ranks on several machines, and MASTER_ADDR does not name that of rank 0.
     """
     if "RANK" in environment:
-        return
-    if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
-        _adopt_slurm(environment)
         return
     for rank, world, local, here in _MPI:
         if local not in environment or int(environment.get(world, "1")) < 2:
@@ -51,6 +51,8 @@ def adopt_launcher(environment: Environment) -> None:
         for name, value in said.items():
             environment.setdefault(name, value)
         return
+    if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        _adopt_slurm(environment)
 
 
 def _adopt_slurm(environment: Environment) -> None:

@@ -39,7 +39,7 @@ class PhaseLoop:
         validation: NDArray[np.integer], folder: Path, key: str,
     ) -> None:  # fmt: skip
         self.config, self.folder, self.key = config, folder, key
-        self.ranks = _ranks()
+        self.ranks = ranks_here()
         self.draws = WindowDraws(items, train, frames=config.frames, seed=config.seed)
         self.judged = self._judged(items, validation)
         shape = self.draws.shape
@@ -88,7 +88,14 @@ class PhaseLoop:
     def run(self, progress: Progress) -> PhaseResult:
         """All steps that are left, then the files."""
         last = self.folder / f"last-{self.key}.safetensors"
-        if readable(last):
+        there = readable(last)
+        if self.ranks.world > 1:
+            own = float(int(self.key[:12], 16))
+            first, found = self.ranks.agreed(own, float(there))
+            if first != own:
+                raise InputError("ranks differ in settings or threads; set OMP_NUM_THREADS alike on all of them")
+            there = bool(found)
+        if there:
             self._restore(load_tree(last))
         self._together()  # no rank writes before all have read
         total, count = torch.zeros((), device=self.ranks.device), 0
@@ -259,7 +266,7 @@ class PhaseLoop:
             self.ranks.barrier()
 
 
-def _ranks() -> Ranks:
+def ranks_here() -> Ranks:
     """Those that torchrun started, or another launcher whose variables the command has read; else one by itself."""
     if rank_and_world()[1] > 1:
         return joined()

@@ -1,7 +1,7 @@
 """How long learning from runs takes, by grid and network, measured here; and what a cohort of any size would take.
 
 The plan is a product of what was measured: bytes of a stored frame, windows read in a second, seconds of a training
-step per window. Voxels that were not measured are told by the largest grid that was, in proportion to their number.
+step per window. Grids that were not measured are told by the largest one that was, in proportion to their voxels.
 """
 
 import csv
@@ -43,6 +43,7 @@ class Cohort(BaseConfig):
         runs: how many there are.
         frames: of a run.
         voxels: of the brain mask in a frame.
+        grid: voxels of a whole frame, which networks work on.
         epochs: that every run's windows are seen in.
     """
 
@@ -50,11 +51,12 @@ class Cohort(BaseConfig):
     runs: int
     frames: int
     voxels: int
+    grid: int
     epochs: int = 10
 
     def __post_init__(self) -> None:
-        if min(self.runs, self.frames, self.voxels, self.epochs) < 1:
-            raise SettingError("<runs>, <frames>, <voxels> and <epochs> must be at least 1")
+        if min(self.runs, self.frames, self.voxels, self.grid, self.epochs) < 1:
+            raise SettingError("<runs>, <frames>, <voxels>, <grid> and <epochs> must be at least 1")
 
 
 class RunScaling(Experiment):
@@ -80,8 +82,8 @@ class RunScaling(Experiment):
         repeats: int = 3
         cohorts: tuple[Cohort, ...] = field(
             default_factory=lambda: (
-                Cohort(name="ABCD", runs=9485, frames=370, voxels=230_000),
-                Cohort(name="HCP", runs=1084, frames=1180, voxels=230_000),
+                Cohort(name="ABCD", runs=9485, frames=370, voxels=230_000, grid=75 * 93 * 81),
+                Cohort(name="HCP", runs=1084, frames=1180, voxels=230_000, grid=75 * 93 * 81),
             )
         )
         seed: int = 1
@@ -215,14 +217,14 @@ class RunScaling(Experiment):
         measured = read_json(run / "tables" / "measured.json")
         largest, rows = measured["measured"][-1], []
         for cohort in self.config.cohorts:
-            voxels, windows = cohort.voxels / largest["voxels"], cohort.runs * (cohort.frames // largest["frames"])
+            grids, windows = cohort.grid / largest["grid"] ** 3, cohort.runs * (cohort.frames // largest["frames"])
             store = cohort.runs * cohort.frames * cohort.voxels * largest["bytes_per_voxel"]
             for name, own in largest["networks"].items():
-                seconds = windows * cohort.epochs * own["seconds_per_window"] * voxels
+                seconds = windows * cohort.epochs * own["seconds_per_window"] * grids
                 rows.append({
                     "cohort": cohort.name, "network": name, **asdict(cohort), "windows": windows,
                     "store_gb": store / 1e9, "hours": seconds / 3600, "mb_per_s": store * cohort.epochs / seconds / 1e6,
-                    "petaflop": windows * cohort.epochs * own["gflop_per_window"] * voxels / 1e6,
+                    "petaflop": windows * cohort.epochs * own["gflop_per_window"] * grids / 1e6,
                 })  # fmt: skip
         _write(run / PLAN, rows)
         write_json(run / SCORES, {**measured, "plan": rows})

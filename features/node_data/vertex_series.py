@@ -25,7 +25,7 @@ class VertexSeries:
         Args:
             series: name of the series in `Brain.series`.
             rounds: of one-ring averages within cortex, before anything else: a single node's run is mostly noise.
-        length: values of an item: the first so many of the series, all if 0. Brains need items of one length.
+            length: values of an item: the first so many of the series, all if 0. Brains need items of one length.
             block_mm: nodes of a cube of this side are held out together, since neighbouring series are alike.
             augment: how series are changed in pretraining.
         """

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
+from features.objectives.full_precision import full_precision
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import SettingError
 
@@ -58,6 +59,7 @@ class SupervisedContrastive(nn.Module):
         return loss + self.weight * joint_cross_entropy(self.prototypes(features), labels)
 
 
+@full_precision
 def supervised_contrastive(embeddings: Tensor, labels: Tensor, temperature: float) -> Tensor:
     """Supervised contrastive loss L_out (Khosla et al. 2020, arXiv 2004.11362, eq. 2), over the batch of all ranks.
 
@@ -74,7 +76,7 @@ def supervised_contrastive(embeddings: Tensor, labels: Tensor, temperature: floa
     Returns:
         scalar; 0 if no anchor anywhere has a positive.
     """
-    z = F.normalize(embeddings if embeddings.dtype == torch.float64 else embeddings.float(), dim=1)
+    z = F.normalize(embeddings, dim=1)
     everyone, classes, first = gather_rows(z), gather_rows(labels), _rows_before(len(z))
     own = torch.arange(first, first + len(z), device=z.device)
     logits = z @ everyone.T / temperature

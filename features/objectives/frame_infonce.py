@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from features.encoders.item_encoder import check_counts
+from features.objectives.full_precision import full_precision
 from features.objectives.run_objective import RunOutputs, apart, check_factor
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import SettingError
@@ -56,6 +57,7 @@ class FrameInfoNCE(nn.Module):
         return frame_infonce(outputs.states, self.config.temperature, self.config.near)
 
 
+@full_precision
 def frame_infonce(states: Tensor, temperature: float, near: int = 1) -> Tensor:
     """Mean over the ordered pairs of near frames of the negative log of the share of one among all others in the eyes
     of the other.
@@ -68,7 +70,7 @@ def frame_infonce(states: Tensor, temperature: float, near: int = 1) -> Tensor:
     Returns:
         [B].
     """
-    unit = F.normalize(states.float(), dim=2)
+    unit = F.normalize(states, dim=2)
     between = apart(states.shape[1], states.device)
     logits = (unit @ unit.transpose(1, 2) / temperature).masked_fill(between == 0, float("-inf"))
     positive = (between > 0) & (between <= near)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from features.encoders.item_encoder import check_shares
+from features.objectives.full_precision import full_precision
 from features.objectives.run_objective import RunOutputs, apart, check_factor, drawn, squared_distances
 from features.objectives.temporal_contrast import pulled_or_pushed
 from meshgnn.config import Config as BaseConfig
@@ -75,6 +76,7 @@ def masked_places(draws: Sequence[tuple[int, ...]], count: int, share: float) ->
     return torch.stack([torch.from_numpy(drawn(one, 0x3A).permutation(count)[:wanted].copy()) for one in draws])
 
 
+@full_precision
 def masked_loss(states: Tensor, targets: Tensor, places: Tensor, near: int = 0, margin: float = 1.0) -> Tensor:
     """Mean over masked frames of the mean distance to near targets and the mean of what is lacking to the margin from
     the others.
@@ -91,7 +93,7 @@ def masked_loss(states: Tensor, targets: Tensor, places: Tensor, near: int = 0, 
         [B].
     """
     count, features = states.shape[1:]
-    states, targets = (F.layer_norm(one.float(), (features,)) for one in (states, targets))
+    states, targets = (F.layer_norm(one.to(states.dtype), (features,)) for one in (states, targets))
     masked = states.gather(1, places[..., None].expand(-1, -1, features))
     pulled = apart(count, states.device)[places] <= near  # [B, n, F]
     found = pulled_or_pushed(squared_distances(masked, targets), pulled, margin)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from features.encoders.item_encoder import check_counts
+from features.objectives.full_precision import full_precision
 from features.objectives.run_objective import RunOutputs, apart, check_factor
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import SettingError
@@ -69,6 +70,7 @@ class TemporalContrast(nn.Module):
         return temporal_contrast(outputs.states, self.config.near, self.config.margin)
 
 
+@full_precision
 def temporal_contrast(states: Tensor, near: int = 1, margin: float = 1.0) -> Tensor:
     """Mean over the pairs of frames of d if they are near, of max(0, margin - d) otherwise, d the mean over features of
     the squared difference of states after layer norm.
@@ -81,7 +83,6 @@ def temporal_contrast(states: Tensor, near: int = 1, margin: float = 1.0) -> Ten
     Returns:
         [B].
     """
-    states = states.float() if states.dtype != torch.float64 else states
     # Gradients of products are sums of centred states: none goes through the mean.
     centred = states - states.mean(2, keepdim=True).detach()
     products = centred @ centred.transpose(1, 2) / states.shape[2]
@@ -92,10 +93,10 @@ def temporal_contrast(states: Tensor, near: int = 1, margin: float = 1.0) -> Ten
     return (pulled_or_pushed(found, between <= near, margin).triu(1)).sum((1, 2)) / _pairs(states.shape[1])
 
 
+@full_precision
 def published_contrast(states: Tensor, near: int = 1) -> Tensor:
     """The published loss [B, F, D] -> scalar: near frames are pushed apart, distant ones pulled together."""
     count = states.shape[1]
-    states = states.float() if states.dtype != torch.float64 else states
     # Less the mean over frames, which changes no distance: small ones are not lost between large numbers.
     joined = (states - states.mean(1, keepdim=True).detach()).transpose(0, 1).flatten(1)
     found = pulled_or_pushed(_distances(joined @ joined.T), apart(count, states.device) > near, PUBLISHED_MARGIN)

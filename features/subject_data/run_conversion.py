@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -42,12 +43,13 @@ class RunConversion:
             drop: first frames that are left out, until the magnetisation is steady.
             fewest: frames that a run needs after that.
             tr_s: time between frames; 0 takes it from the run's JSON file (RepetitionTime), or else from its header.
-            same_tr: a run of another TR than most is bad; false keeps it.
+            same_tr: a run of another TR than most is bad; false keeps it, for inputs whose own same_tr is false too.
             detrend: take the linear trend out of every voxel.
             high_pass_hz, low_pass_hz: edges of a band-pass filter; 0 for none.
             confounds: columns of the table of confounds that are regressed out: trans_x, ...
             table: end of that table's name, beside the run.
-            voxel_mm: resample to voxels of this size, smoothed before if they are larger; 0 keeps the run's own.
+            voxel_mm: resample to voxels of this size, smoothed before if they are larger, where the first run lies; 0
+                keeps the runs' own, which must then be alike.
             chunk: frames that are packed together: a window is read from the chunks that it touches.
             bad: what to do about bad subjects: leave_out (and name them in bad_subjects.tsv) or refuse.
             threads: that read and pack side by side; each holds a run in memory.
@@ -115,6 +117,17 @@ class RunConversion:
             raise InputError(nobody)
         return writer.finish(good), bad
 
+    def beside(self) -> list[Path]:
+        """The JSON files and tables of confounds that runs are converted with, beside them."""
+        c, found = self.config, list[Path]()
+        for path in c.images.build().find().images.values():
+            task = entities_of(path).get("task", "")
+            found += [sidecar(path), c.images.folder / f"task-{task}_{c.images.suffix}.json"]
+            if c.confounds:
+                with suppress(BadVolume):
+                    found.append(confounds_beside(path, c.table))
+        return found
+
     def _headers(self, found: Found, bad: list[BadSubject]) -> tuple[dict[str, Header], dict[str, float]]:
         """Headers and TR by subject, of the runs that can be used as far as these tell."""
         c = self.config
@@ -129,7 +142,7 @@ class RunConversion:
                 times[name], headers[name] = self._tr_s(path, header), header
             except BadVolume as error:
                 bad.append(BadSubject(name=name, reason=error.reason, file=str(path), detail=str(error)))
-        if headers:
+        if headers and not c.voxel_mm:
             headers = of_one_size(headers, found.images, bad)
         if headers and c.same_tr:
             most = Counter(round(times[name], 3) for name in headers).most_common(1)[0][0]

@@ -42,6 +42,7 @@ class SubjectRuns(FoundItems):
                 the middle of the store's grid; that grid itself if empty.
             frames: of a window.
             stride: frames from the start of one window to that of the next in evaluation; as many as a window has if 0.
+            same_tr: a run of another TR than most is bad; false keeps it.
             bad: leave out subjects whose run is shorter than a window or of another TR than most (they are named in
                 `bad`), or refuse.
             keep: who must not be parted: subjects of one family, or of one site.
@@ -53,6 +54,7 @@ class SubjectRuns(FoundItems):
         size: tuple[int, ...] = ()
         frames: int = 20
         stride: int = 0
+        same_tr: bool = True
         bad: Policy = "leave_out"
         keep: Keep = "family"
         threads: int = 1
@@ -87,6 +89,8 @@ class SubjectRuns(FoundItems):
     def __init__(self, config: Config, participants: Participants, store: RunStore) -> None:
         super().__init__()
         self.config, self.store = config, store
+        # Kept, since the store keeps the buffers of every thread.
+        self._pool = ThreadPoolExecutor(config.threads) if config.threads > 1 else None
         self.windows = Windows(frames=config.frames, stride=config.stride or config.frames)
         size = config.size or store.grid.shape
         x, y, z = size if len(size) == 3 else (*size, *size, *size)
@@ -105,7 +109,7 @@ class SubjectRuns(FoundItems):
         length, tr_s, frames = int(self.store.frames[row]), float(self.store.tr_s[row]), self.config.frames
         if length < frames:
             self._leave(name, "too_short", self.store.folder, f"its run has {length} frames, a window needs {frames}")
-        elif abs(tr_s - self.tr_s) > 0.001 * self.tr_s:
+        elif self.config.same_tr and abs(tr_s - self.tr_s) > 0.001 * self.tr_s:
             detail = f"its run has a frame every {tr_s:g} s, those of most every {self.tr_s:g} s"
             self._leave(name, "other_tr", self.store.folder, detail)
         else:
@@ -133,9 +137,8 @@ class SubjectRuns(FoundItems):
         def one(k: int) -> None:
             self.store.read_into(int(self._rows[own[k]]), int(first[k]), out[k], self._scales)
 
-        if self.config.threads > 1 and len(own) > 1:
-            with ThreadPoolExecutor(self.config.threads) as pool:
-                list(pool.map(one, range(len(own))))
+        if self._pool is not None and len(own) > 1:
+            list(self._pool.map(one, range(len(own))))
         else:
             for k in range(len(own)):
                 one(k)

@@ -20,7 +20,7 @@ from meshgnn.store import content_hash
 class SubjectSeries(FoundItems):
     """Items [R + 1, T] float32 of subjects, a `meshgnn.sockets.WindowedItems`: series of R regions, each with mean 0
     and standard deviation 1 over the run, and last a row that is 1 where a frame was measured and 0 where it is
-    padding: without it, a network reads off the zeros how long a run was.
+    padding, so that zeros are not taken for measurements.
 
     Nothing is learnt from other subjects. Those whose file cannot be used are named in `bad`.
     """

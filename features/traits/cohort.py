@@ -32,13 +32,14 @@ from meshgnn.source.virtual.images_folder import write_images
 from meshgnn.source.virtual.runs import TARGETS as RUN_TARGETS
 from meshgnn.source.virtual.runs import VirtualRuns
 from meshgnn.source.virtual.runs_folder import write_runs
-from meshgnn.store import file_hash
+from meshgnn.store import file_hash, write_text
 
 VirtualCohort = VirtualImages.Config | VirtualRuns.Config
 CohortConfig = VirtualCohort | ParticipantTable.Config
 ImageCohort = VirtualImages.Config | ParticipantTable.Config
 DRAWN, STORES = "cohort", "stores"  # in the run folder
 RUNS = "runs"  # in the stores
+BAD_ITEMS = "tables/bad_items.tsv"
 MEASURES = Path("phenotype") / "measures.tsv"
 
 
@@ -115,6 +116,28 @@ def check_stores(inputs: tuple[TraitInput, ...]) -> None:
         for store in stores:
             if not (store / "store.json").is_file():
                 raise InputError(f"{store}: holds no store of {kind}; python -m features.{kind} makes one")
+
+
+def check_runs(inputs: tuple[TraitInput, ...]) -> None:
+    """Raises SettingError when inputs read runs of different stores: networks would be compared on different data."""
+    stores = {one.data.store: one.name for one in inputs if isinstance(one.data, SubjectRuns.Config)}
+    if len(stores) > 1:
+        names = " and ".join(stores.values())
+        raise SettingError(
+            f"<inputs>: {names} read runs of different stores, or of one and of those converted here; name the same "
+            "<data.store> for all of them"
+        )
+
+
+def write_bad_items(run: RunFolder, items: TraitItems) -> None:
+    """Say who has no item of an input although there is a file, and why."""
+    rows = ["input\tparticipant_id\treason\tfile\tdetail"]
+    for name, data in items.data.items():
+        for one in getattr(data, "bad", ()):
+            rows.append("\t".join((name, one.name, one.reason, one.file, one.detail)))
+    write_text(run / BAD_ITEMS, "\n".join(rows) + "\n")
+    if len(rows) > 1:
+        run.warn(f"{len(rows) - 1} items of subjects cannot be used; {BAD_ITEMS} says why")
 
 
 def confound_table(cohort: CohortConfig, folder: Path, people: Participants) -> dict[str, list[str]]:

@@ -19,10 +19,12 @@ from features.parallel.ranks import Ranks, joined
 from features.subject_data.convert import VolumeConversion
 from features.subject_data.run_conversion import RunConversion
 from features.traits.cohort import (
+    BAD_ITEMS,
     DRAWN,
     STORES,
     CohortConfig,
     check_confounds,
+    check_runs,
     check_stores,
     confound_table,
     conversion,
@@ -37,6 +39,7 @@ from features.traits.cohort import (
     participants_of,
     placed,
     some_of,
+    write_bad_items,
 )
 from features.traits.items import TraitInput, TraitItems
 from features.traits.linear import linear_tables, sees
@@ -169,7 +172,10 @@ class TraitPrediction(Experiment):
         folder = self._folder(None)
         files = [path for one in c.inputs for path in placed(one, folder, Path(STORES), c.targets).files()]
         images = [conversion(c.conversion, folder, one.name).config.images for one in c.inputs if needs_conversion(one)]
-        images += [of_folder(c.runs, folder).images] if needs_runs(c.inputs) else []
+        if needs_runs(c.inputs):
+            runs = of_folder(c.runs, folder)
+            images.append(runs.images)
+            files += runs.build().beside()
         return hashes_of(folder, files, images)
 
     def seeds(self) -> list[int]:
@@ -188,6 +194,7 @@ class TraitPrediction(Experiment):
         with at("confounds"):
             check_confounds(c.cohort, people, c.confounds.confounds)
         check_stores(c.inputs)
+        check_runs(c.inputs)
         check_members(people, self._divisions)
 
     def stages(self) -> list[Stage]:
@@ -297,11 +304,12 @@ class TraitPrediction(Experiment):
         if without:
             listed = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
             run.warn(f"{len(without)} subjects have none of the inputs; the network says nothing of them ({listed})")
+        write_bad_items(run, items)
         leakage = write_leaks(run, people, self._parts)
         save_split(run / "tables" / "split.json", people, self._parts)
         write_subjects(run / "tables" / "subjects.tsv", people, self._parts)
         write_json(run / "tables" / "left_out.json", without)
-        return [leakage, "tables/split.json", "tables/subjects.tsv", "tables/left_out.json"]
+        return [leakage, "tables/split.json", "tables/subjects.tsv", "tables/left_out.json", BAD_ITEMS]
 
     def _baselines(self, run: RunFolder) -> list[str]:
         c, people = self.config, self._people

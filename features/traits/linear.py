@@ -22,15 +22,28 @@ def linear_tables(items: TraitItems) -> dict[str, NDArray[np.float64]]:
     taken as they are. Of runs over time it sees, as means over all windows of a subject, how much those parts change
     (the logarithm of their standard deviation); of series of regions, their functional connectivity.
     """
+    # Inputs that are read from the same data by other networks are one to a linear model.
     found: dict[str, NDArray[np.float64]] = {}
+    keys: set[str] = set()
     for name in items.names:
+        if (key := items.data[name].key()) in keys:
+            continue
+        keys.add(key)
         table = _table(items, name)
-        # Inputs that are read from the same data by other networks are one to a linear model.
-        if not any(np.array_equal(table, other, equal_nan=True) for other in found.values()):
+        if not any(_alike(table, other) for other in found.values()):
             found[f"linear_{name}"] = table
     if len(found) > 1:
         found["linear"] = np.concatenate(list(found.values()), axis=1)
     return found
+
+
+def _alike(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    """Whether two tables differ in the units of their columns at most."""
+    if one.shape != other.shape or not np.array_equal(np.isnan(one), np.isnan(other)):
+        return False
+    known = ~np.isnan(one).any(1)
+    both = [(each - each.mean(0)) / np.maximum(each.std(0), 1e-9) for each in (one[known], other[known])]
+    return np.allclose(both[0], both[1], atol=1e-3)
 
 
 def sees(items: TraitItems) -> Mapping[str, str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from features.fusion.model_files import load_network
@@ -89,7 +90,8 @@ def predictions(
     _, scales = scaled(people.targets, values, train, transform)
     for one in members:
         rows = np.flatnonzero(one.member.items.usable & ~train)
-        outputs = predict(load_network(one.place), one.member.items, rows, trainer.sampler.size)
+        network = load_network(one.place).to("cuda" if torch.cuda.is_available() else "cpu")
+        outputs = predict(network, one.member.items, rows, trainer.sampler.size)
         own = found.setdefault(f"{one.network}:{one.seed}", {})
         for column, said in enumerate(in_own_units(outputs, one.member.classes, scales)):
             mean = own.setdefault(column, np.full((len(people), said.shape[1]), np.nan))

@@ -168,12 +168,12 @@ def test_what_srun_says_is_read_as_what_torchrun_says():
         {"PMI_RANK": "1", "PMI_SIZE": "2", "PALS_LOCAL_RANKID": "1", "PALS_LOCAL_SIZE": "2"},
     ],
 )  # fmt: skip
-def test_what_mpiexec_says_is_read_behind_what_srun_and_torchrun_say(said):
+def test_what_mpiexec_says_is_read_before_what_its_daemons_inherited_from_srun(said):
     found = dict(said)
     adopt_launcher(found)
     assert [found[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")] == ["1", "2", "1", "localhost"]
     slurm = {"SLURM_STEP_NUM_TASKS": "6", "SLURM_PROCID": "4", "SLURM_STEP_NODELIST": "a1"}
-    for first, rank in ((slurm, "4"), ({"RANK": "7", **slurm}, "7")):
+    for first, rank in ((slurm, "1"), ({"RANK": "7", **slurm}, "7")):
         found = {**said, **first}
         adopt_launcher(found)
         assert found["RANK"] == rank

@@ -294,3 +294,25 @@ def test_windows_of_a_subject_are_positives_of_each_other():
 def test_windows_of_too_few_frames_are_refused(config):
     with pytest.raises(SettingError, match="take more frames"):
         config.build((1, 4, 4, 4, 1), D)
+
+
+@pytest.mark.parametrize("step", [0.003, 0.03])
+def test_mixed_precision_leaves_objectives_alone(step):
+    """Near states differ by little; products in half precision lose that."""
+    walk = torch.cumsum(step * torch.randn(2, 8, 64, generator=torch.manual_seed(0)), 1) + torch.randn(2, 1, 64)
+    places = torch.tensor([[1, 4], [0, 7]])
+    losses = {
+        "corrected": lambda h: temporal_contrast(h, margin=0.01).sum(),
+        "published": published_contrast,
+        "infonce": lambda h: frame_infonce(h, 0.1).sum(),
+        "masked": lambda h: masked_loss(h, walk.flip(1), places).sum(),
+    }
+    for name, loss in losses.items():
+        gradients = []
+        for mixed in (False, True):
+            states = walk.clone().requires_grad_()
+            with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+                value = loss(states)
+            assert value.dtype == torch.float32, name
+            gradients.append(torch.autograd.grad(value, states)[0].flatten())
+        assert float(torch.nn.functional.cosine_similarity(*gradients, dim=0)) > 0.999, name

@@ -19,6 +19,7 @@ from features.samplers.epochs import EpochBatches
 from features.traits.experiment import STORES, TraitPrediction
 from meshgnn.errors import SettingError
 from meshgnn.experiment.runner import run
+from meshgnn.source.participant_table import ParticipantTable
 from meshgnn.source.virtual.runs import VirtualRuns
 from meshgnn.source.virtual.subjects import VirtualSubjects
 from meshgnn.store import read_json
@@ -113,6 +114,28 @@ def test_attributions_of_runs_lie_on_the_mesh(method, finished, tmp_path):
     assert [(one["input"], one["method"]) for one in maps] == [("bold", method)]
     assert all(any(area["planted"] for area in one["areas"]) for one in maps)
     assert all(np.isfinite([area["magnitude"] for area in one["areas"]]).all() for one in maps)
+
+
+def test_runs_of_different_stores_are_refused_and_bad_items_are_named(finished, tmp_path):
+    lines = (finished / "tables" / "bad_items.tsv").read_text().splitlines()
+    assert lines == ["input\tparticipant_id\treason\tfile\tdetail"]
+    base = tiny()
+    store = finished / STORES / "runs"
+    apart = replace(base.inputs[0], data=replace(base.inputs[0].data, store=store))
+    with pytest.raises(SettingError, match="different stores"):
+        run(replace(base, inputs=(apart, *base.inputs[1:])), tmp_path / "apart")
+    long = tuple(
+        replace(one, data=replace(one.data, frames=12, store=store)) if one.name != "connectivity" else one
+        for one in base.inputs
+    )
+    cohort = ParticipantTable.Config(folder=finished / "cohort", targets=("sex",))
+    experiment = replace(base, inputs=long, cohort=cohort, targets=(), phases=(), pretrained="").build()
+    tsv = sorted((finished / "cohort").glob("sub-*/func/*timeseries.tsv"))
+    assert set(map(str, tsv)) <= {*experiment.input_files(), *(str(one) for one in tsv if "confounds" in one.name)}
+    asked = replace(experiment.config, inputs=base.inputs, runs=replace(base.runs, confounds=("trans_x",)))
+    files = asked.build().input_files()
+    assert sum("desc-confounds" in name for name in files) == 18, "a changed table of confounds redoes the conversion"
+    assert sum(name.endswith("_bold.json") for name in files) == 18
 
 
 @pytest.mark.parametrize(

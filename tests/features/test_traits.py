@@ -392,6 +392,9 @@ def test_linear_tables_of_runs_hold_change_over_time_and_of_series_their_connect
         def read_at(self, rows, starts):
             return self.windows[rows]
 
+        def key(self):
+            return str(self.windows.shape)
+
     items = TraitItems({"series": Runs(series), "bold": Runs(voxels)})
     found = linear_tables(items)
     wanted = np.arctanh(np.corrcoef(series[1, :3, :30])[np.triu_indices(3, 1)])
