@@ -203,6 +203,7 @@ def test_linear_models_see_means_of_parcels_within_the_mask():
     assert sees(found)["linear_mesh"] == "mesh, averaged over 84 parcels"
 
 
+@pytest.mark.slow  # `python -m tests.install` runs it from the command line
 def test_graph_volume_and_both_stand_in_one_table_of_the_same_subjects(tmp_path):
     config = TraitPrediction.Config(
         cohort=VirtualImages.Config(

@@ -65,6 +65,7 @@ def test_the_report_and_the_predictions_are_there(finished):
     assert len(lines) == 19
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_what_is_there_and_gives_the_same(finished, tmp_path):
     again = shutil.copytree(finished.path, tmp_path / "again")
     (again / "tables" / "predictions.safetensors").unlink()
@@ -117,6 +118,7 @@ def test_hostile_settings_end_in_one_line_and_leave_nothing(tmp_path, settings, 
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_a_folder_without_a_parcellation_says_what_to_do(tmp_path):
     folder = write_cohort(tmp_path / "cohort", cohort(8, 4))
     for path in folder.glob("sub-*/*dseg.label.gii"):

@@ -151,7 +151,7 @@ def test_predict_refuses_a_brain_without_the_features_and_a_pickle(finished, tmp
     assert not (tmp_path / "p2").exists()
 
 
-@pytest.mark.parametrize("model", ["GCN", "MLP"])
+@pytest.mark.parametrize("model", ["MLP", pytest.param("GCN", marks=pytest.mark.slow)])
 def test_other_models_and_blocks(tmp_path, model):
     write_surface_folder(tmp_path / "ball", brain(), "Planted")
     sets = (

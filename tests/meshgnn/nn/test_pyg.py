@@ -146,8 +146,9 @@ def test_every_proven_layer_learns(layer, tmp_path):
     assert max(row["validation_macro_f1"] for row in history) > 0.5  # chance is 0.25
 
 
-# One on edges; one by matrix, slow for its processes alone.
-@pytest.mark.parametrize("layer", ["GATv2Conv", pytest.param("GCNConv", marks=pytest.mark.slow)])
+# One on edges, one by matrix.
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", ["GATv2Conv", "GCNConv"])
 def test_the_same_weights_come_of_one_process_and_of_two(layer, tmp_path):
     small_task().save(tmp_path / "task.safetensors")
     trainer = TrainerConfig(folds=2, epochs=6, validate_every=3, workers=1)
