@@ -56,7 +56,9 @@ def sees(items: TraitItems) -> Mapping[str, str]:
     for name in items.names:
         if isinstance(items.data[name], WindowedItems) and len(items.shapes[name]) == 2:
             each[name] = f"{name}, functional connectivity"
-    return {f"linear_{name}": text for name, text in each.items()} | {"linear": "; ".join(each.values())}
+    first = {items.data[name].key(): name for name in reversed(items.names)}  # of those that read the same data
+    together = "; ".join(each[name] for name in items.names if name in first.values())
+    return {f"linear_{name}": text for name, text in each.items()} | {"linear": together}
 
 
 def _table(items: TraitItems, name: str) -> NDArray[np.float64]:
