@@ -6,6 +6,7 @@ from experiments.surface import MAY
 from features.functional_components import FunctionalComponents
 from features.series_features import SeriesFeatures
 from meshgnn.config import choices
+from meshgnn.data.functional_edges import FunctionalEdges
 from meshgnn.data.inputs import NodeInputs
 from meshgnn.experiment.area_mapping import AreaMapping
 from meshgnn.source.hcp import HcpUtils
@@ -42,6 +43,12 @@ def alone() -> AreaMapping.Config:
 def without() -> AreaMapping.Config:
     """The same from the structure alone."""
     return replace(fmri_nodes(), features=())
+
+
+@choices(SOURCES)
+def connected() -> AreaMapping.Config:
+    """The same, and the network also has edges between distant nodes whose runs are alike."""
+    return replace(fmri_nodes(), connect=FunctionalEdges.Config())
 
 
 @choices(SOURCES)

@@ -86,6 +86,11 @@ class ModelInputs:
         """[V, D + 3] (or [V, D]): exactly what the network sees of a node."""
         return np.concatenate([self.features, self.coordinates], axis=1)
 
+    def with_edges(self, more: NDArray[np.integer]) -> "ModelInputs":
+        """The same with further edges [2, E] of both directions, within the parts of the split; each counts once."""
+        joined = np.unique(np.concatenate([self.edges, more.astype(np.int32)], axis=1), axis=1)
+        return replace(self, edges=joined)
+
     def with_edges_shuffled(self, seed: int) -> "ModelInputs":
         """The same on a random graph in which every node keeps its number of neighbours.
 

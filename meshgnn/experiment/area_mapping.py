@@ -13,6 +13,7 @@ from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at, from_plain, to_plain
 from meshgnn.confusion import macro_f1
 from meshgnn.data.derived import RIM_PREFIX, computed_features
+from meshgnn.data.functional_edges import FunctionalEdges
 from meshgnn.data.inputs import TRANSDUCTIVE, Alignment, CoordinateFrame, NodeInputs
 from meshgnn.data.model_inputs import ModelInputs
 from meshgnn.data.single_brain import single_brain_inputs
@@ -78,6 +79,8 @@ class AreaMapping(Experiment):
             prior: join the maps of the test part, and of other brains, with a position prior
                 (`meshgnn.train.place_prior`): on registered spheres where there are some, else by coordinates. Where
                 hemispheres are split; slabs of one have nothing to correspond with.
+            connect: further edges for the network, between nodes whose runs are alike; a model that has them maps no
+                other brain.
             controls: also train the same network without neighbours and on shuffled edges.
             control_seeds: with how many of the seeds; 0 = all.
         """
@@ -97,6 +100,7 @@ class AreaMapping(Experiment):
         seeds: tuple[int, ...] = (0, 1, 2)
         validation: Folds = field(default_factory=Folds)
         prior: bool = True
+        connect: FunctionalEdges.Config | None = None
         controls: bool = True
         control_seeds: int = 1
 
@@ -113,6 +117,7 @@ class AreaMapping(Experiment):
         check_names(self.makers)
         self.reading = self.source.read()
         self._prepared: dict[bool, Prepared] = {}
+        self._extra: NDArray[np.int32] | None = None
 
     # -- the experiment socket ------------------------------------------------------------------------------------
 
@@ -132,6 +137,7 @@ class AreaMapping(Experiment):
         data = to_plain([c.source, c.register, c.inputs, c.split])
         made = to_plain([c.source, c.features, c.split, c.validation, c.trainer.folds, c.seeds[0]])
         training = to_plain([c.model, c.trainer, list(c.seeds), c.validation, c.controls, c.control_seeds, c.prior])
+        training += [to_plain(c.connect)] if c.connect else []
         training[1].pop("workers")  # members do not depend on it
         files = self.files
         before = registering.stages(self.reading, c.register, to_plain(c.source), files)
@@ -216,7 +222,18 @@ class AreaMapping(Experiment):
         folds = [
             fold for seed in c.seeds for fold in validation_folds(graph, split, c.trainer.folds, c.validation, seed)
         ]
-        return single_brain_inputs(graph, split, frame, c.inputs, self._prepare(run).names, align, folds), frame
+        models = single_brain_inputs(graph, split, frame, c.inputs, self._prepare(run).names, align, folds)
+        return (models.with_edges(self._connections(graph, split)) if c.connect else models), frame
+
+    def _connections(self, graph: MeshGraph, split: Split) -> NDArray[np.int32]:
+        """Edges between nodes of one part whose runs are alike, for the network alone."""
+        assert self.config.connect is not None
+        if self._extra is None:
+            part = np.where(split.train, 0, np.where(split.asked, 1, -1))
+            with at("connect"):
+                maker = self.config.connect.build()
+                self._extra = maker.edges(graph, self.reading.series, part, split.edges)
+        return self._extra
 
     def _alignment(self, run: RunFolder) -> Alignment:
         return from_plain(Alignment, read_json(run / ALIGNMENT)["align"], ALIGNMENT)

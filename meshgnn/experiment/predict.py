@@ -11,7 +11,7 @@ from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
 from meshgnn.errors import InputError
 from meshgnn.experiment.feature_tables import FITTED, paths_in
-from meshgnn.experiment.run_folder import RunFolder
+from meshgnn.experiment.run_folder import RunFolder, read_config
 from meshgnn.experiment.runner import SCORES, Experiment, Stage
 from meshgnn.experiment.trained_run import own_features
 from meshgnn.export.area_map import AreaMap
@@ -61,6 +61,10 @@ class Predict(Experiment):
             raise InputError("no trained run given; add --set run=RUN")
         self.config = config
         self.ensemble = Ensemble.load(config.run)
+        if read_config(config.run)["config"].get("connect"):
+            raise InputError(
+                f"{config.run}: was trained with edges between nodes of its own run (connect), and maps no other brain"
+            )
         for name in config.compute:
             if name not in self.ensemble.names:
                 listed = ", ".join(self.ensemble.names) or "none"

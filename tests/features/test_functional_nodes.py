@@ -5,10 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from experiments.fmri_nodes import connected
 from features.functional_components import FunctionalComponents
 from features.node_data.vertex_series import VertexSeries
 from features.series_features import SeriesFeatures
+from meshgnn.data.functional_edges import FunctionalEdges
 from meshgnn.errors import InputError, SettingError
+from meshgnn.experiment.predict import Predict
+from meshgnn.experiment.run_folder import RunFolder
+from meshgnn.experiment.runner import run
+from meshgnn.override import override
 from meshgnn.progress import silent
 from meshgnn.sockets import Brain
 from meshgnn.source.virtual.resting_brain import VirtualRestingBrain
@@ -86,3 +92,46 @@ def test_brains_without_a_run_and_runs_too_short_are_told(brain, tmp_path):
 def test_a_resting_brain_that_cannot_be_is_told(wrong):
     with pytest.raises(SettingError):
         replace(SMALL, **wrong)
+
+
+def test_functional_edges_join_distant_nodes_that_are_alike_and_stay_within_a_part(brain):
+    graph = brain.graph
+    part = np.where(graph.hemisphere == "L", 0, 1)
+    part[:10] = -1
+    maker = FunctionalEdges.Config(nearest=3, apart_mm=25, rounds=1).build()
+    edges = maker.edges(graph, brain.series, part, graph.edges)
+    a, b = edges
+    assert (part[a] == part[b]).all()
+    assert (part[a] >= 0).all()
+    assert graph.cortex[edges].all()
+    assert np.linalg.norm(graph.vertices_mm[a] - graph.vertices_mm[b], axis=1).min() >= 25
+    assert {(i, j) for i, j in edges.T.tolist()} == {(j, i) for i, j in edges.T.tolist()}
+    assert len(np.unique(edges, axis=1).T) == edges.shape[1]
+    degree = np.bincount(a, minlength=graph.n_nodes)[graph.cortex & (part >= 0)]
+    assert degree.min() >= 3
+    series = brain.series["bold"]
+    strength = np.mean([np.corrcoef(series[i], series[j])[0, 1] for i, j in edges.T[::20]])
+    rng = np.random.default_rng(0)
+    nodes = np.flatnonzero(graph.cortex)
+    other = np.mean([np.corrcoef(series[i], series[j])[0, 1] for i, j in rng.choice(nodes, (200, 2))])
+    assert strength > other + 0.05
+    with pytest.raises(InputError, match="has no series 'rest'"):
+        FunctionalEdges.Config(series="rest").build().edges(graph, brain.series, part, graph.edges)
+    with pytest.raises(SettingError, match="nearest"):
+        FunctionalEdges.Config(nearest=0)
+
+
+def test_a_run_with_functional_edges_trains_and_maps_no_other_brain(tmp_path):
+    config = override(
+        connected(),
+        ["source.people.nodes=162", "source.frames=64", "features=FunctionalComponents", "seeds=0", "controls=false",
+         "features.0.components=4", "trainer.folds=2", "trainer.epochs=3"],
+        connected.choices,
+    )  # fmt: skip
+    done = run(config, tmp_path / "run").path
+    experiment = config.build()
+    plain = replace(config, connect=None).build()
+    found = [one._models(RunFolder(done), "mirror")[0].edges.shape[1] for one in (experiment, plain)]
+    assert found[0] > found[1]
+    with pytest.raises(InputError, match="maps no other brain"):
+        Predict.Config(run=done).build()
