@@ -7,12 +7,13 @@ from features.encoders.vertex_transformer import VertexTransformer
 from features.extract import ExtractConfig
 from features.node_data.vertex_series import VertexSeries
 from features.pretrain import PretrainConfig
+from features.samplers.balanced import BalancedBatches
 
 
 def _recipe() -> PretrainConfig:
     return PretrainConfig(
         encoder=VertexTransformer.Config(), data=VertexSeries.Config(rounds=3), epochs=6, epoch_steps=60,
-        learning_rate=1e-3, held_out=0,
+        learning_rate=1e-3, held_out=0, sampler=BalancedBatches.Config(rare="skip"),
     )  # fmt: skip
 
 
