@@ -3,6 +3,7 @@
 import csv
 import io
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,12 +34,28 @@ class BadSubject:
     detail: str = ""
 
 
+COLUMNS = ("participant_id", "reason", "file", "detail")
+
+
 def write_report(path: Path, bad: list[BadSubject]) -> None:
     """A table of all of them; of its header alone when there are none."""
+    _write(path, COLUMNS, [_cells(one) for one in sorted(bad)])
+
+
+def write_item_report(path: Path, bad: Mapping[str, Sequence[BadSubject]]) -> None:
+    """The same of several inputs, by the name of each."""
+    _write(path, ("input", *COLUMNS), [(name, *_cells(one)) for name, own in bad.items() for one in own])
+
+
+def _cells(one: BadSubject) -> tuple[str, ...]:
+    return one.name, one.reason, one.file, " ".join(one.detail.split())
+
+
+def _write(path: Path, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     text = io.StringIO()
-    rows = csv.writer(text, delimiter="\t", lineterminator="\n")
-    rows.writerow(["participant_id", "reason", "file", "detail"])
-    rows.writerows([one.name, one.reason, one.file, " ".join(one.detail.split())] for one in sorted(bad))
+    table = csv.writer(text, delimiter="\t", lineterminator="\n")
+    table.writerow(columns)
+    table.writerows(rows)
     write_text(path, text.getvalue())
 
 

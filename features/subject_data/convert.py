@@ -1,9 +1,10 @@
 """Images of a folder into a store, once: found, judged, brought onto one grid, clamped, packed."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -111,12 +112,8 @@ class VolumeConversion:
         grid, about = self._grid(headers)
         judge(out / REPORT, bad, c.bad)
         writer = VolumeWriter(out, grid, to_plain(c) | {"reference": about})
-        good: list[str] = []
-        for done, (name, problem) in enumerate(self._converted(writer, found, list(headers)), 1):
-            good += [name] if problem is None else []
-            bad += [] if problem is None else [problem]
-            progress("volumes", done, len(headers))
-        good = without_twins(writer.content, good, bad)
+        jobs = self._converted(writer, found, list(headers))
+        good = converted(jobs, writer.content, bad, partial(progress, "volumes"), len(headers))
         judge(out / REPORT, bad, c.bad)
         if not good:
             raise InputError(f"{c.images.folder}: no usable {c.images.suffix} image; {out / REPORT} says why")
@@ -187,6 +184,28 @@ class VolumeConversion:
             return Normalisation(mean=c.mean, sd=c.sd, voxels=c.voxels)
         rows = [store.row_of[name] for name in training or () if name in store.row_of]
         return store.pooled(np.array(rows, np.int64), c.voxels)
+
+
+def converted(
+    jobs: Iterable[tuple[str, BadSubject | None]], content: Callable[[str], str], bad: list[BadSubject],
+    progress: Callable[[int, int], None], count: int,
+) -> list[str]:  # fmt: skip
+    """Names of the subjects whose images were converted and are nobody else's; what is wrong with others joins `bad`.
+
+    Args:
+        jobs: every subject as it is done, and what is wrong with the image, if anything.
+        content: subject -> hash of the image.
+        progress: called with (done, count).
+        count: of all of them.
+    """
+    good: list[str] = []
+    for done, (name, problem) in enumerate(jobs, 1):
+        if problem is None:
+            good.append(name)
+        else:
+            bad.append(problem)
+        progress(done, count)
+    return without_twins(content, good, bad)
 
 
 def without_twins(content: Callable[[str], str], good: list[str], bad: list[BadSubject]) -> list[str]:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from features.subject_data.bad_subjects import REPORT, BadSubject, Policy, judge
 from features.subject_data.confounds import cleaned, confounds_beside, entities_of, read_confounds, sidecar
-from features.subject_data.convert import in_turn, of_one_size, without_twins
+from features.subject_data.convert import converted, in_turn, of_one_size
 from features.subject_data.find_images import Found, ImageFiles
 from features.subject_data.grid import Cube
 from features.subject_data.nifti import BadVolume, Header, RunFrames, read_image, read_run_header
@@ -106,12 +107,8 @@ class RunConversion:
         if not headers:
             raise InputError(nobody)
         writer = RunWriter(out, self._grid(headers), to_plain(c), c.chunk)
-        good: list[str] = []
-        for done, (name, problem) in enumerate(self._converted(writer, found, times), 1):
-            good += [name] if problem is None else []
-            bad += [] if problem is None else [problem]
-            progress("runs", done, len(headers))
-        good = without_twins(writer.content, good, bad)
+        jobs = self._converted(writer, found, times)
+        good = converted(jobs, writer.content, bad, partial(progress, "runs"), len(headers))
         judge(out / REPORT, bad, c.bad)
         if not good:
             raise InputError(nobody)
@@ -121,12 +118,16 @@ class RunConversion:
         """The JSON files and tables of confounds that runs are converted with, beside them."""
         c, found = self.config, list[Path]()
         for path in c.images.build().find().images.values():
-            task = entities_of(path).get("task", "")
-            found += [sidecar(path), c.images.folder / f"task-{task}_{c.images.suffix}.json"]
+            found += self._sidecars(path)
             if c.confounds:
                 with suppress(BadVolume):
                     found.append(confounds_beside(path, c.table))
         return found
+
+    def _sidecars(self, path: Path) -> tuple[Path, Path]:
+        """Where a run's JSON file may lie: beside it, or in the cohort's folder for all runs of its task."""
+        c, task = self.config.images, entities_of(path).get("task", "")
+        return sidecar(path), c.folder / f"task-{task}_{c.suffix}.json"
 
     def _headers(self, found: Found, bad: list[BadSubject]) -> tuple[dict[str, Header], dict[str, float]]:
         """Headers and TR by subject, of the runs that can be used as far as these tell."""
@@ -156,9 +157,7 @@ class RunConversion:
         """Seconds between frames. Raises BadVolume when nothing tells them."""
         if self.config.tr_s:
             return self.config.tr_s
-        task = entities_of(path).get("task", "")
-        beside = sidecar(path)
-        for place in (beside, self.config.images.folder / f"task-{task}_{self.config.images.suffix}.json"):
+        for place in self._sidecars(path):
             if not place.is_file():
                 continue
             try:
@@ -169,7 +168,7 @@ class RunConversion:
             if isinstance(told, int | float) and np.isfinite(told) and told > 0:
                 return float(told)
         if not header.tr_s:
-            raise BadVolume("no_tr", f"{path}: neither {beside.name} nor its header tells the TR; set tr_s")
+            raise BadVolume("no_tr", f"{path}: neither {sidecar(path).name} nor its header tells the TR; set tr_s")
         return header.tr_s
 
     def _cube(self) -> Cube:

@@ -8,7 +8,7 @@ import numpy as np
 from imagecodecs import zstd_encode
 from numpy.typing import NDArray
 
-from features.subject_data.packed_file import is_whole, packed_header, write_packed
+from features.subject_data.packed_file import PackedWriter, write_packed
 from features.subject_data.run_store import COLUMNS, MAGIC, SCHEMA, RunStore, digest_of
 from features.subject_data.volume_store import Grid
 from meshgnn.errors import InputError
@@ -17,8 +17,10 @@ from meshgnn.store import FORMAT, write_json
 LEVEL = 1  # of zstd: higher ones make noise like that of a run no smaller, and slower to unpack
 
 
-class RunWriter:
+class RunWriter(PackedWriter):
     """Fills a store; whatever it finished stays when it is killed."""
+
+    magic = MAGIC
 
     def __init__(self, folder: Path, grid: Grid, settings: Mapping[str, Any], chunk: int = 10) -> None:
         """
@@ -37,20 +39,6 @@ class RunWriter:
 
     def _same(self) -> dict[str, Any]:
         return {"schema": SCHEMA, **self.grid.plain(), "chunk": self.chunk}
-
-    def _header(self, name: str) -> dict[str, Any] | None:
-        header = packed_header(self._path(name), MAGIC)
-        same = header is not None and all(header.get(key) == value for key, value in self._same().items())
-        return header if same else None
-
-    def has(self, name: str, key: str) -> bool:
-        """Whether this run stands there complete, made by the same settings (`key`) and undamaged."""
-        header = self._header(name)
-        return header is not None and header.get("key") == key and is_whole(self._path(name), header)
-
-    def content(self, name: str) -> str:
-        """The hash of the file that a finished run was made of; "" if it is not known."""
-        return str((self._header(name) or {}).get("content", ""))
 
     def add(
         self, name: str, series: NDArray[np.float32], mask: NDArray[np.bool_], tr_s: float, key: str, content: str = ""
@@ -108,14 +96,7 @@ class RunWriter:
         Raises:
             InputError: nobody, somebody twice, or somebody whose run is not there.
         """
-        if not names or len(set(names)) != len(names):
-            raise InputError(f"{self.folder}: a store needs subjects, each once")
-        headers = []
-        for name in names:
-            header = self._header(name)
-            if header is None:
-                raise InputError(f"{self._path(name)}: is not there or damaged; convert it again")
-            headers.append(header)
+        headers = self._headers(names)
         about = {
             "format": FORMAT,
             "record": "RunStore",

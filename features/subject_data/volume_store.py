@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from features.subject_data.chunks import Kind, pack, quantised, rows_of, unpack_into, values_into
 from features.subject_data.moments import Normalisation, Voxels, moments
-from features.subject_data.packed_file import is_whole, packed_header, write_packed
+from features.subject_data.packed_file import PackedWriter, write_packed
 from meshgnn.errors import InputError
 from meshgnn.mesh.record import frozen
 from meshgnn.store import FORMAT, content_hash, read_arrays, read_json, write_arrays, write_json
@@ -68,8 +68,10 @@ class Grid:
         return about | {"spacing_mm": list(self.spacing_mm), "affine": self.affine.tolist()}
 
 
-class VolumeWriter:
+class VolumeWriter(PackedWriter):
     """Fills a store; whatever it finished stays when it is killed."""
+
+    magic = MAGIC
 
     def __init__(self, folder: Path, grid: Grid, settings: Mapping[str, Any]) -> None:
         """
@@ -83,14 +85,8 @@ class VolumeWriter:
     def _path(self, name: str) -> Path:
         return self.folder / "volumes" / f"{name}.vol"
 
-    def has(self, name: str, key: str) -> bool:
-        """Whether this volume stands there complete, made by the same settings (`key`) and undamaged."""
-        header = self._header(name)
-        return header is not None and header.get("key") == key and is_whole(self._path(name), header)
-
-    def content(self, name: str) -> str:
-        """The hash of the image that a finished volume was made of; "" if it is not known."""
-        return str((self._header(name) or {}).get("content", ""))
+    def _same(self) -> Mapping[str, Any]:
+        return self.grid.plain()
 
     def add(self, name: str, values: NDArray[np.floating], key: str, content: str = "") -> None:
         """Keep the volume of subject `name`.
@@ -125,27 +121,13 @@ class VolumeWriter:
         values_into(numbers, scale, offset, out)
         return out
 
-    def _header(self, name: str) -> dict[str, Any] | None:
-        """What the file of a volume says of itself; None if there is none, or not of this grid."""
-        header = packed_header(self._path(name), MAGIC)
-        if header is None or any(header.get(key) != value for key, value in self.grid.plain().items()):
-            return None
-        return header
-
     def finish(self, names: Sequence[str], normalisation: Normalisation | None = None) -> "VolumeStore":
         """Write the index of these subjects, in this order, and open the store.
 
         Raises:
             InputError: nobody, somebody twice, or somebody whose volume is not there.
         """
-        if not names or len(set(names)) != len(names):
-            raise InputError(f"{self.folder}: a store needs subjects, each once")
-        headers = []
-        for name in names:
-            header = self._header(name)
-            if header is None:
-                raise InputError(f"{self._path(name)}: is not there or damaged; convert it again")
-            headers.append(header)
+        headers = self._headers(names)
         sizes = np.array([header["sizes"] for header in headers], np.int64)
         first = np.array([header["start"] for header in headers], np.int64)[:, None]
         arrays = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from features.subject_data.bad_subjects import REPORT
+from features.subject_data.bad_subjects import REPORT, write_item_report
 from features.subject_data.connectivity import SubjectConnectivity
 from features.subject_data.convert import VolumeConversion
 from features.subject_data.find_images import ImageFiles
@@ -32,7 +32,7 @@ from meshgnn.source.virtual.images_folder import write_images
 from meshgnn.source.virtual.runs import TARGETS as RUN_TARGETS
 from meshgnn.source.virtual.runs import VirtualRuns
 from meshgnn.source.virtual.runs_folder import write_runs
-from meshgnn.store import file_hash, write_text
+from meshgnn.store import file_hash
 
 VirtualCohort = VirtualImages.Config | VirtualRuns.Config
 CohortConfig = VirtualCohort | ParticipantTable.Config
@@ -131,13 +131,10 @@ def check_runs(inputs: tuple[TraitInput, ...]) -> None:
 
 def write_bad_items(run: RunFolder, items: TraitItems) -> None:
     """Say who has no item of an input although there is a file, and why."""
-    rows = ["input\tparticipant_id\treason\tfile\tdetail"]
-    for name, data in items.data.items():
-        for one in getattr(data, "bad", ()):
-            rows.append("\t".join((name, one.name, one.reason, one.file, one.detail)))
-    write_text(run / BAD_ITEMS, "\n".join(rows) + "\n")
-    if len(rows) > 1:
-        run.warn(f"{len(rows) - 1} items of subjects cannot be used; {BAD_ITEMS} says why")
+    bad = {name: getattr(data, "bad", ()) for name, data in items.data.items()}
+    write_item_report(run / BAD_ITEMS, bad)
+    if count := sum(map(len, bad.values())):
+        run.warn(f"{count} items of subjects cannot be used; {BAD_ITEMS} says why")
 
 
 def confound_table(cohort: CohortConfig, folder: Path, people: Participants) -> dict[str, list[str]]:
