@@ -37,6 +37,12 @@ def adopt_launcher(environment: Environment) -> None:
     """
     if "RANK" in environment:
         return
+    for name, value in (_said_by_mpiexec(environment) or _said_by_srun(environment)).items():
+        environment.setdefault(name, value)
+
+
+def _said_by_mpiexec(environment: Environment) -> dict[str, str]:
+    """In torchrun's variables; empty if it started no ranks."""
     for rank, world, local, here in _MPI:
         if local not in environment or int(environment.get(world, "1")) < 2:
             continue
@@ -47,21 +53,22 @@ def adopt_launcher(environment: Environment) -> None:
                 "MASTER_PORT to a free port there)"
             )
         said = {"RANK": environment[rank], "WORLD_SIZE": count, "LOCAL_RANK": environment[local]}
-        said |= {"LOCAL_WORLD_SIZE": own, "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
-        for name, value in said.items():
-            environment.setdefault(name, value)
-        return
-    if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
-        _adopt_slurm(environment)
+        return said | {"LOCAL_WORLD_SIZE": own, "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+    return {}
 
 
-def _adopt_slurm(environment: Environment) -> None:
-    """`SLURM_STEP_NUM_TASKS` is there for tasks of srun alone: a batch script that runs a program by itself has one
-    task, whatever it asked for."""
+def _said_by_srun(environment: Environment) -> dict[str, str]:
+    """In torchrun's variables; empty if it started no ranks.
+
+    `SLURM_STEP_NUM_TASKS` is there for tasks of srun alone: a batch script that runs a program by itself has one task,
+    whatever it asked for.
+    """
+    if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) < 2:
+        return {}
     nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_NODELIST", "localhost")
     job = int(environment.get("SLURM_JOB_ID", "0"))
     per_node = re.match(r"\d+", environment.get("SLURM_STEP_TASKS_PER_NODE", ""))
-    said = {
+    return {
         "RANK": environment["SLURM_PROCID"],
         "WORLD_SIZE": environment["SLURM_STEP_NUM_TASKS"],
         "LOCAL_RANK": environment.get("SLURM_LOCALID", "0"),
@@ -69,8 +76,6 @@ def _adopt_slurm(environment: Environment) -> None:
         "MASTER_ADDR": first_node(nodes),
         "MASTER_PORT": str(20000 + job % 20000),
     }
-    for name, value in said.items():
-        environment.setdefault(name, value)
 
 
 def first_node(nodes: str) -> str:

@@ -1,7 +1,7 @@
 """The mesh that attributions are brought onto, and where its nodes lie in the volume of each subject."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -11,6 +11,7 @@ from features.explain.finished import FinishedRun
 from features.node_data.trilinear import sampled
 from features.subject_data.run_store import margins
 from features.subject_data.runs import SubjectRuns
+from features.subject_data.volume_store import Grid
 from features.subject_data.volumes import SubjectVolumes
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at
@@ -73,15 +74,15 @@ def places_of(run: FinishedRun, reading: Reading, space: str) -> Places:
     return placed
 
 
-def affine_of(data: SubjectVolumes | SubjectRuns) -> NDArray[np.float64]:
-    """[4, 4] voxel of an item -> mm; the grid of windows of runs has the centre of their store's."""
+def grid_of(data: SubjectVolumes | SubjectRuns) -> Grid:
+    """Where the voxels of an item lie; the grid of windows of runs has the centre of their store's."""
     if isinstance(data, SubjectVolumes):
-        return data.stores[0].grid.affine
-    grid = data.store.grid
-    first = [margins(old, new)[0] for old, new in zip(grid.shape, data.shape[1:4])]
+        return data.stores[0].grid
+    grid, (x, y, z) = data.store.grid, data.shape[1:4]
+    first = [margins(old, new)[0] for old, new in zip(grid.shape, (x, y, z))]
     affine = np.array(grid.affine)
     affine[:3, 3] -= affine[:3, :3] @ np.array(first, np.float64)
-    return affine
+    return replace(grid, shape=(x, y, z), affine=affine)
 
 
 def on_nodes(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from features.explain.areas import by_area, map_record
 from features.explain.attribution import Method, Methods, attributions
-from features.explain.cortex import MeshConfig, Places, TemplateCortex, affine_of, mesh_of, on_nodes, places_of
+from features.explain.cortex import MeshConfig, Places, TemplateCortex, grid_of, mesh_of, on_nodes, places_of
 from features.explain.finished import FinishedRun, held_out
 from features.explain.report import told, write_areas, write_explanation_report, write_maps
 from features.fusion.multi_input_net import MultiInputNet
@@ -195,8 +195,7 @@ class TraitExplanation(Experiment):
         """[S, V] signed attributions and magnitudes at the nodes; channels and frames are summed, windows averaged."""
         data, batch = items.data[name], self.config.batch
         assert isinstance(data, SubjectVolumes | SubjectRuns)
-        affine = affine_of(data)
-        x, y, z = np.linalg.norm(affine[:3, :3], axis=0).tolist()
+        grid = grid_of(data)
         column = [one.name for one in self.source.people.targets].index(target)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         signed, sizes, done = [], [], 0
@@ -209,16 +208,16 @@ class TraitExplanation(Experiment):
             for network in networks:
                 total += attributions(
                     network.to(device), column, name, given, present, reference, method, self.config.methods,
-                    (x, y, z),
+                    grid.spacing_mm,
                 ).cpu()  # fmt: skip
                 done += len(these)
                 progress(method, done, len(codes) * len(networks))
             mean = (total / len(networks)).numpy()
-            for number, one in zip((these % len(self.source.people)).tolist(), mean):
+            for number, one in zip(items.owners(these).tolist(), mean):
                 points = self._places(number)
                 each = np.moveaxis(one.reshape(*one.shape[:4], -1), -1, 0).reshape(-1, *one.shape[1:4])
-                signed.append(on_nodes(each.sum(0), affine, points))
-                sizes.append(on_nodes(np.abs(each).sum(0), affine, points))
+                signed.append(on_nodes(each.sum(0), grid.affine, points))
+                sizes.append(on_nodes(np.abs(each).sum(0), grid.affine, points))
         return {
             "signed": items.averaged(np.stack(signed), codes, subjects),
             "magnitude": items.averaged(np.stack(sizes), codes, subjects),

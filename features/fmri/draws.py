@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from features.subject_data.windows import spread
 from meshgnn.errors import InputError
 from meshgnn.sockets import WindowedItems
 
@@ -102,8 +103,7 @@ class WindowDraws:
         first: list[int] = []
         for row in self.rows.tolist():
             starts = np.asarray(self.items.starts(row), np.int64)
-            if most and len(starts) > most:
-                starts = starts[np.linspace(0, len(starts) - 1, most).round().astype(int)]
+            starts = starts[spread(len(starts), most)]
             rows += [row] * len(starts)
             first += starts.tolist()
         draws = tuple((self.seed, 0x7A11, number, 1) for number in range(len(rows)))

@@ -5,7 +5,7 @@ G subjects.
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from features.encoders.run_transformer import RunTransformer
 from features.fmri.model_files import ABOUT, WEIGHTS, PhaseResult, read_phase
 from features.fmri.phase import PhaseTraining
 from features.traits.experiment import TraitPrediction
+from features.traits.items import TraitInput
 from features.transfer.pretrained import Pretrained
 from meshgnn.config import at, to_plain
 from meshgnn.errors import SettingError
@@ -67,9 +68,6 @@ class RunPrediction(TraitPrediction):
 
     config: Config
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-
     def stages(self) -> list[Stage]:
         c, found = self.config, super().stages()
         if not c.phases:
@@ -86,13 +84,14 @@ class RunPrediction(TraitPrediction):
         return [*found[:place], *phases, train, *found[place + 1 :]]
 
     @property
-    def _input(self) -> Any:
+    def _input(self) -> TraitInput:
         return next(one for one in self.config.inputs if one.name == self.config.pretrained)
 
     def _phase(self, number: int) -> PhaseTraining.Config:
         """A phase of the input's own encoder."""
-        phase = self.config.phases[number]
-        return replace(phase, network=replace(phase.network, encoder=self._input.encoder))
+        phase, encoder = self.config.phases[number], self._input.encoder
+        assert isinstance(encoder, RunTransformer.Config), "checked when the config was made"
+        return replace(phase, network=replace(phase.network, encoder=encoder))
 
     def _sides(self, number: int, observed: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows to learn from and rows to judge on, both of the training part of a division."""
@@ -120,7 +119,7 @@ class RunPrediction(TraitPrediction):
                         f"{len(carried['dropped'])} dropped")  # fmt: skip
         return files
 
-    def _place(self, run: RunFolder, number: int, division: int) -> Any:
+    def _place(self, run: RunFolder, number: int, division: int) -> Path:
         return run / "phases" / self.config.phases[number].phase / f"division{division}"
 
     def _result(self, run: RunFolder, number: int, division: int) -> PhaseResult:

@@ -39,7 +39,7 @@ class PhaseLoop:
         validation: NDArray[np.integer], folder: Path, key: str,
     ) -> None:  # fmt: skip
         self.config, self.folder, self.key = config, folder, key
-        self.ranks = ranks_here()
+        self.ranks = own_ranks()
         self.draws = WindowDraws(items, train, frames=config.frames, seed=config.seed)
         self.judged = self._judged(items, validation)
         shape = self.draws.shape
@@ -88,16 +88,13 @@ class PhaseLoop:
     def run(self, progress: Progress) -> PhaseResult:
         """All steps that are left, then the files."""
         last = self.folder / f"last-{self.key}.safetensors"
-        there = readable(last)
-        if self.ranks.world > 1:
-            own = float(int(self.key[:12], 16))
-            first, found = self.ranks.agreed(own, float(there))
-            if first != own:
-                raise InputError("ranks differ in settings or threads; set OMP_NUM_THREADS alike on all of them")
-            there = bool(found)
+        own = float(int(self.key[:12], 16))
+        first, there = self.ranks.agreed(own, float(readable(last)))
+        if first != own:
+            raise InputError("ranks differ in settings or threads; set OMP_NUM_THREADS alike on all of them")
         if there:
             self._restore(load_tree(last))
-        self._together()  # no rank writes before all have read
+        self.ranks.barrier()  # no rank writes before all have read
         total, count = torch.zeros((), device=self.ranks.device), 0
         with repeatable():
             for windows, batch in self._batches():
@@ -110,7 +107,7 @@ class PhaseLoop:
                 if self.ranks.rank == 0:
                     save_tree(last, self._state())
                     progress("steps", self.step, self.steps, {k: v for k, v in row.items() if k != "step"})
-                self._together()
+                self.ranks.barrier()
         if not self.best:
             self.best = self._copy()
         self.network.load_state_dict(self.best)
@@ -121,7 +118,7 @@ class PhaseLoop:
                 started_from=self.started_from, history=self.history, training=training,
             )  # fmt: skip
             last.unlink(missing_ok=True)
-        self._together()
+        self.ranks.barrier()
         return read_phase(self.folder)
 
     # -- steps -----------------------------------------------------------------------------------------------------
@@ -261,12 +258,8 @@ class PhaseLoop:
             distributed.all_reduce(value)
         return value
 
-    def _together(self) -> None:
-        if self.ranks.world > 1:
-            self.ranks.barrier()
 
-
-def ranks_here() -> Ranks:
+def own_ranks() -> Ranks:
     """Those that torchrun started, or another launcher whose variables the command has read; else one by itself."""
     if rank_and_world()[1] > 1:
         return joined()

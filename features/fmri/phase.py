@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from features.fmri.loop import PhaseLoop, ranks_here
+from features.fmri.loop import PhaseLoop, own_ranks
 from features.fmri.model_files import ABOUT, PhaseResult, read_phase
 from features.fmri.settings import PhaseSettings
 from meshgnn.config import to_plain
@@ -75,10 +75,8 @@ class PhaseTraining:
         if len(both):
             raise InputError(f"{len(both)} subjects are both learnt from and judged on; divide them")
         key = self.key(items, train, validation)
-        finished, ranks = (folder / ABOUT).is_file() and _key_of(folder) == key, ranks_here()
-        if ranks.world > 1:
-            finished = bool(ranks.agreed(float(finished))[0])
-        if finished:
+        finished = (folder / ABOUT).is_file() and _key_of(folder) == key
+        if own_ranks().agreed(float(finished))[0]:
             return read_phase(folder)
         return PhaseLoop(self.config, items, train, validation, folder, key).run(progress)
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from features.augment_signal import SignalAugment
 from features.node_data.blocks import blocks
 from meshgnn.config import Config as BaseConfig
+from meshgnn.data.surface_series import averaged_series
 from meshgnn.errors import SettingError
-from meshgnn.mesh.operators import one_ring_average
 from meshgnn.sockets import Brain
 
 
@@ -51,11 +51,7 @@ class VertexSeries:
             if self.rounds:
                 graph = brain.graph
                 known = graph.cortex & np.isfinite(values).all(1)
-                values = np.where(known[:, None], values, np.nan)
-                filled = np.where(known[:, None], values, 0).astype(np.float32)
-                inner = graph.edges[:, known[graph.edges].all(0)]
-                (mean,) = one_ring_average(filled, known, inner, (self.rounds,))
-                values = np.where(known[:, None], mean, values).astype(np.float32)
+                values = averaged_series(values, known, graph.edges, self.rounds)
             return VertexSeries(values, blocks(brain.graph.vertices_mm, self.block_mm))
 
         def files(self, brain: Brain) -> tuple[Path, ...]:

@@ -30,6 +30,8 @@ class Ranks:
 
     def agreed(self, *values: float) -> tuple[float, ...]:
         """Rank 0's numbers, on all ranks."""
+        if self.world == 1:
+            return values
         shared = torch.tensor(values, dtype=torch.float64)
         distributed.broadcast(shared, 0)
         return tuple(shared.tolist())
@@ -42,7 +44,8 @@ class Ranks:
 
     def barrier(self) -> None:
         """Wait until all ranks are here."""
-        distributed.barrier()
+        if self.world > 1:
+            distributed.barrier()
 
     def leave(self) -> None:
         """The end of what the ranks do together; all of them call it."""

@@ -8,6 +8,13 @@ from numpy.typing import NDArray
 from meshgnn.errors import SettingError
 
 
+def spread(count: int, most: int) -> NDArray[np.int64]:
+    """At most so many of the numbers 0 to count - 1, evenly spread from the first to the last; all if `most` is 0."""
+    if not 0 < most < count:
+        return np.arange(count)
+    return np.linspace(0, count - 1, most).round().astype(np.int64)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Windows:
     """Windows of `frames` frames, `stride` frames apart; both at least 1.

@@ -27,10 +27,10 @@ from features.traits.cohort import (
     DRAWN,
     STORES,
     ImageCohort,
-    conversion,
     convert,
     draw,
     hashes_of,
+    images_of,
     items_of,
     needs_conversion,
     participants_of,
@@ -170,7 +170,7 @@ class TransferSweep(Experiment):
         if isinstance(c.cohort, VirtualImages.Config):
             return {str(path): file_hash(path) for path in own if path.is_file()}
         folder = self._folder(None)
-        images = [conversion(c.conversion, folder, c.input.name).config.images] if needs_conversion(c.input) else []
+        images = [images_of(c.conversion, folder, c.input.name)] if needs_conversion(c.input) else []
         return hashes_of(folder, [*c.input.data.files(), *own], images)
 
     def seeds(self) -> list[int]:

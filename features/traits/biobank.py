@@ -19,10 +19,10 @@ from features.traits.cohort import (
     DRAWN,
     STORES,
     ImageCohort,
-    conversion,
     convert,
     draw,
     hashes_of,
+    images_of,
     participants_of,
     table_in,
 )
@@ -194,7 +194,7 @@ class BiobankInputs(Experiment):
         if MATRICES in c.options.inputs:
             named = matrices.stack is not None or matrices.folder != Path()
             found += (matrices if named else replace(matrices, folder=folder)).files()
-        images = [conversion(self._conversion(), folder, SUFFIXES[name]).config.images for name in self._images]
+        images = [images_of(self._conversion(), folder, SUFFIXES[name]) for name in self._images]
         return hashes_of(folder, found, images)
 
     def seeds(self) -> list[int]:

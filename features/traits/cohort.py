@@ -24,12 +24,9 @@ from meshgnn.errors import InputError, SettingError
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.source.participant_table import TABLE, Participants, ParticipantTable
-from meshgnn.source.subjects import Target
 from meshgnn.source.text_table import read_text_table
-from meshgnn.source.virtual.images import TARGETS as IMAGE_TARGETS
 from meshgnn.source.virtual.images import VirtualImages
 from meshgnn.source.virtual.images_folder import write_images
-from meshgnn.source.virtual.runs import TARGETS as RUN_TARGETS
 from meshgnn.source.virtual.runs import VirtualRuns
 from meshgnn.source.virtual.runs_folder import write_runs
 from meshgnn.store import file_hash
@@ -52,11 +49,6 @@ def draw(cohort: VirtualCohort, run: RunFolder) -> list[str]:
     return [f"{DRAWN}/participants.tsv", f"{DRAWN}/truth/planted.json"]
 
 
-def targets_of(cohort: VirtualCohort) -> tuple[Target, ...]:
-    """What is planted in a virtual cohort, and what is not."""
-    return IMAGE_TARGETS if isinstance(cohort, VirtualImages.Config) else RUN_TARGETS
-
-
 def participants_of(cohort: CohortConfig, targets: tuple[str, ...]) -> Participants:
     """The subjects with the targets that are asked for.
 
@@ -73,7 +65,7 @@ def participants_of(cohort: CohortConfig, targets: tuple[str, ...]) -> Participa
         with at("cohort"):
             return cohort.build().read()
     everybody = cohort.build().participants()
-    planted = targets_of(cohort)
+    planted = everybody.targets
     names = [target.name for target in planted]
     if wrong := [name for name in targets if name not in names]:
         raise SettingError(f"<targets>: there is no target {wrong[0]!r}; there are {', '.join(names)}")
@@ -93,7 +85,7 @@ def check_confounds(cohort: CohortConfig, people: Participants, confounds: tuple
             name for name in read_text_table(cohort.folder / TABLE, ["participant_id"])[0] if name != "participant_id"
         ]
     else:
-        columns = ("family_id", "site", *(target.name for target in targets_of(cohort)))
+        columns = ("family_id", "site", *(target.name for target in participants_of(cohort, ()).targets))
     for name in confounds:
         if name not in columns:
             raise SettingError(f"<confounds>: {name!r} is not a column of {TABLE}; columns: {', '.join(columns)}")
@@ -178,9 +170,9 @@ def convert_runs(run: RunFolder, config: RunConversion.Config, folder: Path) -> 
     return [f"{place}/store.json", f"{place}/{REPORT}"]
 
 
-def conversion(config: VolumeConversion.Config, folder: Path, suffix: str) -> VolumeConversion:
-    """Of the images of one suffix in the cohort's folder."""
-    return replace(config, images=replace(config.images, folder=folder, suffix=suffix)).build()
+def images_of(config: VolumeConversion.Config, folder: Path, suffix: str) -> ImageFiles.Config:
+    """The images of one suffix in the cohort's folder."""
+    return replace(config.images, folder=folder, suffix=suffix)
 
 
 def convert(run: RunFolder, config: VolumeConversion.Config, folder: Path, suffix: str, name: str = "") -> list[str]:
@@ -194,7 +186,8 @@ def convert(run: RunFolder, config: VolumeConversion.Config, folder: Path, suffi
         The files, relative to the run.
     """
     place = f"{STORES}/{name or suffix}"
-    store, bad = conversion(config, folder, suffix).run(run / place, Bars(run))
+    job = replace(config, images=images_of(config, folder, suffix)).build()
+    store, bad = job.run(run / place, Bars(run))
     run.say(f"  {len(store)} {suffix} volumes of {' x '.join(map(str, store.grid.shape))}")
     unusable = sum(person.reason != "no_image" for person in bad)
     if unusable:

@@ -27,11 +27,11 @@ from features.traits.cohort import (
     check_runs,
     check_stores,
     confound_table,
-    conversion,
     convert,
     convert_runs,
     draw,
     hashes_of,
+    images_of,
     items_of,
     needs_conversion,
     needs_runs,
@@ -171,7 +171,7 @@ class TraitPrediction(Experiment):
         c = self.config
         folder = self._folder(None)
         files = [path for one in c.inputs for path in placed(one, folder, Path(STORES), c.targets).files()]
-        images = [conversion(c.conversion, folder, one.name).config.images for one in c.inputs if needs_conversion(one)]
+        images = [images_of(c.conversion, folder, one.name) for one in c.inputs if needs_conversion(one)]
         if needs_runs(c.inputs):
             runs = of_folder(c.runs, folder)
             images.append(runs.images)
@@ -370,9 +370,11 @@ class TraitPrediction(Experiment):
             pool(kept, predictions(members, people, values, division.part.train, c.transform, c.trainer), division.part)
         judged = replace(people, values=truth)
         items = self._items(run, 0)
-        about = {"constant": "nothing", "zero": "nothing", "site": "the site", **sees(items)}
+        stored = read_arrays(run / BASELINES)
+        linear = {key.split("/")[0] for key in stored}
+        about = {"constant": "nothing", "zero": "nothing", "site": "the site", **sees(items, linear)}
         rows, filled = prediction_rows(
-            read_arrays(run / BASELINES), kept, self.networks, c.seeds, c.trainer.folds, about, tested(self._parts)
+            stored, kept, self.networks, c.seeds, c.trainer.folds, about, tested(self._parts)
         )
         if filled:
             run.say(f"  up to {filled} tested subjects lack all inputs of a network and get the constant prediction")

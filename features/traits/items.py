@@ -17,6 +17,7 @@ from features.subject_data.runs import SubjectRuns
 from features.subject_data.series import SubjectSeries
 from features.subject_data.table import SubjectTable
 from features.subject_data.volumes import SubjectVolumes
+from features.subject_data.windows import spread
 from features.transfer.pretrained import Pretrained
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import InputError, SettingError
@@ -114,8 +115,7 @@ class TraitItems:
         for row in np.asarray(subjects).tolist():
             each = [one for one in self._windowed.values() if one.observed[row]]
             count = max((len(one.starts(row)) for one in each), default=1)
-            chosen = np.unique(np.linspace(0, count - 1, min(most or count, count)).round().astype(np.int64))
-            found.append(row + len(self.present) * chosen)
+            found.append(row + len(self.present) * spread(count, most))
         return np.concatenate(found)
 
     def read_pass(self, codes: NDArray[np.integer]) -> tuple[dict[str, Tensor], Tensor]:
@@ -128,13 +128,17 @@ class TraitItems:
 
         return self._read(subjects, starts)
 
+    def owners(self, codes: NDArray[np.integer]) -> NDArray[np.int64]:
+        """[P] subjects whose passes these are."""
+        return np.asarray(codes, np.int64) % len(self.present)
+
     def averaged(
         self, outputs: NDArray[np.float32], codes: NDArray[np.integer], subjects: NDArray[np.integer]
     ) -> NDArray[np.float32]:
         """[B, outputs] of subjects, means over their passes [P, outputs]."""
         place = np.full(len(self.present), -1)
         place[subjects] = np.arange(len(subjects))
-        rows = place[np.asarray(codes) % len(self.present)]
+        rows = place[self.owners(codes)]
         if len(codes) == len(subjects):
             return outputs[np.argsort(rows, kind="stable")]
         total = np.zeros((len(subjects), outputs.shape[1]), np.float64)

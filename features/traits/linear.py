@@ -1,11 +1,13 @@
 """Tables for linear baselines on the same inputs: what a ridge or logistic regression sees of an item."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.standard_mesh import standard_mesh
+from features.subject_data.functional_connectivity import fisher
+from features.subject_data.series_files import Series
 from features.traits.items import TraitItems
 from meshgnn.sockets import WindowedItems
 
@@ -46,8 +48,12 @@ def _alike(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
     return np.allclose(both[0], both[1], atol=1e-3)
 
 
-def sees(items: TraitItems) -> Mapping[str, str]:
-    """What each of them sees, in words."""
+def sees(items: TraitItems, among: Collection[str] | None = None) -> Mapping[str, str]:
+    """What each of them sees, in words.
+
+    Args:
+        among: names of those that there are; all inputs have one if None.
+    """
     parts = {
         4: f", averaged over {SIDE}^3 parts", 2: f", averaged over {2 * PARCELS} parcels",
         5: f", change over time of {SIDE}^3 parts",
@@ -56,9 +62,8 @@ def sees(items: TraitItems) -> Mapping[str, str]:
     for name in items.names:
         if isinstance(items.data[name], WindowedItems) and len(items.shapes[name]) == 2:
             each[name] = f"{name}, functional connectivity"
-    first = {items.data[name].key(): name for name in reversed(items.names)}  # of those that read the same data
-    together = "; ".join(each[name] for name in items.names if name in first.values())
-    return {f"linear_{name}": text for name, text in each.items()} | {"linear": together}
+    found = {f"linear_{name}": text for name, text in each.items()}
+    return found | {"linear": "; ".join(text for name, text in found.items() if among is None or name in among)}
 
 
 def _table(items: TraitItems, name: str) -> NDArray[np.float64]:
@@ -83,10 +88,9 @@ def _over_time(data: WindowedItems, row: int) -> NDArray[np.float64]:
             frames = np.moveaxis(window[0], -1, 0)
             found.append(np.log(_flat(frames).std(0) + 1e-3))
         elif window.ndim == 3:
-            series = window[0, :-1, window[0, -1] > 0].T.astype(np.float64)
-            centred = series - series.mean(1, keepdims=True)
-            unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-9)
-            found.append(np.arctanh(np.clip(unit @ unit.T, -0.999, 0.999))[np.triu_indices(len(series), 1)])
+            measured = window[0, :-1, window[0, -1] > 0].astype(np.float64)
+            z = fisher(Series(values=measured, names=(), tr_s=0.0), "pearson")
+            found.append(z[np.triu_indices(len(z), 1)])
         else:
             found.append(window[0].ravel())
     return np.asarray(np.mean(found, axis=0), np.float64)

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshgnn.config import Config as BaseConfig
+from meshgnn.data.surface_series import averaged_series
 from meshgnn.errors import InputError, SettingError
 from meshgnn.graph import MeshGraph
-from meshgnn.mesh.operators import one_ring_average
 
 ROWS = 512  # nodes whose correlations with all others are held at a time
 
@@ -63,10 +63,7 @@ class FunctionalEdges:
             raise InputError(f"{graph.brain}: has no series {c.series!r} to join nodes by; it has {there}")
         values = np.asarray(series[c.series], np.float32)
         known = graph.cortex & np.isfinite(values).all(1) & (part >= 0)
-        values = np.where(known[:, None], values, 0)
-        if c.rounds:
-            inner = mesh_edges[:, known[mesh_edges].all(0)]
-            (values,) = one_ring_average(values, known, inner, (c.rounds,))
+        values = np.nan_to_num(averaged_series(values, known, mesh_edges, c.rounds))
         values = values - values.mean(1, keepdims=True)
         length = np.linalg.norm(values, axis=1)
         known &= length > 1e-6
