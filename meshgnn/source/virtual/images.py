@@ -161,15 +161,7 @@ class VirtualImages:
         """The subjects with their targets; the same values are missing as in the mesh graphs."""
         traits, people = self.traits, self.traits.people
         values = np.stack([people.sex, people.age.round(1), traits.score.round(2), traits.null], axis=1).astype(float)
-        missing = stream(self.seed, "missing").random((len(people.ids), 2)) < self.config.people.missing
-        values[:, :2][missing[:, ::-1]] = np.nan
-        return Participants(
-            ids=people.ids,
-            family=tuple(f"family{k + 1}" for k in people.family.tolist()),
-            site=tuple(f"site{k + 1}" for k in people.site.tolist()),
-            targets=TARGETS,
-            values=values,
-        )
+        return self.config.people.build().participants(people, TARGETS, values)
 
     def volume(self, number: int) -> Volume:
         """T1-like, of one subject; drawn whether or not the subject is said to lack it."""

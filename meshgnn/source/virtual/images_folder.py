@@ -9,6 +9,7 @@ truth/planted.json, planted_*.nii.gz
 """
 
 import gzip
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +36,7 @@ def write_images(cohort: VirtualImages, folder: Path, progress: Progress = silen
         InputError: the folder cannot be written to.
     """
     traits, people = cohort.traits, cohort.participants()
-    write_text(folder / TABLE, "\n".join(participant_lines(people)) + "\n")
-    write_json(folder / "participants.json", {
-        "family_id": {"Description": "subjects of one family share it"},
-        "site": {"Description": "scanner"},
-        "sex": {"Description": "planted class", "Levels": {"F": "female", "M": "male"}, "Domain": DOMAINS["sex"]},
-        "age": {"Description": "age", "Units": "years", "Domain": DOMAINS["age"]},
-        "score": {"Description": "ability with confounds of site and age", "Domain": DOMAINS["score"]},
-        "null": {"Description": "drawn at random, planted nowhere", "Levels": {"no": "no", "yes": "yes"}},
-    })  # fmt: skip
-    write_json(folder / "dataset_description.json", {"Name": "virtual cohort", "BIDSVersion": "1.9.0"})
+    write_participants(folder, "virtual cohort", people, DOMAINS)
     _write_table(cohort, folder / "phenotype")
     _write_truth(cohort, folder / "truth")
     for number, name in enumerate(people.ids):
@@ -58,6 +50,35 @@ def write_images(cohort: VirtualImages, folder: Path, progress: Progress = silen
         if (mesh := cohort.mesh(number)) is not None:
             write_nodes(folder / name / "surf", name, mesh)
         progress("subjects", number + 1, len(people))
+
+
+# What the columns of participants.tsv hold.
+NOTES: dict[str, dict[str, object]] = {
+    "family_id": {"Description": "subjects of one family share it"},
+    "site": {"Description": "scanner"},
+    "sex": {"Description": "planted class", "Levels": {"F": "female", "M": "male"}},
+    "age": {"Description": "age", "Units": "years"},
+    "score": {"Description": "ability with confounds of site and age"},
+    "null": {"Description": "drawn at random, planted nowhere", "Levels": {"no": "no", "yes": "yes"}},
+}
+
+
+def write_participants(
+    folder: Path, title: str, people: Participants, domains: Mapping[str, str] | None = None
+) -> None:
+    """participants.tsv, what its columns hold, and what the cohort is called.
+
+    Args:
+        folder: of the cohort.
+        title: of the cohort.
+        people: who they are.
+        domains: of the targets, by name, where they have one.
+    """
+    write_text(folder / TABLE, "\n".join(participant_lines(people)) + "\n")
+    names = ("family_id", "site", *(target.name for target in people.targets))
+    own = {name: {"Domain": domain} for name, domain in (domains or {}).items()}
+    write_json(folder / "participants.json", {name: NOTES[name] | own.get(name, {}) for name in names})
+    write_json(folder / "dataset_description.json", {"Name": title, "BIDSVersion": "1.9.0"})
 
 
 def participant_lines(people: Participants) -> list[str]:

@@ -143,15 +143,7 @@ class VirtualRuns:
         """The subjects with their targets; the same values are missing as in the mesh graphs."""
         people = self.people
         values = np.stack([people.sex, people.age.round(1), self.null], axis=1).astype(float)
-        missing = stream(self.seed, "missing").random((len(people.ids), 2)) < self.config.people.missing
-        values[:, :2][missing[:, ::-1]] = np.nan
-        return Participants(
-            ids=people.ids,
-            family=tuple(f"family{k + 1}" for k in people.family.tolist()),
-            site=tuple(f"site{k + 1}" for k in people.site.tolist()),
-            targets=TARGETS,
-            values=values,
-        )
+        return self.config.people.build().participants(people, TARGETS, values)
 
     # -- one subject ------------------------------------------------------------------------------------------------
 

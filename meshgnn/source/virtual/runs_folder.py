@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from meshgnn.config import to_plain
 from meshgnn.progress import Progress, silent
-from meshgnn.source.participant_table import TABLE
-from meshgnn.source.virtual.images_folder import participant_lines, write_nifti
+from meshgnn.source.virtual.images_folder import write_nifti, write_participants
 from meshgnn.source.virtual.runs import VirtualRuns
 from meshgnn.source.virtual.time_courses import MOTION
 from meshgnn.store import write_json, write_text, written_aside
@@ -37,15 +36,7 @@ def write_runs(cohort: VirtualRuns, folder: Path, progress: Progress = silent) -
         InputError: the folder cannot be written to.
     """
     people, names = cohort.participants(), cohort.regions.names
-    write_text(folder / TABLE, "\n".join(participant_lines(people)) + "\n")
-    write_json(folder / "participants.json", {
-        "family_id": {"Description": "subjects of one family share it"},
-        "site": {"Description": "scanner"},
-        "sex": {"Description": "planted class", "Levels": {"F": "female", "M": "male"}},
-        "age": {"Description": "age", "Units": "years"},
-        "null": {"Description": "drawn at random, planted nowhere", "Levels": {"no": "no", "yes": "yes"}},
-    })  # fmt: skip
-    write_json(folder / "dataset_description.json", {"Name": "virtual cohort over time", "BIDSVersion": "1.9.0"})
+    write_participants(folder, "virtual cohort over time", people)
     _write_truth(cohort, folder / "truth")
     about = {"RepetitionTime": cohort.config.tr_s, "TaskName": "rest"}
     for number, name in enumerate(people.ids):

@@ -21,6 +21,7 @@ from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import SettingError
 from meshgnn.graph import FeatureTable, MeshGraph
 from meshgnn.mesh.record import HEMISPHERES, SurfaceMesh
+from meshgnn.source.participant_table import Participants
 from meshgnn.source.subjects import Subject, Subjects, Target
 from meshgnn.source.virtual.areas import ISOCORTEX, isocortical_areas, lay_out
 from meshgnn.source.virtual.fields import Floats, SmoothField, stream
@@ -116,6 +117,22 @@ class VirtualSubjects:
         ]
         targets = (Target(name="age"), Target(name="sex", classes=("F", "M")))
         return Subjects(subjects=tuple(drawn), targets=targets, values=values)
+
+    def participants(
+        self, people: VirtualPeople, targets: tuple[Target, ...], values: NDArray[np.float64]
+    ) -> Participants:
+        """The people with targets [G, T], of which the first two are sex and age: the same values are missing as in
+        `read`."""
+        found = np.array(values)
+        missing = stream(self.config.seed, "missing").random((len(people.ids), 2)) < self.config.missing
+        found[:, :2][missing[:, ::-1]] = np.nan
+        return Participants(
+            ids=people.ids,
+            family=tuple(f"family{k + 1}" for k in people.family.tolist()),
+            site=tuple(f"site{k + 1}" for k in people.site.tolist()),
+            targets=targets,
+            values=found,
+        )
 
     def people(self) -> VirtualPeople:
         """Who the subjects are, before anything is drawn of their brains."""
