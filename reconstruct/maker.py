@@ -26,6 +26,8 @@ class MeshFromSections:
     class Config(Reconstruct.Config):
         """`Reconstruct.Config`; its source and brain are filled in for every brain."""
 
+        floor: bool = False
+
         def build(self) -> "MeshFromSections":  # type: ignore[override]
             return MeshFromSections(self)
 

@@ -47,6 +47,7 @@ class Reconstruct:
             source: sections or volumes.
             brain: name in the file names; the space's name if empty.
             judge: compare with the truth if the stack folder holds one.
+            floor: also tell what the surface step leaves if it is given the true ribbon; takes as long as that step.
             pictures: write QC pictures.
             plausible: bounds beyond which sections and hemispheres are warned of.
             workers: hemispheres worked on side by side (2 or 1); the result does not depend on it.
@@ -56,6 +57,7 @@ class Reconstruct:
         source: SectionFolder.Config | VolumePair.Config | Mni152.Config = field(default_factory=SectionFolder.Config)
         brain: str = ""
         judge: bool = True
+        floor: bool = True
         pictures: bool = True
         plausible: plausibility.Plausible = field(default_factory=plausibility.Plausible)
         workers: int = 2
@@ -250,10 +252,10 @@ def judge_folder(
     """The block `reconstruction` against the truth in a stack folder; the floor is that of these settings."""
     from reconstruct import judge
 
+    extract = settings.midsurface.build() if settings.floor else None
     return judge.judge_stack(
-        folder, found, places, extract=settings.midsurface.build(), voxel_mm=settings.stack.voxel_mm,
-        workers=settings.workers,
-    )  # fmt: skip
+        folder, found, places, extract=extract, voxel_mm=settings.stack.voxel_mm, workers=settings.workers
+    )
 
 
 _STEPS = ("volume", "tissue", "align", "stack", "hemispheres", "midsurface", "locate", "judge", "pictures")

@@ -19,6 +19,7 @@ from meshgnn.errors import InputError, SettingError
 from meshgnn.graph import MeshGraph
 from meshgnn.mesh.align import IDENTITY, MIRROR, Similarity, align_points
 from meshgnn.mesh.operators import one_ring_average
+from meshgnn.mesh.record import SurfaceMesh
 from meshgnn.registration.brains import REGISTERED
 from meshgnn.registration.match import RADIUS_MM
 
@@ -177,8 +178,8 @@ class CoordinateFrame:
     unit_mm: float
     cloud_mm: NDArray[np.float32]
 
-    def transforms(self, graph: MeshGraph, align: Alignment) -> dict[str, Similarity]:
-        """How each hemisphere of `graph` comes into this frame.
+    def transform(self, graph: MeshGraph, mesh: SurfaceMesh, align: Alignment) -> Similarity:
+        """How a hemisphere of `graph` comes into this frame.
 
         Raises:
             InputError: another space and only a mirror asked for.
@@ -188,18 +189,12 @@ class CoordinateFrame:
                 f"{graph.brain} lies in space {graph.space}, the training brain in {self.space}: coordinates cannot be "
                 "mixed without a transform; use --set align=similarity"
             )
-        found: dict[str, Similarity] = {}
-        for mesh, place in zip(graph.meshes, graph.slices().values()):
-            base = IDENTITY if mesh.hemisphere == self.hemisphere else MIRROR
-            if align == "mirror":
-                found[mesh.hemisphere] = base
-                continue
-            points = base(mesh.vertices_mm[graph.cortex[place]])
-            fitted = align_points(points, self.cloud_mm, with_scale=align == "similarity")
-            found[mesh.hemisphere] = Similarity(
-                rotation=fitted.rotation @ base.rotation, shift_mm=fitted.shift_mm, scale=fitted.scale
-            )
-        return found
+        base = IDENTITY if mesh.hemisphere == self.hemisphere else MIRROR
+        if align == "mirror":
+            return base
+        points = base(mesh.vertices_mm[graph.cortex[graph.slices()[mesh.hemisphere]]])
+        fitted = align_points(points, self.cloud_mm, with_scale=align == "similarity")
+        return Similarity(rotation=fitted.rotation @ base.rotation, shift_mm=fitted.shift_mm, scale=fitted.scale)
 
     def coordinates_mm(
         self, graph: MeshGraph, align: Alignment, fixed: NDArray[np.bool_] | None = None
@@ -207,15 +202,14 @@ class CoordinateFrame:
         """[V, 3] in this frame, mm. Nodes of `fixed` (the training part itself) are mirrored at most, never moved.
 
         Raises:
-            InputError: registered places of a brain without a registered sphere, or see `transforms`.
+            InputError: registered places of a brain without a registered sphere, or see `transform`.
         """
         if align == "registered":
             return registered_mm(graph, self.hemisphere)
         result = np.zeros((graph.n_nodes, 3), np.float32)
         for mesh, place in zip(graph.meshes, graph.slices().values()):
             still = fixed is not None and bool(fixed[place].any())
-            transform = self.transforms(graph, "mirror" if still else align)[mesh.hemisphere]
-            result[place] = transform(mesh.vertices_mm)
+            result[place] = self.transform(graph, mesh, "mirror" if still else align)(mesh.vertices_mm)
         return result
 
     def scaled(self, coordinates_mm: NDArray[np.floating]) -> NDArray[np.float32]:

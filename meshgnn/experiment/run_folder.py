@@ -6,9 +6,7 @@ import platform
 import resource
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -129,7 +127,12 @@ class RunFolder:
     # -- provenance -----------------------------------------------------------------------------------------------
 
     def write_provenance(
-        self, here: dict[str, Any], inputs: dict[str, str], seeds: list[int], keys: dict[str, str], running: str = ""
+        self,
+        here: dict[str, Any],
+        inputs: dict[str, str],
+        seeds: list[int],
+        keys: dict[str, str],
+        running: Collection[str] = (),
     ) -> None:
         """provenance.json: what is needed to say where a figure came from.
 
@@ -141,12 +144,12 @@ class RunFolder:
             inputs: hash of every input file by path.
             seeds: of the experiment.
             keys: of the stages; a record with another key is out of date and left out.
-            running: the stage that is about to run, if any.
+            running: the stages that run now.
         """
         stages: dict[str, Any] = {}
         for name, key in keys.items():
             record = self._read_record(name)
-            if name == running:
+            if name in running:
                 stages[name] = {**here, "started": now()}
             elif record.get("key") == key:
                 stages[name] = record.get("provenance", {})
@@ -198,17 +201,6 @@ def peak_rss_mb() -> float:
     units = 1 if sys.platform == "darwin" else 1024
     peaks = [resource.getrusage(who).ru_maxrss * units for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return round(max(peaks) / 1e6, 1)
-
-
-@contextmanager
-def stopwatch() -> Iterator[dict[str, Any]]:
-    """`with stopwatch() as watch: ...; watch["seconds"]`."""
-    watch: dict[str, Any] = {"seconds": 0.0}
-    start = time.perf_counter()
-    try:
-        yield watch
-    finally:
-        watch["seconds"] = time.perf_counter() - start
 
 
 def _experiment(config: dict[str, Any]) -> tuple[str, str]:

@@ -1,15 +1,18 @@
 """Drives an experiment: stage after stage, each skipped if the hash of its inputs and config is unchanged."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Protocol
 
 from meshgnn import __version__
 from meshgnn.config import to_plain
 from meshgnn.errors import InputError, SettingError
-from meshgnn.experiment.run_folder import RunFolder, circumstances, now, peak_rss_mb, stopwatch
+from meshgnn.experiment.run_folder import RunFolder, circumstances, now, peak_rss_mb
 from meshgnn.ranks import rank_and_world
 from meshgnn.store import content_hash, read_json, write_json
 
@@ -25,6 +28,8 @@ class Stage:
         depends: JSON-ready settings that decide whether an earlier result may be kept.
         files: hash by name of the input files that it reads itself.
         version: raised by hand when the same settings and inputs give another result than before.
+        beside: it leaves processors idle and shares nothing with other stages of its kind: with such stages next to it
+            in the list, as far as it does not come after them, it may run at the same time.
         follow: what the other ranks do while rank 0 runs the stage, where it is shared out among several; they write
             nothing of their own.
     """
@@ -35,6 +40,7 @@ class Stage:
     depends: Any = None
     files: Mapping[str, str] = field(default_factory=dict)
     version: int = 1
+    beside: bool = False
     follow: Callable[[RunFolder], object] | None = None
 
 
@@ -154,7 +160,7 @@ def run_experiment(experiment: Experiment, config: dict[str, Any], run: RunFolde
     names = [stage.name for stage in stages]
     if only and only not in names:
         raise InputError(f"--stage {only}: there is no such stage; stages: {', '.join(names)}")
-    inputs = experiment.files
+    _ = experiment.files  # input files are hashed before anything is written
     experiment.check()
     keys = stage_keys(stages)
     for name in names[: names.index(only)] if only else []:
@@ -164,41 +170,114 @@ def run_experiment(experiment: Experiment, config: dict[str, Any], run: RunFolde
         run.check(resume=resume or names.index(only) > 0, config=config)
     run.open()
     write_json(run / "config.json", config)
-    here = circumstances()
-
-    def provenance(running: str = "") -> None:
-        run.write_provenance(here, inputs, experiment.seeds(), keys, running)
-
-    if not (run / "provenance.json").is_file():
-        provenance()
-    for number, stage in enumerate(stages, start=1):
-        title, key = f"[{number}/{len(stages)}] {stage.name}", keys[stage.name]
-        if only and stage.name != only:
-            continue
-        if run.stage_done(stage.name, key) and not only:
-            run.say(f"{title}: unchanged, kept")
-            continue
-        run.say(title)
-        begun = {**here, "started": now()}
-        provenance(running=stage.name)
-        try:
-            with stopwatch() as watch:
-                if team is not None and stage.follow:
-                    team.agreed(number - 1)
-                outputs = stage.run(run)
-        except OSError as error:
-            if error.filename is None:  # a failed write does not name its file
-                error.filename = str(run.path)
-            raise
-        run.close_stage(stage.name, key, outputs, watch["seconds"], begun)
-        provenance()
-        run.say(f"{title}: {watch['seconds']:.1f} s")
+    work = _Work(run, experiment, stages, keys, team)
+    if only:
+        work.alone(stages[names.index(only)])
+    else:
+        work.all()
     if team is not None:
         team.agreed(OVER)
         team.leave()
     _finish(run, names)
     if (run / "metrics.json").is_file():
         run.say(experiment.summary(run))
+
+
+AT_ONCE = 2  # stages that run side by side
+
+
+class _Work:
+    """Runs stages and keeps their records."""
+
+    def __init__(
+        self, run: RunFolder, experiment: Experiment, stages: Sequence[Stage], keys: dict[str, str], team: Team | None
+    ) -> None:
+        self.run, self.experiment, self.stages, self.keys, self.team = run, experiment, stages, keys, team
+        self.here = circumstances()
+        self.running: list[str] = []
+        if not (run / "provenance.json").is_file():
+            self._provenance()
+
+    def _provenance(self) -> None:
+        self.run.write_provenance(
+            self.here, self.experiment.files, self.experiment.seeds(), self.keys, tuple(self.running)
+        )
+
+    def _title(self, stage: Stage) -> str:
+        return f"[{self.stages.index(stage) + 1}/{len(self.stages)}] {stage.name}"
+
+    def all(self) -> None:
+        """Every stage that is not done, in order; neighbours in the list that allow it side by side."""
+        several = 1 if self.team else AT_ONCE
+        for beside, group in groupby(self.stages, lambda stage: stage.beside):
+            if beside and several > 1:
+                self._side_by_side(list(group), several)
+                continue
+            for stage in group:
+                if not self._kept(stage):
+                    self.alone(stage)
+
+    def alone(self, stage: Stage) -> None:
+        """Run one stage, done or not."""
+        begun = self._begin(stage)
+        if self.team is not None and stage.follow:
+            self.team.agreed(self.stages.index(stage))
+        self._end(stage, begun, *self._timed(stage))
+
+    def _side_by_side(self, stages: list[Stage], several: int) -> None:
+        """Stages in order, `several` at a time, each as soon as those it comes after are done.
+
+        If one fails, those that run already are finished and kept before its error is raised.
+        """
+        open_, running = list(stages), dict[Future[tuple[list[str], float]], tuple[Stage, dict[str, Any]]]()
+        failed: BaseException | None = None
+        with ThreadPoolExecutor(several) as pool:
+            while running or (open_ and failed is None):
+                for stage in list(open_) if failed is None else ():
+                    undone = {one.name for one in open_} | {one.name for one, _ in running.values()}
+                    if len(running) == several or undone & set(stage.after):
+                        continue
+                    open_.remove(stage)
+                    if not self._kept(stage):
+                        begun = self._begin(stage)
+                        running[pool.submit(self._timed, stage)] = stage, begun
+                for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
+                    stage, begun = running.pop(future)
+                    error = future.exception()
+                    if error is None:
+                        self._end(stage, begun, *future.result())
+                    failed = failed or error
+        if failed is not None:
+            raise failed
+
+    def _kept(self, stage: Stage) -> bool:
+        done = self.run.stage_done(stage.name, self.keys[stage.name])
+        if done:
+            self.run.say(f"{self._title(stage)}: unchanged, kept")
+        return done
+
+    def _begin(self, stage: Stage) -> dict[str, Any]:
+        """The provenance of what is about to run."""
+        self.run.say(self._title(stage))
+        self.running.append(stage.name)
+        self._provenance()
+        return {**self.here, "started": now()}
+
+    def _timed(self, stage: Stage) -> tuple[list[str], float]:
+        """Files written and seconds taken."""
+        start = perf_counter()
+        try:
+            return stage.run(self.run), perf_counter() - start
+        except OSError as error:
+            if error.filename is None:  # a failed write does not name its file
+                error.filename = str(self.run.path)
+            raise
+
+    def _end(self, stage: Stage, begun: dict[str, Any], outputs: list[str], seconds: float) -> None:
+        self.run.close_stage(stage.name, self.keys[stage.name], outputs, seconds, begun)
+        self.running.remove(stage.name)
+        self._provenance()
+        self.run.say(f"{self._title(stage)}: {seconds:.1f} s")
 
 
 OVER = -1  # instead of the number of a stage: rank 0 is done

@@ -145,13 +145,13 @@ class SectionMapping(Experiment):
         found = []
         for member in every:
             found.append(Stage(name=f"sections-{member.name}", run=partial(self.brains.draw, member),
-                               depends=member.depends, after=()))  # fmt: skip
+                               depends=member.depends, after=(), beside=True))  # fmt: skip
         for member in every:
             found.append(Stage(name=f"mesh-{member.name}", run=at("mesh")(partial(self.brains.mesh, member)),
                                depends=[to_plain(c.mesh), 0 if member.unseen else c.hide, bool(member.truth)],
-                               after=of("sections", [member])))  # fmt: skip
+                               after=of("sections", [member]), beside=True))  # fmt: skip
             found.append(Stage(name=f"truth-{member.name}", run=at("mesh")(partial(self.brains.truth, member)),
-                               depends=dict(member.truth), after=of("mesh", [member])))  # fmt: skip
+                               depends=dict(member.truth), after=of("mesh", [member]), beside=True))  # fmt: skip
         for name, one in self.makers.items():
             found.append(Stage(name=name, run=partial(self.brains.fit, name), after=of("mesh", training),
                                depends=[*one.depends(), c.trainer.folds]))  # fmt: skip

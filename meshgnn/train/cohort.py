@@ -5,6 +5,7 @@ V nodes of one brain, N nodes of all brains end to end, K classes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -50,17 +51,26 @@ class Cohort:
         ends = np.cumsum([0, *(graph.n_nodes for graph in self.graphs)]).tolist()
         return [slice(start, end) for start, end in pairwise(ends)]
 
-    def frame(self, inputs: NodeInputs.Config) -> CoordinateFrame:
-        """The coordinate frame of the first training brain."""
-        first = self.training[0]
-        return inputs.build().frame(first, first.cortex)
+    def aligned(self, inputs: NodeInputs.Config) -> tuple[CoordinateFrame, list[NDArray[np.float32]]]:
+        """The coordinate frame of the first training brain, and [V, 3] of each brain in it, mm.
 
-    def coordinates_mm(self, frame: CoordinateFrame) -> list[NDArray[np.float32]]:
-        """[V, 3] of each brain in the frame: mirrored, and (but for the first) fitted by rotation, shift and scale."""
-        first = self.training[0]
-        return [
-            frame.coordinates_mm(graph, "similarity", graph.cortex if graph is first else None) for graph in self.graphs
-        ]
+        The first brain is mirrored at most; the others are fitted by rotation, shift and scale, once for all networks.
+        """
+        if inputs.align not in self._aligned:
+            first = self.training[0]
+            frame = inputs.build().frame(first, first.cortex)
+            self._aligned[inputs.align] = (
+                frame,
+                [
+                    frame.coordinates_mm(graph, "similarity", graph.cortex if graph is first else None)
+                    for graph in self.graphs
+                ],
+            )
+        return self._aligned[inputs.align]
+
+    @cached_property
+    def _aligned(self) -> dict[str, tuple[CoordinateFrame, list[NDArray[np.float32]]]]:
+        return {}
 
 
 def cohort_inputs(
@@ -83,8 +93,7 @@ def cohort_inputs(
     Raises:
         InputError: a fold without a labelled node.
     """
-    maker, frame = inputs.build(), cohort.frame(inputs)
-    aligned = cohort.coordinates_mm(frame)
+    maker, (frame, aligned) = inputs.build(), cohort.aligned(inputs)
     parts: dict[str, list[NDArray[Any]]] = {}
     for number, (graph, unseen) in enumerate(zip(cohort.graphs, cohort.unseen)):
         inner = inner_edges(graph)

@@ -1,6 +1,7 @@
 """Stages and their keys, run folders, provenance: with stages that only write a word."""
 
 import json
+import threading
 from dataclasses import dataclass
 from functools import partial
 
@@ -203,3 +204,56 @@ def test_a_stack_is_hashed_whole_but_for_hidden_files(tmp_path):
     assert hashes() == before
     outside.write_bytes((folder / "s0.tif").read_bytes())
     assert hashes() != before
+
+
+class Pairs(Experiment):
+    """Two brains side by side: `first` of each, which wait for each other, then `second` of each, then `all`."""
+
+    def __init__(self, wrong=""):
+        self.wrong, self.meet, self.log = wrong, threading.Barrier(2, timeout=30), []
+
+    def _first(self, name, run):
+        self.meet.wait()
+        if name == self.wrong:
+            raise InputError(f"{name} is wrong")
+        return self._write(f"first-{name}", run)
+
+    def _write(self, name, run):
+        self.log.append(name)
+        write_json(run / f"{name}.json", name)
+        return [f"{name}.json"]
+
+    def stages(self):
+        first = [
+            Stage(name=f"first-{name}", run=partial(self._first, name), after=(), beside=True)
+            for name in ("one", "two")
+        ]
+        second = [
+            Stage(name=f"second-{name}", run=partial(self._write, f"second-{name}"), after=(f"first-{name}",),
+                  beside=True)
+            for name in ("one", "two")
+        ]  # fmt: skip
+        last = Stage(name="all", run=partial(self._write, "all"), after=("second-one", "second-two"))
+        return [*first, *second, last]
+
+
+def test_stages_that_allow_it_run_side_by_side_each_after_its_own(tmp_path):
+    experiment, run = Pairs(), RunFolder(tmp_path)
+    run_experiment(experiment, {}, run, resume=False, only="")
+    for name in ("one", "two"):
+        assert experiment.log.index(f"first-{name}") < experiment.log.index(f"second-{name}")
+    assert experiment.log[-1] == "all"
+    told = json.loads((tmp_path / "provenance.json").read_text())
+    assert sorted(told["stages"]) == ["all", "first-one", "first-two", "second-one", "second-two"]
+    again = Pairs()
+    run_experiment(again, {}, run, resume=True, only="")
+    assert again.log == []
+
+
+def test_what_runs_beside_a_stage_that_fails_is_finished_and_kept(tmp_path):
+    experiment, run = Pairs(wrong="one"), RunFolder(tmp_path)
+    with pytest.raises(InputError, match="one is wrong"):
+        run_experiment(experiment, {}, run, resume=False, only="")
+    keys = stage_keys(experiment.stages())
+    assert run.stage_done("first-two", keys["first-two"])
+    assert not {"all", "second-one"} & set(experiment.log)

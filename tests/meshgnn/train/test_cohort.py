@@ -78,7 +78,7 @@ def test_a_moved_brain_comes_back_into_the_frame():
     turn = np.array([[np.cos(0.2), -np.sin(0.2), 0], [np.sin(0.2), np.cos(0.2), 0], [0, 0, 1]])
     moved = replace_meshes(second, lambda points: 1.1 * points @ turn.T + [5, -8, 3])
     cohort = Cohort(graphs=(first, moved), unseen=(False, True), folds=(*folds_of(first), no_folds(moved)))
-    points = cohort.coordinates_mm(cohort.frame(NodeInputs.Config()))
+    _, points = cohort.aligned(NodeInputs.Config())
     left = first.hemisphere == "L"
     np.testing.assert_allclose(points[0][left], first.vertices_mm[left], atol=1e-4)
     np.testing.assert_allclose(points[0][~left][:, 0], -first.vertices_mm[~left][:, 0], atol=1e-4)
