@@ -206,6 +206,9 @@ def test_a_stack_is_hashed_whole_but_for_hidden_files(tmp_path):
     assert hashes() != before
 
 
+STORED = {"experiment": "pairs", "overrides": [], "config": {"_": "Pairs"}}
+
+
 class Pairs(Experiment):
     """Two brains side by side: `first` of each, which wait for each other, then `second` of each, then `all`."""
 
@@ -239,21 +242,21 @@ class Pairs(Experiment):
 
 def test_stages_that_allow_it_run_side_by_side_each_after_its_own(tmp_path):
     experiment, run = Pairs(), RunFolder(tmp_path)
-    run_experiment(experiment, {}, run, resume=False, only="")
+    run_experiment(experiment, STORED, run, resume=False, only="")
     for name in ("one", "two"):
         assert experiment.log.index(f"first-{name}") < experiment.log.index(f"second-{name}")
     assert experiment.log[-1] == "all"
     told = json.loads((tmp_path / "provenance.json").read_text())
     assert sorted(told["stages"]) == ["all", "first-one", "first-two", "second-one", "second-two"]
     again = Pairs()
-    run_experiment(again, {}, run, resume=True, only="")
+    run_experiment(again, STORED, run, resume=True, only="")
     assert again.log == []
 
 
 def test_what_runs_beside_a_stage_that_fails_is_finished_and_kept(tmp_path):
     experiment, run = Pairs(wrong="one"), RunFolder(tmp_path)
     with pytest.raises(InputError, match="one is wrong"):
-        run_experiment(experiment, {}, run, resume=False, only="")
+        run_experiment(experiment, STORED, run, resume=False, only="")
     keys = stage_keys(experiment.stages())
     assert run.stage_done("first-two", keys["first-two"])
     assert not {"all", "second-one"} & set(experiment.log)
