@@ -20,6 +20,8 @@ from meshgnn import config
 from meshgnn.errors import InputError, SettingError
 from meshgnn.graph import NodeLocations
 from meshgnn.progress import Progress, silent
+from meshgnn.source.annotations import FOLDER as ANNOTATIONS
+from meshgnn.source.annotations import read_annotations
 from meshgnn.source.sections import TABLE, SectionStack, read_stack
 from meshgnn.source.virtual.truth import true_hemispheres
 from reconstruct import output, plausibility
@@ -84,6 +86,7 @@ class Reconstruct:
             if source.path is None:
                 raise InputError("no sections given; add --set source.path=DIR")
             check_count(read_stack(source.path, space=source.space))
+            _annotated(source.path)
             self._check_sides(source.path)
             return
         if source.grey is None or source.white is None:
@@ -180,6 +183,7 @@ class _Run:
     def _finish(self, ribbon: Ribbon, key: str, space: str, stack: SectionStack | None, tissue: TissueStack | None,
                 alignment: Alignment | None, align_key: str) -> Reconstruction:  # fmt: skip
         set_ = self.settings
+        annotated = _annotated(stack.folder) if stack is not None and stack.folder is not None else ()
         begun = time.perf_counter()
         self.progress("hemispheres", 0, 1)
         halves = set_.hemispheres.build()(ribbon)
@@ -195,8 +199,8 @@ class _Run:
             if stack is None or tissue is None or alignment is None:
                 return surface, None
             spots, _ = self.step(
-                f"locate-{side}", NodeLocations, set_.locate, [own, align_key],
-                partial(set_.locate.build(), surface, stack, tissue, alignment),
+                f"locate-{side}", NodeLocations, set_.locate, [own, align_key, repr(annotated)],
+                partial(set_.locate.build(), surface, stack, tissue, alignment, annotated),
             )  # fmt: skip
             return surface, spots
 
@@ -244,6 +248,11 @@ class _Run:
         self.seconds["judge"] = round(time.perf_counter() - begun, 3)
         self.progress("judge", 1, 1)
         return block
+
+
+def _annotated(folder: Path) -> tuple[int, ...]:
+    """Numbers of a stack's annotated sections; none where nobody drew."""
+    return read_annotations(folder).sections if (folder / ANNOTATIONS).is_dir() else ()
 
 
 def judge_folder(

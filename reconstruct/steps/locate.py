@@ -1,5 +1,6 @@
 """Step: where every node of a midsurface lies on which section."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,9 +21,12 @@ class LocateNodes:
         Args:
             within_mm: a node is observed if a usable section lies this near; None = half the median section spacing
                 and a tenth more, since positions are noted with an error.
+            annotated_mm: a node this near to an annotated section lies on that one, though others may be nearer: of a
+                series with a section every 20 um, hardly a node would carry a label otherwise.
         """
 
         within_mm: float | None = None
+        annotated_mm: float = 0.5
 
         def build(self) -> "LocateNodes":
             return LocateNodes(self)
@@ -31,15 +35,31 @@ class LocateNodes:
         self.settings = settings
 
     def __call__(
-        self, midsurface: Midsurface, stack: SectionStack, tissue: TissueStack, alignment: Alignment
+        self,
+        midsurface: Midsurface,
+        stack: SectionStack,
+        tissue: TissueStack,
+        alignment: Alignment,
+        annotated: Sequence[int] = (),
     ) -> NodeLocations:
-        """`section` of the result is the number in the column `index` of the sections file."""
+        """`section` of the result is the number in the column `index` of the sections file.
+
+        Args:
+            annotated: numbers of the annotated sections.
+        """
         column, row, along = AXES[stack.plane]
         points = midsurface.mesh.vertices_mm.astype(np.float64)
         normals = midsurface.normals.astype(np.float64)
         position = points @ along
-        middle = (tissue.position_mm[1:] + tissue.position_mm[:-1]) / 2
-        place = np.searchsorted(middle, position)
+        spacing = float(np.median(np.diff(tissue.position_mm)))
+        within = self.settings.within_mm if self.settings.within_mm is not None else 0.55 * spacing
+        place = _nearest(position, tissue.position_mm)
+        near = np.abs(position - tissue.position_mm[place]) <= within + 1e-6
+        drawn = np.flatnonzero(np.isin(tissue.index, annotated))
+        if len(drawn):
+            wanted = drawn[_nearest(position, tissue.position_mm[drawn])]
+            preferred = np.abs(position - tissue.position_mm[wanted]) <= self.settings.annotated_mm
+            place, near = np.where(preferred, wanted, place), near | preferred
         residual = np.abs(position - tissue.position_mm[place])
         plane = np.stack([points @ row, points @ column], axis=1)
         flat = np.stack([normals @ row, normals @ column], axis=1)
@@ -51,10 +71,8 @@ class LocateNodes:
             ahead = alignment.map(k, plane[here] + 0.1 * flat[here]) / tissue.image_px_mm[k]
             turned[here] = ahead - pixels[here]
             shape[here] = stack.at(int(tissue.index[k])).shape
-        spacing = float(np.median(np.diff(tissue.position_mm)))
-        within = self.settings.within_mm if self.settings.within_mm is not None else 0.55 * spacing
         on_image = ((pixels >= 0) & (pixels <= shape - 1)).all(axis=1)
-        observed = (residual <= within + 1e-6) & on_image
+        observed = near & on_image
         return NodeLocations(
             section=np.where(observed, tissue.index[place], -1).astype(np.int32),
             row_px=pixels[:, 0],
@@ -64,6 +82,11 @@ class LocateNodes:
             residual_mm=residual.astype(np.float32),
             observed=observed,
         )
+
+
+def _nearest(position: NDArray[np.float64], sections: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Places [V] of the nearest of ascending section positions."""
+    return np.searchsorted((sections[1:] + sections[:-1]) / 2, position)
 
 
 def _angle(direction: NDArray[np.float64]) -> NDArray[np.float32]:

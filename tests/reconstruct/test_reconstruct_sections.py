@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 
 from meshgnn.errors import InputError
+from meshgnn.source.aligned import read_aligned
 from meshgnn.source.sections import read_stack
 from reconstruct import Reconstruct, VolumePair
 from reconstruct.judge import rigid_fit
 from reconstruct.maker import MeshFromSections
 from reconstruct.plausibility import Plausible, of_tissue
+from reconstruct.records import Alignment, TissueStack
+from reconstruct.state import load
 from reconstruct.steps.align import AlignSections
+from reconstruct.steps.locate import LocateNodes
 from reconstruct.steps.stack import interpolate_shape
 from reconstruct.steps.tissue import ClassifyTissue, signed_distance
 from tests.reconstruct.phantom import body, config, read_rows, write_stack, write_table
@@ -124,6 +128,26 @@ def test_nodes_lie_where_the_section_shows_them(result, straight: Path) -> None:
         angle = np.degrees(np.arctan2(-normal[flat, 2], normal[flat, 0]))
         turn = (places.normal_angle_deg[flat] - angle + 180) % 360 - 180
         assert np.abs(turn).mean() < 3
+
+
+def test_nodes_near_an_annotated_section_lie_on_it(finished, straight: Path) -> None:  # type: ignore[no-untyped-def]
+    out, result = finished
+    stack = read_aligned(out, straight)
+    tissue, alignment = load(out / "steps" / "tissue", TissueStack), load(out / "steps" / "align", Alignment)
+    surface = result.midsurfaces[0]
+    plain = LocateNodes.Config().build()(surface, stack, tissue, alignment)
+    annotated = 12
+    reach = LocateNodes.Config(annotated_mm=1.7)
+    found = reach.build()(surface, stack, tissue, alignment, (annotated,))
+    away = np.abs(surface.mesh.vertices_mm[:, 1] - stack.at(annotated).position_mm)
+    assert np.array_equal(found.section == annotated, away <= 1.7)
+    others = away > 1.7
+    assert np.array_equal(found.section[others], plain.section[others])
+    assert (found.section == annotated).sum() > 1.5 * (plain.section == annotated).sum()
+    here = found.section == annotated
+    assert np.allclose(found.residual_mm[here], away[here], atol=1e-4)
+    places = stack.at(annotated).pixel_to_mm(found.row_px[here], found.column_px[here])
+    assert np.allclose(places[:, [0, 2]], surface.mesh.vertices_mm[here][:, [0, 2]], atol=1e-3)  # within the plane
 
 
 def test_line_order_of_the_table_does_not_matter(result, straight: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
