@@ -48,14 +48,14 @@ class BalancedBatches:
         single = present[counts < 2]
         if len(single) and config.rare == "refuse":
             raise SettingError(
-                f"area {pool.names[int(single[0])]} has a single patch; annotate it on another section, or leave such "
+                f"area {pool.names[int(single[0])]} is labelled at a single node; annotate more of it, or leave such "
                 "areas out with <rare>=skip"
             )
         labels = np.where(pool.held, -1, pool.labels)
         present, counts = np.unique(labels[labels >= 0], return_counts=True)
         self.classes = present[counts >= 2]
         if len(self.classes) < 2:
-            raise InputError(f"{len(self.classes)} area with annotated patches; at least 2 are needed to tell apart")
+            raise InputError(f"{len(self.classes)} area with labelled nodes; at least 2 are needed to tell apart")
         self.config, self.seed = config, seed
         self._items: list[list[NDArray[np.int64]]] = []
         for label in self.classes:

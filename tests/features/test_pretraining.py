@@ -78,7 +78,7 @@ def test_batches_are_balanced_and_cross_sections():
             assert len(set(groups[items[labels[items] == one]].tolist())) == 3
     assert seen == {0, 1, 2, 3, 4, 5}
     labels[np.flatnonzero(labels == 3)[1:]] = -1
-    with pytest.raises(InputError, match="area d has a single patch"):
+    with pytest.raises(InputError, match="area d is labelled at a single node"):
         BalancedBatches.Config().build(pool, seed=1)
     skipped = BalancedBatches.Config(rare="skip").build(pool, seed=1)
     assert 3 not in labels[skipped.draw(0)]
@@ -235,7 +235,7 @@ def test_areas_on_one_patch_and_brains_without_labels(tmp_path):
     labels = source.labels.copy()
     labels[np.flatnonzero(labels == 2)[1:]] = -1
     few = NodeSet(brain="x", data=source.data, labels=labels, names=source.names)
-    with pytest.raises(InputError, match="area three has a single patch"):
+    with pytest.raises(InputError, match="area three is labelled at a single node"):
         pretraining.pretrain(SMALL, [few], tmp_path / "o")
     none = NodeSet(brain="x", data=source.data, labels=labels * 0 - 1, names=source.names)
     with pytest.raises(InputError, match="needs annotations"):
