@@ -40,8 +40,8 @@ def folded(step_mm: float) -> Ribbon:
     return Ribbon(pial=pial, white=pial + np.float32(2.6), affine=affine, space="bench", hemisphere="L")
 
 
-def plain_laplace(classes: np.ndarray) -> np.ndarray:
-    """The depth field by scipy CG, 7-point stencil."""
+def staircase(classes: np.ndarray) -> tuple[sparse.csr_matrix, np.ndarray]:
+    """Matrix and right-hand side of the depth field: 7-point stencil, boundaries at the centres of fixed voxels."""
     ribbon = np.argwhere(classes == laplace.RIBBON)
     number = np.full(classes.shape, -1, np.int64)
     number[tuple(ribbon.T)] = np.arange(len(ribbon))
@@ -54,10 +54,15 @@ def plain_laplace(classes: np.ndarray) -> np.ndarray:
         right += classes[beside] == laplace.WHITE
     row, column = np.concatenate(rows), np.concatenate(columns)
     matrix = sparse.csr_matrix((-np.ones(len(row)), (row, column)), shape=(len(ribbon),) * 2)
-    matrix = matrix + 6 * sparse.eye(len(ribbon), format="csr")
+    return matrix + 6 * sparse.eye(len(ribbon), format="csr"), right
+
+
+def plain_laplace(classes: np.ndarray) -> np.ndarray:
+    """The depth field by scipy CG."""
+    matrix, right = staircase(classes)
     values, _ = cg(matrix, right, rtol=1e-4)
     u = (classes == laplace.WHITE).astype(np.float32)
-    u[tuple(ribbon.T)] = values
+    u[classes == laplace.RIBBON] = values
     return u
 
 

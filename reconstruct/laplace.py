@@ -5,6 +5,8 @@ between two voxels, the place of the boundary is read off the level functions an
 true distance (Shortley & Weller 1938): the error falls with h^2, where a staircase boundary gives h.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -40,24 +42,66 @@ def solve(
         tolerance: the solver stops when no value changes by more than this in a sweep.
     """
     classes = classify(pial, white) if classes is None else classes
-    frame = np.ones(classes.shape, bool)
-    frame[1:-1, 1:-1, 1:-1] = False
-    if (classes[frame] == RIBBON).any():
-        raise ValueError("the ribbon touches the frame of the volume; pad it by one voxel")
-    ribbon = np.flatnonzero(classes == RIBBON)
-    number = np.full(classes.size, -1, np.int32)
-    number[ribbon] = np.arange(len(ribbon), dtype=np.int32)
-    strides = np.array([classes.shape[1] * classes.shape[2], classes.shape[2], 1], np.int64)
-    flat_pial, flat_white, flat_class = pial.ravel(), white.ravel(), classes.ravel()
-    neighbour, weight, fixed = _assemble(ribbon, number, strides, flat_pial, flat_white, flat_class)
-    a, b = np.maximum(-flat_pial[ribbon], 1e-3), np.maximum(flat_white[ribbon], 1e-3)
-    values = (a / (a + b)).astype(np.float32)
-    sweeps = _relax(values, neighbour, weight, fixed, np.float32(relaxation), tolerance, max_sweeps)
-    u = (flat_class == WHITE).astype(np.float32)
-    u[ribbon] = values
-    _continue_across(u, ribbon, number, strides, flat_pial, flat_white, flat_class)
-    _touching(u, number, strides, flat_pial, flat_white, flat_class)
+    system = System.of(pial, white, classes)
+    values, sweeps = system.solved(tolerance, max_sweeps, relaxation)
+    fields = np.array(system.strides), pial.ravel(), white.ravel(), classes.ravel()
+    u = (fields[-1] == WHITE).astype(np.float32)
+    u[system.ribbon] = values
+    _continue_across(u, system.ribbon, *fields)
+    _touching(u, *fields)
     return u.reshape(classes.shape), sweeps
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class System:
+    """The equations u = weight u[neighbour] + fixed of the N ribbon voxels.
+
+    Args:
+        ribbon: [N] places in the flattened volume, ascending.
+        strides: of the three axes in it.
+        neighbour: [N, 6] int32 number of the ribbon voxel on either side along each axis, -1 for a fixed one.
+        weight: [N, 6] float32.
+        fixed: [N] float32, what fixed neighbours contribute.
+        start: [N] float32, u by the ratio of the level functions.
+    """
+
+    ribbon: NDArray[np.int64]
+    strides: tuple[int, int, int]
+    neighbour: NDArray[np.int32]
+    weight: NDArray[np.float32]
+    fixed: NDArray[np.float32]
+    start: NDArray[np.float32]
+
+    @staticmethod
+    def of(pial: NDArray[np.float32], white: NDArray[np.float32], classes: NDArray[np.uint8]) -> "System":
+        """See `solve` for the arguments, all [X, Y, Z]. Raises ValueError if the ribbon touches the frame."""
+        for axis in range(3):
+            ends = np.moveaxis(classes, axis, 0)[[0, -1]]
+            if (ends == RIBBON).any():
+                raise ValueError("the ribbon touches the frame of the volume; pad it by one voxel")
+        strides = (classes.shape[1] * classes.shape[2], classes.shape[2], 1)
+        ribbon = np.flatnonzero(classes == RIBBON)
+        flat = pial.ravel(), white.ravel(), classes.ravel()
+        neighbour, weight, fixed = _assemble(ribbon, np.array(strides), *flat)
+        inner, outer = np.maximum(-flat[0][ribbon], 1e-3), np.maximum(flat[1][ribbon], 1e-3)
+        start = (inner / (inner + outer)).astype(np.float32)
+        return System(ribbon=ribbon, strides=strides, neighbour=neighbour, weight=weight, fixed=fixed, start=start)
+
+    def solved(
+        self, tolerance: float = 1e-5, max_sweeps: int = 400, relaxation: float = 1.6
+    ) -> tuple[NDArray[np.float32], int]:
+        """u [N] and the number of sweeps, the last of which changed no value by more than `tolerance`."""
+        values = self.start.copy()
+        sweeps = _relax(
+            values, self.neighbour, self.weight, self.fixed, np.float32(relaxation), tolerance, max_sweeps
+        )  # fmt: skip
+        return values, sweeps
+
+    def residual(self, values: NDArray[np.float32]) -> float:
+        """Norm of what u [N] leaves of its equations, relative to that of their right-hand side."""
+        inside = self.neighbour >= 0
+        sums = (np.where(inside, values[self.neighbour], 0) * self.weight.astype(np.float64)).sum(1)
+        return float(np.linalg.norm(sums + self.fixed - values) / np.linalg.norm(self.fixed))
 
 
 @njit(cache=True, nogil=True)
@@ -70,8 +114,10 @@ def _distance(inside: float, beyond: float) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _assemble(ribbon, number, strides, pial, white, classes):
+def _assemble(ribbon, strides, pial, white, classes):
     count = len(ribbon)
+    # Ribbon voxels ascend, and so do their neighbours in one direction: one finger for each finds their numbers.
+    finger = np.zeros(6, np.int64)
     neighbour = np.full((count, 6), -1, np.int32)
     weight = np.zeros((count, 6), np.float32)
     fixed = np.zeros(count, np.float32)
@@ -94,7 +140,11 @@ def _assemble(ribbon, number, strides, pial, white, classes):
                 share = 2.0 / (step[side] * (step[0] + step[1]))
                 total += share
                 if classes[other] == RIBBON:
-                    neighbour[k, 2 * axis + side] = number[other]
+                    place = finger[2 * axis + side]
+                    while ribbon[place] < other:
+                        place += 1
+                    finger[2 * axis + side] = place
+                    neighbour[k, 2 * axis + side] = place
                     weight[k, 2 * axis + side] = share
                 elif classes[other] == WHITE:
                     constant += share
@@ -124,7 +174,7 @@ def _relax(values, neighbour, weight, fixed, relaxation, tolerance, max_sweeps):
 
 
 @njit(cache=True, nogil=True)
-def _continue_across(u, ribbon, number, strides, pial, white, classes):
+def _continue_across(u, ribbon, strides, pial, white, classes):
     """Fixed voxels next to the ribbon: the mean of the linear continuations from their ribbon neighbours."""
     total = np.zeros(u.shape[0], np.float32)
     count = np.zeros(u.shape[0], np.uint8)
@@ -147,7 +197,7 @@ def _continue_across(u, ribbon, number, strides, pial, white, classes):
 
 
 @njit(cache=True, nogil=True)
-def _touching(u, number, strides, pial, white, classes):
+def _touching(u, strides, pial, white, classes):
     """White matter that touches the outside: u crosses 0.5 at the boundary, on the scale of a voxel."""
     old = u.copy()
     size = u.shape[0]
