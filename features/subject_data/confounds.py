@@ -2,18 +2,66 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.subject_data.nifti import ENDINGS, BadVolume
-from meshgnn.errors import InputError
+from meshgnn.config import Config as BaseConfig
+from meshgnn.errors import InputError, SettingError
 from meshgnn.source.participant_table import MISSING, is_number
 from meshgnn.source.text_table import read_text_table
 
 ENTITIES = ("sub", "ses", "task", "acq", "ce", "dir", "rec", "run", "echo")  # what a run and its table have in common
 BLOCK = 20_000  # voxels that are filtered at a time
+F = TypeVar("F", np.float32, np.float64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cleaning(BaseConfig):
+    """
+    Args:
+        detrend: take the linear trend out of every voxel or region.
+        high_pass_hz, low_pass_hz: edges of a band-pass filter; 0 for none.
+        confounds: columns of the table of confounds that are regressed out: trans_x, ...
+        table: end of that table's name, beside the run.
+    """
+
+    detrend: bool = False
+    high_pass_hz: float = 0.0
+    low_pass_hz: float = 0.0
+    confounds: tuple[str, ...] = ()
+    table: str = "desc-confounds_timeseries"
+
+    def __post_init__(self) -> None:
+        if min(self.high_pass_hz, self.low_pass_hz) < 0:
+            raise SettingError("<high_pass_hz> and <low_pass_hz> must not be negative")
+        if 0 < self.low_pass_hz <= self.high_pass_hz:
+            raise SettingError("<high_pass_hz> must lie below <low_pass_hz>: what is between them is kept")
+        if any(sign in self.table for sign in "/\\*?["):
+            raise SettingError("<table> is the end of a file's name, without / and wildcards")
+
+    @property
+    def cleans(self) -> bool:
+        """Whether anything is asked for."""
+        return bool(self.detrend or self.high_pass_hz or self.low_pass_hz or self.confounds)
+
+    def cleaning(self) -> dict[str, Any]:
+        """What is asked for, to tell items apart; empty for nothing."""
+        names = [field.name for field in fields(Cleaning)] if self.cleans else []
+        return {name: getattr(self, name) for name in names}
+
+    def of(self, series: NDArray[F], confounds: NDArray[np.float64] | None, tr_s: float) -> NDArray[F]:
+        """The series [T, V] after `cleaned`, or as they are where nothing is asked for. Raises BadVolume."""
+        if not self.cleans:
+            return series
+        return cleaned(
+            series, confounds, tr_s=tr_s, detrend=self.detrend, low_pass_hz=self.low_pass_hz,
+            high_pass_hz=self.high_pass_hz,
+        )  # fmt: skip
 
 
 def entities_of(path: Path) -> dict[str, str]:
@@ -67,14 +115,14 @@ def read_confounds(path: Path, columns: Sequence[str], frames: int) -> NDArray[n
 
 
 def cleaned(
-    series: NDArray[np.float32],
+    series: NDArray[F],
     confounds: NDArray[np.float64] | None,
     *,
     tr_s: float,
     detrend: bool,
     low_pass_hz: float,
     high_pass_hz: float,
-) -> NDArray[np.float32]:
+) -> NDArray[F]:
     """Series [T, V] without trend, without what lies outside the band, without confounds [T, C], in this order; every
     voxel keeps its mean. By `nilearn.signal.clean` (Butterworth filter; confounds are filtered alike, so that they are
     removed orthogonally to the band: Lindquist et al. 2019, doi:10.1002/hbm.24528).

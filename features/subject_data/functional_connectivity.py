@@ -50,7 +50,8 @@ class FunctionalConnectivity(HeldItems):
             return FunctionalConnectivity(self, participants, train)
 
         def item_format(self) -> dict[str, Any]:
-            return {"connectivity": self.correlation, "fisher": True, "standardise": self.standardise}
+            own = {"connectivity": self.correlation, "fisher": True, "standardise": self.standardise}
+            return own | self.cleaning()
 
     def __init__(self, config: Config, participants: Participants, train: NDArray[np.bool_]) -> None:
         super().__init__()

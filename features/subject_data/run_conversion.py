@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.subject_data.bad_subjects import REPORT, BadSubject, Policy, judge
-from features.subject_data.confounds import cleaned, confounds_beside, entities_of, read_confounds, sidecar
+from features.subject_data.confounds import Cleaning, confounds_beside, entities_of, read_confounds, sidecar
 from features.subject_data.convert import converted, in_turn, of_one_size
 from features.subject_data.find_images import Found, ImageFiles
 from features.subject_data.grid import Cube
@@ -21,7 +21,6 @@ from features.subject_data.nifti import BadVolume, Header, RunFrames, read_image
 from features.subject_data.run_store import RunStore
 from features.subject_data.run_writer import RunWriter
 from features.subject_data.volume_store import Grid
-from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at, to_plain
 from meshgnn.errors import InputError, SettingError
 from meshgnn.progress import Progress, silent
@@ -34,8 +33,9 @@ class RunConversion:
     """Fills a store with the runs of all good subjects, one each, and a table with the bad ones."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(BaseConfig):
-        """
+    class Config(Cleaning):
+        """Cleaning is told in `features.subject_data.confounds.Cleaning`.
+
         Args:
             images: where the runs are, and the brain masks if there are any. Of several runs of a subject, `contains`
                 chooses one.
@@ -45,10 +45,6 @@ class RunConversion:
             fewest: frames that a run needs after that.
             tr_s: time between frames; 0 takes it from the run's JSON file (RepetitionTime), or else from its header.
             same_tr: a run of another TR than most is bad; false keeps it, for inputs whose own same_tr is false too.
-            detrend: take the linear trend out of every voxel.
-            high_pass_hz, low_pass_hz: edges of a band-pass filter; 0 for none.
-            confounds: columns of the table of confounds that are regressed out: trans_x, ...
-            table: end of that table's name, beside the run.
             voxel_mm: resample to voxels of this size, smoothed before if they are larger, where the first run lies; 0
                 keeps the runs' own, which must then be alike.
             chunk: frames that are packed together: a window is read from the chunks that it touches.
@@ -62,25 +58,17 @@ class RunConversion:
         fewest: int = 2
         tr_s: float = 0.0
         same_tr: bool = True
-        detrend: bool = False
-        high_pass_hz: float = 0.0
-        low_pass_hz: float = 0.0
-        confounds: tuple[str, ...] = ()
-        table: str = "desc-confounds_timeseries"
         voxel_mm: float = 0.0
         chunk: int = 10
         bad: Policy = "leave_out"
         threads: int = 1
 
         def __post_init__(self) -> None:
+            super().__post_init__()
             if self.drop < 0 or self.fewest < 2 or self.chunk < 1 or self.threads < 1:
                 raise SettingError("<drop> must be at least 0, <fewest> 2, <chunk> and <threads> 1")
-            if min(self.tr_s, self.high_pass_hz, self.low_pass_hz, self.voxel_mm) < 0:
-                raise SettingError("<tr_s>, <high_pass_hz>, <low_pass_hz> and <voxel_mm> must not be negative")
-            if 0 < self.low_pass_hz <= self.high_pass_hz:
-                raise SettingError("<high_pass_hz> must lie below <low_pass_hz>: what is between them is kept")
-            if any(sign in self.table for sign in "/\\*?["):
-                raise SettingError("<table> is the end of a file's name, without / and wildcards")
+            if min(self.tr_s, self.voxel_mm) < 0:
+                raise SettingError("<tr_s> and <voxel_mm> must not be negative")
 
         def build(self) -> "RunConversion":
             return RunConversion(self)
@@ -216,11 +204,7 @@ class RunConversion:
         if (series == series[0]).all():
             raise BadVolume("constant", f"{path}: no voxel changes over time")
         content = sha256(series.tobytes() + inside.tobytes()).hexdigest()[:16]
-        if nuisance is not None or c.detrend or c.high_pass_hz or c.low_pass_hz:
-            series = cleaned(
-                series, nuisance, tr_s=tr_s, detrend=c.detrend, low_pass_hz=c.low_pass_hz, high_pass_hz=c.high_pass_hz
-            )
-        writer.add(name, series, inside, tr_s, key, content)
+        writer.add(name, c.of(series, nuisance, tr_s), inside, tr_s, key, content)
 
     def _inside(self, frames: RunFrames, mask: Path | None) -> NDArray[np.bool_]:
         """[X, Y, Z] voxels of the brain on the run's own grid.

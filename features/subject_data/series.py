@@ -49,7 +49,8 @@ class SubjectSeries(FoundItems):
 
         def item_format(self) -> dict[str, Any]:
             """What an item holds; an encoder fits items of one format only."""
-            return {"series": "z-score of the run", "frames": self.frames, "measured": "last row"}
+            own = {"series": "z-score of the run", "frames": self.frames, "measured": "last row"}
+            return own | self.cleaning()
 
     def __init__(self, config: Config, participants: Participants) -> None:
         super().__init__()

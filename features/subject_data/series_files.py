@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.subject_data.bad_subjects import Policy
+from features.subject_data.confounds import Cleaning, confounds_beside, read_confounds
 from features.subject_data.joining import Keep
-from meshgnn.config import Config as BaseConfig
+from features.subject_data.nifti import BadVolume
 from meshgnn.errors import InputError, SettingError
 from meshgnn.mesh.record import frozen
 from meshgnn.source.participant_table import MISSING, Participants, is_number
@@ -23,8 +25,9 @@ Leave = Callable[[str, str, Path | str, str], None]  # name, reason, file, detai
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeriesSource(BaseConfig):
-    """
+class SeriesSource(Cleaning):
+    """Cleaning is told in `features.subject_data.confounds.Cleaning`.
+
     Args:
         folder: holds the files.
         pattern: of each subject's file below it, {id} for sub-*: [T rows, R columns], with or without names of the
@@ -46,6 +49,7 @@ class SeriesSource(BaseConfig):
     keep: Keep = "family"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if "{id}" not in self.pattern or ".." in self.pattern:
             raise SettingError("<pattern> needs {id}, which stands for sub-*, and no ..")
         if self.drop < 0:
@@ -53,7 +57,31 @@ class SeriesSource(BaseConfig):
 
     def files(self) -> tuple[Path, ...]:
         found = sorted(self.folder.glob(self.pattern.replace("{id}", "sub-*")))
-        return (*found, *(beside for path in found if (beside := path.with_suffix(".json")).is_file()))
+        beside = [told for path in found if (told := path.with_suffix(".json")).is_file()]
+        for path in found if self.confounds else ():
+            with suppress(BadVolume):
+                beside.append(confounds_beside(path, self.table))
+        return (*found, *beside)
+
+    def read(self, path: Path) -> "Series":
+        """The series of a file, cleaned as asked for.
+
+        Raises:
+            BadSeries: see `read_series`; no time between rows where frequencies are asked for.
+            BadVolume: no table of confounds that fits, or a series too short for the filter.
+        """
+        series = read_series(path, self.drop, self.header)
+        if not self.cleans:
+            return series
+        if not series.tr_s and (self.high_pass_hz or self.low_pass_hz):
+            text = f"{path}: a band of frequencies needs the time between rows; give RepetitionTime in its .json"
+            raise BadSeries("no_tr", text)
+        nuisance = None
+        if self.confounds:
+            table = confounds_beside(path, self.table)
+            nuisance = read_confounds(table, self.confounds, len(series.values) + self.drop)[self.drop :]
+        values = self.of(series.values, nuisance, series.tr_s or 1.0)
+        return replace(series, values=frozen(values, np.float64))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -166,8 +194,8 @@ def read_cohort(source: SeriesSource, participants: Participants, leave: Leave) 
         if len(paths) != 1:
             continue
         try:
-            found[name], places[name] = read_series(paths[0], source.drop, source.header), paths[0]
-        except BadSeries as error:
+            found[name], places[name] = source.read(paths[0]), paths[0]
+        except (BadSeries, BadVolume) as error:
             leave(name, error.reason, paths[0], str(error))
     if not found:
         return found

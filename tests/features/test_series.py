@@ -1,6 +1,7 @@
 """Series of regions and their connectivity: laws, padding that is told, and whoever cannot be used by name."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,45 @@ def test_a_region_that_does_not_change_is_0_and_frames_can_be_dropped(tmp_path):
     found = FunctionalConnectivity.Config(folder=tmp_path, standardise=False).build(PEOPLE, TRAIN).read(np.array([0]))
     rows, columns = np.triu_indices(REGIONS, 1)
     assert (found[0][(rows == 2) | (columns == 2)] == 0).all()
+
+
+def test_series_are_cleaned_as_runs_are(tmp_path):
+    rng = np.random.default_rng(1)
+    frames, seconds = 200, 2.0 * np.arange(200)
+    motion = rng.normal(size=frames)
+    signal = np.sin(2 * np.pi * 0.05 * seconds)[:, None] + 0.1 * rng.normal(size=(frames, REGIONS))
+    drift = 5 * np.sin(2 * np.pi * 0.003 * seconds)[:, None] + 0.02 * np.arange(frames)[:, None]
+    for name in IDS:
+        path = write(tmp_path, name, 100 + signal + drift + 3 * motion[:, None])
+        table = path.with_name(f"{name}_task-rest_desc-confounds_timeseries.tsv")
+        table.write_text("\n".join(["trans_x", *map(repr, motion.tolist())]))
+    wanted = {"high_pass_hz": 0.01, "detrend": True, "confounds": ("trans_x",)}
+
+    def alike(**settings) -> float:
+        config = SubjectSeries.Config(folder=tmp_path, **settings)
+        first = config.build(PEOPLE, TRAIN).read(np.array([0]))[0, 0]
+        return float(np.corrcoef(first, signal[:, 0])[0, 1])
+
+    assert alike() < 0.4
+    assert alike(**wanted) > 0.95
+    assert alike(**{**wanted, "confounds": ()}) < 0.5
+    assert len(SubjectSeries.Config(folder=tmp_path, **wanted).files()) == 3 * len(IDS)  # series, JSON, confounds
+    dropped = SubjectSeries.Config(folder=tmp_path, drop=20, **wanted).build(PEOPLE, TRAIN)
+    assert dropped.shape == (REGIONS + 1, 180)
+    plain, own = SubjectSeries.Config(), SubjectSeries.Config(high_pass_hz=0.01)
+    assert plain.item_format() != own.item_format()
+    whole = FunctionalConnectivity.Config(folder=tmp_path, standardise=False)
+    assert replace(whole, **wanted).build(PEOPLE, TRAIN).key() != whole.build(PEOPLE, TRAIN).key()
+
+
+def test_whoever_cannot_be_cleaned_is_named(folder):
+    (folder / IDS[0] / "func" / f"{IDS[0]}_task-rest_atlas-x_timeseries.json").unlink()
+    band = SubjectSeries.Config(folder=folder, high_pass_hz=0.01).build(PEOPLE, TRAIN)
+    assert [(one.name, one.reason) for one in band.bad] == [(IDS[0], "no_tr")]
+    with pytest.raises(InputError, match="usable series"):
+        SubjectSeries.Config(folder=folder, confounds=("trans_x",)).build(PEOPLE, TRAIN)
+    with pytest.raises(SettingError, match="must lie below low_pass_hz"):
+        SubjectSeries.Config(folder=folder, high_pass_hz=0.1, low_pass_hz=0.01)
 
 
 def test_whoever_cannot_be_used_is_named(folder):
