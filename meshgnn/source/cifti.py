@@ -1,4 +1,4 @@
-"""CIFTI-2 dense scalars and labels (`.dscalar.nii`, `.dlabel.nii`): both hemispheres in one file."""
+"""CIFTI-2 files of both hemispheres: dense scalars, labels and series (`.dscalar.nii`, `.dlabel.nii`, `.dtseries.nii`)."""
 
 import warnings
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from meshgnn.source.socket import LabelTable
 _STRUCTURES = {"L": "CIFTI_STRUCTURE_CORTEX_LEFT", "R": "CIFTI_STRUCTURE_CORTEX_RIGHT"}
 _EXACT = 2**24  # whole numbers from here on are rounded in single precision
 Real = TypeVar("Real", np.float32, np.float64)
-_AXES = {".dscalar.nii": "ScalarAxis", ".dlabel.nii": "LabelAxis"}
+_AXES = {".dscalar.nii": "ScalarAxis", ".dlabel.nii": "LabelAxis", ".dtseries.nii": "SeriesAxis"}
 
 
 @contextmanager
@@ -81,6 +81,13 @@ def read_scalars(path: Path, hemisphere: str) -> tuple[NDArray[np.float32], list
     values, maps, models, _ = _load(path, np.float32)
     full = _hemisphere(path, values, models, hemisphere)
     return None if full is None else (full.T, [str(name) for name in maps.name])
+
+
+def read_series(path: Path, hemisphere: str) -> NDArray[np.float32] | None:
+    """Series [V, T] (NaN where the file has no entry, e.g. the medial wall); None if the hemisphere is absent."""
+    values, _, models, _ = _load(path, np.float32)
+    full = _hemisphere(path, values, models, hemisphere)
+    return None if full is None else full.T
 
 
 def read_labels(path: Path, hemisphere: str) -> tuple[NDArray[np.int32], LabelTable] | None:

@@ -1,4 +1,4 @@
-"""Runs on a surface folder's meshes: a series over time per vertex, of GIfTI and FreeSurfer files."""
+"""Runs on a surface folder's meshes: a series over time per vertex, of GIfTI, FreeSurfer and CIFTI files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from meshgnn.errors import InputError
 from meshgnn.mesh.record import SurfaceMesh
-from meshgnn.source import freesurfer, gifti
+from meshgnn.source import cifti, freesurfer, gifti
 from meshgnn.source.folder_values import check_length, known
 from meshgnn.source.surface_files import SurfaceFile
 
@@ -38,7 +38,7 @@ class FolderSeries:
         origin: dict[str, Path] = {}
         for file in self.files:
             for mesh in self.meshes:
-                if file.hemisphere != mesh.hemisphere:
+                if file.hemisphere not in ("", mesh.hemisphere):
                     continue
                 values = self._values(file, mesh)
                 if values is None:
@@ -65,15 +65,22 @@ class FolderSeries:
         return found
 
     def _values(self, file: SurfaceFile, mesh: SurfaceMesh) -> NDArray[np.float32] | None:
-        """[V, T] of one file; None if it is of another mesh by nature."""
-        read = gifti.read_values(file.path)[0] if file.format == "gifti" else freesurfer.read_series(file.path)
+        """[V, T] of one file; None if it lacks the hemisphere, or is of another mesh by nature."""
+        if file.format == "cifti":
+            found = cifti.read_series(file.path, mesh.hemisphere)
+            if found is None:
+                return None
+            read = found
+        else:
+            read = gifti.read_values(file.path)[0] if file.format == "gifti" else freesurfer.read_series(file.path)
         if file.guessed and len(read) != mesh.n_vertices:
             self.warnings.append(f"{file.path.name}: {len(read)} series, so it is of another mesh; left out")
             return None
         check_length(file.path, len(read), mesh)
         self.used.append(file.path)
         there = known(read)
-        gaps = int((~there).any(1).sum())
+        # A CIFTI file lists the vertices of cortex alone; that others have no value is no gap.
+        gaps = int(((~there).any(1) & (there.any(1) | (file.format != "cifti"))).sum())
         if gaps:
             self.warnings.append(f"{file.path.name}: {gaps} vertices have frames without a value (NaN or infinite)")
         return np.where(there, read, np.float32(np.nan))

@@ -24,7 +24,7 @@ _MASK = re.compile(r"(cortex|roi).?mask$|^(cortex|atlasroi)$", re.IGNORECASE)
 _FREESURFER_VALUES = re.compile(r"(curv|sulc|thickness|area|volume|jacobian_white|avg_curv|w-g\.pct)(\.(pial|mid))?$")
 _SUFFIXES = {
     ".surf.gii": "surf", ".shape.gii": "values", ".func.gii": "values", ".label.gii": "label",
-    ".dscalar.nii": "values", ".dlabel.nii": "label",
+    ".dscalar.nii": "values", ".dlabel.nii": "label", ".dtseries.nii": "series",
 }  # fmt: skip
 _HCP_SIDE = {"l": "L", "lh": "L", "left": "L", "r": "R", "rh": "R", "right": "R"}
 _HCP_MESH = re.compile(r"^(native|\d+k(_.*)?|fsaverage\d*|fs_LR.*)$", re.IGNORECASE)
@@ -179,14 +179,14 @@ def _bids(path: Path, stem: str, kind: str, form: Format) -> Iterator[SurfaceFil
             yield SurfaceFile(kind="surface", name=suffix, **common)
     elif kind == "label" and form == "cifti":
         yield SurfaceFile(kind="labels", name=atlas or entities.get("desc") or suffix or stem, **common)
+    elif kind == "series":
+        yield SurfaceFile(kind="series", name=suffix or desc, **common)
     elif form == "cifti":
         yield SurfaceFile(kind="values", name=atlas or entities.get("desc") or suffix or stem, **common)
     elif kind == "label":
         name = atlas or desc or suffix
         mask = atlas is None and bool(_MASK.search(name))
         yield SurfaceFile(kind="mask" if mask else "labels", name=name, **common)
-    elif kind == "series":
-        yield SurfaceFile(kind="series", name=suffix or desc, **common)
     else:
         name = desc or suffix
         yield SurfaceFile(kind="mask" if _MASK.search(name) else "values", name=name, **common)

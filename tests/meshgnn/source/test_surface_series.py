@@ -67,6 +67,29 @@ def test_freesurfer_runs_are_read_and_single_maps_are_not(folder, ending):
     np.testing.assert_array_equal(reading.series["rest"], np.concatenate(wanted))
 
 
+@pytest.mark.parametrize("name", ["sub-Ball_task-rest_space-Ball_bold.dtseries.nii", "Ball.bold.dtseries.nii"])
+def test_a_cifti_file_holds_the_series_of_both_hemispheres_without_the_medial_wall(folder, name):
+    graph = read(folder).graph
+    models = []
+    for mesh, place in zip(graph.meshes, graph.slices().values()):
+        title = {"L": "cortex_left", "R": "cortex_right"}[mesh.hemisphere]
+        models.append(nib.cifti2.BrainModelAxis.from_mask(graph.cortex[place], name=title))
+    axis = models[0] + models[1]
+    values = drawn(len(axis)).T
+    time = nib.cifti2.SeriesAxis(start=0, step=0.72, size=len(values))
+    nib.save(nib.Cifti2Image(values, (time, axis)), folder / name)
+    reading = read(folder)
+    assert set(reading.series) == {"bold"}
+    np.testing.assert_array_equal(reading.series["bold"][graph.cortex], values.T)
+    assert np.isnan(reading.series["bold"][~graph.cortex]).all()
+    assert not any("without a value" in warning for warning in reading.warnings)
+    data = VertexSeries.Config().build(Brain(graph=reading.graph, series=reading.series))
+    np.testing.assert_array_equal(data.observed, graph.cortex)
+    (folder / name).write_bytes((folder / name).read_bytes()[:900])
+    with pytest.raises(InputError, match="not a readable CIFTI-2 file"):
+        read(folder)
+
+
 def test_maps_without_the_intent_of_a_series_stay_features(folder):
     for side, count in nodes(folder).items():
         write(folder, side, drawn(count, 2), name="bold", intent="NIFTI_INTENT_NONE")
