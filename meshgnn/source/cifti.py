@@ -1,4 +1,4 @@
-"""CIFTI-2 files of both hemispheres: dense scalars, labels and series (`.dscalar.nii`, `.dlabel.nii`, `.dtseries.nii`)."""
+"""CIFTI-2 files of both hemispheres: dense scalars, labels, series (`.dscalar.nii`, `.dlabel.nii`, `.dtseries.nii`)."""
 
 import warnings
 from collections.abc import Iterator
