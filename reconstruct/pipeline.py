@@ -81,7 +81,7 @@ class Reconstruct:
         if isinstance(source, SectionFolder.Config):
             if source.path is None:
                 raise InputError("no sections given; add --set source.path=DIR")
-            check_count(read_stack(source.path, space=source.space))
+            check_count(read_stack(source.path, space=source.space, stain=source.stain))
             self._check_sides(source.path)
             return
         if source.grey is None or source.white is None:
@@ -140,7 +140,7 @@ class _Run:
             ribbon, key = self._volume(source.grey, source.white, source)
             return self._finish(ribbon, key, source.space, None, None, None, "")
         assert source.path is not None
-        stack = read_stack(source.path, space=source.space)
+        stack = read_stack(source.path, space=source.space, stain=source.stain)
         self.store = Store(self.out / "steps")
         bounds = self.settings.plausible
         tissue, tissue_key = self._tissue(stack)
@@ -160,6 +160,7 @@ class _Run:
         # By position, so that the order of lines in the table does not matter.
         table = sorted(repr((s.path.name, s.index, s.position_mm, s.pixel_um, s.thickness_um, s.usable, s.mirrored))
                        for s in stack)  # fmt: skip
+        table += [f"{s.index} {s.stain}" for s in stack if s.colour]
         files = [section.path for section in stack.usable()]
         return self.step("tissue", TissueStack, step, [hash_files(files), TABLE, *table, folder.name],
                          lambda: step.build()(stack, self.progress))  # fmt: skip

@@ -20,10 +20,13 @@ class SectionFolder:
         Args:
             path: folder with sections.csv.
             space: name of the coordinate space; the folder's name if empty.
+            stain: which channel colour images become (density, luminance, hematoxylin, ...); the column `stain` of
+                sections.csv says it if empty.
         """
 
         path: Path | None = None
         space: str = ""
+        stain: str = ""
 
 
 class VolumePair:
