@@ -88,11 +88,14 @@ class PlainImage(DecodedImage):
         with self.path.open("rb") as handle:
             head = handle.read(16)
         with _opened(self.path, head)[1] as file:
-            rows, columns = self.levels[level].shape
+            rows, columns = self.shape
             if self._kind == "jp2":
+                # Pillow rounds the reduced size to the nearest, the standard up: a size that both round alike.
+                power = 1 << self._reductions[level]
+                file._size = (-(-columns // power) * power, -(-rows // power) * power)
                 file.reduce = self._reductions[level]
             else:
-                file.draft(file.mode, (columns, rows))
+                file.draft(file.mode, (columns >> level, rows >> level))
             pixels = np.asarray(file)
         pixels = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 2 else pixels
         return pixels.astype(self.dtype, copy=False)
