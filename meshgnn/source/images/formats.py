@@ -23,14 +23,14 @@ SUFFIXES = tuple(_READERS)
 """Endings of names that are read as images."""
 
 
-def _suffix(path: Path) -> str:
-    name = path.name.lower()
-    return next((suffix for suffix in sorted(SUFFIXES, key=len, reverse=True) if name.endswith(suffix)), "")
+def suffix_of(name: str) -> str:
+    """The one of SUFFIXES with which a name ends; "" if none."""
+    return next((suffix for suffix in sorted(SUFFIXES, key=len, reverse=True) if name.lower().endswith(suffix)), "")
 
 
 def is_image(path: Path) -> bool:
     """A file, or the folder of an OME-Zarr image, whose name ends as those of images do."""
-    if not _suffix(path):
+    if not suffix_of(path.name):
         return False
     return is_zarr(path) if path.is_dir() else path.is_file()
 
@@ -48,5 +48,5 @@ def open_image(path: Path, *, mirrored: bool = False, stored: bool = False, stai
     path = Path(path)
     if path.is_dir() and not is_zarr(path):
         raise InputError(f"{path}: is a folder; only OME-Zarr images are folders")
-    reader = OmeZarrImage if path.is_dir() else _READERS.get(_suffix(path), TiffImage)
+    reader = OmeZarrImage if path.is_dir() else _READERS.get(suffix_of(path.name), TiffImage)
     return reader(path, mirrored=mirrored, stored=stored, stain=stain)
