@@ -36,6 +36,9 @@ class ReconstructRun(Experiment):
             files = {}
         else:
             files = {str(source.path / name): path for name, path in files_of(source.path / TABLE).items()}
+            if source.registration is not None:
+                kept = (source.registration, *sorted(source.registration.glob("*")))
+                files |= {str(path): path for path in kept if path.is_file()}
             if self.config.judge:
                 files |= {str(path): path for path in sorted((source.path / "truth").glob("*")) if path.is_file()}
         return {name: image_hash(path) for name, path in files.items() if path.exists()}
