@@ -28,6 +28,7 @@ def write_aligned(out: Path, stack: SectionStack) -> None:
             {
                 "index": one.index,
                 "to_space": one.to_space.tolist(),
+                "position_mm": one.position_mm,
                 "pixel_um": one.pixel_um,
                 "image": image_hash(one.path),
                 **({"stain": one.stain} if one.colour else {}),
@@ -52,6 +53,7 @@ def read_aligned(out: Path, folder: Path | None = None) -> SectionStack:
     try:
         matrices = {int(one["index"]): np.array(one["to_space"], np.float64) for one in record["sections"]}
         stains = {int(one["index"]): str(one["stain"]) for one in record["sections"] if "stain" in one}
+        positions = {int(one["index"]): float(one["position_mm"]) for one in record["sections"] if "position_mm" in one}
         place, space = Path(record["folder"]), str(record["space"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{out / FILE}: damaged ({error}); run the reconstruction again with --resume") from None
@@ -60,7 +62,12 @@ def read_aligned(out: Path, folder: Path | None = None) -> SectionStack:
     if missing:
         raise InputError(f"{out / FILE}: section {missing[0]} is not in {stack.folder}; it belongs to another stack")
     kept = tuple(
-        replace(one, to_space=matrices[one.index], stain=stains.get(one.index, one.stain))
+        replace(
+            one,
+            to_space=matrices[one.index],
+            position_mm=positions.get(one.index, one.position_mm),
+            stain=stains.get(one.index, one.stain),
+        )
         for one in stack
         if one.index in matrices
     )

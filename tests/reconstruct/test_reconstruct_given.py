@@ -112,6 +112,7 @@ def test_quicknii_gives_the_mesh_in_the_space_of_the_atlas(
     for section in aligned:
         expected = matrices[section.index][:3, [0, 1, 3]] + np.outer(move, [0, 0, 1])
         np.testing.assert_allclose(section.to_space, expected, atol=1e-6)
+        assert section.position_mm == pytest.approx(expected[1, 2])
     # Nodes lie on the sections where the registration says.
     places = result.locations[0]
     seen = np.flatnonzero(places.observed)[::50]
@@ -242,10 +243,12 @@ def test_a_series_that_does_not_fit_is_named(shaken: tuple[Path, dict[int, Float
     assert "not a series of QuickNII" in told(lambda a: a.pop("slices"))
     good["slices"][4]["filename"], good["slices"][4]["nr"] = "stranger.png", 999
     good["slices"][6].pop("anchoring")
+    good["slices"][7]["markers"] = [[1, 2, 3, 4]]
     file.write_text(json.dumps(good))
     found, remarks = read_registration(file, stack)
     assert len(found) == 22
     assert remarks == ["s.json: 1 of 23 files are not in the stack (stranger.png, ...)",
+                       "s.json: 1 slices have markers; their linear part is used, not the warp of VisuAlign",
                        "s.json: 1 slices without an anchoring"]  # fmt: skip
 
 

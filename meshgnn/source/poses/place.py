@@ -122,6 +122,9 @@ def read_registration(
     remarks = []
     if unknown:
         remarks.append(f"{path.name}: {len(unknown)} of {len(pictures)} files are not in the stack ({unknown[0]}, ...)")
+    bent = sum(one.markers > 0 for one in pictures)
+    if bent:
+        remarks.append(f"{path.name}: {bent} slices have markers; their linear part is used, not the warp of VisuAlign")
     if without:
         remarks.append(f"{path.name}: {without} slices without an anchoring")
     return found, remarks

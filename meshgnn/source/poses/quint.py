@@ -25,13 +25,14 @@ _PICTURE = re.compile(r"(\.dzip?|\.tiff?|\.png|\.jpe?g|\.jp2)+$", re.IGNORECASE)
 
 @dataclass(frozen=True, kw_only=True)
 class Anchored:
-    """One picture of the file: name, number (-1 if none), width, height, and O, U, V [3, 3] in voxels."""
+    """One picture of the file: name, number (-1 if none), width, height, O, U, V [3, 3] in voxels, count of markers."""
 
     file: str
     number: int
     width: float
     height: float
     span: NDArray[np.float64]
+    markers: int = 0
 
 
 def read_anchorings(path: Path) -> tuple[list[Anchored], float, int]:
@@ -75,7 +76,10 @@ def _anchored(path: Path, name: str, one: dict[str, Any], values: Sequence[Any])
         raise InputError(f"{path}: {name}: an anchoring is nine numbers (O, U, V), here are {span.size}")
     if not np.isfinite(span).all() or not (width > 0 and height > 0):
         raise InputError(f"{path}: {name}: its anchoring holds numbers that are not finite, or its size is 0")
-    return Anchored(file=name, number=number, width=width, height=height, span=span.reshape(3, 3))
+    markers = len(one.get("markers") or [])
+    return Anchored(
+        file=name, number=number, width=width, height=height, span=span.reshape(3, 3), markers=markers
+    )  # fmt: skip
 
 
 def stem(name: str) -> str:
