@@ -117,9 +117,7 @@ class TiffImage(SectionImage):
         """That the numbers mean grey or colour in a way that is known here, and lie upright."""
         name, samples = self.path, int(page.samplesperpixel)
         turned = page.tags.get(274)
-        if turned is not None and int(turned.value) not in (0, 1):
-            how = _ORIENTATIONS[min(int(turned.value) - 2, 6)]
-            raise InputError(f"{name}: is to be shown {how} (orientation {int(turned.value)}); save it upright")
+        check_upright(name, int(turned.value) if turned is not None else 1)
         meaning = str(getattr(page.photometric, "name", page.photometric))
         if samples == 1 and (self.stored or meaning == "MINISBLACK"):
             return
@@ -196,6 +194,13 @@ class TiffImage(SectionImage):
             os.close(self._handle)
             self._handle = -1
         self._file.close()
+
+
+def check_upright(path: Path, orientation: int) -> None:
+    """Raise InputError unless TIFF's (and EXIF's) tag 274 says that an image lies as it is stored."""
+    if orientation not in (0, 1):
+        how = _ORIENTATIONS[min(max(orientation, 2) - 2, 6)]
+        raise InputError(f"{path}: is to be shown {how} (orientation {orientation}); save it upright")
 
 
 def _level(full: tuple[int, int], page: Any) -> Level:

@@ -33,6 +33,9 @@ def contents(path: Path) -> Iterator[bytes | None]:
         if path.is_dir():
             yield from _folder(path)
             return
+        beside = path.with_suffix("")
+        if path.suffix.lower() == ".mrxs" and beside.is_dir():  # its pixels lie in a folder of the same name
+            yield from _folder(beside)
         size = path.stat().st_size
         with path.open("rb") as handle:
             if size <= WHOLE_BYTES:
@@ -60,7 +63,11 @@ def _folder(path: Path) -> Iterator[bytes | None]:
     chunks = [one for one in files if one not in set(about)]
     if sum(one.stat().st_size for one in chunks) > WHOLE_BYTES:
         yield None
-        chunks = [chunks[k * (len(chunks) - 1) // (_CHUNKS - 1)] for k in range(_CHUNKS)]
+        chunks = (
+            [chunks[k * (len(chunks) - 1) // (_CHUNKS - 1)] for k in range(_CHUNKS)]
+            if len(chunks) > _CHUNKS
+            else chunks
+        )
     for one in [*about, *chunks]:
         for part in contents(one):
             if part is not None:

@@ -11,7 +11,7 @@ from meshgnn.errors import InputError
 from meshgnn.source.images.decoded import TILE, DecodedImage
 from meshgnn.source.section_image import Level, level_of
 from meshgnn.source.stains import DEFAULT
-from meshgnn.source.tiff import from_resolution
+from meshgnn.source.tiff import check_upright, from_resolution
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _BOX, _CODESTREAM = b"\x00\x00\x00\x0cjP  ", b"\xff\x4f\xff\x51"
@@ -20,7 +20,7 @@ _INCH_UM = 25400.0
 
 
 class PlainImage(DecodedImage):
-    """A PNG, JPEG or JPEG 2000 file: grey, RGB or palette, 8 or 16 bit; transparency is left out.
+    """A PNG, JPEG or JPEG 2000 file: grey, RGB or palette, 8 or 16 bit; what is transparent is white.
 
     JPEG 2000 gives levels by its wavelet resolutions, whose samples lie on every second (fourth, ...) pixel and not in
     the middle between pixels (ISO 15444-1, B.5); JPEG gives halves, quarters and eighths by its cosine transform.
@@ -34,6 +34,7 @@ class PlainImage(DecodedImage):
             self._kind, file = _opened(self.path, head)
             with file:  # the header alone
                 size, mode, about = file.size, file.mode, dict(file.info)
+                check_upright(self.path, int(file.getexif().get(274, 1)))
         except InputError:
             raise
         except Exception as error:
@@ -71,8 +72,18 @@ class PlainImage(DecodedImage):
         decode = {"png": imagecodecs.png_decode, "jpeg": imagecodecs.jpeg_decode, "jp2": imagecodecs.jpeg2k_decode}
         if self._mode == "P":
             return self._palette()
-        pixels = np.asarray(decode[self._kind](data))
-        return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] <= 2 else pixels
+        return self._opaque(np.asarray(decode[self._kind](data)))
+
+    def _opaque(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """[H, W] or [H, W, 3] of decoded pixels; white shows where they are transparent."""
+        if pixels.ndim == 2 or pixels.shape[2] == 3:
+            return pixels
+        if pixels.shape[2] == 1 or self.stored:
+            return pixels[..., 0]
+        seen = pixels[..., -1:].astype(np.float32) / np.iinfo(pixels.dtype).max
+        shown = pixels[..., :-1] * seen + np.iinfo(pixels.dtype).max * (1 - seen)
+        shown = np.round(shown).astype(pixels.dtype)
+        return shown[..., 0] if shown.shape[2] == 1 else shown
 
     def _palette(self) -> npt.NDArray[Any]:
         with _opened(self.path, self.path.open("rb").read(16))[1] as file:
@@ -97,8 +108,7 @@ class PlainImage(DecodedImage):
             else:
                 file.draft(file.mode, (columns >> level, rows >> level))
             pixels = np.asarray(file)
-        pixels = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 2 else pixels
-        return pixels.astype(self.dtype, copy=False)
+        return self._opaque(pixels).astype(self.dtype, copy=False)
 
 
 def _opened(path: Path, head: bytes) -> tuple[str, Any]:

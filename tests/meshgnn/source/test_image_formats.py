@@ -150,6 +150,37 @@ def test_colour_becomes_the_stain_that_is_asked_for(tmp_path: Path) -> None:
         open_image(tmp_path / "a.png", stain="tartan")
 
 
+def test_what_is_transparent_is_glass(tmp_path: Path) -> None:
+    """Programs cut sections out and leave black below what is transparent."""
+    rgba = np.zeros((40, 50, 4), np.uint8)
+    rgba[10:30, 10:40] = [100, 100, 100, 255]
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    grey = np.zeros((40, 50, 2), np.uint8)
+    grey[10:30, 10:40] = [100, 255]
+    Image.fromarray(grey, "LA").save(tmp_path / "b.png")
+    for name in ("a.png", "b.png"):
+        with open_image(tmp_path / name) as image:
+            read = image.read()
+        assert (read[10:30, 10:40] == 100).all()
+        assert (read[:10] == 255).all()
+
+
+def test_a_picture_that_is_to_be_turned_is_refused(tmp_path: Path) -> None:
+    about = Image.Exif()
+    about[274] = 6
+    Image.fromarray(IMAGE).save(tmp_path / "a.jpg", exif=about)
+    with pytest.raises(InputError, match="is to be shown turned by 90 degrees"):
+        open_image(tmp_path / "a.jpg")
+
+
+def test_the_folder_of_a_mrxs_counts(tmp_path: Path) -> None:
+    (tmp_path / "a.mrxs").write_bytes(b"index")
+    before = image_hash(tmp_path / "a.mrxs")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "Data0000.dat").write_bytes(b"pixels")
+    assert image_hash(tmp_path / "a.mrxs") != before
+
+
 def test_jpeg_is_read_in_its_smaller_sizes(tmp_path: Path) -> None:
     smooth = np.clip(RAMP // 10, 0, 255).astype(np.uint8)
     with open_image(formats.jpeg(tmp_path / "a.jpg", smooth, 50)) as image:
