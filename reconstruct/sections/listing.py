@@ -217,9 +217,7 @@ def _remarks(rows: Sequence[Listed]) -> list[str]:
     if len(sizes) > 1:
         usual = sizes.most_common(1)[0][0]
         others = [row.number for row in rows if row.pixel_um and f"{row.pixel_um:.4g}" != usual]
-        found.append(
-            f"{len(sizes)} pixel sizes: {usual} um in most, another in {len(others)} sections ({_few(others)})"
-        )
+        found.append(f"{len(sizes)} pixel sizes: {usual} um in most, another in {_count(others)}")
     for flag in dict.fromkeys(flag for row in rows for flag in row.flags):
         numbers = [row.number for row in rows if flag in row.flags]
         found.append(f"{flag}: {_count(numbers)}")
