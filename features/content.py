@@ -9,8 +9,9 @@ import numpy as np
 
 from meshgnn.graph import LOCATION_COLUMNS as COLUMNS
 from meshgnn.graph import NodeLocations
+from meshgnn.source.images import image_hash
 from meshgnn.source.sections import SectionStack
-from meshgnn.store import content_hash, file_hash
+from meshgnn.store import content_hash
 
 
 def image_key(path: Path) -> str:
@@ -21,13 +22,17 @@ def image_key(path: Path) -> str:
 
 @cache
 def _file_key(path: Path, size: int, changed: int) -> str:
-    return file_hash(path)
+    return image_hash(path)
 
 
 def nodes_key(stack: SectionStack, locations: NodeLocations) -> str:
     """Hash of what patches around these nodes show: the sections that hold them, and where."""
     used = set(np.unique(locations.section[locations.observed]).tolist())
-    sections = [(s.index, image_key(s.path), s.pixel_um, s.mirrored) for s in stack if s.index in used]
+    sections = [
+        (s.index, image_key(s.path), s.pixel_um, s.mirrored, *([s.stain] if s.colour else []))
+        for s in stack
+        if s.index in used
+    ]
     digest = sha256()
     for name in COLUMNS:
         digest.update(getattr(locations, name).tobytes())

@@ -123,18 +123,36 @@ class ReducedSection:
 def _averaged(image: SectionImage, factor: int, shape: tuple[int, int], down: int, across: int) -> NDArray[Any]:
     rows = min(BLOCK_PX, shape[0] - down * BLOCK_PX)
     columns = min(BLOCK_PX, shape[1] - across * BLOCK_PX)
+    level, factor = _level(image, factor, shape)
+    full = image.levels[level].shape
     y, x = down * BLOCK_PX * factor, across * BLOCK_PX * factor
-    height, width = min(rows * factor, image.shape[0] - y), min(columns * factor, image.shape[1] - x)
+    height, width = min(rows * factor, full[0] - y), min(columns * factor, full[1] - x)
     if factor == 1:
-        return image.window(y, x, height, width)
+        return image.window(y, x, height, width, level=level)
     out = np.empty((rows, columns), np.float32)
     strip = max(1, 1024 // factor)  # rows of averaged pixels at a time, to keep full resolution out of memory
     for first in range(0, rows, strip):
         many = min(strip, rows - first)
         tall = min(many * factor, height - first * factor)
-        pixels = image.window(y + first * factor, x, tall, width)
+        pixels = image.window(y + first * factor, x, tall, width, level=level)
         block_means(pixels, factor, out[first : first + many])
     return out
+
+
+def _level(image: SectionImage, factor: int, shape: tuple[int, int]) -> tuple[int, int]:
+    """A level of the image's pyramid whose pixels make up exactly those wanted, and how many of them in a row.
+
+    The coarsest such level; it must be of means, and a mirrored image must not be cut elsewhere by it.
+    """
+    for number in range(len(image.levels) - 1, 0, -1):
+        level = image.levels[number]
+        step = int(level.factor[0])
+        fits = level.factor == (step, step) and level.origin == ((step - 1) / 2, (step - 1) / 2) and factor % step == 0
+        whole = not image.mirrored or level.shape[1] * step == image.shape[1]
+        covers = all(-(-have // (factor // step)) >= want for have, want in zip(level.shape, shape)) if fits else False
+        if fits and whole and covers:
+            return number, factor // step
+    return 0, factor
 
 
 def grey_levels(image: SectionImage) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """How long work reports how far it is: one type for all of it."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Progress(Protocol):
@@ -19,3 +19,20 @@ class Progress(Protocol):
 
 def silent(step: str, done: int, total: int, figures: Mapping[str, float] | None = None, /) -> None:
     """Tells nobody."""
+
+
+class TerminalBars:
+    """A `Progress`: one bar per step on a terminal, nothing elsewhere."""
+
+    def __init__(self) -> None:
+        self.bars: dict[str, Any] = {}
+
+    def __call__(self, step: str, done: int, total: int, figures: Mapping[str, float] | None = None, /) -> None:
+        from tqdm import tqdm
+
+        bar = self.bars.setdefault(step, tqdm(total=total, desc=step, disable=None, leave=False))
+        if figures:
+            bar.set_postfix({name: f"{value:.3g}" for name, value in figures.items()}, refresh=False)
+        bar.update(done - bar.n)
+        if done >= total:
+            bar.close()

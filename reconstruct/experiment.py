@@ -7,8 +7,9 @@ from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Experiment, Stage
 from meshgnn.export.mesh_files import write_glb, write_ply
+from meshgnn.source.images import image_hash
 from meshgnn.source.sections import TABLE, files_of
-from meshgnn.store import file_hash, read_json, write_json
+from meshgnn.store import read_json, write_json
 from reconstruct.page import write_page
 from reconstruct.pipeline import Reconstruct
 from reconstruct.sources import Mni152, SectionFolder, VolumePair
@@ -35,9 +36,12 @@ class ReconstructRun(Experiment):
             files = {}
         else:
             files = {str(source.path / name): path for name, path in files_of(source.path / TABLE).items()}
+            if source.registration is not None:
+                kept = (source.registration, *sorted(source.registration.glob("*")))
+                files |= {str(path): path for path in kept if path.is_file()}
             if self.config.judge:
                 files |= {str(path): path for path in sorted((source.path / "truth").glob("*")) if path.is_file()}
-        return {name: file_hash(path) for name, path in files.items() if path.is_file()}
+        return {name: image_hash(path) for name, path in files.items() if path.exists()}
 
     def check(self) -> None:
         """The source is there and can be read; raises InputError."""

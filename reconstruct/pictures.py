@@ -65,7 +65,7 @@ def _sections(
     for axis, k in zip(figure.subplots(2, 3).ravel(), chosen):
         section = stack.at(int(tissue.index[k]))
         with open_section(section) as image:
-            shown = image.read()
+            shown = image.thumbnail(8192)
         step = max(1, round(max(shown.shape) / 1400))
         top = float(np.percentile(shown[::8, ::8], 99.5))
         extent = (-0.5, section.shape[1] - 0.5, section.shape[0] - 0.5, -0.5)

@@ -22,10 +22,13 @@ from meshgnn.graph import NodeLocations
 from meshgnn.progress import Progress, silent
 from meshgnn.source.annotations import FOLDER as ANNOTATIONS
 from meshgnn.source.annotations import read_annotations
-from meshgnn.source.sections import TABLE, SectionStack, read_stack
+from meshgnn.source.poses import Placed
+from meshgnn.source.sections import TABLE, SectionStack
 from meshgnn.source.virtual.truth import true_hemispheres
+from meshgnn.store import content_hash
 from reconstruct import output, plausibility
 from reconstruct.aligned import aligned_stack, with_bridges, write_aligned
+from reconstruct.given import Given, given_start, read_placed
 from reconstruct.pictures import pictures
 from reconstruct.records import Alignment, Midsurface, Reconstruction, Ribbon, TissueStack
 from reconstruct.sources import Mni152, SectionFolder, VolumePair
@@ -85,7 +88,7 @@ class Reconstruct:
         if isinstance(source, SectionFolder.Config):
             if source.path is None:
                 raise InputError("no sections given; add --set source.path=DIR")
-            check_count(read_stack(source.path, space=source.space))
+            check_count(read_placed(source)[0])
             _annotated(source.path)
             self._check_sides(source.path)
             return
@@ -122,6 +125,7 @@ class _Run:
         self.seconds: dict[str, float] = {}
         self.reused: list[str] = []
         self.warnings: list[str] = []
+        self.placed: Placed | None = None
 
     def step(self, name: str, kind: type[Any], settings: config.Config | None, inputs: list[str],
              compute: Callable[[], Any]) -> tuple[Any, str]:  # fmt: skip
@@ -145,12 +149,16 @@ class _Run:
             ribbon, key = self._volume(source.grey, source.white, source)
             return self._finish(ribbon, key, source.space, None, None, None, "")
         assert source.path is not None
-        stack = read_stack(source.path, space=source.space)
+        stack, self.placed = read_placed(source)
         self.store = Store(self.out / "steps")
         bounds = self.settings.plausible
         tissue, tissue_key = self._tissue(stack)
         self.warnings += plausibility.of_tissue(tissue, bounds)
-        alignment, align_key = self._align(tissue, tissue_key)
+        given = None
+        if self.placed is not None:
+            self.warnings += self.placed.remarks
+            given = given_start(stack, tissue, keep=source.poses == "keep")
+        alignment, align_key = self._align(tissue, tissue_key, given)
         self.warnings += plausibility.of_alignment(tissue, alignment, bounds)
         ribbon, key = self._stack(stack, tissue, alignment, tissue_key, align_key)
         return self._finish(ribbon, key, stack.space, stack, tissue, alignment, align_key)
@@ -165,14 +173,16 @@ class _Run:
         # By position, so that the order of lines in the table does not matter.
         table = sorted(repr((s.path.name, s.index, s.position_mm, s.pixel_um, s.thickness_um, s.usable, s.mirrored))
                        for s in stack)  # fmt: skip
+        table += [f"{s.index} {s.stain}" for s in stack if s.colour]
         files = [section.path for section in stack.usable()]
         return self.step("tissue", TissueStack, step, [hash_files(files), TABLE, *table, folder.name],
                          lambda: step.build()(stack, self.progress))  # fmt: skip
 
-    def _align(self, tissue: TissueStack, key: str) -> tuple[Alignment, str]:
+    def _align(self, tissue: TissueStack, key: str, given: Given | None) -> tuple[Alignment, str]:
         step = self.settings.align
-        return self.step("align", Alignment, step, [key],
-                         lambda: step.build()(tissue, self.progress))  # fmt: skip
+        more = [] if given is None else [content_hash(given.to_section.tolist(), given.keep)]
+        return self.step("align", Alignment, step, [key, *more],
+                         lambda: step.build()(tissue, self.progress, given))  # fmt: skip
 
     def _stack(self, stack: SectionStack, tissue: TissueStack, alignment: Alignment, tissue_key: str,
                align_key: str) -> tuple[Ribbon, str]:  # fmt: skip

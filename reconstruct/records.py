@@ -86,14 +86,18 @@ class Alignment:
         difference: [N, 3] float64, mean difference in mm of the level images of section k and of sections k + 1, k + 2,
             k + 3, where either shows tissue; nan past the end.
         quality: in [0, 1], of the whole stack: how much better neighbours fit together than sections further apart.
+        frame_mm: [2, 2], lowest and highest (row, column) of the common frame where tissue lies; empty where the frame
+            has the middle of the images at 0, 0.
     """
 
     to_section: NDArray[np.float64]
     overlap: NDArray[np.float64]
     difference: NDArray[np.float64]
     quality: float
+    frame_mm: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "frame_mm", frozen(self.frame_mm, np.float64))
         object.__setattr__(self, "to_section", frozen(self.to_section, np.float64))
         object.__setattr__(self, "overlap", frozen(self.overlap, np.float64))
         object.__setattr__(self, "difference", frozen(self.difference, np.float64))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from meshgnn import config
 from meshgnn.errors import SettingError
@@ -20,10 +21,22 @@ class SectionFolder:
         Args:
             path: folder with sections.csv.
             space: name of the coordinate space; the folder's name if empty.
+            stain: which channel colour images become (density, luminance, hematoxylin, ...); the column `stain` of
+                sections.csv says it if empty.
+            registration: where the sections lie: a file of QuickNII, VisuAlign, DeepSlice or WebAlign, or a folder of
+                ITK or elastix transforms; the column `affine` of sections.csv if not given.
+            voxel_um: side of the voxels of the atlas, where the registration does not tell it.
+            section_is: whether the section was the moving or the fixed image of ITK or elastix.
+            poses: what a registration is for: the alignment starts from it, keeps it, or ignores it.
         """
 
         path: Path | None = None
         space: str = ""
+        stain: str = ""
+        registration: Path | None = None
+        voxel_um: float = 0.0
+        section_is: Literal["moving", "fixed"] = "moving"
+        poses: Literal["start", "keep", "ignore"] = "start"
 
 
 class VolumePair:

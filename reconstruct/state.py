@@ -18,6 +18,7 @@ import numpy as np
 from meshgnn.config import Config, to_plain
 from meshgnn.errors import InputError
 from meshgnn.mesh.record import SurfaceMesh
+from meshgnn.source.images import contents
 from meshgnn.store import DAMAGED
 
 R = TypeVar("R")
@@ -120,14 +121,10 @@ def _record(plain: Any, place: Path, kind: type[R]) -> R:
 
 
 def hash_files(paths: Sequence[Path]) -> str:
-    """Hash of the contents of files."""
+    """Hash of the contents of files; of images that are large, of a sample (`meshgnn.source.images.key`)."""
     digest = sha256()
     for path in paths:
         digest.update(path.name.encode())
-        try:
-            with path.open("rb") as handle:
-                while block := handle.read(1 << 22):
-                    digest.update(block)
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        for part in contents(path):
+            digest.update(part or b"sampled")
     return digest.hexdigest()[:24]

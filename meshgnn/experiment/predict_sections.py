@@ -37,9 +37,10 @@ from meshgnn.sockets import FeatureMaker, MeshMaker
 from meshgnn.source.annotations import FOLDER as ANNOTATIONS
 from meshgnn.source.annotations import read_annotations
 from meshgnn.source.cohort import brain_name, stack_hashes, truth_hashes
+from meshgnn.source.images import image_hash
 from meshgnn.source.same_images import shared_images
 from meshgnn.source.sections import read_stack
-from meshgnn.store import file_hash, load_graph, read_arrays, read_json, write_arrays, write_json
+from meshgnn.store import load_graph, read_arrays, read_json, write_arrays, write_json
 from meshgnn.train.ensemble import Ensemble
 from meshgnn.train.intervals import paired_interval
 from meshgnn.train.metrics import score
@@ -201,7 +202,7 @@ class PredictSections(Experiment):
                          "files are recognised")  # fmt: skip
         pairs = shared_images(known, {self.brain: stack}, Bars(run, f"{self.brain} "))
         seen = {int(copy.rsplit("/", 1)[1]) for _, copy in pairs}
-        seen |= {section.index for section in stack if file_hash(section.path) in self.trained.trained_on}
+        seen |= {section.index for section in stack if image_hash(section.path) in self.trained.trained_on}
         write_json(run / SHARED, sorted(seen))
         if seen:
             listed = ", ".join(map(str, sorted(seen)[:5])) + (", ..." if len(seen) > 5 else "")

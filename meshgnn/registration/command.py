@@ -3,11 +3,8 @@
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from tqdm import tqdm
 
 from meshgnn.command import guarded
 from meshgnn.errors import InputError
@@ -15,6 +12,7 @@ from meshgnn.export.gifti import write_scalars, write_surface
 from meshgnn.graph import MeshGraph
 from meshgnn.keys import listed
 from meshgnn.override import override
+from meshgnn.progress import TerminalBars
 from meshgnn.registration.brains import RegisteredBrain, register_brain, register_hemispheres
 from meshgnn.registration.match import Measures
 from meshgnn.registration.register import Registration
@@ -45,21 +43,6 @@ def parser() -> argparse.ArgumentParser:
     return make
 
 
-class _Bars:
-    """A `meshgnn.progress.Progress` on the terminal."""
-
-    def __init__(self) -> None:
-        self.bars: dict[str, Any] = {}
-
-    def __call__(self, step: str, done: int, total: int, figures: Mapping[str, float] | None = None) -> None:
-        bar = self.bars.setdefault(step, tqdm(total=total, desc=step, disable=None, leave=False))
-        if figures:
-            bar.set_postfix({name: f"{value:.3g}" for name, value in figures.items()}, refresh=False)
-        bar.update(done - bar.n)
-        if done >= total:
-            bar.close()
-
-
 def write_registered(folder: Path, graph: MeshGraph, found: RegisteredBrain) -> list[Path]:
     """`*_desc-reg_sphere.surf.gii` of every hemisphere into `folder`, measures and figures into its `registration`."""
     brain = "".join(c for c in graph.brain if c.isalnum()) or "brain"
@@ -83,10 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.out.exists() and not options.out.is_dir():
         raise InputError(f"--out: {options.out} is a file; name a folder")
     if options.fixed is None:
-        found = register_hemispheres(moving, config, _Bars())
+        found = register_hemispheres(moving, config, TerminalBars())
     else:
         fixed = SurfaceFolder.Config(folder=options.fixed).build().read().graph
-        found = register_brain(moving, fixed, config, _Bars())
+        found = register_brain(moving, fixed, config, TerminalBars())
     for path in write_registered(options.out, moving, found):
         if path.parent == options.out:
             print(path)

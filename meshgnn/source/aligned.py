@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from meshgnn.errors import InputError
+from meshgnn.source.images import image_hash
 from meshgnn.source.sections import SectionStack, read_stack
-from meshgnn.store import file_hash, write_json
+from meshgnn.store import write_json
 
 FILE = "sections.json"
 
@@ -27,8 +28,10 @@ def write_aligned(out: Path, stack: SectionStack) -> None:
             {
                 "index": one.index,
                 "to_space": one.to_space.tolist(),
+                "position_mm": one.position_mm,
                 "pixel_um": one.pixel_um,
-                "image": file_hash(one.path),
+                "image": image_hash(one.path),
+                **({"stain": one.stain} if one.colour else {}),
             }
             for one in stack
         ],
@@ -49,6 +52,8 @@ def read_aligned(out: Path, folder: Path | None = None) -> SectionStack:
     record = _record(out)
     try:
         matrices = {int(one["index"]): np.array(one["to_space"], np.float64) for one in record["sections"]}
+        stains = {int(one["index"]): str(one["stain"]) for one in record["sections"] if "stain" in one}
+        positions = {int(one["index"]): float(one["position_mm"]) for one in record["sections"] if "position_mm" in one}
         place, space = Path(record["folder"]), str(record["space"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{out / FILE}: damaged ({error}); run the reconstruction again with --resume") from None
@@ -56,7 +61,16 @@ def read_aligned(out: Path, folder: Path | None = None) -> SectionStack:
     missing = sorted(set(matrices) - {section.index for section in stack})
     if missing:
         raise InputError(f"{out / FILE}: section {missing[0]} is not in {stack.folder}; it belongs to another stack")
-    kept = tuple(replace(one, to_space=matrices[one.index]) for one in stack if one.index in matrices)
+    kept = tuple(
+        replace(
+            one,
+            to_space=matrices[one.index],
+            position_mm=positions.get(one.index, one.position_mm),
+            stain=stains.get(one.index, one.stain),
+        )
+        for one in stack
+        if one.index in matrices
+    )
     return replace(stack, sections=kept)
 
 
@@ -65,11 +79,11 @@ def aligned_folder(out: Path) -> Path:
     return Path(str(_record(out).get("folder", "")))
 
 
-def check_same_sections(out: Path, stack: SectionStack, image_hash: Callable[[Path], str] = file_hash) -> None:
+def check_same_sections(out: Path, stack: SectionStack, hash_of: Callable[[Path], str] = image_hash) -> None:
     """The reconstruction in `out` was made of images of `stack`, whatever their names.
 
     Args:
-        image_hash: `store.file_hash`, or what remembers its results.
+        hash_of: `image_hash`, or what remembers its results.
 
     Raises:
         InputError: a section is missing, shows something else or has another pixel size (names it); or the
@@ -88,7 +102,7 @@ def check_same_sections(out: Path, stack: SectionStack, image_hash: Callable[[Pa
             raise InputError(
                 f"{named}: has no section {index}, of which the mesh in {out} was made; name its own stack"
             )
-        if section.pixel_um != pixel_um or image_hash(section.path) != image:
+        if section.pixel_um != pixel_um or hash_of(section.path) != image:
             raise InputError(
                 f"{section.path}: not the image of section {index} that the mesh in {out} was made of; name the stack "
                 "of this brain, or reconstruct it again if it has changed"

@@ -12,6 +12,7 @@ from meshgnn.config import at, to_plain
 from meshgnn.errors import InputError
 from meshgnn.progress import Progress
 from meshgnn.source.annotations import FOLDER, check_same_areas, read_annotations
+from meshgnn.source.images import image_hash
 from meshgnn.source.sections import TABLE, SectionStack, files_of, read_stack
 from meshgnn.source.virtual import VirtualBrain
 from meshgnn.source.virtual.settings import VERSION
@@ -208,4 +209,4 @@ def stack_hashes(folder: Path) -> dict[str, str]:
         files |= {f"{FOLDER}/{name}": path for name, path in files_of(drawn / "annotations.csv", ("index",)).items()}
     if (drawn / "areas.json").is_file():
         files[f"{FOLDER}/areas.json"] = drawn / "areas.json"
-    return {name: file_hash(path) for name, path in sorted(files.items())}
+    return {name: image_hash(path) for name, path in sorted(files.items())}

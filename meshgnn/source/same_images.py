@@ -19,6 +19,7 @@ from meshgnn.progress import Progress, silent
 from meshgnn.source.sections import SectionStack, open_section
 
 _SIDE = 128  # means along each axis
+_READ_PX = 8192  # larger images are averaged as they are read
 _FINE = 2.0  # in means: what is coarser does not count
 _SAME = 0.93  # correlation from which two images are one
 _SAME_IN_STACK = 0.94  # the same within one stack, whose sections are more alike than those of two brains
@@ -54,7 +55,7 @@ def shared_images(
             for section in stack:
                 names.append(f"{brain}/{section.index}")
                 with open_section(section) as image:
-                    rows.append(fine_structure(image.read()))
+                    rows.append(fine_structure(image.thumbnail(_READ_PX)))
                 done += 1
                 progress("images", done, total)
         return names, np.stack(rows) if rows else np.zeros((0, _SIDE, _SIDE), np.float32)

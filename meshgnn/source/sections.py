@@ -1,12 +1,14 @@
-"""Histological sections on disk: the records of a stack, and windows read straight from TIFF tiles.
+"""Histological sections on disk: the records of a stack; their images are read through `source.images`.
 
 A stack is a folder with the images and `sections.csv`, which has one row per section:
 
-    file,index,position_mm,pixel_um,thickness_um,usable[,plane][,mirrored][,flags]
+    file,index,position_mm,pixel_um,thickness_um,usable[,plane][,mirrored][,stain][,affine][,flags]
 
 `file` is relative to the folder. `position_mm` is measured along the cutting axis and grows with `index` (never
-index x thickness: sections get lost). `plane` is coronal (default), sagittal or horizontal; `mirrored` marks sections
-mounted upside down; `flags` holds quality remarks parted by `;`. Other columns are ignored.
+index x thickness: sections get lost). `pixel_um` may be empty where the image tells it. `plane` is coronal (default),
+sagittal or horizontal; `mirrored` marks sections mounted upside down; `stain` says which channel colour becomes
+(`source.stains`); `affine` is where a registration put the section (`source.poses`); `flags` holds quality remarks
+parted by `;`. Other columns are ignored.
 
 Pixel (row, column) counts centres from 0. Before any alignment the centre of every image lies on the cutting axis;
 stack space is RAS in mm:
@@ -29,8 +31,11 @@ import numpy.typing as npt
 
 from meshgnn.errors import InputError
 from meshgnn.mesh.record import frozen
+from meshgnn.source.images import is_image, open_image
+from meshgnn.source.section_image import SectionImage
+from meshgnn.source.stains import DEFAULT, check_stain
 from meshgnn.source.text_table import read_text_table
-from meshgnn.source.tiff import SectionImage, write_tiff
+from meshgnn.source.tiff import write_tiff
 
 __all__ = [
     "AXES",
@@ -40,6 +45,7 @@ __all__ = [
     "SectionStack",
     "files_of",
     "nominal_transform",
+    "open_image",
     "open_section",
     "read_stack",
     "write_tiff",
@@ -74,6 +80,8 @@ class Section:
         plane: of the cut.
         usable: False for a section that is damaged beyond use.
         mirrored: mounted upside down; `open_section` turns its columns round.
+        stain: which channel colour becomes when it is read, one of `meshgnn.source.stains.STAINS`.
+        colour: the image is stored as colour.
         flags: quality remarks.
         to_space: [3, 3] float64, maps (column_px, row_px, 1) to RAS mm; from plane, position and image centre if
             absent. Alignment replaces it.
@@ -88,6 +96,8 @@ class Section:
     plane: Plane = "coronal"
     usable: bool = True
     mirrored: bool = False
+    stain: str = DEFAULT
+    colour: bool = False
     flags: tuple[str, ...] = ()
     to_space: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
 
@@ -245,7 +255,12 @@ class SectionStack:
 
 
 def read_stack(
-    folder: Path, *, space: str = "", minimum: int = 2, mirrored: Literal["refuse", "turn"] = "turn"
+    folder: Path,
+    *,
+    space: str = "",
+    minimum: int = 2,
+    mirrored: Literal["refuse", "turn"] = "turn",
+    stain: str = "",
 ) -> SectionStack:
     """Read a stack folder: `sections.csv` and the header of every image (no pixels).
 
@@ -254,10 +269,12 @@ def read_stack(
         space: name of the stack's coordinate space; the folder's name if empty.
         minimum: fewer sections than this are an error (a volume needs two; a single image can be read with 1).
         mirrored: what to do with sections marked as mirrored: turn their columns round when read, or refuse them.
+        stain: which channel colour becomes; as the table says, or else the mean optical density, if empty.
 
     Raises:
-        InputError: no folder or table, a missing or repeated column, a value that is not a number, an image that is
-            missing, truncated or no TIFF, repeated indices, positions that do not increase.
+        InputError: no folder or table, a missing or repeated column, a value that is not a number, images that are
+            missing, truncated or of a format that is not read, a pixel size that neither table nor image tells,
+            repeated indices, positions that do not increase.
     """
     folder = Path(folder)
     table = folder / TABLE
@@ -270,7 +287,10 @@ def read_stack(
         raise InputError(f"{table}: no sections; add one line per image")
     if len(rows) < minimum:
         raise InputError(f"{table}: {len(rows)} section, at least {minimum} are needed to build a volume")
-    sections = tuple(_section(folder, table, line, row) for line, row in rows)
+    if stain:
+        check_stain(stain, "the setting of the stack")
+    _check_files(folder, table, rows)
+    sections = tuple(_section(folder, table, line, row, stain) for line, row in rows)
     turned = [section.index for section in sections if section.mirrored]
     if turned and mirrored == "refuse":
         raise InputError(
@@ -292,12 +312,43 @@ def files_of(table: Path, needed: Sequence[str] = NEEDED) -> dict[str, Path]:
     for _, row in read_text_table(table, needed)[1]:
         for cell in filter(None, row.values()):
             path = table.parent / cell
-            if len(cell) < 1024 and path.is_file():
+            if len(cell) < 1024 and (path.is_file() or is_image(path)):
                 found[os.path.relpath(path, table.parent)] = path
     return found
 
 
-def _section(folder: Path, table: Path, line: int, row: dict[str, Any]) -> Section:
+def _check_files(folder: Path, table: Path, rows: list[tuple[int, dict[str, str]]]) -> None:
+    """That every file of the table is there; names the first that is not and counts the others."""
+    lost = [(line, row["file"]) for line, row in rows if not _is_there(folder, row["file"])]
+    if lost:
+        line, file = lost[0]
+        more = f" ({len(lost)} of {len(rows)} files are missing)" if len(lost) > 1 else ""
+        raise InputError(
+            f"{table}, line {line}: the file {file!r} does not exist{more}; correct the name or drop the line"
+        )
+
+
+def _is_there(folder: Path, file: str) -> bool:
+    return bool(file) and len(file) < 1024 and ((folder / file).is_file() or is_image(folder / file))
+
+
+def _pixel_um(table: Path, line: int, file: str, image: SectionImage) -> float:
+    """The pixel size that an image tells, where the table leaves it open."""
+    if image.pixel_um is None:
+        raise InputError(
+            f"{table}, line {line}: pixel_um is empty and {file} does not tell it; write the width of a pixel in "
+            "micrometres there"
+        )
+    rows, columns = image.pixel_um
+    if abs(rows / columns - 1) > 0.01:
+        raise InputError(
+            f"{table}, line {line}: the pixels of {file} are {rows:.4g} um high and {columns:.4g} um wide; resample it "
+            "to square ones"
+        )
+    return (rows + columns) / 2
+
+
+def _section(folder: Path, table: Path, line: int, row: dict[str, Any], stain: str) -> Section:
     def number(name: str, kind: type) -> Any:
         text = str(row.get(name) or "").strip()
         try:
@@ -311,12 +362,12 @@ def _section(folder: Path, table: Path, line: int, row: dict[str, Any]) -> Secti
             return absent if text == "" else text in ("1", "true", "yes")
         raise InputError(f"{table}, line {line}: {name} is {text!r}; write 1 or 0")
 
-    file = str(row.get("file") or "").strip()
+    file = str(row["file"])
     path = folder / file
-    if not file or not path.is_file():
-        raise InputError(f"{table}, line {line}: the file {file!r} does not exist; correct the name or drop the line")
-    with SectionImage(path) as image:
-        shape = image.shape
+    stain = check_stain(stain or str(row.get("stain") or DEFAULT), f"{table}, line {line}")
+    with open_image(path) as image:
+        shape, colour = image.shape, image.colour
+        pixel_um = number("pixel_um", float) if row.get("pixel_um") else _pixel_um(table, line, file, image)
     plane = str(row.get("plane") or "coronal").strip().lower()
     if plane not in AXES:
         raise InputError(f"{table}, line {line}: plane is {plane!r}; write one of {', '.join(AXES)}")
@@ -324,16 +375,18 @@ def _section(folder: Path, table: Path, line: int, row: dict[str, Any]) -> Secti
         path=path,
         index=number("index", int),
         position_mm=number("position_mm", float),
-        pixel_um=number("pixel_um", float),
+        pixel_um=pixel_um,
         thickness_um=number("thickness_um", float),
         shape=shape,
         plane=plane,  # type: ignore[arg-type]  # checked above
         usable=mark("usable", True),
         mirrored=mark("mirrored", False),
+        stain=stain,
+        colour=colour,
         flags=tuple(flag.strip() for flag in str(row.get("flags") or "").split(";") if flag.strip()),
     )
 
 
 def open_section(section: Section) -> SectionImage:
-    """The section's image; a mirrored section is read with its columns turned round."""
-    return SectionImage(section.path, mirrored=section.mirrored)
+    """The section's image, as its stain; a mirrored section is read with its columns turned round."""
+    return open_image(section.path, mirrored=section.mirrored, stain=section.stain)

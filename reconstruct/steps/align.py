@@ -22,6 +22,7 @@ from meshgnn import config
 from meshgnn.errors import InputError
 from meshgnn.progress import Progress, silent
 from reconstruct.frames import Frames, predicted
+from reconstruct.given import Given
 from reconstruct.poses import compose, keep_fast_part, normal_equations, pulled, relative, solve
 from reconstruct.records import Alignment, TissueStack
 
@@ -60,8 +61,12 @@ class AlignSections:
     def __init__(self, settings: Config) -> None:
         self.settings = settings
 
-    def __call__(self, stack: TissueStack, progress: Progress = silent) -> Alignment:
-        """Raises InputError if neighbouring sections fit no better than distant ones (shuffled, or not one brain)."""
+    def __call__(self, stack: TissueStack, progress: Progress = silent, given: Given | None = None) -> Alignment:
+        """Align, from where a registration put the sections if there is one: then its slow part stays.
+
+        Raises:
+            InputError: neighbouring sections fit no better than distant ones (shuffled, or not one brain).
+        """
         set_ = self.settings
         count = len(stack.outer)
         images, step = _reduced(stack, set_.pixel_mm, set_.reach_mm)
@@ -72,10 +77,16 @@ class AlignSections:
         half = (np.array(images.shape[2:]) - 1) / 2
         axes = [np.arange(size) * step - (size - 1) / 2 * step for size in images.shape[2:]]
         offset = stack.origin_mm + (stack.pixel_mm * (round(step / stack.pixel_mm) - 1) / 2)
-        matrices = start = _rescue(images, start, offset, step, axes)
+        # The frame of a registration is moved, so that its tissue lies about 0, 0, and back at the end.
+        middle = np.zeros(2) if given is None else given.frame_mm.mean(0)
+        matrices = start = (
+            _rescue(images, start, offset, step, axes) if given is None else shifted(given.to_section, middle)
+        )
         work = Frames(images, offset, step, half, stack.position_mm, set_.workers)
         rounds = [("rigid", 1.0 if k < 6 else 0.6) for k in range(set_.rigid_rounds)]
         rounds += [("affine", 0.6)] * set_.affine_rounds
+        if given is not None and given.keep:
+            rounds = []
         for number, (kind, share) in enumerate(rounds):
             matrices = pulled(_round(work, matrices, kind, share), start, set_.glass_trust)
             progress("align", number + 1, len(rounds))
@@ -89,8 +100,17 @@ class AlignSections:
                 f"{set_.least_quality:g} is needed): check file, index and position_mm of each in the sections file"
             )
         return Alignment(
-            to_section=matrices, overlap=_overlap(moved), difference=_differences(moved), quality=quality,
+            to_section=matrices if given is None else shifted(matrices, -middle), overlap=_overlap(moved),
+            difference=_differences(moved), quality=quality,
+            frame_mm=np.zeros((0, 2)) if given is None else given.frame_mm,
         )  # fmt: skip
+
+
+def shifted(matrices: Floats, origin: Floats) -> Floats:
+    """Matrices [N, 2, 3] for a common frame whose 0, 0 is `origin` [2] of the one that they were for."""
+    moved = matrices.copy()
+    moved[:, :, 2] += matrices[:, :, :2] @ origin
+    return moved
 
 
 def _reduced(stack: TissueStack, pixel_mm: float, reach_mm: float) -> tuple[NDArray[np.float32], float]:

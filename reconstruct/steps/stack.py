@@ -57,7 +57,8 @@ class StackSections:
                 f"<stack.largest_gap_mm> = {set_.largest_gap_mm:g}; add sections or allow the gap"
             )
         size = np.array(stack.outer.shape[1:]) * stack.pixel_mm
-        axes = [np.arange(-(s / 2 + 2), s / 2 + 2, set_.voxel_mm) for s in size]
+        ends = alignment.frame_mm if len(alignment.frame_mm) else np.array([-size / 2, size / 2])
+        axes = [np.arange(low - 2, high + 2, set_.voxel_mm) for low, high in ends.T]
         along = np.arange(stack.position_mm[0] - 3, stack.position_mm[-1] + 3, set_.voxel_mm)
         voxels = float(len(axes[0])) * len(axes[1]) * len(along)
         if voxels > _LARGEST_VOXELS:

@@ -20,12 +20,14 @@ from meshgnn.errors import InputError
 from meshgnn.progress import Progress, silent
 from meshgnn.source.background import background_grey, frame_of
 from meshgnn.source.same_images import fine_structure
+from meshgnn.source.section_image import SectionImage
 from meshgnn.source.sections import Section, SectionStack, open_section
 from reconstruct.bridges import strands
 from reconstruct.distance import to_zero_set
 from reconstruct.records import TissueStack
 
 _STAINED = 0.06  # optical density from which a pixel may be tissue
+_WHOLE_PX = 1 << 26  # larger images are averaged as they are read
 LEAST_SECTIONS = 4  # a cubic spline through them carries the shape from section to section
 
 Image = NDArray[np.float32]
@@ -162,8 +164,10 @@ class ClassifyTissue:
 
     def _densities(self, section: Section, pixel: float) -> tuple[Image, float, float, Image]:
         """Optical density on the level grid of `pixel` mm, tissue area in mm^2, `falloff`, and fine structure."""
+        block = max(1, round(pixel * 1000 / section.pixel_um))
         with open_section(section) as image:
-            grey = image.read()
+            grey, step = working_image(image, block)
+        block //= step
         if not np.isfinite(grey).all():
             raise InputError(
                 f"{section.path}: {int((~np.isfinite(grey)).sum())} pixels are not finite; export it again without gaps"
@@ -176,7 +180,6 @@ class ClassifyTissue:
                 f"{section.path}: much of the image is brighter than the glass at its frame; invert the image if its "
                 "tissue is bright (dark tissue on bright glass is expected), or even out the light"
             )
-        block = max(1, round(pixel * 1000 / section.pixel_um))
         if grey.dtype == np.uint8:
             table = -np.log(np.maximum(np.arange(256, dtype=np.float32), 1) / background)
             density = table[grey]
@@ -187,7 +190,7 @@ class ClassifyTissue:
             raise InputError(f"{section.path}: the image is smaller than one pixel of the working grid")
         coarse = density[:rows, :columns].reshape(rows // block, block, columns // block, block).mean((1, 3))
         coarse = np.maximum(coarse, 0).astype(np.float32)
-        own = block * section.pixel_um / 1000
+        own = block * step * section.pixel_um / 1000
         if abs(own - pixel) > 1e-3 * pixel:
             axes = [np.arange(max(1, int(size * own / pixel))) * pixel / own for size in coarse.shape]
             places = np.stack(np.meshgrid(*axes, indexing="ij"))
@@ -227,6 +230,30 @@ class ClassifyTissue:
         value = np.where(core & (value > 0), -0.05, np.where(~core & (value <= 0), 0.05, value))
         white = signed_distance(value.astype(np.float32), pixel, set_.reach_mm)
         return outer, np.maximum(white, outer), bridges
+
+
+def working_image(image: SectionImage, block: int) -> tuple[NDArray[Any], int]:
+    """What tissue is looked for in: the image, or means of it where it is large or has a pyramid.
+
+    A pyramid is read at its coarsest level that is as fine as `block` pixels, and comes at the working grid. Images of
+    up to 67 million pixels without one are read whole; larger ones strip by strip, averaged over the smallest share of
+    a block that leaves 17 million pixels.
+
+    Args:
+        image: opened.
+        block: pixels of the image per pixel of the working grid.
+
+    Returns:
+        [H, W] grey, and how many pixels of the image each of them stands for in a row; a divisor of `block`.
+    """
+    if image.level_for(block) > 0:
+        return image.reduced(block), block
+    pixels = image.shape[0] * image.shape[1]
+    if pixels <= _WHOLE_PX:
+        return image.read(), 1
+    steps = [step for step in range(2, block) if block % step == 0 and pixels / step**2 <= _WHOLE_PX / 4]
+    step = min(steps, default=block)
+    return image.reduced(step), step
 
 
 def falloff(grey: NDArray[Any]) -> float:

@@ -140,3 +140,30 @@ def test_nodes_get_the_area_drawn_around_them(tmp_path):
         read_locations(reconstruction)
     with pytest.raises(InputError, match="reconstruct the stack first"):
         read_locations(tmp_path)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_pyramid_is_read_at_the_level_that_serves(tmp_path, monkeypatch, mirrored):
+    """Averages of four pixels come from the level of two, and are those of the full image but for its rounding."""
+    from features import section_cache
+    from meshgnn.source.tiff import TiffImage
+    from tests import image_formats
+
+    image = np.random.default_rng(0).integers(0, 200, (300, 404)).astype(np.uint8)
+    monkeypatch.setattr(section_cache, "BLOCK_PX", 64)
+    read, real, blocks = [], TiffImage.tile, {}
+    monkeypatch.setattr(
+        TiffImage, "tile", lambda self, number, level=0: read.append(level) or real(self, number, level)
+    )
+    for kind in ("plain", "pyramid"):
+        stack = write_stack(tmp_path / kind, [image], pixel_um=50.0, mirrored=mirrored)
+        if kind == "pyramid":
+            image_formats.pyramid(stack / "s0.tif", image, 50.0, steps=(2, 8))
+        cache = section_cache.SectionCache(section_files.read_stack(stack, minimum=1), 200.0, 1 << 24)
+        reduced = cache.section(0)
+        read.clear()
+        blocks[kind] = [cache.block(reduced, down, across) for down in range(2) for across in range(2)]
+        assert set(read) == {1 if kind == "pyramid" else 0}
+    for one, other in zip(blocks["plain"], blocks["pyramid"]):
+        assert one.shape == other.shape
+        np.testing.assert_allclose(one, other, atol=0.51)

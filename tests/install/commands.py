@@ -21,10 +21,13 @@ PLACES = (
     "STACK3",
     "GREY.nii.gz",
     "WHITE.nii.gz",
+    "SCANS",
 )  # made by `tests.install.inputs`
 VALUES = {"NAME": "Planted", "BRAIN": "stack-3"}  # what else stands in capitals
 _PLACEHOLDER = re.compile(r"(?<![A-Za-z0-9_./-])([A-Z][A-Z0-9]+(?:\.[a-z.]+)?)(?![A-Za-z0-9_/-])")
-_COMMAND = re.compile(r"(?:\.venv/bin/)?((?:python -m (?:meshgnn|features|tests)|torchrun [^\n`]*-m )[^\n`]*)")
+_COMMAND = re.compile(
+    r"(?:\.venv/bin/)?((?:python -m (?:meshgnn|features|reconstruct|tests)|torchrun [^\n`]*-m )[^\n`]*)"
+)
 
 _STACK = ("source.preset=quick", "source.hemispheres=L", "source.pixel_um=300", "source.spacing_mm=5",
           "source.annotate_every=2")  # fmt: skip

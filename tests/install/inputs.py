@@ -10,9 +10,10 @@ from meshgnn.experiment.virtual_sections import VirtualSections
 from meshgnn.export.gifti import write_surface_folder
 from meshgnn.graph import MeshGraph
 from meshgnn.override import override
+from meshgnn.source.sections import TABLE
 from tests.cohort import cohort, write_cohort
 from tests.install.commands import SMALL
-from tests.reconstruct.phantom import body
+from tests.reconstruct.phantom import body, write_stack
 from tests.synthetic import brain
 
 
@@ -43,6 +44,9 @@ def make_inputs(folder: Path) -> dict[str, Path]:
         places[name] = folder / f"stack-{number}"
         config = override(VirtualSections.Config(), [*SMALL["virtual_sections"], f"source.seed={number}"])
         config.source.build().write(places[name])
+    places["SCANS"] = folder / "scans"
+    write_stack(places["SCANS"], pixel_um=400, spacing_mm=5.0)
+    (places["SCANS"] / TABLE).unlink()
     axis = np.arange(-46.0, 46.1, 2.0)
     x, y, z = np.meshgrid(axis, axis, axis, indexing="ij")
     outer, inner = body(x, y, z, 0.0), body(x, y, z, 3.0)

@@ -13,7 +13,7 @@ from meshgnn.experiment.predict_sections import PredictSections
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import run
 from meshgnn.export.stored import read_area_maps
-from meshgnn.source.sections import SectionImage, write_tiff
+from meshgnn.source.sections import open_image, write_tiff
 from meshgnn.store import load_graph, read_arrays, write_arrays
 from meshgnn.train.stored_baselines import StoredBaselines
 from tests.integration.test_section_mapping import NUMBERS, POSITIONS, Given, Mesher, config, write_folder
@@ -134,7 +134,7 @@ def test_images_of_the_training_that_were_stored_anew_are_recognised(trained, tm
     place, folder = trained
     shutil.copytree(place / "two", tmp_path / "copy")
     for path in sorted((tmp_path / "copy").glob("*.tif")):
-        with SectionImage(path) as image:
+        with open_image(path) as image:
             pixels = image.read()
         write_tiff(path, pixels.astype(np.uint16) * 100 + 7, 500)
     out = RunFolder(tmp_path / "out")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshgnn.override import override
-from meshgnn.source.sections import TABLE, SectionImage, write_tiff
+from meshgnn.source.sections import TABLE, open_image, write_tiff
 from reconstruct import Reconstruct, SectionFolder
 
 Floats = NDArray[np.float64]
@@ -73,7 +73,7 @@ def write_table(folder: Path, rows: list[list[object]], *more: str) -> None:
 
 def change(path: Path, how: Callable[[NDArray[np.uint8]], NDArray[Any]], pixel_um: float = 200.0) -> None:
     """Write an image of a stack again as `how` makes it."""
-    with SectionImage(path) as image:
+    with open_image(path) as image:
         grey = image.read()
     write_tiff(path, np.ascontiguousarray(np.clip(how(grey), 0, 255).astype(np.uint8)), pixel_um)
 

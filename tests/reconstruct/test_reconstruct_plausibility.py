@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from meshgnn.errors import InputError
 from meshgnn.experiment.runner import run
-from meshgnn.source.sections import SectionImage, read_stack, write_tiff
+from meshgnn.source.sections import open_image, read_stack, write_tiff
 from meshgnn.store import read_json
 from reconstruct import Reconstruction, Ribbon, TissueStack
 from reconstruct.experiment import ReconstructRun
@@ -123,7 +123,7 @@ def test_a_pixel_size_ten_percent_off_names_its_section_alone(straight: Path) ->
 
 def test_one_image_under_two_names_in_another_encoding_names_both(straight: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(straight, tmp_path / "twice"))
-    with SectionImage(folder / "s015.tif") as image:
+    with open_image(folder / "s015.tif") as image:
         grey = image.read()
     write_tiff(folder / "s005.tif", grey.astype(np.uint16) * 200 + 300, 200)
     tissue = ClassifyTissue.Config(pixel_mm=0.4).build()(read_stack(folder))

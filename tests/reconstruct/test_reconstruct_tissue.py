@@ -8,8 +8,8 @@ import pytest
 from scipy import ndimage
 
 from meshgnn.errors import InputError
+from meshgnn.source.images import open_image
 from meshgnn.source.sections import read_stack, write_tiff
-from meshgnn.source.tiff import SectionImage
 from reconstruct.bridges import strands
 from reconstruct.distance import to_background
 from reconstruct.sampling import gradient, sample
@@ -58,7 +58,7 @@ def test_sections_of_different_pixel_sizes_lie_on_one_grid(straight: Path, tmp_p
     shutil.copytree(straight, folder)
     rows = read_rows(folder)
     for k, pixel in ((4, 130.0), (9, 400.0)):
-        with SectionImage(folder / str(rows[k][0])) as image:
+        with open_image(folder / str(rows[k][0])) as image:
             grey = image.read().astype(np.float64)
         other = ndimage.zoom(grey, 200 / pixel, order=1, grid_mode=True, mode="nearest")
         write_tiff(folder / str(rows[k][0]), np.clip(other, 0, 255).astype(np.uint8), pixel)
@@ -82,7 +82,7 @@ def test_bright_tissue_is_told(straight: Path, tmp_path: Path) -> None:
     folder = tmp_path / "dark"
     shutil.copytree(straight, folder)
     for path in folder.glob("*.tif"):
-        with SectionImage(path) as image:
+        with open_image(path) as image:
             grey = image.read()
         write_tiff(path, 255 - grey, 200)
     with pytest.raises(InputError, match="invert the image"):

@@ -22,15 +22,7 @@ SHRINK = 0.8
 def reduced(section: Section, widest: int = WIDEST_PX) -> NDArray[np.uint8]:
     """The section as 8-bit grey, averaged over whole blocks until no side exceeds `widest`; read strip by strip."""
     with open_section(section) as image:
-        rows, columns = image.shape
-        block = max(1, -(-max(rows, columns) // widest))
-        tall, wide = max(rows // block, 1), max(columns // block, 1)
-        out = np.empty((tall, wide), np.float32)
-        step = max(1, 512 // block)
-        for start in range(0, tall, step):
-            stop = min(start + step, tall)
-            strip = image.window(start * block, 0, (stop - start) * block, wide * block).astype(np.float32)
-            out[start:stop] = strip.reshape(stop - start, block, wide, block).mean((1, 3))
+        out = image.thumbnail(widest).astype(np.float32)
         kind = image.dtype
     if kind == np.uint8:
         return np.clip(np.round(out), 0, 255).astype(np.uint8)

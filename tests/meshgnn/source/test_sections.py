@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 from meshgnn.errors import InputError
-from meshgnn.source.sections import Section, SectionImage, SectionStack, open_section, read_stack, write_tiff
+from meshgnn.source.sections import Section, SectionStack, open_image, open_section, read_stack, write_tiff
 
 HEADER = ["file", "index", "position_mm", "pixel_um", "thickness_um", "usable"]
 
@@ -43,13 +43,13 @@ def test_window_equals_slice(tmp_path: Path, options: dict, dtype: type) -> None
     image = np.random.default_rng(1).integers(0, 250, (131, 173)).astype(dtype)
     tifffile.imwrite(tmp_path / "a.tif", image, **options)
     padded = np.pad(image, 40, constant_values=9)
-    with SectionImage(tmp_path / "a.tif") as opened:
+    with open_image(tmp_path / "a.tif") as opened:
         assert opened.shape == image.shape
         assert np.array_equal(opened.read(), image)
         for row, column, height, width in [(0, 0, 10, 10), (-30, -20, 60, 50), (100, 150, 60, 60), (33, 47, 1, 2)]:
             expected = padded[row + 40 : row + 40 + height, column + 40 : column + 40 + width]
             assert np.array_equal(opened.window(row, column, height, width, fill=9), expected)
-    with SectionImage(tmp_path / "a.tif", mirrored=True) as turned:
+    with open_image(tmp_path / "a.tif", mirrored=True) as turned:
         assert np.array_equal(
             turned.window(-3, 5, 40, 60, fill=9), np.pad(image[:, ::-1], 40, constant_values=9)[37:77, 45:105]
         )
@@ -59,7 +59,7 @@ def test_rgb_becomes_luminance(tmp_path: Path) -> None:
     image = np.zeros((64, 64, 3), np.uint8)
     image[..., 1] = 100
     tifffile.imwrite(tmp_path / "a.tif", image, tile=(32, 32), photometric="rgb")
-    with SectionImage(tmp_path / "a.tif") as opened:
+    with open_image(tmp_path / "a.tif", stain="luminance") as opened:
         assert np.array_equal(opened.read(), np.full((64, 64), 59, np.uint8))
 
 
@@ -154,14 +154,14 @@ def test_truncated_data_with_whole_header(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", image, tile=(64, 64))  # header first, data after
     os.truncate(tmp_path / "a.tif", 100_000)
     with pytest.raises(InputError, match="truncated"):
-        SectionImage(tmp_path / "a.tif")
+        open_image(tmp_path / "a.tif")
 
 
 def test_mirrored_sections_are_turned(stack: Path) -> None:
     broken(stack, "mirrored")
     read = read_stack(stack)
     assert [section.mirrored for section in read] == [False, False, True]
-    with open_section(read.at(2)) as turned, SectionImage(stack / "2.tif") as stored:
+    with open_section(read.at(2)) as turned, open_image(stack / "2.tif") as stored:
         assert np.array_equal(turned.read(), stored.read()[:, ::-1])
     with pytest.raises(InputError, match="sections 2 are marked as mirrored"):
         read_stack(stack, mirrored="refuse")

@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 from meshgnn.errors import InputError
-from meshgnn.source.sections import Section, SectionImage, SectionStack
+from meshgnn.source.sections import Section, SectionStack, open_image
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (70, 90)).astype(np.uint8)
 
@@ -27,10 +27,10 @@ def set_tag(path: Path, code: int, value: int) -> None:
 @pytest.mark.parametrize(("dtype", "top"), [(np.uint8, 255), (np.uint16, 65535)])
 def test_white_is_zero_is_turned_round(tmp_path: Path, dtype: type, top: int) -> None:
     path = written(tmp_path / "a.tif", IMAGE.astype(dtype), photometric="miniswhite")
-    with SectionImage(path) as image:
+    with open_image(path) as image:
         assert image.dtype == dtype
         np.testing.assert_array_equal(image.read(), top - IMAGE.astype(dtype))
-    with SectionImage(path, stored=True) as image:
+    with open_image(path, stored=True) as image:
         np.testing.assert_array_equal(image.read(), IMAGE)
 
 
@@ -38,18 +38,18 @@ def test_a_palette_becomes_luminance_and_labels_stay_numbers(tmp_path: Path) -> 
     palette = np.zeros((3, 256), np.uint16)
     palette[1] = (255 - np.arange(256)) * 257  # greens, brightest first
     path = written(tmp_path / "a.tif", photometric="palette", colormap=palette)
-    with SectionImage(path) as image:
+    with open_image(path) as image:
         assert image.dtype == np.uint8
         np.testing.assert_array_equal(image.read(), np.round(0.587 * (255.0 - IMAGE)))
         np.testing.assert_array_equal(image.window(-5, 3, 20, 20, fill=7)[:5], 7)
-    with SectionImage(path, stored=True) as image:
+    with open_image(path, stored=True) as image:
         np.testing.assert_array_equal(image.read(), IMAGE)
 
 
 def test_jpeg_colours_are_read(tmp_path: Path) -> None:
     grey = np.full((64, 64, 3), 120, np.uint8)
     path = written(tmp_path / "a.tif", grey, photometric="ycbcr", compression="jpeg")
-    with SectionImage(path) as image:
+    with open_image(path, stain="luminance") as image:
         assert np.abs(image.read().astype(int) - 120).max() <= 2
 
 
@@ -68,18 +68,18 @@ def test_what_is_not_known_is_refused_by_name(tmp_path: Path) -> None:
     }  # fmt: skip
     for path, words in cases.values():
         with pytest.raises(InputError, match=words) as told:
-            SectionImage(path)
+            open_image(path)
         assert str(path) in str(told.value)
     with pytest.raises(InputError, match="labels need one whole number"):
-        SectionImage(written(tmp_path / "rgb.tif", colour, photometric="rgb"), stored=True)
+        open_image(written(tmp_path / "rgb.tif", colour, photometric="rgb"), stored=True)
 
 
 @pytest.mark.parametrize(("value", "words"), [(3, "180"), (6, "90"), (2, "mirrored"), (77, "orientation 77")])
 def test_an_image_that_is_to_be_turned_is_refused(tmp_path: Path, value: int, words: str) -> None:
     path = written(tmp_path / "a.tif", extratags=[(274, "H", 1, value, True)])
     with pytest.raises(InputError, match=words):
-        SectionImage(path)
-    SectionImage(written(tmp_path / "upright.tif", extratags=[(274, "H", 1, 1, True)])).close()
+        open_image(path)
+    open_image(written(tmp_path / "upright.tif", extratags=[(274, "H", 1, 1, True)])).close()
 
 
 def test_headers_that_ask_for_too_much_are_refused(tmp_path: Path) -> None:
@@ -91,10 +91,10 @@ def test_headers_that_ask_for_too_much_are_refused(tmp_path: Path) -> None:
     set_tag(few, 257, 70 + 64)
     for path, words in ((huge, "its header asks for"), (tile, "its header asks for"), (few, "lists 9 of its 15 tiles")):
         with pytest.raises(InputError, match=words):
-            SectionImage(path)
+            open_image(path)
     (tmp_path / "odd.tif").write_bytes(b"II*\x00" + struct.pack("<I", 8) + struct.pack("<H", 9999) + b"\x01" * 40)
     with pytest.raises(InputError, match=r"odd\.tif"):
-        SectionImage(tmp_path / "odd.tif")
+        open_image(tmp_path / "odd.tif")
 
 
 def section(**what: Any) -> Section:

@@ -13,7 +13,7 @@ from meshgnn.config import from_plain, to_plain
 from meshgnn.errors import InputError
 from meshgnn.override import override
 from meshgnn.source.polygons import paint, read_geojson
-from meshgnn.source.sections import SectionImage, read_stack
+from meshgnn.source.sections import open_image, read_stack
 from meshgnn.source.virtual import VirtualBrain
 from meshgnn.source.virtual.annotate import KEYS, NOT_ISOCORTEX, area_table, choose_sections, polygons, write_polygons
 from meshgnn.source.virtual.areas import LAYOUT, isocortical_areas, lay_out
@@ -105,7 +105,7 @@ def test_annotations_equal_the_truth(folder: Path, truth: Truth) -> None:
     agree, total = 0, 0
     for line in rows[:: max(1, len(rows) // 4)]:
         index, file = int(line.split(",")[0]), line.split(",")[1]
-        with SectionImage(folder / "annotations" / file) as image:
+        with open_image(folder / "annotations" / file) as image:
             labels = image.read()
         row, column = np.nonzero((labels > 0) & (labels != NOT_ISOCORTEX))
         pick = np.random.default_rng(0).choice(len(row), min(600, len(row)), replace=False)
@@ -120,7 +120,7 @@ def test_annotations_equal_the_truth(folder: Path, truth: Truth) -> None:
 def test_every_area_crosses_two_annotated_sections(folder: Path, truth: Truth) -> None:
     crossed = dict.fromkeys(isocortical_areas().keys, 0)
     for path in (folder / "annotations").glob("*.tif"):
-        with SectionImage(path) as image:
+        with open_image(path) as image:
             for key in np.unique(image.read()):
                 if int(key) in crossed:
                     crossed[int(key)] += 1
@@ -434,7 +434,7 @@ def test_a_mapper_may_draw_few_areas_and_be_wrong(tmp_path: Path) -> None:
     wrong = VirtualBrain.Config(mapper_errors=0.5, **knobs).build().write(tmp_path / "wrong")  # type: ignore[arg-type]
     names, other = sorted((right / "annotations").glob("*.tif")), 0
     for path in names:
-        with SectionImage(path) as one, SectionImage(wrong / "annotations" / path.name) as two:
+        with open_image(path) as one, open_image(wrong / "annotations" / path.name) as two:
             labels, told = one.read(), two.read()
         assert 1 <= len(set(np.unique(labels)) - {0}) <= 4
         other += int((labels != told).any())

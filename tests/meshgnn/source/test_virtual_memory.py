@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from meshgnn.source.sections import SectionImage, read_stack, write_tiff
+from meshgnn.source.sections import open_image, read_stack, write_tiff
 from meshgnn.source.virtual import VirtualBrain
 from meshgnn.source.virtual.memory import ImageInMemory, stack_of, true_graph, truth_of
 from meshgnn.source.virtual.truth import read_truth
@@ -66,6 +66,6 @@ def test_nodes_lie_in_the_middle_of_the_cortex_they_are_in(brain: VirtualBrain) 
 def test_windows_of_an_image_in_memory_are_those_of_one_on_disk(brain: VirtualBrain, tmp_path: Path) -> None:
     image = brain.picture(brain.cuts[12]).image
     write_tiff(tmp_path / "s.tif", image, 200.0)
-    with SectionImage(tmp_path / "s.tif") as disk:
+    with open_image(tmp_path / "s.tif") as disk:
         for window in ((0, 0, 40, 30), (-5, -7, 30, 20), (image.shape[0] - 4, 3, 9, 12), (-40, 0, 10, 10)):
             np.testing.assert_array_equal(disk.window(*window, fill=9), ImageInMemory(image).window(*window, fill=9))

@@ -1,0 +1,72 @@
+"""A registration that exists: the stack where it puts the sections, and from there the alignment's start."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meshgnn.errors import InputError
+from meshgnn.source.poses import Placed, place, read_registration, table_affines
+from meshgnn.source.sections import AXES, TABLE, SectionStack, read_stack
+from reconstruct.records import TissueStack
+from reconstruct.sources import SectionFolder
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Given:
+    """Where sections lie by a registration, as `AlignSections` takes it.
+
+    Args:
+        to_section: [N, 2, 3] (row, column) in mm of the common frame -> (row, column) in mm of the image.
+        frame_mm: [2, 2] lowest and highest (row, column) of tissue in the common frame.
+        keep: take them as they are; else they are where the alignment starts.
+    """
+
+    to_section: Floats
+    frame_mm: Floats
+    keep: bool
+
+
+def read_placed(source: SectionFolder.Config) -> tuple[SectionStack, Placed | None]:
+    """The stack of a source, and where a registration put it: None if there is none, or it is to be ignored.
+
+    Raises:
+        InputError: see `read_stack`, `read_registration` and `place`.
+    """
+    if source.path is None:
+        raise InputError("no sections given; add --set source.path=DIR")
+    stack = read_stack(source.path, space=source.space, stain=source.stain)
+    if source.poses == "ignore":
+        return stack, None
+    if source.registration is None:
+        matrices, where = table_affines(stack), f"{source.path / TABLE}, column affine"
+        remarks: list[str] = []
+        if not matrices:
+            return stack, None
+    else:
+        matrices, remarks = read_registration(
+            source.registration, stack, voxel_um=source.voxel_um, section_is=source.section_is
+        )
+        where = str(source.registration)
+    placed = place(stack, matrices, where)
+    return placed.stack, replace(placed, remarks=(*remarks, *placed.remarks))
+
+
+def given_start(stack: SectionStack, tissue: TissueStack, *, keep: bool) -> Given:
+    """The placed stack's poses for the sections that hold tissue."""
+    column, row, _ = AXES[stack.plane]
+    frame = np.stack([row, column])
+    matrices, low, high = [], np.full(2, np.inf), np.full(2, -np.inf)
+    for k, index in enumerate(tissue.index):
+        pose, step = stack.at(int(index)).to_space, tissue.image_px_mm[k]
+        forward = frame @ np.column_stack([pose[:, 1], pose[:, 0]]) / step
+        back = np.linalg.inv(forward)
+        matrices.append(np.column_stack([back, -back @ (frame @ pose[:, 2])]))
+        places = np.argwhere(tissue.outer[k] < 0)
+        if len(places):
+            ends = np.array([places.min(0), places.max(0)]) * tissue.pixel_mm + tissue.origin_mm[k]
+            corners = np.array([[a, b] for a in ends[:, 0] for b in ends[:, 1]]) @ forward.T + frame @ pose[:, 2]
+            low, high = np.minimum(low, corners.min(0)), np.maximum(high, corners.max(0))
+    return Given(to_section=np.stack(matrices), frame_mm=np.stack([low, high]), keep=keep)

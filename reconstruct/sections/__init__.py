@@ -1,0 +1,1 @@
+"""A table of sections made from a folder of images; `python -m reconstruct.sections`."""
