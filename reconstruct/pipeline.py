@@ -1,7 +1,7 @@
 """The reconstruction as a list of steps: sections (or a volume) -> a midsurface mesh for each hemisphere.
 
-    sections:  tissue -> align -> stack -> hemispheres -> midsurface L, R -> locate L, R
-    volumes:   volume ->                   hemispheres -> midsurface L, R
+    sections:  tissue -> align -> stack -> cerebrum -> hemispheres -> midsurface L, R -> locate L, R
+    volumes:   volume ->                   cerebrum -> hemispheres -> midsurface L, R
 
 Every result lies on disk under OUT/steps, see `reconstruct.state`; what a user wants lies in OUT itself, see
 `reconstruct.output`.
@@ -9,12 +9,12 @@ Every result lies on disk under OUT/steps, see `reconstruct.state`; what a user 
 
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from meshgnn import config
 from meshgnn.errors import InputError, SettingError
@@ -29,6 +29,7 @@ from reconstruct.records import Alignment, Midsurface, Reconstruction, Ribbon, T
 from reconstruct.sources import Mni152, SectionFolder, VolumePair
 from reconstruct.state import Store, hash_files
 from reconstruct.steps.align import AlignSections
+from reconstruct.steps.cerebrum import KeepCerebrum
 from reconstruct.steps.hemispheres import SplitHemispheres
 from reconstruct.steps.locate import LocateNodes
 from reconstruct.steps.midsurface import ExtractMidsurface
@@ -50,8 +51,12 @@ class Reconstruct:
             pictures: write QC pictures.
             plausible: bounds beyond which sections and hemispheres are warned of.
             workers: hemispheres worked on side by side (2 or 1); the result does not depend on it.
-            tissue, align, stack, volume, hemispheres, midsurface, locate: the steps.
+            tissue, align, stack, volume, cerebrum, hemispheres, midsurface, locate: the steps.
         """
+
+        moved: ClassVar[Mapping[str, str]] = {
+            f"volume.{name}": f"cerebrum.{name}" for name in ("passage_mm", "ventricle_mm3", "deep_mm")
+        }
 
         source: SectionFolder.Config | VolumePair.Config | Mni152.Config = field(default_factory=SectionFolder.Config)
         brain: str = ""
@@ -63,6 +68,7 @@ class Reconstruct:
         align: AlignSections.Config = field(default_factory=AlignSections.Config)
         stack: StackSections.Config = field(default_factory=StackSections.Config)
         volume: RibbonFromVolume.Config = field(default_factory=RibbonFromVolume.Config)
+        cerebrum: KeepCerebrum.Config = field(default_factory=KeepCerebrum.Config)
         hemispheres: SplitHemispheres.Config = field(default_factory=SplitHemispheres.Config)
         midsurface: ExtractMidsurface.Config = field(default_factory=ExtractMidsurface.Config)
         locate: LocateNodes.Config = field(default_factory=LocateNodes.Config)
@@ -138,6 +144,7 @@ class _Run:
             assert source.white is not None
             self.store = Store(self.out / "steps")
             ribbon, key = self._volume(source.grey, source.white, source)
+            ribbon, key = self._cerebrum(ribbon, key, source.other_mm)
             return self._finish(ribbon, key, source.space, None, None, None, "")
         assert source.path is not None
         stack = read_stack(source.path, space=source.space)
@@ -148,12 +155,19 @@ class _Run:
         alignment, align_key = self._align(tissue, tissue_key)
         self.warnings += plausibility.of_alignment(tissue, alignment, bounds)
         ribbon, key = self._stack(stack, tissue, alignment, tissue_key, align_key)
+        ribbon, key = self._cerebrum(ribbon, key)
         return self._finish(ribbon, key, stack.space, stack, tissue, alignment, align_key)
 
     def _volume(self, grey: Path, white: Path, source: VolumePair.Config) -> tuple[Ribbon, str]:
         step = self.settings.volume
-        return self.step("volume", Ribbon, step, [hash_files([grey, white]), source.space, repr(source.other_mm)],
-                         lambda: step.build()(grey, white, source.space, source.other_mm))  # fmt: skip
+        return self.step("volume", Ribbon, step, [hash_files([grey, white]), source.space],
+                         lambda: step.build()(grey, white, source.space))  # fmt: skip
+
+    def _cerebrum(self, ribbon: Ribbon, key: str, other_mm: tuple[float, ...] = ()) -> tuple[Ribbon, str]:
+        step = self.settings.cerebrum
+        files = [hash_files([step.mask])] if step.mask is not None else []
+        return self.step("cerebrum", Ribbon, step, [key, repr(other_mm), *files],
+                         lambda: step.build()(ribbon, other_mm))  # fmt: skip
 
     def _tissue(self, stack: SectionStack) -> tuple[TissueStack, str]:
         step, folder = self.settings.tissue, stack.folder or Path()
@@ -256,7 +270,7 @@ def judge_folder(
     )  # fmt: skip
 
 
-_STEPS = ("volume", "tissue", "align", "stack", "hemispheres", "midsurface", "locate", "judge", "pictures")
+_STEPS = ("volume", "tissue", "align", "stack", "cerebrum", "hemispheres", "midsurface", "locate", "judge", "pictures")
 
 
 def _order(step: str) -> tuple[int, str]:

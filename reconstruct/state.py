@@ -21,7 +21,7 @@ from meshgnn.mesh.record import SurfaceMesh
 from meshgnn.store import DAMAGED
 
 R = TypeVar("R")
-VERSION = 6  # raised when a step's result changes its meaning
+VERSION = 7  # raised when a step's result changes its meaning
 
 
 class Store:
