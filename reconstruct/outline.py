@@ -6,6 +6,8 @@ and half of white matter's density lies far outside of grey matter: sulci close,
 matter all around the brain. There the edge is where density passes half of the darkest within reach of the blur.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -13,6 +15,7 @@ from scipy import ndimage
 from reconstruct.distance import to_background
 
 Image = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 
 _REACH = 3.0  # a blurred edge rises over about this many times its softness
@@ -33,7 +36,7 @@ def edge_softness(density: Image, limit: float, pixel_mm: float, smooth_mm: floa
 
 def _edges(
     density: Image, limit: float, pixel_mm: float, smooth_mm: float
-) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+) -> tuple[Mask, NDArray[np.float64]]:
     """Pixels [H, W] just inside the limit, and their softness in mm, in their order."""
     soft = ndimage.gaussian_filter(density, smooth_mm / pixel_mm)
     inside = soft > limit
@@ -42,35 +45,58 @@ def _edges(
     return edge, limit / np.maximum(np.hypot(down[edge], across[edge]), 1e-6)
 
 
-def soft_limit(
-    density: Image, limit: float, pixel_mm: float, smooth_mm: float, soft_mm: float
-) -> tuple[Image, NDArray[np.bool_]]:
-    """Density from which a pixel is tissue, and which pixels above `limit` are not.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SoftOutline:
+    """Where tissue ends on a section with blurred edges, each [H, W].
+
+    Args:
+        level: density from which a pixel is tissue: half of the darkest within reach.
+        rim: pixels above the limit of sharp edges that are no tissue.
+        skin: pale pixels on the way from glass into grey matter, and in clefts between two banks: no white matter.
+    """
+
+    level: Image
+    rim: Mask
+    skin: Mask
+
+
+def soft_outline(
+    density: Image, limit: float, cut: float, pixel_mm: float, smooth_mm: float, soft_mm: float
+) -> SoftOutline:
+    """Part pale pixels into those that belong to glass and those that belong to white matter.
+
+    Both are pale, and grey matter lies between them: a watershed on density, from glass and from the middle of white
+    matter, gives every pale pixel to the side that it is reached from over less grey. What belongs to glass and hangs
+    together with it through pale pixels is no tissue below half of the darkest within reach, and no white matter above.
+    White matter next to grey is pale too, but grey matter lies before it; a pale piece within grey stays what it is.
 
     Args:
         density: [H, W] optical density.
         limit: half of white matter's density.
+        cut: density between white and grey matter.
         smooth_mm: sd of the smoothing against noise.
         soft_mm: usual softness of the stack's edges; softer ones (cut aslant, more blurred) reach further.
-
-    Returns:
-        [H, W] the larger of `limit` and half of the darkest within reach; [H, W] bool, pixels that are paler than that
-        and reached from glass through such pixels: white matter next to grey is pale too, but grey matter lies before
-        it.
     """
+    from skimage.segmentation import watershed
+
     edge, found = _edges(density, limit, pixel_mm, smooth_mm)
     weight = edge.astype(np.float32)
     weight[edge] *= np.clip(found, soft_mm, _SOFTER[-1] * soft_mm)
     width = _REACH * soft_mm / pixel_mm
     own, all_ = (ndimage.gaussian_filter(field, width) for field in (weight, edge.astype(np.float32)))
     local = np.where(all_ > 1e-6, own / np.maximum(all_, 1e-6), soft_mm)
+    smooth = ndimage.gaussian_filter(density, smooth_mm / pixel_mm)
     level = np.full(density.shape, limit, np.float32)
     for factor in _SOFTER:
-        reach = max(1, round(width * factor))
-        darkest = ndimage.maximum_filter(density, 2 * reach + 1)
+        darkest = ndimage.maximum_filter(smooth, 2 * max(1, round(width * factor)) + 1)
         level = np.where(local >= (factor - 0.25) * soft_mm, np.maximum(limit, 0.5 * darkest), level)
-    glass = density <= limit
-    pale = (glass | (density < level)) & (to_background(~glass) <= _REACH * local / pixel_mm)
-    numbers, _ = ndimage.label(pale)
-    lit = np.unique(numbers[glass])
-    return level, np.isin(numbers, lit[lit > 0]) & ~glass
+    glass = smooth <= limit
+    core = (to_background(smooth < cut) > width) & (to_background(~glass) > width)
+    basins = watershed(smooth, np.where(glass, 1, np.where(core, 2, 0)).astype(np.int32), mask=glass | (smooth < 2 * cut))
+    light = basins == 1
+
+    def reached(pale: Mask) -> Mask:
+        numbers, _ = ndimage.label(light & (pale | glass))
+        return np.isin(numbers, np.unique(numbers[glass])) & ~glass
+
+    return SoftOutline(level=level, rim=reached(smooth < level), skin=reached(smooth < cut))

@@ -24,6 +24,7 @@ from meshgnn.source.sections import TABLE, SectionStack, read_stack
 from meshgnn.source.virtual.truth import true_hemispheres
 from reconstruct import output, plausibility
 from reconstruct.aligned import aligned_stack, with_bridges, write_aligned
+from reconstruct.cut_truth import is_cut, judge_cut
 from reconstruct.pictures import pictures
 from reconstruct.records import Alignment, Midsurface, Reconstruction, Ribbon, TissueStack
 from reconstruct.sources import Mni152, SectionFolder, VolumePair
@@ -248,7 +249,7 @@ class _Run:
 
         plain: dict[str, Any] = {f"euler_{item.mesh.hemisphere}": int(item.report["euler_number"]) for item in found}
         plain |= judge.coverage(places)
-        if folder is None or not self.settings.judge or not true_hemispheres(folder):
+        if folder is None or not self.settings.judge or not (true_hemispheres(folder) or is_cut(folder)):
             return plain
         begun = time.perf_counter()
         self.progress("judge", 0, 1)
@@ -264,7 +265,8 @@ def judge_folder(
     """The block `reconstruction` against the truth in a stack folder; the floor is that of these settings."""
     from reconstruct import judge
 
-    return judge.judge_stack(
+    against = judge_cut if is_cut(folder) else judge.judge_stack
+    return against(
         folder, found, places, extract=settings.midsurface.build(), voxel_mm=settings.stack.voxel_mm,
         workers=settings.workers,
     )  # fmt: skip

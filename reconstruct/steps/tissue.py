@@ -23,7 +23,7 @@ from meshgnn.source.same_images import fine_structure
 from meshgnn.source.sections import Section, SectionStack, open_section
 from reconstruct.bridges import strands
 from reconstruct.distance import to_zero_set
-from reconstruct.outline import edge_softness, soft_limit
+from reconstruct.outline import edge_softness, soft_outline
 from reconstruct.records import TissueStack
 
 _STAINED = 0.06  # optical density from which a pixel may be tissue
@@ -222,10 +222,11 @@ class ClassifyTissue:
         density = np.pad(density, grow)
         white_od, grey_od = stain_levels(density, ratio)
         limit: Any = white_od / 2
-        found = density > limit
+        cut = white_od + (0.5 if soft else set_.grey_share) * (grey_od - white_od)
+        found, skin = density > limit, False
         if soft:
-            limit, rim = soft_limit(density, limit, pixel, set_.smooth_mm, soft)
-            found &= ~rim
+            edge = soft_outline(density, limit, cut, pixel, set_.smooth_mm, soft)
+            found, limit, skin = found & ~edge.rim, edge.level, edge.skin
         tissue = _close(found, set_.tear_mm / 2 / pixel)
         tissue = ndimage.binary_fill_holes(tissue) & _large(tissue, set_.piece_mm2 / pixel**2)
         holes = ndimage.binary_fill_holes(tissue) & ~tissue
@@ -237,9 +238,8 @@ class ClassifyTissue:
         level = np.where(tissue & (density < limit), 1.01 * limit, density)
         level = np.where(tissue, level, np.minimum(density, 0.99 * limit) if soft else 0)
         outer = signed_distance((limit - level) / limit, pixel, set_.reach_mm)
-        cut = white_od + (0.5 if soft else set_.grey_share) * (grey_od - white_od)
         smooth = ndimage.gaussian_filter(density, set_.smooth_mm / pixel)
-        pale = tissue & (smooth < cut)
+        pale = tissue & (smooth < cut) & ~skin
         core = _open(pale, set_.layer_one_mm / 2 / pixel)
         core = _close(core, set_.fold_mm / 2 / pixel) & tissue
         core = _large(core, set_.hole_mm2 / 2 / pixel**2)
