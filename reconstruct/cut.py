@@ -155,7 +155,8 @@ class Knife:
         first = (ends[0] + ends[1] - (count - 1) * cutting.spacing_mm) / 2
         size = np.array([abs((high - low) @ self.row), abs((high - low) @ self.column)])
         margin = 0.05 * size.max() + 3 * cutting.jitter_mm + (cutting.tear_mm if cutting.torn else 0)
-        self.shape = tuple(int(v) for v in np.ceil((size + 2 * margin) * 1000 / cutting.pixel_um))
+        rows, columns = np.ceil((size + 2 * margin) * 1000 / cutting.pixel_um)
+        self.shape = (int(rows), int(columns))
         if max(self.shape) > 60000:
             raise InputError(f"images of {self.shape[0]} x {self.shape[1]} px are too large; raise cutting.pixel_um")
         rng = np.random.default_rng(cutting.seed)

@@ -45,7 +45,7 @@ class CutSections(Experiment):
     def check(self) -> None:
         """Raises InputError for a source that is not named or not there."""
         files = files_of(self.config.source)
-        if len(files) < 2 and not isinstance(self.config.source, StainedVolume.Config) or not files:
+        if (len(files) < 2 and not isinstance(self.config.source, StainedVolume.Config)) or not files:
             read_maps(self.config.source)  # says what is missing
         for path in files:
             if not path.is_file():
@@ -65,9 +65,7 @@ class CutSections(Experiment):
             knife = Knife(maps, self.config.cutting)
         kept = [pose for pose in knife.poses if not pose.lost]
         torn = sum(pose.rip is not None for pose in kept)
-        run.say(
-            f"  {len(kept)} of {len(knife.poses)} sections of {knife.shape[0]} x {knife.shape[1]} px, {torn} torn"
-        )
+        run.say(f"  {len(kept)} of {len(knife.poses)} sections of {knife.shape[0]} x {knife.shape[1]} px, {torn} torn")
         for path in run.path.glob("section_*.tif"):
             path.unlink()
         with tqdm(total=len(kept), desc="sections", unit="section", disable=None, leave=False) as bar:
@@ -83,6 +81,6 @@ class CutSections(Experiment):
         metrics = read_json(run / "metrics.json")
         counts = metrics["sections"]
         return (
-            f"{metrics['task']}: {counts['present']} of {counts['cut']} sections ({counts['torn']} torn) in {run.path}; "
-            f"what was cut lies in {run.path / 'truth'}"
+            f"{metrics['task']}: {counts['present']} of {counts['cut']} sections ({counts['torn']} torn) in "
+            f"{run.path}; what was cut lies in {run.path / 'truth'}"
         )

@@ -34,9 +34,7 @@ def edge_softness(density: Image, limit: float, pixel_mm: float, smooth_mm: floa
     return float(np.median(found)) if len(found) else float("nan")
 
 
-def _edges(
-    density: Image, limit: float, pixel_mm: float, smooth_mm: float
-) -> tuple[Mask, NDArray[np.float64]]:
+def _edges(density: Image, limit: float, pixel_mm: float, smooth_mm: float) -> tuple[Mask, NDArray[np.float64]]:
     """Pixels [H, W] just inside the limit, and their softness in mm, in their order."""
     soft = ndimage.gaussian_filter(density, smooth_mm / pixel_mm)
     inside = soft > limit
@@ -79,24 +77,38 @@ def soft_outline(
     """
     from skimage.segmentation import watershed
 
-    edge, found = _edges(density, limit, pixel_mm, smooth_mm)
+    smooth = ndimage.gaussian_filter(density, smooth_mm / pixel_mm)
+    # Blurred images hold nothing finer than the blur: half of it is a fine enough pixel to tell the basins apart.
+    block = max(1, int(soft_mm / 2 / pixel_mm))
+    rows, columns = (-(-size // block) * block for size in smooth.shape)
+    grown = np.pad(smooth, [(0, rows - smooth.shape[0]), (0, columns - smooth.shape[1])], mode="edge")
+    coarse = grown.reshape(rows // block, block, columns // block, block).mean((1, 3)).astype(np.float32)
+    width = _REACH * soft_mm / pixel_mm / block
+    edge, found = _edges(coarse, limit, pixel_mm * block, smooth_mm)
     weight = edge.astype(np.float32)
     weight[edge] *= np.clip(found, soft_mm, _SOFTER[-1] * soft_mm)
-    width = _REACH * soft_mm / pixel_mm
     own, all_ = (ndimage.gaussian_filter(field, width) for field in (weight, edge.astype(np.float32)))
     local = np.where(all_ > 1e-6, own / np.maximum(all_, 1e-6), soft_mm)
-    smooth = ndimage.gaussian_filter(density, smooth_mm / pixel_mm)
-    level = np.full(density.shape, limit, np.float32)
+    level = np.full(coarse.shape, limit, np.float32)
     for factor in _SOFTER:
-        darkest = ndimage.maximum_filter(smooth, 2 * max(1, round(width * factor)) + 1)
+        darkest = ndimage.maximum_filter(coarse, 2 * max(1, round(width * factor)) + 1)
         level = np.where(local >= (factor - 0.25) * soft_mm, np.maximum(limit, 0.5 * darkest), level)
-    glass = smooth <= limit
-    core = (to_background(smooth < cut) > width) & (to_background(~glass) > width)
-    basins = watershed(smooth, np.where(glass, 1, np.where(core, 2, 0)).astype(np.int32), mask=glass | (smooth < 2 * cut))
-    light = basins == 1
+    glass = coarse <= limit
+    core = (to_background(coarse < cut) > width) & (to_background(~glass) > width)
+    markers = np.where(glass, 1, np.where(core, 2, 0)).astype(np.int32)
+    light = watershed(coarse, markers, mask=glass | (coarse < 2 * cut)) == 1
+
+    def fine(field: NDArray[np.generic]) -> NDArray[np.generic]:
+        return field.repeat(block, 0).repeat(block, 1)[: smooth.shape[0], : smooth.shape[1]]
 
     def reached(pale: Mask) -> Mask:
         numbers, _ = ndimage.label(light & (pale | glass))
-        return np.isin(numbers, np.unique(numbers[glass])) & ~glass
+        lit = np.isin(numbers, np.unique(numbers[glass]))
+        return np.asarray(fine(ndimage.binary_dilation(lit) if block > 1 else lit), bool)
 
-    return SoftOutline(level=level, rim=reached(smooth < level), skin=reached(smooth < cut))
+    wanted = fine(level).astype(np.float32)
+    inside = smooth > limit
+    return SoftOutline(
+        level=wanted, rim=reached(coarse < level) & (smooth < wanted) & inside,
+        skin=reached(coarse < cut) & (smooth < cut) & inside,
+    )  # fmt: skip

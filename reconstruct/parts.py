@@ -64,8 +64,8 @@ def around(ribbon: Ribbon, places_mm: NDArray[np.float64], apart_mm: float) -> t
     near = cKDTree(seeds)
     for place in places_mm:
         distance, nearest = near.query(ribbon.to_voxels(place))
-        if distance * ribbon.voxel_mm > 6:
-            raise SettingError(f"<other_mm>: there is no white matter within 6 mm of {place.tolist()}")
+        if distance * ribbon.voxel_mm > apart_mm / 7:
+            raise SettingError(f"<other_mm>: there is no white matter within {apart_mm / 7:.2g} mm of {place.tolist()}")
         other[tuple(seeds[nearest])] = True
     return other, own
 
@@ -81,11 +81,15 @@ def severed(ribbon: Ribbon, other: Mask, own: Mask) -> Ribbon:
 
     if not other.any():
         return ribbon
-    white = ribbon.white < 0
-    markers = np.where(other, 2, np.where(own, 1, 0)).astype(np.int32)
+    tissue = ribbon.pial < 0
+    where = [np.flatnonzero((tissue & ~own).any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    box = tuple(slice(max(0, int(w[0]) - 3), int(w[-1]) + 4) for w in where)
+    white = ribbon.white[box] < 0
+    markers = np.where(other[box], 2, np.where(own[box], 1, 0)).astype(np.int32)
     height = to_background(~white) - to_background(white)
-    grown = watershed(height, markers, mask=ribbon.pial < 0)
-    return less(ribbon, grown == 2)
+    gone = np.zeros(tissue.shape, bool)
+    gone[box] = watershed(height, markers, mask=tissue[box]) == 2
+    return less(ribbon, gone)
 
 
 def less(ribbon: Ribbon, gone: Mask) -> Ribbon:

@@ -11,7 +11,7 @@ import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,6 +28,7 @@ from reconstruct.cut_truth import is_cut, judge_cut
 from reconstruct.pictures import pictures
 from reconstruct.records import Alignment, Midsurface, Reconstruction, Ribbon, TissueStack
 from reconstruct.sources import Mni152, SectionFolder, VolumePair
+from reconstruct.species import STEPS, Name, settled
 from reconstruct.state import Store, hash_files
 from reconstruct.steps.align import AlignSections
 from reconstruct.steps.cerebrum import KeepCerebrum
@@ -37,6 +38,20 @@ from reconstruct.steps.midsurface import ExtractMidsurface
 from reconstruct.steps.stack import StackSections
 from reconstruct.steps.tissue import ClassifyTissue, check_count
 from reconstruct.steps.volume import RibbonFromVolume
+
+
+class NoCortexError(InputError):
+    """What was reconstructed cannot be a cortex.
+
+    Args:
+        reasons: one line each.
+        result: for those who look at what went wrong; it is not handed out.
+    """
+
+    def __init__(self, reasons: Sequence[str], result: Reconstruction) -> None:
+        more = f" (and {len(reasons) - 1} more, see the report)" if len(reasons) > 1 else ""
+        super().__init__(f"no mesh is handed out: {reasons[0]}{more}; plausible.* and species set the bounds")
+        self.result = result
 
 
 class Reconstruct:
@@ -50,7 +65,9 @@ class Reconstruct:
             brain: name in the file names; the space's name if empty.
             judge: compare with the truth if the stack folder holds one.
             pictures: write QC pictures.
-            plausible: bounds beyond which sections and hemispheres are warned of.
+            species: whose brain it is: lengths that are not set, and what a hemisphere may measure, follow from it.
+            plausible: bounds beyond which sections and hemispheres are warned of, and those beyond which no mesh is
+                handed out.
             workers: hemispheres worked on side by side (2 or 1); the result does not depend on it.
             tissue, align, stack, volume, cerebrum, hemispheres, midsurface, locate: the steps.
         """
@@ -63,6 +80,7 @@ class Reconstruct:
         brain: str = ""
         judge: bool = True
         pictures: bool = True
+        species: Name = "human"
         plausible: plausibility.Plausible = field(default_factory=plausibility.Plausible)
         workers: int = 2
         tissue: ClassifyTissue.Config = field(default_factory=ClassifyTissue.Config)
@@ -78,7 +96,8 @@ class Reconstruct:
             return Reconstruct(self)
 
     def __init__(self, settings: Config) -> None:
-        self.settings = settings
+        steps = {name: settled(getattr(settings, name), name, settings.species) for name in STEPS}
+        self.settings = replace(settings, **steps)
 
     def check(self) -> None:
         """The source is there, can be read, and holds enough. Raises InputError before anything is written."""
@@ -113,6 +132,7 @@ class Reconstruct:
 
         Raises:
             InputError: the input cannot be read or does not hold a brain in order; nothing is handed out then.
+            NoCortexError: what was found cannot be cortex; pictures and report are written, meshes are not.
         """
         self.check()
         return _Run(self.settings, Path(out), progress).go()
@@ -234,14 +254,21 @@ class _Run:
         report["timing_s"] = dict(sorted(self.seconds.items(), key=lambda item: _order(item[0])))
         report["reused"] = sorted(self.reused, key=_order)
         report["peak_rss_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+        refused = plausibility.not_cortex(found, set_.plausible) if set_.plausible.refuse else []
+        report["refused"] = refused
         result = Reconstruction(midsurfaces=tuple(found), locations=tuple(places), report=report, brain=brain)
-        output.write(self.out, result)
-        if stack is not None and tissue is not None and alignment is not None:
-            write_aligned(self.out, aligned_stack(stack, tissue, alignment))
+        if refused:
+            output.withdraw(self.out, result)
+        else:
+            output.write(self.out, result)
+            if stack is not None and tissue is not None and alignment is not None:
+                write_aligned(self.out, aligned_stack(stack, tissue, alignment))
         if set_.pictures:
             self.progress("pictures", 0, 1)
             pictures(self.out / "qc", result, ribbon, stack, tissue, alignment)
             self.progress("pictures", 1, 1)
+        if refused:
+            raise NoCortexError(refused, result)
         return result
 
     def _judge(self, found: list[Midsurface], places: list[NodeLocations], folder: Path | None) -> dict[str, Any]:
@@ -266,6 +293,7 @@ def judge_folder(
     from reconstruct import judge
 
     against = judge_cut if is_cut(folder) else judge.judge_stack
+    settings = Reconstruct(settings).settings
     return against(
         folder, found, places, extract=settings.midsurface.build(), voxel_mm=settings.stack.voxel_mm,
         workers=settings.workers,

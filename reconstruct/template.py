@@ -14,11 +14,13 @@ from scipy import ndimage
 
 from reconstruct import parts
 from reconstruct.distance import to_background
+from reconstruct.probability import read_probability, ribbon_of
 from reconstruct.records import Ribbon
 from reconstruct.sources import Mni152
 
 Floats = NDArray[np.float64]
 _STEP_MM = 2.0  # grid of the template
+_EVERY = 3  # of its voxels in the fit, each way
 _BLUR_MM = 4.0  # sd of the smoothing under which outlines are compared
 
 
@@ -39,8 +41,6 @@ class Template:
 @cache
 def mni152() -> Template:
     """The average with cerebellum and brain stem parted from the cerebrum."""
-    from reconstruct.steps.volume import RibbonFromVolume, read_probability
-
     source = Mni152.Config().volumes()
     assert source.grey is not None
     assert source.white is not None
@@ -54,7 +54,7 @@ def mni152() -> Template:
     corner = affine.copy()
     corner[:3, 3] = affine[:3, :3] @ np.full(3, (n - 1) / 2) + affine[:3, 3]
     corner[:3, :3] = affine[:3, :3] * n
-    whole = RibbonFromVolume.Config().build().ribbon(block[0], block[1], corner, source.space)
+    whole = ribbon_of(block[0], block[1], corner, source.space)
     places = np.reshape(np.asarray(source.other_mm), (-1, 3))
     kept = parts.severed(whole, *parts.around(whole, places, 45.0))
     cerebrum = kept.pial < 0
@@ -87,9 +87,9 @@ def fitted(brain: NDArray[np.bool_], to_mm: Floats, template: NDArray[np.bool_],
                                    _BLUR_MM / fine / block)  # fmt: skip
     back = np.linalg.inv(to_mm)
     own = ndimage.gaussian_filter(np.pad(template, 6).astype(np.float32), _BLUR_MM / np.linalg.norm(affine[:3, 0]))
-    index = np.indices(own.shape)[:, ::2, ::2, ::2].reshape(3, -1).T - 6.0
+    index = np.indices(own.shape)[:, ::_EVERY, ::_EVERY, ::_EVERY].reshape(3, -1).T - 6.0
     points = index @ affine[:3, :3].T + affine[:3, 3]
-    target = own[::2, ::2, ::2].ravel().astype(np.float64)
+    target = own[::_EVERY, ::_EVERY, ::_EVERY].ravel().astype(np.float64)
     grid = np.argwhere(brain[::block, ::block, ::block]) * block
     here = grid @ to_mm[:3, :3].T + to_mm[:3, 3]
     there = points[target > 0.5]
@@ -116,11 +116,13 @@ def fitted(brain: NDArray[np.bool_], to_mm: Floats, template: NDArray[np.bool_],
         if np.abs(change).max() < 0.02:
             break
     both = np.minimum(value, target).sum()
-    outside = soft.sum() * (block * fine) ** 3 / (abs(np.linalg.det(matrix[:, :3])) * (2 * _STEP_MM) ** 3)
+    outside = soft.sum() * (block * fine) ** 3 / (abs(np.linalg.det(matrix[:, :3])) * (_EVERY * _STEP_MM) ** 3)
     return Fit(matrix=matrix, overlap=float(2 * both / (target.sum() + outside)))
 
 
-def not_cerebrum(ribbon: Ribbon, margin_mm: float = 8.0) -> tuple[NDArray[np.bool_], NDArray[np.bool_], dict[str, float]]:
+def not_cerebrum(
+    ribbon: Ribbon, margin_mm: float = 8.0
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], dict[str, float]]:
     """Markers for `parts.severed`, and how well either template overlaps.
 
     Args:
@@ -150,4 +152,4 @@ def not_cerebrum(ribbon: Ribbon, margin_mm: float = 8.0) -> tuple[NDArray[np.boo
     other, own = nothing.copy(), nothing.copy()
     other[tuple(where[value > margin_mm].T)] = True
     own[tuple(where[value < -margin_mm].T)] = True
-    return other & (ribbon.white < 0), own & (ribbon.white < 0), overlaps
+    return other, own, overlaps

@@ -11,9 +11,9 @@ from meshgnn.errors import InputError
 from meshgnn.mesh.record import HEMISPHERES, SurfaceMesh
 from meshgnn.source.gifti import read_surface
 from reconstruct import voxelise
+from reconstruct.probability import read_probability
 from reconstruct.sampling import sample
 from reconstruct.sources import Mni152, StainedVolume, SurfacePair, VolumePair
-from reconstruct.steps.volume import read_probability
 
 Floats = NDArray[np.float32]
 
@@ -52,7 +52,9 @@ class TissueMaps:
         if not len(where):
             raise InputError(f"{self.space}: no tissue in the maps; values from 0 to 1 are expected")
         corners = np.array([where.min(0) - 0.5, where.max(0) + 0.5])
-        every = np.array([[corners[i, 0], corners[j, 1], corners[k, 2]] for i in (0, 1) for j in (0, 1) for k in (0, 1)])
+        every = np.array(
+            [[corners[i, 0], corners[j, 1], corners[k, 2]] for i in (0, 1) for j in (0, 1) for k in (0, 1)]
+        )
         mm = every @ self.affine[:3, :3].T + self.affine[:3, 3]
         return np.array([mm.min(0), mm.max(0)])
 
@@ -117,7 +119,7 @@ def _of_surfaces(source: SurfacePair.Config) -> TissueMaps:
         }
     if not surfaces:
         raise InputError(f"{source.folder}: no *_hemi-L_white.surf.gii or *_hemi-R_white.surf.gii here")
-    every = np.concatenate([kinds["pial"].vertices_mm for kinds in surfaces.values()]).astype(np.float64)
+    every = np.concatenate([own["pial"].vertices_mm for own in surfaces.values()]).astype(np.float64)
     step = source.voxel_mm
     low = every.min(0) - 4 * step
     size = np.ceil((every.max(0) + 4 * step - low) / step).astype(int)
@@ -125,9 +127,9 @@ def _of_surfaces(source: SurfacePair.Config) -> TissueMaps:
         raise InputError(f"{source.folder}: voxels of {step:g} mm are too many; raise source.voxel_mm")
     shape = (int(size[0]), int(size[1]), int(size[2]))
     shares = {kind: np.zeros(shape, np.float32) for kind in ("pial", "white")}
-    for kinds in surfaces.values():
+    for own in surfaces.values():
         for kind, share in shares.items():
-            mesh = kinds[kind]
+            mesh = own[kind]
             level = voxelise.signed_distance((mesh.vertices_mm - low) / step, mesh.faces, shape, 1.0)
             np.maximum(share, np.clip(0.5 - level, 0, 1), out=share)
     affine = np.diag([step, step, step, 1.0])

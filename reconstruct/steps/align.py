@@ -24,6 +24,7 @@ from meshgnn.progress import Progress, silent
 from reconstruct.frames import Frames, predicted
 from reconstruct.poses import compose, keep_fast_part, normal_equations, pulled, relative, solve
 from reconstruct.records import Alignment, TissueStack
+from reconstruct.species import AS_SPECIES, BySpecies, settled
 
 Floats = NDArray[np.float64]
 
@@ -45,12 +46,12 @@ class AlignSections:
             least_quality: below this the sections do not follow on one another and the step refuses.
         """
 
-        pixel_mm: float = 1.0
-        reach_mm: float = 3.0
+        pixel_mm: BySpecies = AS_SPECIES
+        reach_mm: BySpecies = AS_SPECIES
         rigid_rounds: int = 20
         affine_rounds: int = 3
         glass_trust: float = 0.05
-        anatomy_mm: float = 14.0
+        anatomy_mm: BySpecies = AS_SPECIES
         least_quality: float = 0.25
         workers: int = 2
 
@@ -58,7 +59,7 @@ class AlignSections:
             return AlignSections(self)
 
     def __init__(self, settings: Config) -> None:
-        self.settings = settings
+        self.settings = settled(settings, "align")
 
     def __call__(self, stack: TissueStack, progress: Progress = silent) -> Alignment:
         """Raises InputError if neighbouring sections fit no better than distant ones (shuffled, or not one brain)."""
@@ -72,7 +73,7 @@ class AlignSections:
         half = (np.array(images.shape[2:]) - 1) / 2
         axes = [np.arange(size) * step - (size - 1) / 2 * step for size in images.shape[2:]]
         offset = stack.origin_mm + (stack.pixel_mm * (round(step / stack.pixel_mm) - 1) / 2)
-        matrices = start = _rescue(images, start, offset, step, axes)
+        matrices = start = _rescue(images, start, offset, step, axes, 3 * set_.pixel_mm)
         work = Frames(images, offset, step, half, stack.position_mm, set_.workers)
         rounds = [("rigid", 1.0 if k < 6 else 0.6) for k in range(set_.rigid_rounds)]
         rounds += [("affine", 0.6)] * set_.affine_rounds
@@ -124,13 +125,14 @@ def _round(work: Frames, matrices: Floats, kind: str, share: float) -> Floats:
         return np.stack(list(pool.map(one, range(len(matrices)))))
 
 
-def _rescue(images: NDArray[np.float32], start: Floats, offset: Floats, step: float, axes: list[Floats]) -> Floats:
+def _rescue(images: NDArray[np.float32], start: Floats, offset: Floats, step: float, axes: list[Floats],
+            coarse: float) -> Floats:  # fmt: skip
     """Sections that lie far off (shift, turn) brought near: those that fit badly on the section before.
 
     A section is turned in steps of 15 degrees about its tissue's centre; the turn that fits best is taken if it fits
     clearly better than none.
     """
-    block = max(1, round(3.0 / step))
+    block = max(1, round(coarse / step))
     matrices = start.copy()
     half = np.array([axes[0][-1], axes[1][-1]]) / step
     work = Frames(images, offset, step, half, np.arange(len(images), dtype=float))

@@ -17,6 +17,7 @@ from meshgnn import config
 from meshgnn.errors import InputError, SettingError
 from reconstruct import parts, template
 from reconstruct.records import Ribbon
+from reconstruct.species import AS_SPECIES, BySpecies, settled
 
 
 class KeepCerebrum:
@@ -29,8 +30,8 @@ class KeepCerebrum:
             passage_mm: background behind passages narrower than this is inside (ventricles).
             ventricle_mm3: smaller pieces of such background are pockets of sulci and stay outside.
             deep_mm: grey matter further than this from the outside is no cortex.
-            find: how cerebellum and brain stem are found: "template" fits the MNI152 average, "none" looks for nothing.
-                Places named in `other_mm` go before it.
+            find: how cerebellum and brain stem are found: "template" fits the MNI152 average (None in a human brain),
+                "none" looks for nothing (None in others). Places named in `other_mm` go before it.
             other_mm: places (x, y, z, x, y, z, ...) in tissue that is not cerebrum: it is cut off where the way to the
                 cerebrum is narrowest.
             apart_mm: white matter further than this from all such places is cerebrum for certain.
@@ -38,12 +39,12 @@ class KeepCerebrum:
             mask: NIfTI image in the result's space; tissue where it is not 0 is left out.
         """
 
-        passage_mm: float = 4.0
-        ventricle_mm3: float = 2000.0
-        deep_mm: float = 14.0
-        find: Literal["template", "none"] = "template"
+        passage_mm: BySpecies = AS_SPECIES
+        ventricle_mm3: BySpecies = AS_SPECIES
+        deep_mm: BySpecies = AS_SPECIES
+        find: Literal["template", "none"] | None = None
         other_mm: tuple[float, ...] = ()
-        apart_mm: float = 45.0
+        apart_mm: BySpecies = AS_SPECIES
         planes: tuple[float, ...] = ()
         mask: Path | None = None
 
@@ -60,7 +61,7 @@ class KeepCerebrum:
             return KeepCerebrum(self)
 
     def __init__(self, settings: Config) -> None:
-        self.settings = settings
+        self.settings = settled(settings, "cerebrum")
 
     def __call__(self, ribbon: Ribbon, other_mm: Sequence[float] = ()) -> Ribbon:
         """`other_mm`: places that the source names, with those of the settings.

@@ -25,6 +25,7 @@ from reconstruct.bridges import strands
 from reconstruct.distance import to_zero_set
 from reconstruct.outline import edge_softness, soft_outline
 from reconstruct.records import TissueStack
+from reconstruct.species import AS_SPECIES, BySpecies, settled
 
 _STAINED = 0.06  # optical density from which a pixel may be tissue
 LEAST_SECTIONS = 4  # a cubic spline through them carries the shape from section to section
@@ -79,27 +80,27 @@ class ClassifyTissue:
             workers: threads reading images.
         """
 
-        pixel_mm: float = 0.2
-        reach_mm: float = 4.0
-        tear_mm: float = 0.6
-        fold_mm: float = 0.6
-        bridge_mm: float = 2.6
-        layer_one_mm: float = 0.9
-        soft_mm: float = 0.36
+        pixel_mm: BySpecies = AS_SPECIES
+        reach_mm: BySpecies = AS_SPECIES
+        tear_mm: BySpecies = AS_SPECIES
+        fold_mm: BySpecies = AS_SPECIES
+        bridge_mm: BySpecies = AS_SPECIES
+        layer_one_mm: BySpecies = AS_SPECIES
+        soft_mm: BySpecies = AS_SPECIES
         grey_share: float = 0.35
-        smooth_mm: float = 0.15
-        piece_mm2: float = 3.0
-        hole_mm2: float = 2.0
-        least_mm2: float = 20.0
+        smooth_mm: BySpecies = AS_SPECIES
+        piece_mm2: BySpecies = AS_SPECIES
+        hole_mm2: BySpecies = AS_SPECIES
+        least_mm2: BySpecies = AS_SPECIES
         least_stain: float = 0.35
-        largest_mm: float = 500.0
+        largest_mm: BySpecies = AS_SPECIES
         workers: int = 2
 
         def build(self) -> "ClassifyTissue":
             return ClassifyTissue(self)
 
     def __init__(self, settings: Config) -> None:
-        self.settings = settings
+        self.settings = settled(settings, "tissue")
 
     def __call__(self, stack: SectionStack, progress: Progress = silent) -> TissueStack:
         """Raises InputError if too few sections hold tissue (`check_count`) or none holds grey and white matter."""
@@ -123,6 +124,7 @@ class ClassifyTissue:
             check_count(stack, len(kept))
             ratio = _stack_ratio([found[k][0] for k in kept])
             soft = self._softness([found[k][0] for k in kept], ratio, pixel)
+            ratio = _stack_ratio([found[k][0] for k in kept], soft=True) if soft else ratio
             height = max(found[k][0].shape[0] for k in kept)
             width = max(found[k][0].shape[1] for k in kept)
 
@@ -220,10 +222,11 @@ class ClassifyTissue:
         set_ = self.settings
         grow = [(0, shape[axis] - density.shape[axis]) for axis in range(2)]
         density = np.pad(density, grow)
-        white_od, grey_od = stain_levels(density, ratio)
+        white_od, grey_od = stain_levels(density, ratio, bool(soft))
         limit: Any = white_od / 2
         cut = white_od + (0.5 if soft else set_.grey_share) * (grey_od - white_od)
-        found, skin = density > limit, False
+        found = density > limit
+        skin = np.zeros_like(found)
         if soft:
             edge = soft_outline(density, limit, cut, pixel, set_.smooth_mm, soft)
             found, limit, skin = found & ~edge.rim, edge.level, edge.skin
@@ -264,18 +267,46 @@ def falloff(grey: NDArray[Any]) -> float:
     return max(abs(one - other) / max(one, other, 1e-9) for one, other in pairs)
 
 
-def stain_levels(density: Image, ratio: float) -> tuple[float, float]:
+def stain_levels(density: Image, ratio: float, soft: bool = False) -> tuple[float, float]:
     """Optical density of white and of grey matter of a section.
 
     Two-class Otsu within tissue; where the two do not lie as in the rest of the stack (poles without white matter),
     grey is the upper quartile and white follows by the ratio of the stack.
+
+    Args:
+        density: [H, W].
+        ratio: white over grey density of the stack.
+        soft: edges are blurred, see `_soft_levels`.
     """
+    if soft:
+        white, grey = _soft_levels(density)
+        return (white if 0.75 * ratio < white / grey < 1.33 * ratio else ratio * grey), grey
     white, grey = _two_levels(density)
     if not 0.6 * ratio < white / grey < 1.5 * ratio:
         tissue = density[density > 0.06]
         grey = float(np.percentile(tissue, 75)) if len(tissue) else 0.5
         white = ratio * grey
     return white, grey
+
+
+def _soft_levels(density: Image) -> tuple[float, float]:
+    """The same for blurred images: partial volumes make all between the two levels common, and the middle of either
+    class lies too near to the other. White is the commonest density below Otsu's threshold, grey nearly the darkest.
+    """
+    from skimage.filters import threshold_otsu
+
+    tissue = ndimage.uniform_filter(density, 3)
+    tissue = tissue[tissue > 0.08]
+    if len(tissue) < 100:
+        return 0.1, 1.0
+    cut = float(threshold_otsu(tissue))
+    grey = float(np.percentile(tissue[tissue >= cut], 90))
+    low = tissue[(tissue < cut) & (tissue > 0.2 * grey)]
+    if len(low) < 100:
+        return grey / 3, grey
+    counts, edges = np.histogram(low, bins=40)
+    top = int(np.argmax(ndimage.gaussian_filter1d(counts.astype(float), 1.5)))
+    return float(edges[top : top + 2].mean()), grey
 
 
 def _two_levels(density: Image) -> tuple[float, float]:
@@ -291,11 +322,12 @@ def _two_levels(density: Image) -> tuple[float, float]:
     return float(np.median(inner)), float(np.median(high))
 
 
-def _stack_ratio(densities: list[Image]) -> float:
+def _stack_ratio(densities: list[Image], soft: bool = False) -> float:
     """White over grey density, median of the sections, the large ones counting."""
     area = np.array([(density > 0.06).sum() for density in densities])
     large = np.flatnonzero(area >= np.median(area))
-    ratios = [np.divide(*_two_levels(densities[k])) for k in large[:: max(1, len(large) // 15)]]
+    levels = _soft_levels if soft else _two_levels
+    ratios = [np.divide(*levels(densities[k])) for k in large[:: max(1, len(large) // 15)]]
     return float(np.median(ratios))
 
 

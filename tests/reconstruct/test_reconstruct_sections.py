@@ -15,6 +15,7 @@ from reconstruct.judge import rigid_fit
 from reconstruct.maker import MeshFromSections
 from reconstruct.plausibility import Plausible, of_tissue
 from reconstruct.steps.align import AlignSections
+from reconstruct.steps.cerebrum import KeepCerebrum
 from reconstruct.steps.stack import interpolate_shape
 from reconstruct.steps.tissue import ClassifyTissue, signed_distance
 from tests.reconstruct.phantom import body, config, read_rows, write_stack, write_table
@@ -246,7 +247,10 @@ def write_maps(folder: Path) -> tuple[Path, Path, np.ndarray]:
 
 def test_volume_path(tmp_path: Path) -> None:
     grey, white, affine = write_maps(tmp_path)
-    settings = Reconstruct.Config(source=VolumePair.Config(grey=grey, white=white, space="test"), pictures=False)
+    settings = Reconstruct.Config(
+        source=VolumePair.Config(grey=grey, white=white, space="test"), pictures=False,
+        plausible=Plausible(refuse=False), cerebrum=KeepCerebrum.Config(find="none"),
+    )  # fmt: skip
     result = settings.build().run(tmp_path / "out")
     for item in result.midsurfaces:
         assert item.report["euler_number"] == 2
