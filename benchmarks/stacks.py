@@ -127,16 +127,14 @@ def main() -> None:
     parser.add_argument("--mni152", action="store_true")
     parser.add_argument("--bigbrain", type=Path, metavar="DIR")
     parser.add_argument("--mouse", type=Path, metavar="FILE")
-    parser.add_argument("--orientation", default="PSR", help="of the mouse volume's array axes")
+    parser.add_argument("--orientation", default="ARI", help="of the mouse volume's array axes")
     parser.add_argument("--missing", type=float, default=0.0)
     parser.add_argument("--torn", type=float, default=0.0)
     parser.add_argument("--light", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--keep", type=Path, metavar="DIR", help="stacks and results are left (and used again) here")
-    parser.add_argument(
-        "--quick", action="store_true", help="fewer and coarser sections; targets are not for them"
-    )
+    parser.add_argument("--quick", action="store_true", help="fewer and coarser sections; targets are not for them")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     chosen = [(options.bigbrain, bigbrain), (options.mouse, mouse)]

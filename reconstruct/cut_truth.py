@@ -139,6 +139,8 @@ def judge_cut(
     plain: dict[str, Any] = {f"euler_{item.mesh.hemisphere}": int(item.report["euler_number"]) for item in found}
     plain |= judge.coverage(locations)
     if truth.surfaces:
+        # Surfaces of decimated meshes cross themselves: what the grid alone leaves of them would tell of that.
+        rest = {**rest, "extract": None}
         return judge.judge(found, truth.surfaces, locations, **rest) | _halfway(found, truth)
     if truth.stained:
         return plain

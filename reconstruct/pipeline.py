@@ -96,6 +96,9 @@ class Reconstruct:
             return Reconstruct(self)
 
     def __init__(self, settings: Config) -> None:
+        if settings.hemispheres.sides != "both" and settings.cerebrum.find is None:
+            # The template is a whole brain's.
+            settings = replace(settings, cerebrum=replace(settings.cerebrum, find="none"))
         steps = {name: settled(getattr(settings, name), name, settings.species) for name in STEPS}
         self.settings = replace(settings, **steps)
 

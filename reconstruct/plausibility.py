@@ -17,7 +17,7 @@ from meshgnn import config
 from meshgnn.errors import InputError
 from meshgnn.source.same_images import same_in_stack
 from reconstruct.records import Alignment, Midsurface, Ribbon, TissueStack
-from reconstruct.species import AS_SPECIES, BySpeciesPair, settled
+from reconstruct.species import AS_SPECIES, BySpeciesCount, BySpeciesPair, settled
 
 _LARGE = 0.2  # sections with less tissue than this share of the largest are too small to be compared
 
@@ -30,10 +30,10 @@ class Plausible(config.Config):
         sections: least number of sections; a human brain takes one every 2 to 4 mm, so forty or more [45-55].
         thickness_mm: least and largest median thickness of a hemisphere [2.4]; None = of the species.
         hemisphere_cm2: least and largest area of its midsurface [650]; None = of the species.
-        handles: most handles cut from a hemisphere [0-3].
+        handles: most handles cut from a hemisphere [0-3]; None = of the species.
         refuse: whether a hemisphere that cannot be cortex ends the work without a mesh.
         beyond: factor on the bounds of thickness and area from which a hemisphere cannot be cortex.
-        most_handles: handles cut from a hemisphere from which on it cannot be cortex.
+        most_handles: handles cut from a hemisphere from which on it cannot be cortex; None = of the species.
         repaired: largest share of a hemisphere's volume that repairs of its topology may change.
         sides: largest volume of one hemisphere over the other's [1.01].
         lost: largest share of tissue that hangs together with neither hemisphere [0.01].
@@ -57,10 +57,10 @@ class Plausible(config.Config):
     sections: int = 15
     thickness_mm: BySpeciesPair = AS_SPECIES
     hemisphere_cm2: BySpeciesPair = AS_SPECIES
-    handles: int = 60
+    handles: BySpeciesCount = AS_SPECIES
     refuse: bool = True
     beyond: float = 1.25
-    most_handles: int = 1000
+    most_handles: BySpeciesCount = AS_SPECIES
     repaired: float = 0.05
     sides: float = 1.5
     lost: float = 0.1

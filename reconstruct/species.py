@@ -30,9 +30,11 @@ AS_SPECIES: Any = None
 if TYPE_CHECKING:  # steps see numbers: whoever makes one settles its config first
     BySpecies = float
     BySpeciesPair = tuple[float, float]
+    BySpeciesCount = int
 else:
     BySpecies = float | None
     BySpeciesPair = tuple[float, float] | None
+    BySpeciesCount = int | None
 
 # Lengths in mm (areas in mm2, volumes in mm3), by step. Across: they go with the thickness of cortex.
 _ACROSS: dict[str, dict[str, float]] = {
@@ -63,6 +65,8 @@ class Species:
         along: length of its brain over that of the human one.
         hemisphere_cm2: area of a hemisphere beyond which a warning is due.
         thickness_mm: median thickness of a hemisphere beyond which a warning is due.
+        handles: handles cut from a hemisphere above which a warning is due, and from which on it cannot be cortex. A
+            folded cortex touches itself in many places, a smooth one in none.
         template: whether the template of the human brain fits it.
         lengths: by step, what differs from the human lengths by more than a factor.
     """
@@ -71,13 +75,17 @@ class Species:
     along: float
     hemisphere_cm2: tuple[float, float]
     thickness_mm: tuple[float, float]
+    handles: tuple[int, int]
     template: bool = False
     lengths: Mapping[str, Mapping[str, float]]
 
     def of(self, step: str) -> dict[str, Any]:
         """What the fields of a step's config are in this species."""
         if step == "plausible":
-            return {"hemisphere_cm2": self.hemisphere_cm2, "thickness_mm": self.thickness_mm}
+            return {
+                "hemisphere_cm2": self.hemisphere_cm2, "thickness_mm": self.thickness_mm, "handles": self.handles[0],
+                "most_handles": self.handles[1],
+            }  # fmt: skip
         found: dict[str, Any] = {"find": "template" if self.template else "none"} if step == "cerebrum" else {}
         for lengths, factor in ((_ACROSS, self.across), (_ALONG, self.along)):
             for name, value in lengths.get(step, {}).items():
@@ -88,17 +96,24 @@ class Species:
 
 SPECIES: dict[str, Species] = {
     "human": Species(
-        across=1.0, along=1.0, hemisphere_cm2=(400.0, 1400.0), thickness_mm=(1.2, 4.5), template=True, lengths={}
+        across=1.0, along=1.0, hemisphere_cm2=(400.0, 1400.0), thickness_mm=(1.2, 4.5), handles=(60, 1000),
+        template=True, lengths={},
     ),
-    "macaque": Species(across=0.8, along=0.45, hemisphere_cm2=(50.0, 250.0), thickness_mm=(1.0, 3.5), lengths={}),
-    "marmoset": Species(across=0.6, along=0.19, hemisphere_cm2=(5.0, 25.0), thickness_mm=(0.8, 2.6), lengths={}),
+    "macaque": Species(
+        across=0.8, along=0.45, hemisphere_cm2=(50.0, 250.0), thickness_mm=(1.0, 3.5), handles=(60, 500),
+        lengths={},
+    ),
+    "marmoset": Species(
+        across=0.6, along=0.19, hemisphere_cm2=(5.0, 25.0), thickness_mm=(0.8, 2.6), handles=(20, 100),
+        lengths={},
+    ),
     # Smooth cortices: what lies deeper than twice their thickness is no cortex, and no sulci are glued.
     "rat": Species(
-        across=0.6, along=0.13, hemisphere_cm2=(1.2, 6.0), thickness_mm=(0.8, 2.8),
+        across=0.6, along=0.13, hemisphere_cm2=(1.2, 6.0), thickness_mm=(0.8, 2.8), handles=(10, 40),
         lengths={"cerebrum": {"deep_mm": 4.0}, "midsurface": {"edge_mm": 0.4, "open_sulci_mm": 0.0}},
     ),
     "mouse": Species(
-        across=0.36, along=0.075, hemisphere_cm2=(0.5, 2.4), thickness_mm=(0.4, 1.6),
+        across=0.36, along=0.075, hemisphere_cm2=(0.5, 2.4), thickness_mm=(0.4, 1.6), handles=(10, 40),
         lengths={"cerebrum": {"deep_mm": 2.2}, "midsurface": {"edge_mm": 0.2, "open_sulci_mm": 0.0}},
     ),
 }  # fmt: skip

@@ -30,8 +30,8 @@ class KeepCerebrum:
             passage_mm: background behind passages narrower than this is inside (ventricles).
             ventricle_mm3: smaller pieces of such background are pockets of sulci and stay outside.
             deep_mm: grey matter further than this from the outside is no cortex.
-            find: how cerebellum and brain stem are found: "template" fits the MNI152 average (None in a human brain),
-                "none" looks for nothing (None in others). Places named in `other_mm` go before it.
+            find: how cerebellum and brain stem are found: "template" fits the MNI152 average (None with both
+                hemispheres of a human brain), "none" looks for nothing (None otherwise). Places in `other_mm` go first.
             other_mm: places (x, y, z, x, y, z, ...) in tissue that is not cerebrum: it is cut off where the way to the
                 cerebrum is narrowest.
             apart_mm: white matter further than this from all such places is cerebrum for certain.
