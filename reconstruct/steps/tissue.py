@@ -300,7 +300,7 @@ def _soft_levels(density: Image) -> tuple[float, float]:
     if len(tissue) < 100:
         return 0.1, 1.0
     cut = float(threshold_otsu(tissue))
-    grey = float(np.percentile(tissue[tissue >= cut], 90))
+    grey = float(np.percentile(tissue[tissue >= cut], 98))
     low = tissue[(tissue < cut) & (tissue > 0.2 * grey)]
     if len(low) < 100:
         return grey / 3, grey
