@@ -115,11 +115,12 @@ def mouse(options: argparse.Namespace, place: Path) -> Rows:
     settings = Reconstruct.Config(
         source=SectionFolder.Config(path=place / name), species="mouse", workers=options.workers
     )
+    row_name = f"{name}_mesh_or_refusal"  # of both hemispheres; a refusal says why
     try:
         found = replace(settings, judge=False).build().run(place / f"{name}_out")
     except InputError as error:
-        return [{**row(f"{name}_hemispheres_euler_2", 0, 2, "hemispheres", least=True), "refused": str(error)}]
-    return [euler(name, found)]
+        return [{**row(row_name, 2, 2, "hemispheres", least=True), "refused": str(error)}]
+    return [{**euler(name, found), "name": row_name}]
 
 
 def main() -> None:
