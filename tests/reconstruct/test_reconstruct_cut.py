@@ -13,7 +13,7 @@ from meshgnn.experiment.runner import run
 from meshgnn.export.gifti import write_surface
 from meshgnn.mesh.record import SurfaceMesh
 from meshgnn.source.sections import SectionImage, read_stack
-from reconstruct import VolumePair
+from reconstruct import Reconstruct, SectionFolder, VolumePair
 from reconstruct.cut import GLASS, Cutting, Knife, Rip, write_sections
 from reconstruct.cut_experiment import CutSections
 from reconstruct.cut_truth import judge_cut, read_cut
@@ -158,3 +158,35 @@ def test_settings_that_cannot_be_are_named() -> None:
             Cutting(**values)  # type: ignore[arg-type]
     with pytest.raises(SettingError, match="orientation"):
         StainedVolume.Config(orientation="LRS")
+
+
+@pytest.mark.slow
+def test_a_blurred_whole_brain_from_jittered_sections_is_its_cerebral_cortex(tmp_path: Path) -> None:
+    run(CutSections.Config(), tmp_path / "stack")  # MNI152, cerebellum and brain stem in
+    source = SectionFolder.Config(path=tmp_path / "stack")
+    result = Reconstruct.Config(source=source, pictures=False).build().run(tmp_path / "out")
+    judged = result.report["reconstruction"]
+    assert judged["euler_L"] == judged["euler_R"] == 2
+    assert judged["grey_share"] > 0.95
+    assert judged["grey_share_cortex"] > 0.98
+    assert result.report["refused"] == []
+    centre = read_cut(tmp_path / "stack").centre_mm
+    for item in result.midsurfaces:
+        assert 70_000 < item.report["area_mm2"] < 110_000
+        assert item.report["handles_removed"] < 600
+        places = item.mesh.vertices_mm + centre  # near MNI152: the stack knows its pose to a few mm
+        cerebellum = (places[:, 2] < -32) & (places[:, 1] < -45)
+        assert cerebellum.mean() < 0.002
+
+
+@pytest.mark.slow
+def test_the_ribbon_of_real_surfaces_comes_back(tmp_path: Path) -> None:
+    folder = Path(__file__).resolve().parents[3] / "shared" / "data" / "bigbrain"
+    if not folder.is_dir():
+        pytest.skip("BigBrain's surfaces are not here")
+    run(CutSections.Config(source=SurfacePair.Config(folder=folder, space="BigBrain")), tmp_path / "stack")
+    source = SectionFolder.Config(path=tmp_path / "stack")
+    judged = Reconstruct.Config(source=source, pictures=False).build().run(tmp_path / "out").report["reconstruction"]
+    assert judged["euler_L"] == judged["euler_R"] == 2
+    assert judged["midthickness_mm_mean"] < 0.55
+    assert judged["midthickness_mm_p95"] < 1.3
