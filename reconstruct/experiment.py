@@ -1,6 +1,7 @@
 """Reconstruction as an experiment: run folder, metrics.json, meshes for other programs, a QC page."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from meshgnn.config import to_plain
 from meshgnn.experiment.progress import Bars
@@ -11,7 +12,8 @@ from meshgnn.source.images import image_hash
 from meshgnn.source.sections import TABLE, files_of
 from meshgnn.store import read_json, write_json
 from reconstruct.page import write_page
-from reconstruct.pipeline import Reconstruct
+from reconstruct.pipeline import NoCortexError, Reconstruct
+from reconstruct.records import Reconstruction
 from reconstruct.sources import Mni152, SectionFolder, VolumePair
 
 
@@ -52,15 +54,29 @@ class ReconstructRun(Experiment):
         return [Stage(name="reconstruct", run=self._run, after=(), depends=depends, files=self.files)]
 
     def _run(self, run: RunFolder) -> list[str]:
-        result = Reconstruct(self.config).run(run.path, Bars(run))
+        try:
+            result = Reconstruct(self.config).run(run.path, Bars(run))
+        except NoCortexError as error:
+            for text in (*error.result.report["warnings"], *error.result.report["refused"]):
+                run.warn(text)
+            write_page(run.path, self._metrics(error.result), error.result.report)
+            raise
         for text in result.report["warnings"]:
             run.warn(text)
         meshes = [item.mesh for item in result.midsurfaces]
         for mesh in meshes:
             write_ply(run / f"sub-{result.brain}_hemi-{mesh.hemisphere}_midthickness.ply", mesh)
         write_glb(run / f"sub-{result.brain}_midthickness.glb", meshes)
+        metrics = self._metrics(result)
+        write_json(run / SCORES, metrics)
+        write_page(run.path, metrics, result.report)
+        made = {path.name for path in run.path.glob("sub-*") if path.is_file()}
+        files = sorted(made | ({"sections.json"} if result.locations else set()))
+        return [*files, "report.html", "reconstruction.json", SCORES]
+
+    def _metrics(self, result: Reconstruction) -> dict[str, Any]:
         source = type(self.config.source).__qualname__.split(".")[0]
-        metrics = {
+        return {
             "task": f"reconstruction of {result.brain} ({source})",
             "protocol": None,
             "reconstruction": dict(result.report["reconstruction"]),
@@ -69,11 +85,6 @@ class ReconstructRun(Experiment):
             "repairs": {side: values["repairs"] for side, values in result.report["hemispheres"].items()},
             "step_s": result.report["timing_s"],
         }
-        write_json(run / SCORES, metrics)
-        write_page(run.path, metrics, result.report)
-        made = {path.name for path in run.path.glob("sub-*") if path.is_file()}
-        files = sorted(made | ({"sections.json"} if result.locations else set()))
-        return [*files, "report.html", "reconstruction.json", SCORES]
 
     def summary(self, run: RunFolder) -> str:
         metrics = read_json(run / "metrics.json")

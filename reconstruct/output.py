@@ -20,6 +20,7 @@ import numpy as np
 
 from meshgnn.export.gifti import write_labels, write_scalars, write_surface
 from meshgnn.graph import LOCATION_COLUMNS, Areas, NodeLocations
+from meshgnn.source.aligned import FILE
 from meshgnn.source.sections import SectionStack
 from reconstruct.records import Alignment, Reconstruction, TissueStack
 
@@ -39,6 +40,14 @@ def write(out: Path, result: Reconstruction) -> None:
         write_scalars(out / f"{stem}_desc-thickness.shape.gii", item.mesh, item.thickness_mm[:, None], ["thickness"])
         if result.locations:
             _table(out / f"{stem}_desc-sections.tsv", result.locations[number])
+    _text(out / "reconstruction.json", json.dumps(result.report, indent=1) + "\n")
+
+
+def withdraw(out: Path, result: Reconstruction) -> None:
+    """Write the report of a result that is not handed out into `out`, and take away what an earlier run left there."""
+    out.mkdir(parents=True, exist_ok=True)
+    for path in (*out.glob(f"sub-{result.brain}_*"), out / FILE):
+        path.unlink(missing_ok=True)
     _text(out / "reconstruction.json", json.dumps(result.report, indent=1) + "\n")
 
 

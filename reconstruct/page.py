@@ -51,6 +51,7 @@ def write_page(out: Path, metrics: Mapping[str, Any], report: Mapping[str, Any])
     files = [(title, name, out / "qc" / f"{name}.png") for name, title in _PICTURES.items()]
     text = render(
         "reconstruction.html", package="reconstruct", title=str(metrics["task"]), warnings=report["warnings"],
+        refused=report.get("refused", ()),
         sides=list(sides),
         surfaces=[
             (word, [side.get(key, "") for side in sides.values()])

@@ -1,7 +1,7 @@
 """The reconstruction as a list of steps: sections (or a volume) -> a midsurface mesh for each hemisphere.
 
-    sections:  tissue -> align -> stack -> hemispheres -> midsurface L, R -> locate L, R
-    volumes:   volume ->                   hemispheres -> midsurface L, R
+    sections:  tissue -> align -> stack -> cerebrum -> hemispheres -> midsurface L, R -> locate L, R
+    volumes:   volume ->                   cerebrum -> hemispheres -> midsurface L, R
 
 Every result lies on disk under OUT/steps, see `reconstruct.state`; what a user wants lies in OUT itself, see
 `reconstruct.output`.
@@ -9,12 +9,12 @@ Every result lies on disk under OUT/steps, see `reconstruct.state`; what a user 
 
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from meshgnn import config
 from meshgnn.errors import InputError, SettingError
@@ -28,18 +28,35 @@ from meshgnn.source.virtual.truth import true_hemispheres
 from meshgnn.store import content_hash
 from reconstruct import output, plausibility
 from reconstruct.aligned import aligned_stack, with_bridges, write_aligned
+from reconstruct.cut_truth import is_cut, judge_cut
 from reconstruct.given import Given, given_start, read_placed
 from reconstruct.pictures import pictures
 from reconstruct.records import Alignment, Midsurface, Reconstruction, Ribbon, TissueStack
 from reconstruct.sources import Mni152, SectionFolder, VolumePair
+from reconstruct.species import STEPS, Name, settled
 from reconstruct.state import Store, hash_files
 from reconstruct.steps.align import AlignSections
+from reconstruct.steps.cerebrum import KeepCerebrum
 from reconstruct.steps.hemispheres import SplitHemispheres
 from reconstruct.steps.locate import LocateNodes
 from reconstruct.steps.midsurface import ExtractMidsurface
 from reconstruct.steps.stack import StackSections
 from reconstruct.steps.tissue import ClassifyTissue, check_count
 from reconstruct.steps.volume import RibbonFromVolume
+
+
+class NoCortexError(InputError):
+    """What was reconstructed cannot be a cortex.
+
+    Args:
+        reasons: one line each.
+        result: for those who look at what went wrong; it is not handed out.
+    """
+
+    def __init__(self, reasons: Sequence[str], result: Reconstruction) -> None:
+        more = f" (and {len(reasons) - 1} more, see the report)" if len(reasons) > 1 else ""
+        super().__init__(f"no mesh is handed out: {reasons[0]}{more}; plausible.* and species set the bounds")
+        self.result = result
 
 
 class Reconstruct:
@@ -54,22 +71,30 @@ class Reconstruct:
             judge: compare with the truth if the stack folder holds one.
             floor: also tell what the surface step leaves if it is given the true ribbon; takes as long as that step.
             pictures: write QC pictures.
-            plausible: bounds beyond which sections and hemispheres are warned of.
+            species: whose brain it is: lengths that are not set, and what a hemisphere may measure, follow from it.
+            plausible: bounds beyond which sections and hemispheres are warned of, and those beyond which no mesh is
+                handed out.
             workers: hemispheres worked on side by side (2 or 1); the result does not depend on it.
-            tissue, align, stack, volume, hemispheres, midsurface, locate: the steps.
+            tissue, align, stack, volume, cerebrum, hemispheres, midsurface, locate: the steps.
         """
+
+        moved: ClassVar[Mapping[str, str]] = {
+            f"volume.{name}": f"cerebrum.{name}" for name in ("passage_mm", "ventricle_mm3", "deep_mm")
+        }
 
         source: SectionFolder.Config | VolumePair.Config | Mni152.Config = field(default_factory=SectionFolder.Config)
         brain: str = ""
         judge: bool = True
         floor: bool = True
         pictures: bool = True
+        species: Name = "human"
         plausible: plausibility.Plausible = field(default_factory=plausibility.Plausible)
         workers: int = 2
         tissue: ClassifyTissue.Config = field(default_factory=ClassifyTissue.Config)
         align: AlignSections.Config = field(default_factory=AlignSections.Config)
         stack: StackSections.Config = field(default_factory=StackSections.Config)
         volume: RibbonFromVolume.Config = field(default_factory=RibbonFromVolume.Config)
+        cerebrum: KeepCerebrum.Config = field(default_factory=KeepCerebrum.Config)
         hemispheres: SplitHemispheres.Config = field(default_factory=SplitHemispheres.Config)
         midsurface: ExtractMidsurface.Config = field(default_factory=ExtractMidsurface.Config)
         locate: LocateNodes.Config = field(default_factory=LocateNodes.Config)
@@ -78,7 +103,11 @@ class Reconstruct:
             return Reconstruct(self)
 
     def __init__(self, settings: Config) -> None:
-        self.settings = settings
+        if settings.hemispheres.sides != "both" and settings.cerebrum.find is None:
+            # The template is a whole brain's.
+            settings = replace(settings, cerebrum=replace(settings.cerebrum, find="none"))
+        steps = {name: settled(getattr(settings, name), name, settings.species) for name in STEPS}
+        self.settings = replace(settings, **steps)
 
     def check(self) -> None:
         """The source is there, can be read, and holds enough. Raises InputError before anything is written."""
@@ -114,6 +143,7 @@ class Reconstruct:
 
         Raises:
             InputError: the input cannot be read or does not hold a brain in order; nothing is handed out then.
+            NoCortexError: what was found cannot be cortex; pictures and report are written, meshes are not.
         """
         self.check()
         return _Run(self.settings, Path(out), progress).go()
@@ -147,6 +177,7 @@ class _Run:
             assert source.white is not None
             self.store = Store(self.out / "steps")
             ribbon, key = self._volume(source.grey, source.white, source)
+            ribbon, key = self._cerebrum(ribbon, key, source.other_mm)
             return self._finish(ribbon, key, source.space, None, None, None, "")
         assert source.path is not None
         stack, self.placed = read_placed(source)
@@ -161,12 +192,19 @@ class _Run:
         alignment, align_key = self._align(tissue, tissue_key, given)
         self.warnings += plausibility.of_alignment(tissue, alignment, bounds)
         ribbon, key = self._stack(stack, tissue, alignment, tissue_key, align_key)
+        ribbon, key = self._cerebrum(ribbon, key)
         return self._finish(ribbon, key, stack.space, stack, tissue, alignment, align_key)
 
     def _volume(self, grey: Path, white: Path, source: VolumePair.Config) -> tuple[Ribbon, str]:
         step = self.settings.volume
-        return self.step("volume", Ribbon, step, [hash_files([grey, white]), source.space, repr(source.other_mm)],
-                         lambda: step.build()(grey, white, source.space, source.other_mm))  # fmt: skip
+        return self.step("volume", Ribbon, step, [hash_files([grey, white]), source.space],
+                         lambda: step.build()(grey, white, source.space))  # fmt: skip
+
+    def _cerebrum(self, ribbon: Ribbon, key: str, other_mm: tuple[float, ...] = ()) -> tuple[Ribbon, str]:
+        step = self.settings.cerebrum
+        files = [hash_files([step.mask])] if step.mask is not None else []
+        return self.step("cerebrum", Ribbon, step, [key, repr(other_mm), *files],
+                         lambda: step.build()(ribbon, other_mm))  # fmt: skip
 
     def _tissue(self, stack: SectionStack) -> tuple[TissueStack, str]:
         step, folder = self.settings.tissue, stack.folder or Path()
@@ -235,14 +273,21 @@ class _Run:
         report["timing_s"] = dict(sorted(self.seconds.items(), key=lambda item: _order(item[0])))
         report["reused"] = sorted(self.reused, key=_order)
         report["peak_rss_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+        refused = plausibility.not_cortex(found, set_.plausible) if set_.plausible.refuse else []
+        report["refused"] = refused
         result = Reconstruction(midsurfaces=tuple(found), locations=tuple(places), report=report, brain=brain)
-        output.write(self.out, result)
-        if stack is not None and tissue is not None and alignment is not None:
-            write_aligned(self.out, aligned_stack(stack, tissue, alignment))
+        if refused:
+            output.withdraw(self.out, result)
+        else:
+            output.write(self.out, result)
+            if stack is not None and tissue is not None and alignment is not None:
+                write_aligned(self.out, aligned_stack(stack, tissue, alignment))
         if set_.pictures:
             self.progress("pictures", 0, 1)
             pictures(self.out / "qc", result, ribbon, stack, tissue, alignment)
             self.progress("pictures", 1, 1)
+        if refused:
+            raise NoCortexError(refused, result)
         return result
 
     def _judge(self, found: list[Midsurface], places: list[NodeLocations], folder: Path | None) -> dict[str, Any]:
@@ -250,7 +295,7 @@ class _Run:
 
         plain: dict[str, Any] = {f"euler_{item.mesh.hemisphere}": int(item.report["euler_number"]) for item in found}
         plain |= judge.coverage(places)
-        if folder is None or not self.settings.judge or not true_hemispheres(folder):
+        if folder is None or not self.settings.judge or not (true_hemispheres(folder) or is_cut(folder)):
             return plain
         begun = time.perf_counter()
         self.progress("judge", 0, 1)
@@ -271,13 +316,13 @@ def judge_folder(
     """The block `reconstruction` against the truth in a stack folder; the floor is that of these settings."""
     from reconstruct import judge
 
+    against = judge_cut if is_cut(folder) else judge.judge_stack
+    settings = Reconstruct(settings).settings
     extract = settings.midsurface.build() if settings.floor else None
-    return judge.judge_stack(
-        folder, found, places, extract=extract, voxel_mm=settings.stack.voxel_mm, workers=settings.workers
-    )
+    return against(folder, found, places, extract=extract, voxel_mm=settings.stack.voxel_mm, workers=settings.workers)
 
 
-_STEPS = ("volume", "tissue", "align", "stack", "hemispheres", "midsurface", "locate", "judge", "pictures")
+_STEPS = ("volume", "tissue", "align", "stack", "cerebrum", "hemispheres", "midsurface", "locate", "judge", "pictures")
 
 
 def _order(step: str) -> tuple[int, str]:

@@ -2,7 +2,7 @@
 
 Images carry no proof of their order, size or stain, and a wrong line in the sections file still gives a mesh. So every
 figure that such a mistake moves is held against a bound. What cannot be a brain is refused; the rest is a warning that
-names the section or the hemisphere and what to look at. The bounds are for human brains; set them for other species.
+names the section or the hemisphere and what to look at. Bounds of hemispheres are those of the species.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from meshgnn import config
 from meshgnn.errors import InputError
 from meshgnn.source.same_images import same_in_stack
 from reconstruct.records import Alignment, Midsurface, Ribbon, TissueStack
+from reconstruct.species import AS_SPECIES, BySpeciesCount, BySpeciesPair, settled
 
 _LARGE = 0.2  # sections with less tissue than this share of the largest are too small to be compared
 
@@ -27,9 +28,13 @@ class Plausible(config.Config):
 
     Args:
         sections: least number of sections; a human brain takes one every 2 to 4 mm, so forty or more [45-55].
-        thickness_mm: least and largest median thickness of a hemisphere [2.4].
-        hemisphere_cm2: least and largest area of its midsurface [650].
-        handles: most handles cut from a hemisphere [0-3].
+        thickness_mm: least and largest median thickness of a hemisphere [2.4]; None = of the species.
+        hemisphere_cm2: least and largest area of its midsurface [650]; None = of the species.
+        handles: most handles cut from a hemisphere [0-3]; None = of the species.
+        refuse: whether a hemisphere that cannot be cortex ends the work without a mesh.
+        beyond: factor on the bounds of thickness and area from which a hemisphere cannot be cortex.
+        most_handles: handles cut from a hemisphere from which on it cannot be cortex; None = of the species.
+        repaired: largest share of a hemisphere's volume that repairs of its topology may change.
         sides: largest volume of one hemisphere over the other's [1.01].
         lost: largest share of tissue that hangs together with neither hemisphere [0.01].
         joint: largest area of white matter where left meets right, over the smaller white volume to the power 2/3; a
@@ -50,9 +55,13 @@ class Plausible(config.Config):
     """
 
     sections: int = 15
-    thickness_mm: tuple[float, float] = (1.2, 4.5)
-    hemisphere_cm2: tuple[float, float] = (150.0, 3000.0)
-    handles: int = 60
+    thickness_mm: BySpeciesPair = AS_SPECIES
+    hemisphere_cm2: BySpeciesPair = AS_SPECIES
+    handles: BySpeciesCount = AS_SPECIES
+    refuse: bool = True
+    beyond: float = 1.25
+    most_handles: BySpeciesCount = AS_SPECIES
+    repaired: float = 0.05
     sides: float = 1.5
     lost: float = 0.1
     joint: float = 0.8
@@ -183,7 +192,7 @@ def of_alignment(stack: TissueStack, alignment: Alignment, bounds: Plausible) ->
 
 def of_surfaces(found: Sequence[Midsurface], ribbon: Ribbon, halves: Sequence[Ribbon], bounds: Plausible) -> list[str]:
     """Warnings about hemispheres."""
-    warnings = []
+    bounds, warnings = settled(bounds, "plausible"), []
     for item in found:
         side, report = item.mesh.hemisphere, item.report
         for name, value, (low, high), unit, remedy in (
@@ -194,7 +203,7 @@ def of_surfaces(found: Sequence[Midsurface], ribbon: Ribbon, halves: Sequence[Ri
             if not low <= value <= high:
                 warnings.append(
                     f"hemisphere {side}: {name} {value:.3g} {unit}, where {low:g} to {high:g} is expected; {remedy} "
-                    "(plausible.* sets bounds for other species)"
+                    "(species= or plausible.* set other bounds)"
                 )
         if report["handles_removed"] > bounds.handles:
             warnings.append(
@@ -222,6 +231,35 @@ def of_surfaces(found: Sequence[Midsurface], ribbon: Ribbon, halves: Sequence[Ri
                 "expected); if this is one hemisphere, set hemispheres.sides to L or R"
             )
     return warnings
+
+
+def not_cortex(found: Sequence[Midsurface], bounds: Plausible) -> list[str]:
+    """Why hemispheres cannot be cortex: one line each, with what to look at; none if all can."""
+    bounds, told = settled(bounds, "plausible"), []
+    for item in found:
+        side, report = item.mesh.hemisphere, item.report
+        for name, value, (low, high), unit, remedy in (
+            ("median thickness", report["thickness_mm_median"], bounds.thickness_mm, "mm",
+             "look at the outlines of tissue and white matter in qc/sections.png"),
+            ("area", report["area_mm2"] / 100, bounds.hemisphere_cm2, "cm2",
+             "look for cerebellum, doubled outlines and gaps in qc/volume.png; check pixel_um and position_mm"),
+        ):  # fmt: skip
+            if not low / bounds.beyond <= value <= high * bounds.beyond:
+                told.append(
+                    f"hemisphere {side}: {name} {value:.3g} {unit} cannot be (a hemisphere has {low:g} to {high:g}); "
+                    f"{remedy}"
+                )
+        changed = sum(one["volume_mm3"] for one in item.repairs if one["kind"] not in ("sulcus opened", "bridge cut"))
+        share = changed / max(float(report["volume_mm3"]), 1e-9)
+        for name, value, most in (("handles cut", report["handles_removed"], bounds.most_handles),
+                                  ("of its volume changed by repairs", share, bounds.repaired)):  # fmt: skip
+            if value > most:
+                number, limit = (f"{value:.0%}", f"{most:.0%}") if most < 1 else (str(value), str(most))
+                told.append(
+                    f"hemisphere {side}: {number} {name}, at most {limit} can be mended; look at the repairs listed "
+                    "on the page, at torn or badly placed sections, and at the outlines in qc/sections.png"
+                )
+    return told
 
 
 def joint_of(ribbon: Ribbon, halves: Sequence[Ribbon]) -> float:

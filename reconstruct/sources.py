@@ -1,6 +1,7 @@
 """What a reconstruction may start from: configs that name files. Nothing is read here."""
 
 from dataclasses import dataclass
+from itertools import permutations, product
 from pathlib import Path
 from typing import Literal
 
@@ -75,3 +76,55 @@ class Mni152:
             folder = data_folder("nilearn") / "datasets" / "data"
             grey, white = (folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz" for kind in ("gm", "wm"))
             return VolumePair.Config(grey=grey, white=white, space="MNI152NLin2009aSym", other_mm=_NOT_CEREBRUM)
+
+
+class SurfacePair:
+    """White and pial surfaces of one or two hemispheres in a surface folder: their ribbon is the tissue."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(config.Config):
+        """
+        Args:
+            folder: with `*_hemi-L_white.surf.gii`, `*_hemi-L_pial.surf.gii` and the same of hemi-R.
+            space: name of the coordinate space.
+            voxel_mm: of the grid on which the ribbon is drawn.
+        """
+
+        folder: Path | None = None
+        space: str = "unknown"
+        voxel_mm: float = 0.5
+
+        def __post_init__(self) -> None:
+            if not 0.02 <= self.voxel_mm <= 5:
+                raise SettingError(f"<voxel_mm> must lie between 0.02 and 5 mm, got {self.voxel_mm}")
+
+
+_CODES = {"".join(sides) for order in permutations(("LR", "PA", "IS")) for sides in product(*order)}
+ORIENTATIONS = frozenset(_CODES | {code[::-1] for code in _CODES})
+
+
+class StainedVolume:
+    """One volume whose values are stain or light, without classes of tissue (block face, light sheet, MRI)."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(config.Config):
+        """
+        Args:
+            path: NIfTI file.
+            space: name of the coordinate space.
+            voxel_mm: side of a voxel where the header does not know it; None = as the header says.
+            orientation: to which side each array axis grows (RAS, PIR, ...); "" = as the header says.
+        """
+
+        path: Path | None = None
+        space: str = "unknown"
+        voxel_mm: float | None = None
+        orientation: str = ""
+
+        def __post_init__(self) -> None:
+            if self.orientation and self.orientation not in ORIENTATIONS:
+                raise SettingError(
+                    f"<orientation> needs one letter of each of L or R, P or A, I or S, got {self.orientation!r}"
+                )
+            if self.voxel_mm is not None and not 0 < self.voxel_mm <= 5:
+                raise SettingError(f"<voxel_mm> must lie between 0 and 5 mm, got {self.voxel_mm}")

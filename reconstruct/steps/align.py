@@ -25,6 +25,7 @@ from reconstruct.frames import Frames, predicted
 from reconstruct.given import Given
 from reconstruct.poses import compose, keep_fast_part, normal_equations, pulled, relative, solve
 from reconstruct.records import Alignment, TissueStack
+from reconstruct.species import AS_SPECIES, BySpecies, settled
 
 Floats = NDArray[np.float64]
 
@@ -46,12 +47,12 @@ class AlignSections:
             least_quality: below this the sections do not follow on one another and the step refuses.
         """
 
-        pixel_mm: float = 1.0
-        reach_mm: float = 3.0
+        pixel_mm: BySpecies = AS_SPECIES
+        reach_mm: BySpecies = AS_SPECIES
         rigid_rounds: int = 20
         affine_rounds: int = 3
         glass_trust: float = 0.05
-        anatomy_mm: float = 14.0
+        anatomy_mm: BySpecies = AS_SPECIES
         least_quality: float = 0.25
         workers: int = 2
 
@@ -59,7 +60,7 @@ class AlignSections:
             return AlignSections(self)
 
     def __init__(self, settings: Config) -> None:
-        self.settings = settings
+        self.settings = settled(settings, "align")
 
     def __call__(self, stack: TissueStack, progress: Progress = silent, given: Given | None = None) -> Alignment:
         """Align, from where a registration put the sections if there is one: then its slow part stays.
@@ -80,7 +81,9 @@ class AlignSections:
         # The frame of a registration is moved, so that its tissue lies about 0, 0, and back at the end.
         middle = np.zeros(2) if given is None else given.frame_mm.mean(0)
         matrices = start = (
-            _rescue(images, start, offset, step, axes) if given is None else shifted(given.to_section, middle)
+            _rescue(images, start, offset, step, axes, 3 * set_.pixel_mm)
+            if given is None
+            else shifted(given.to_section, middle)
         )
         work = Frames(images, offset, step, half, stack.position_mm, set_.workers)
         rounds = [("rigid", 1.0 if k < 6 else 0.6) for k in range(set_.rigid_rounds)]
@@ -144,13 +147,14 @@ def _round(work: Frames, matrices: Floats, kind: str, share: float) -> Floats:
         return np.stack(list(pool.map(one, range(len(matrices)))))
 
 
-def _rescue(images: NDArray[np.float32], start: Floats, offset: Floats, step: float, axes: list[Floats]) -> Floats:
+def _rescue(images: NDArray[np.float32], start: Floats, offset: Floats, step: float, axes: list[Floats],
+            coarse: float) -> Floats:  # fmt: skip
     """Sections that lie far off (shift, turn) brought near: those that fit badly on the section before.
 
     A section is turned in steps of 15 degrees about its tissue's centre; the turn that fits best is taken if it fits
     clearly better than none.
     """
-    block = max(1, round(3.0 / step))
+    block = max(1, round(coarse / step))
     matrices = start.copy()
     half = np.array([axes[0][-1], axes[1][-1]]) / step
     work = Frames(images, offset, step, half, np.arange(len(images), dtype=float))

@@ -20,6 +20,7 @@ from meshgnn.mesh.record import HEMISPHERES, Hemisphere
 from reconstruct import lattice
 from reconstruct.distance import to_background
 from reconstruct.records import Ribbon
+from reconstruct.species import AS_SPECIES, BySpecies, settled
 
 
 class SplitHemispheres:
@@ -35,26 +36,26 @@ class SplitHemispheres:
         """
 
         sides: Literal["both", "L", "R"] = "both"
-        slab_mm: float = 8.0
+        slab_mm: BySpecies = AS_SPECIES
         find_midline: bool = True
 
         def build(self) -> "SplitHemispheres":
             return SplitHemispheres(self)
 
     def __init__(self, settings: Config) -> None:
-        self.settings = settings
+        self.settings = settled(settings, "hemispheres")
 
     def __call__(self, ribbon: Ribbon) -> tuple[Ribbon, ...]:
         if self.settings.sides != "both":
             return (_cropped(ribbon, ribbon.pial, ribbon.white, self.settings.sides),)
-        plane = midline(ribbon) if self.settings.find_midline else np.zeros(3)
+        plane = midline(ribbon, 3 / 8 * self.settings.slab_mm) if self.settings.find_midline else np.zeros(3)
         x = _across(ribbon, plane)
         sides = split(ribbon, x, self.settings.slab_mm)
         result = []
         for number, hemisphere in enumerate(HEMISPHERES, start=1):
             away = np.where(sides == number, -np.inf, ribbon.voxel_mm / 2).astype(np.float32)
             pial, white = np.maximum(ribbon.pial, away), np.maximum(ribbon.white, away)
-            if (white < 0).sum() * ribbon.voxel_mm**3 < 100:
+            if (white < 0).sum() * ribbon.voxel_mm**3 < 0.2 * self.settings.slab_mm**3:
                 raise SettingError(
                     f"hemisphere {hemisphere}: hardly any white matter on that side of the midline; "
                     "for one hemisphere alone set <hemispheres.sides> to L or R"

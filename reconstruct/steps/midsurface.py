@@ -20,6 +20,7 @@ from reconstruct.distance import to_background
 from reconstruct.records import Midsurface, Ribbon
 from reconstruct.remesh import remesh
 from reconstruct.sampling import gradient, sample
+from reconstruct.species import AS_SPECIES, BySpecies, settled
 
 
 class ExtractMidsurface:
@@ -37,21 +38,21 @@ class ExtractMidsurface:
             tolerance: of the Laplace solver.
         """
 
-        edge_mm: float = 2.0
+        edge_mm: BySpecies = AS_SPECIES
         smooth_mm: float = 0.0
-        open_sulci_mm: float = 1.6
-        min_thickness_mm: float = 0.8
+        open_sulci_mm: BySpecies = AS_SPECIES
+        min_thickness_mm: BySpecies = AS_SPECIES
         tolerance: float = 1e-4
 
         def __post_init__(self) -> None:
-            if not 0.2 <= self.edge_mm <= 20:
-                raise SettingError(f"<edge_mm> must lie between 0.2 and 20 mm, got {self.edge_mm}")
+            if self.edge_mm is not None and not 0.02 <= self.edge_mm <= 20:
+                raise SettingError(f"<edge_mm> must lie between 0.02 and 20 mm, got {self.edge_mm}")
 
         def build(self) -> "ExtractMidsurface":
             return ExtractMidsurface(self)
 
     def __init__(self, settings: Config) -> None:
-        self.settings = settings
+        self.settings = settled(settings, "midsurface")
 
     def __call__(self, ribbon: Ribbon) -> Midsurface:
         if ribbon.hemisphere is None:
@@ -74,7 +75,8 @@ class ExtractMidsurface:
             space=ribbon.space,
         )  # fmt: skip
         normals = _normals(ribbon, u, vertices, mesh)
-        cortex = _cortex(mesh, _ray_length(ribbon, vertices, normals) >= self.settings.min_thickness_mm)
+        least = self.settings.min_thickness_mm
+        cortex = _cortex(mesh, _ray_length(ribbon, vertices, normals) >= least, 47 * least**2)
         ends = [streamlines.trace(u, vertices, towards, 8 / voxel) for towards in (0, 1)]
         pial, white = (np.where(cortex[:, None], ribbon.to_mm(points), mesh.vertices_mm) for points, _ in ends)
         thickness = (ends[0][1] + ends[1][1]) * voxel
@@ -211,8 +213,9 @@ def _ray_length(ribbon: Ribbon, vertices: NDArray[np.float64], normals: NDArray[
     return total
 
 
-def _cortex(mesh: SurfaceMesh, thick: NDArray[np.bool_], rounds: int = 3) -> NDArray[np.bool_]:
-    """The thickness criterion made coherent: majority of the one-ring, a few times, then large pieces only."""
+def _cortex(mesh: SurfaceMesh, thick: NDArray[np.bool_], least_mm2: float, rounds: int = 3) -> NDArray[np.bool_]:
+    """The thickness criterion made coherent: majority of the one-ring, a few times, then large pieces only; gaps in
+    cortex from `least_mm2` on."""
     from scipy import sparse
 
     edges = topology.directed_edges(mesh)
@@ -228,7 +231,7 @@ def _cortex(mesh: SurfaceMesh, thick: NDArray[np.bool_], rounds: int = 3) -> NDA
         number = topology.components(mesh.n_vertices, edges[:, inside])
         size = np.bincount(number, area)[number]
         small = (
-            (mask == value) & (size < (0.5 * size[mask == value].max() if value else 30.0))
+            (mask == value) & (size < (0.5 * size[mask == value].max() if value else least_mm2))
             if (mask == value).any()
             else np.zeros(len(mask), bool)
         )

@@ -16,6 +16,7 @@ from meshgnn import config
 from meshgnn.errors import SettingError
 from meshgnn.source.sections import AXES
 from reconstruct.records import Alignment, Ribbon, TissueStack
+from reconstruct.species import AS_SPECIES, BySpecies, settled
 
 _LARGEST_VOXELS = 1e9
 
@@ -32,19 +33,19 @@ class StackSections:
             largest_gap_mm: a wider gap between neighbouring sections is refused.
         """
 
-        voxel_mm: float = 0.7
-        reach_mm: float = 4.0
-        largest_gap_mm: float = 12.0
+        voxel_mm: BySpecies = AS_SPECIES
+        reach_mm: BySpecies = AS_SPECIES
+        largest_gap_mm: BySpecies = AS_SPECIES
 
         def __post_init__(self) -> None:
-            if not 0.1 <= self.voxel_mm <= 5:
-                raise SettingError(f"<voxel_mm> must lie between 0.1 and 5 mm, got {self.voxel_mm}")
+            if self.voxel_mm is not None and not 0.01 <= self.voxel_mm <= 5:
+                raise SettingError(f"<voxel_mm> must lie between 0.01 and 5 mm, got {self.voxel_mm}")
 
         def build(self) -> "StackSections":
             return StackSections(self)
 
     def __init__(self, settings: Config) -> None:
-        self.settings = settings
+        self.settings = settled(settings, "stack")
 
     def __call__(self, stack: TissueStack, alignment: Alignment, plane: str, space: str) -> Ribbon:
         """Raises InputError where a gap is wider than allowed."""

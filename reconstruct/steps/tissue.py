@@ -24,7 +24,10 @@ from meshgnn.source.section_image import SectionImage
 from meshgnn.source.sections import Section, SectionStack, open_section
 from reconstruct.bridges import strands
 from reconstruct.distance import to_zero_set
+from reconstruct.outline import edge_softness, soft_outline
 from reconstruct.records import TissueStack
+from reconstruct.species import AS_SPECIES, BySpecies, settled
+from reconstruct.stain_levels import stack_ratio, stain_levels
 
 _STAINED = 0.06  # optical density from which a pixel may be tissue
 _WHOLE_PX = 1 << 26  # larger images are averaged as they are read
@@ -67,30 +70,40 @@ class ClassifyTissue:
             fold_mm: dark lines in white matter narrower than this are closed.
             bridge_mm: strands of tissue across a sulcus up to this wide are cut; 0 = never.
             layer_one_mm: pale bands narrower than this are not white matter.
-            grey_share: a pixel is grey matter from this share of the way from white to grey density.
+            soft_mm: edges over which density rises more slowly than this (`outline.edge_softness`, median of the
+                sections) are blurred: tissue then ends at half of the density that lies behind.
+            grey_share: a pixel is grey matter from this share of the way from white to grey density; from the middle
+                where edges are blurred.
+            smooth_mm: sd of the smoothing of density before grey and white matter are parted.
+            piece_mm2, hole_mm2: smaller pieces of tissue are dropped, smaller holes filled; half a hole is the least
+                piece of white matter.
             least_mm2: a section with less tissue is left out.
-        least_stain: so is one whose darkest tenth is paler than this share of what is usual in the stack.
+            least_stain: so is one whose darkest tenth is paler than this share of what is usual in the stack.
             largest_mm: side of the largest image; pixel_um must be wrong where one is larger.
             workers: threads reading images.
         """
 
-        pixel_mm: float = 0.2
-        reach_mm: float = 4.0
-        tear_mm: float = 0.6
-        fold_mm: float = 0.6
-        bridge_mm: float = 2.6
-        layer_one_mm: float = 0.9
+        pixel_mm: BySpecies = AS_SPECIES
+        reach_mm: BySpecies = AS_SPECIES
+        tear_mm: BySpecies = AS_SPECIES
+        fold_mm: BySpecies = AS_SPECIES
+        bridge_mm: BySpecies = AS_SPECIES
+        layer_one_mm: BySpecies = AS_SPECIES
+        soft_mm: BySpecies = AS_SPECIES
         grey_share: float = 0.35
-        least_mm2: float = 20.0
+        smooth_mm: BySpecies = AS_SPECIES
+        piece_mm2: BySpecies = AS_SPECIES
+        hole_mm2: BySpecies = AS_SPECIES
+        least_mm2: BySpecies = AS_SPECIES
         least_stain: float = 0.35
-        largest_mm: float = 500.0
+        largest_mm: BySpecies = AS_SPECIES
         workers: int = 2
 
         def build(self) -> "ClassifyTissue":
             return ClassifyTissue(self)
 
     def __init__(self, settings: Config) -> None:
-        self.settings = settings
+        self.settings = settled(settings, "tissue")
 
     def __call__(self, stack: SectionStack, progress: Progress = silent) -> TissueStack:
         """Raises InputError if too few sections hold tissue (`check_count`) or none holds grey and white matter."""
@@ -112,12 +125,14 @@ class ClassifyTissue:
             least = self.settings.least_stain * float(np.median(list(dark.values()) or [0.0]))
             kept = [k for k in kept if dark[k] >= least]
             check_count(stack, len(kept))
-            ratio = _stack_ratio([found[k][0] for k in kept])
+            ratio = stack_ratio([found[k][0] for k in kept])
+            soft = self._softness([found[k][0] for k in kept], ratio, pixel)
+            ratio = stack_ratio([found[k][0] for k in kept], soft=True) if soft else ratio
             height = max(found[k][0].shape[0] for k in kept)
             width = max(found[k][0].shape[1] for k in kept)
 
             def finish(k: int) -> tuple[Image, Image, NDArray[np.float64]]:
-                return self._levels(found[k][0], pixel, ratio, (height, width))
+                return self._levels(found[k][0], pixel, ratio, (height, width), soft)
 
             levels = []
             for number, level in enumerate(pool.map(finish, kept)):
@@ -198,30 +213,43 @@ class ClassifyTissue:
             coarse = ndimage.map_coordinates(soft, places, order=1, mode="nearest").astype(np.float32)
         return coarse, float((coarse > _STAINED).sum() * pixel**2), falloff(grey), fine_structure(grey)
 
+    def _softness(self, densities: list[Image], ratio: float, pixel: float) -> float:
+        """Median softness in mm of the sections' edges, 0 where it is that of sharp ones."""
+        some = densities[:: max(1, len(densities) // 15)]
+        found = [edge_softness(one, stain_levels(one, ratio)[0] / 2, pixel, self.settings.smooth_mm) for one in some]
+        soft = float(np.nanmedian(found)) if np.isfinite(found).any() else 0.0
+        return soft if soft > self.settings.soft_mm else 0.0
+
     def _levels(
-        self, density: Image, pixel: float, ratio: float, shape: tuple[int, int]
+        self, density: Image, pixel: float, ratio: float, shape: tuple[int, int], soft: float
     ) -> tuple[Image, Image, NDArray[np.float64]]:
         set_ = self.settings
         grow = [(0, shape[axis] - density.shape[axis]) for axis in range(2)]
         density = np.pad(density, grow)
-        white_od, grey_od = stain_levels(density, ratio)
-        limit = white_od / 2
-        tissue = _close(density > limit, set_.tear_mm / 2 / pixel)
-        tissue = ndimage.binary_fill_holes(tissue) & _large(tissue, 3.0 / pixel**2)
+        white_od, grey_od = stain_levels(density, ratio, bool(soft))
+        limit: Any = white_od / 2
+        cut = white_od + (0.5 if soft else set_.grey_share) * (grey_od - white_od)
+        found = density > limit
+        skin = np.zeros_like(found)
+        if soft:
+            edge = soft_outline(density, limit, cut, pixel, set_.smooth_mm, soft)
+            found, limit, skin = found & ~edge.rim, edge.level, edge.skin
+        tissue = _close(found, set_.tear_mm / 2 / pixel)
+        tissue = ndimage.binary_fill_holes(tissue) & _large(tissue, set_.piece_mm2 / pixel**2)
         holes = ndimage.binary_fill_holes(tissue) & ~tissue
-        tissue |= holes & ~_large(holes, 2.0 / pixel**2)
+        tissue |= holes & ~_large(holes, set_.hole_mm2 / pixel**2)
         bridges = np.zeros((0, 3))
         if set_.bridge_mm:
-            cut_off, bridges = strands(tissue, set_.bridge_mm / pixel, 1.0 / pixel**2)
+            cut_off, bridges = strands(tissue, set_.bridge_mm / pixel, set_.hole_mm2 / 2 / pixel**2)
             tissue = tissue & ~cut_off
-        level = np.where(tissue & (density < limit), 1.01 * limit, density) * tissue
+        level = np.where(tissue & (density < limit), 1.01 * limit, density)
+        level = np.where(tissue, level, np.minimum(density, 0.99 * limit) if soft else 0)
         outer = signed_distance((limit - level) / limit, pixel, set_.reach_mm)
-        cut = white_od + set_.grey_share * (grey_od - white_od)
-        smooth = ndimage.gaussian_filter(density, 0.15 / pixel)
-        pale = tissue & (smooth < cut)
+        smooth = ndimage.gaussian_filter(density, set_.smooth_mm / pixel)
+        pale = tissue & (smooth < cut) & ~skin
         core = _open(pale, set_.layer_one_mm / 2 / pixel)
         core = _close(core, set_.fold_mm / 2 / pixel) & tissue
-        core = _large(core, 1.0 / pixel**2)
+        core = _large(core, set_.hole_mm2 / 2 / pixel**2)
         # The boundary within a pixel: where the density passes the cut, next to the kept white matter only.
         near = ndimage.binary_dilation(core, iterations=2)
         value = np.clip((smooth - cut) / (grey_od - cut), -1, 1)
@@ -265,41 +293,6 @@ def falloff(grey: NDArray[Any]) -> float:
     ends = ((grey[:band], grey[-band:]), (grey[:, :band], grey[:, -band:]))
     pairs = [(float(np.median(one)), float(np.median(other))) for one, other in ends]
     return max(abs(one - other) / max(one, other, 1e-9) for one, other in pairs)
-
-
-def stain_levels(density: Image, ratio: float) -> tuple[float, float]:
-    """Optical density of white and of grey matter of a section.
-
-    Two-class Otsu within tissue; where the two do not lie as in the rest of the stack (poles without white matter),
-    grey is the upper quartile and white follows by the ratio of the stack.
-    """
-    white, grey = _two_levels(density)
-    if not 0.6 * ratio < white / grey < 1.5 * ratio:
-        tissue = density[density > 0.06]
-        grey = float(np.percentile(tissue, 75)) if len(tissue) else 0.5
-        white = ratio * grey
-    return white, grey
-
-
-def _two_levels(density: Image) -> tuple[float, float]:
-    from skimage.filters import threshold_otsu
-
-    smooth = ndimage.uniform_filter(density, 3)
-    tissue = smooth[smooth > 0.08]
-    if len(tissue) < 100:
-        return 0.1, 1.0
-    cut = threshold_otsu(tissue)
-    low, high = tissue[tissue < cut], tissue[tissue >= cut]
-    inner = low[low > 0.5 * np.median(low)]
-    return float(np.median(inner)), float(np.median(high))
-
-
-def _stack_ratio(densities: list[Image]) -> float:
-    """White over grey density, median of the sections, the large ones counting."""
-    area = np.array([(density > 0.06).sum() for density in densities])
-    large = np.flatnonzero(area >= np.median(area))
-    ratios = [np.divide(*_two_levels(densities[k])) for k in large[:: max(1, len(large) // 15)]]
-    return float(np.median(ratios))
 
 
 def _within(mask: Mask, radius: float) -> Mask:

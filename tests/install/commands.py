@@ -31,7 +31,7 @@ _COMMAND = re.compile(
 
 _STACK = ("source.preset=quick", "source.hemispheres=L", "source.pixel_um=300", "source.spacing_mm=5",
           "source.annotate_every=2")  # fmt: skip
-_MESH = ("stack.voxel_mm=1.2", "midsurface.edge_mm=4", "judge=false")
+_MESH = ("stack.voxel_mm=1.2", "midsurface.edge_mm=4", "judge=false", "plausible.refuse=false")
 _BRAINS = (
     *(f"mesh.{setting}" for setting in (*_MESH, "hemispheres.sides=L")), "encoder.pretrain.epochs=1",
     "encoder.pretrain.epoch_steps=2", "encoder.pretrain.batches.patches=2", "encoder.pretrain.patches.pixel_um=300",
@@ -62,6 +62,8 @@ _REST_BRAIN = (
 SMALL: dict[str, tuple[str, ...]] = {
     "surface": ("seeds=0", "trainer.epochs=5", "trainer.folds=2", "validation.blocks=2", "validation.buffer_mm=2"),
     "virtual_sections": _STACK,
+    "cut_sections": ("cutting.pixel_um=500", "cutting.spacing_mm=6"),
+    "cut_sections:volumes": ("cutting.pixel_um=500", "cutting.spacing_mm=4"),
     "reconstruct": (*_MESH, "hemispheres.sides=L"),
     "reconstruct:mni152": (*_MESH, "volume.voxel_mm=2"),
     "virtual_brain": _DRAWN,

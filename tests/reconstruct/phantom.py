@@ -84,7 +84,14 @@ def read_rows(folder: Path) -> list[list[object]]:
 
 
 def config(folder: Path, *assignments: str, kind: type[R] = Reconstruct.Config) -> R:  # type: ignore[assignment]
-    """A coarse, quick reconstruction of a stack folder."""
+    """A coarse, quick reconstruction of a stack folder; the phantom is no human brain, and handed out all the same."""
     base = kind(source=SectionFolder.Config(path=folder), pictures=False)
-    fast = ["stack.voxel_mm=1.0", "midsurface.edge_mm=2.5", "align.rigid_rounds=8", "align.affine_rounds=0"]
+    fast = [
+        "plausible.refuse=false",
+        "cerebrum.find=none",
+        "stack.voxel_mm=1.0",
+        "midsurface.edge_mm=2.5",
+        "align.rigid_rounds=8",
+        "align.affine_rounds=0",
+    ]
     return override(base, [*fast, *assignments])

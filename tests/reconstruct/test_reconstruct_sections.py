@@ -18,6 +18,7 @@ from reconstruct.plausibility import Plausible, of_tissue
 from reconstruct.records import Alignment, TissueStack
 from reconstruct.state import load
 from reconstruct.steps.align import AlignSections
+from reconstruct.steps.cerebrum import KeepCerebrum
 from reconstruct.steps.locate import LocateNodes
 from reconstruct.steps.stack import interpolate_shape
 from reconstruct.steps.tissue import ClassifyTissue, signed_distance
@@ -270,7 +271,10 @@ def write_maps(folder: Path) -> tuple[Path, Path, np.ndarray]:
 
 def test_volume_path(tmp_path: Path) -> None:
     grey, white, affine = write_maps(tmp_path)
-    settings = Reconstruct.Config(source=VolumePair.Config(grey=grey, white=white, space="test"), pictures=False)
+    settings = Reconstruct.Config(
+        source=VolumePair.Config(grey=grey, white=white, space="test"), pictures=False,
+        plausible=Plausible(refuse=False), cerebrum=KeepCerebrum.Config(find="none"),
+    )  # fmt: skip
     result = settings.build().run(tmp_path / "out")
     for item in result.midsurfaces:
         assert item.report["euler_number"] == 2
