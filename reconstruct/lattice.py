@@ -315,6 +315,19 @@ def _still_joined(
     """Is what loses voxels (object when cutting, background when filling) still in one piece?"""
     if ndimage.label(after, element)[1] <= 1:
         return True
+    for margin in (8, 24):  # what joins again near by needs no look at the whole volume
+        low = [max(0, side.start - margin) for side in window]
+        wide = tuple(slice(a, side.stop + margin) for a, side in zip(low, window))
+        inner = tuple(slice(side.start - a, side.stop - a) for a, side in zip(low, window))
+        trial = (~whole[wide] if value else whole[wide]).copy()
+        counts = []
+        for state in (before, after):
+            trial[inner] = state
+            numbers = ndimage.label(trial, element)[0][inner]
+            counts.append(len(np.unique(numbers[state])))
+        if counts[0] == counts[1]:
+            return True
     trial = (~whole if value else whole).copy()
+    count = ndimage.label(trial, element)[1]
     trial[window] = after
-    return ndimage.label(trial, element)[1] == ndimage.label(~whole if value else whole, element)[1]
+    return ndimage.label(trial, element)[1] == count

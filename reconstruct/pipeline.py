@@ -43,6 +43,7 @@ from reconstruct.steps.midsurface import ExtractMidsurface
 from reconstruct.steps.stack import StackSections
 from reconstruct.steps.tissue import ClassifyTissue, check_count
 from reconstruct.steps.volume import RibbonFromVolume
+from reconstruct.thinning import thinned
 
 
 class NoCortexError(InputError):
@@ -155,6 +156,7 @@ class _Run:
         self.seconds: dict[str, float] = {}
         self.reused: list[str] = []
         self.warnings: list[str] = []
+        self.dense = 0  # sections left out for those beside them
         self.placed: Placed | None = None
 
     def step(self, name: str, kind: type[Any], settings: config.Config | None, inputs: list[str],
@@ -180,7 +182,9 @@ class _Run:
             ribbon, key = self._cerebrum(ribbon, key, source.other_mm)
             return self._finish(ribbon, key, source.space, None, None, None, "")
         assert source.path is not None
-        stack, self.placed = read_placed(source)
+        whole, self.placed = read_placed(source)
+        stack = thinned(whole, self.settings.tissue.every_mm, _annotated(source.path))
+        self.dense = len(whole) - len(stack)
         self.store = Store(self.out / "steps")
         bounds = self.settings.plausible
         tissue, tissue_key = self._tissue(stack)
@@ -267,7 +271,7 @@ class _Run:
             "repairs": {item.mesh.hemisphere: [dict(one) for one in item.repairs] for item in found},
         }  # fmt: skip
         if tissue is not None and alignment is not None and stack is not None:
-            report["sections"] = output.section_report(stack, tissue, alignment, places)
+            report["sections"] = output.section_report(stack, tissue, alignment, places) | {"dense": self.dense}
         folder = stack.folder if stack is not None else None
         report["reconstruction"] = self._judge(found, places, folder)
         report["timing_s"] = dict(sorted(self.seconds.items(), key=lambda item: _order(item[0])))

@@ -40,7 +40,7 @@ else:
 _ACROSS: dict[str, dict[str, float]] = {
     "tissue": {
         "pixel_mm": 0.2, "reach_mm": 4.0, "tear_mm": 0.6, "fold_mm": 0.6, "bridge_mm": 2.6, "layer_one_mm": 0.9,
-        "soft_mm": 0.36, "smooth_mm": 0.15, "piece_mm2": 3.0, "hole_mm2": 2.0,
+        "soft_mm": 0.36, "smooth_mm": 0.15, "piece_mm2": 3.0, "hole_mm2": 2.0, "every_mm": 0.25,
     },
     "align": {"pixel_mm": 1.0, "reach_mm": 3.0},
     "stack": {"voxel_mm": 0.7, "reach_mm": 4.0},

@@ -80,6 +80,7 @@ class ClassifyTissue:
             least_mm2: a section with less tissue is left out.
             least_stain: so is one whose darkest tenth is paler than this share of what is usual in the stack.
             largest_mm: side of the largest image; pixel_um must be wrong where one is larger.
+            every_mm: of sections that lie nearer together than this, annotated ones and enough others are used.
             workers: threads reading images.
         """
 
@@ -97,6 +98,7 @@ class ClassifyTissue:
         least_mm2: BySpecies = AS_SPECIES
         least_stain: float = 0.35
         largest_mm: BySpecies = AS_SPECIES
+        every_mm: BySpecies = AS_SPECIES
         workers: int = 2
 
         def build(self) -> "ClassifyTissue":

@@ -12,7 +12,8 @@ from meshgnn.experiment.cli import entry
 from meshgnn.experiment.runner import run
 from meshgnn.export.gifti import write_surface
 from meshgnn.mesh.record import SurfaceMesh
-from meshgnn.source.sections import SectionImage, read_stack
+from meshgnn.source.images import open_image
+from meshgnn.source.sections import read_stack
 from reconstruct import Reconstruct, SectionFolder, VolumePair
 from reconstruct.cut import GLASS, Cutting, Knife, Rip, write_sections
 from reconstruct.cut_experiment import CutSections
@@ -95,7 +96,7 @@ def test_what_was_cut_judges_its_reconstruction(maps: TissueMaps, tmp_path: Path
     truth = read_cut(tmp_path)
     stack = read_stack(tmp_path)
     section = stack.sections[len(stack) // 2]
-    with SectionImage(section.path) as image:
+    with open_image(section.path) as image:
         dark = np.argwhere(density(image.read()) > 0.5)
     points = np.column_stack([dark[:, ::-1], np.ones(len(dark))]) @ truth.to_reference[section.index].T
     assert (truth.at(truth.grey, points) > 0.5).mean() > 0.95
