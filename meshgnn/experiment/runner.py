@@ -183,7 +183,7 @@ def run_experiment(experiment: Experiment, config: dict[str, Any], run: RunFolde
         run.say(experiment.summary(run))
 
 
-AT_ONCE = 2  # stages that run side by side
+AT_ONCE = 3  # stages that run side by side: one thread of each is often alone at work
 
 
 class _Work:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
+from threading import RLock
 from typing import Any, ClassVar
 
 import numpy as np
@@ -112,6 +113,9 @@ class SectionMapping(Experiment):
         self.members = self.cohort.members()
         self.maker: MeshMaker = config.mesh.build()
         self.makers = placed_makers(features=config.features, compared=config.compared)
+        # Baselines and training run side by side on the same inputs; evaluation finds them made.
+        self._lock = RLock()
+        self._loaded: tuple[Path | None, Cohort | None] = (None, None)
         self._made: tuple[Cohort | None, dict[str, tuple[ModelInputs, CoordinateFrame]]] = (None, {})
         self.brains = SectionBrains(self.cohort, self.maker, self.makers, folds=config.trainer.folds, hide=config.hide)
 
@@ -169,8 +173,8 @@ class SectionMapping(Experiment):
         return [
             *found,
             Stage(name="baselines", run=self._baselines, depends=[*plan, unseen], after=of("features", every),
-                  version=2),
-            Stage(name="train", run=self._train, depends=learning, after=of("features", training)),
+                  version=2, beside=True),
+            Stage(name="train", run=self._train, depends=learning, after=of("features", training), beside=True),
             Stage(name="evaluate", run=self._evaluate, depends=[compared, c.adapt],
                   after=("baselines", "train", *of("truth", every))),
             Stage(name="export", run=self._export, after=("evaluate",)),
@@ -178,16 +182,27 @@ class SectionMapping(Experiment):
 
     # -- learning -------------------------------------------------------------------------------------------------
 
+    def _cohort(self, run: RunFolder) -> Cohort:
+        """All brains with their features, read once."""
+        with self._lock:
+            path, cohort = self._loaded
+            if cohort is None or path != run.path:
+                cohort = self.brains.load(run)
+                self._loaded = (run.path, cohort)
+            return cohort
+
     def _seen(self, cohort: Cohort, network: Network) -> Seen:
-        """What a network and every baseline of its variant see; computed once in a stage."""
+        """What a network and every baseline of its variant see; computed once."""
         c = self.config
-        if self._made[0] is not cohort:
-            self._made = (cohort, {})
         tables, inputs = self.variants[network.variant]
-        names, made = self._names(cohort.training[0], tables), self._made[1]
-        if network.variant not in made:
-            made[network.variant] = cohort_inputs(cohort, inputs, names, c.trainer.folds, c.seeds, c.buffer_mm)
-        models, frame = made[network.variant]
+        names = self._names(cohort.training[0], tables)
+        with self._lock:
+            if self._made[0] is not cohort:
+                self._made = (cohort, {})
+            made = self._made[1]
+            if network.variant not in made:
+                made[network.variant] = cohort_inputs(cohort, inputs, names, c.trainer.folds, c.seeds, c.buffer_mm)
+            models, frame = made[network.variant]
         return Seen(
             models=network.inputs(models.with_folds(len(network.seeds) * c.trainer.folds)), config=inputs, names=names,
             areas=cohort.graphs[0].areas, frame=frame, align="similarity",
@@ -231,7 +246,7 @@ class SectionMapping(Experiment):
 
     def _baselines(self, run: RunFolder) -> list[str]:
         c, found = self.config, Baselines()
-        models = self._seen(self.brains.load(run), self.networks[MAIN]).models
+        models = self._seen(self._cohort(run), self.networks[MAIN]).models
         found.fit_recipes(models, c.seeds, "aligned coordinates")
         same = SameInputs(models, range(c.trainer.folds), c.seeds[0])
         fitted = found.fit_same_inputs(same)
@@ -239,7 +254,7 @@ class SectionMapping(Experiment):
         return [*found.save(run), f"tables/{STORED_BASELINES}"]
 
     def _train(self, run: RunFolder) -> list[str]:
-        seen = partial(self._seen, self.brains.load(run))
+        seen = partial(self._seen, self._cohort(run))
         return train_networks(run, self.networks, seen, self.config.trainer)
 
     # -- judging --------------------------------------------------------------------------------------------------
@@ -264,7 +279,7 @@ class SectionMapping(Experiment):
         }
 
     def _evaluate(self, run: RunFolder) -> list[str]:
-        cohort = self.brains.load(run)
+        cohort = self._cohort(run)
         given = [annotations_in_cortex(graph) >= 0 for graph in cohort.graphs]
         strict, gaps = section_scores.parts(self.brains.judges(run, cohort), given, cohort.unseen)
         methods = self._methods(run, cohort)
@@ -324,7 +339,7 @@ class SectionMapping(Experiment):
     # -- files for other programs ---------------------------------------------------------------------------------
 
     def _export(self, run: RunFolder) -> list[str]:
-        cohort = self.brains.load(run)
+        cohort = self._cohort(run)
         probabilities = read_arrays(run / "tables" / "probabilities.safetensors")
         files = []
         shown: tuple[AreaMap, str] | None = None

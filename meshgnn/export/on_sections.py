@@ -35,7 +35,7 @@ def section_labels(
     shape = [max(1, round(size / step)) for size in section.shape]
     rows, columns = np.meshgrid(*((np.arange(size) + 0.5) * step - 0.5 for size in shape), indexing="ij")
     points = section.pixel_to_mm(rows, columns).reshape(-1, 3)
-    away, nearest = tree.query(points, distance_upper_bound=float(reach_mm.max()))
+    away, nearest = tree.query(points, distance_upper_bound=float(reach_mm.max()), workers=-1)
     found = np.full(len(points), -1, np.int32)
     hit = np.isfinite(away)
     node = nearest[hit]

@@ -9,6 +9,7 @@ parted between training and unseen stacks they are the same leak.
 """
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -16,13 +17,14 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from meshgnn.progress import Progress, silent
-from meshgnn.source.sections import SectionStack, open_section
+from meshgnn.source.sections import Section, SectionStack, open_section
 
 _SIDE = 128  # means along each axis
 _READ_PX = 8192  # larger images are averaged as they are read
 _FINE = 2.0  # in means: what is coarser does not count
 _SAME = 0.93  # correlation from which two images are one
 _SAME_IN_STACK = 0.94  # the same within one stack, whose sections are more alike than those of two brains
+_THREADS = 2  # that read images
 _APART_MM = 0.5  # sections of one stack nearer to each other are not compared
 
 Floats = npt.NDArray[np.float32]
@@ -48,16 +50,20 @@ def shared_images(
     total = sum(len(stack) for stacks in (training, unseen) for stack in stacks.values())
     done = 0
 
+    def fine(section: Section) -> Floats:
+        with open_section(section) as image:
+            return fine_structure(image.thumbnail(_READ_PX))
+
     def vectors(stacks: Mapping[str, SectionStack]) -> tuple[list[str], Floats]:
         nonlocal done
-        names, rows = [], []
-        for brain, stack in stacks.items():
-            for section in stack:
-                names.append(f"{brain}/{section.index}")
-                with open_section(section) as image:
-                    rows.append(fine_structure(image.thumbnail(_READ_PX)))
+        sections = [(brain, section) for brain, stack in stacks.items() for section in stack]
+        rows = []
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for row in pool.map(fine, (section for _, section in sections)):
+                rows.append(row)
                 done += 1
                 progress("images", done, total)
+        names = [f"{brain}/{section.index}" for brain, section in sections]
         return names, np.stack(rows) if rows else np.zeros((0, _SIDE, _SIDE), np.float32)
 
     first, left = vectors(training)
