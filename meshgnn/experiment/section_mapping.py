@@ -1,5 +1,6 @@
 """Area mapping from sections: stacks -> meshes -> features -> network, judged on unseen brains and between sections."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -341,18 +342,21 @@ class SectionMapping(Experiment):
     def _export(self, run: RunFolder) -> list[str]:
         cohort = self._cohort(run)
         probabilities = read_arrays(run / "tables" / "probabilities.safetensors")
-        files = []
-        shown: tuple[AreaMap, str] | None = None
-        for member, graph in zip(self.members, self.brains.shown(run, cohort)):
-            brain = self.brains.brain(run, member)
+
+        def one(member: Member, graph: MeshGraph) -> tuple[AreaMap, list[Path]]:
             area_map = AreaMap(graph=graph, probabilities=probabilities[member.name])
-            written = export_brain(area_map, brain, run / "export" / member.name, Bars(run, f"{member.name} "))
-            files += [str(path.relative_to(run.path)) for path in written]
-            if shown is None or member.unseen:
-                page = next(path for path in written if path.suffix == ".html")
-                shown = area_map, page.read_text(encoding="utf-8")
-        assert shown is not None
-        return [*files, run_report(run, *shown)]
+            place, bars = run / "export" / member.name, Bars(run, f"{member.name} ")
+            return area_map, export_brain(area_map, self.brains.brain(run, member), place, bars)
+
+        with ThreadPoolExecutor(2) as pool:
+            found = list(pool.map(one, self.members, self.brains.shown(run, cohort)))
+        files = [str(path.relative_to(run.path)) for _, written in found for path in written]
+        # The report shows the last brain never seen, or else the first one.
+        area_map, written = next(
+            (pair for member, pair in zip(self.members[::-1], found[::-1]) if member.unseen), found[0]
+        )
+        page = next(path for path in written if path.suffix == ".html").read_text(encoding="utf-8")
+        return [*files, run_report(run, area_map, page)]
 
     def summary(self, run: RunFolder) -> str:
         return section_summary(read_metrics(run / "metrics.json"), run.path)
