@@ -12,7 +12,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
-demo: $(READY)  ## virtual brains from sections to area maps, in eleven minutes on two cores
+demo: $(READY)  ## virtual brains from sections to area maps, in ten minutes on two cores
 	$(BIN)/python -m meshgnn.experiment
 
 test: $(READY)  ## the tests that every change must pass, test-install among them
