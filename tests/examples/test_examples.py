@@ -25,7 +25,11 @@ TOLD = {
 }
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+# `trained_run` trains a layer of another library in the same way.
+SLOW = {"custom_layer": [pytest.mark.slow]}
+
+
+@pytest.mark.parametrize("path", [pytest.param(path, id=path.stem, marks=SLOW.get(path.stem, ())) for path in EXAMPLES])
 def test_an_example_runs(path, tmp_path):
     assert len(path.read_text(encoding="utf-8").splitlines()) < 100
     shutil.copy(path, tmp_path)

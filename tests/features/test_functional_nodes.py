@@ -121,6 +121,7 @@ def test_functional_edges_join_distant_nodes_that_are_alike_and_stay_within_a_pa
         FunctionalEdges.Config(nearest=0)
 
 
+@pytest.mark.slow  # a run of its own
 def test_a_run_with_functional_edges_trains_and_maps_no_other_brain(tmp_path):
     config = override(
         connected(),

@@ -239,6 +239,7 @@ def test_the_mni152_t1_at_the_nodes_of_fsaverage5(tmp_path):
     assert np.corrcoef(own["value_2mm"], at["pial"] + at["white"])[0, 1] > 0.5
 
 
+@pytest.mark.slow  # a run of its own
 def test_maps_are_one_more_table_of_the_surface_experiment(tmp_path):
     folder = in_space(tmp_path / "ball", brain(), "fsaverage")
     settings = (f"source.folder={folder}", *TINY, "features.VolumeMaps.spacing_mm=4",

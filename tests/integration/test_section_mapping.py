@@ -271,6 +271,7 @@ def test_a_brain_more_redoes_only_what_reads_it(tmp_path):
     assert redone(keys()) == {*own, "baselines", "evaluate", "export"}
 
 
+@pytest.mark.slow  # a run of its own
 def test_a_truth_that_changes_is_judged_by_anew_and_nothing_is_learnt_again(tmp_path, capsys):
     for name in NUMBERS:
         write_folder(tmp_path / name, name)

@@ -168,6 +168,7 @@ def test_other_models_and_blocks(tmp_path, model):
     assert metrics["model"] == model
 
 
+@pytest.mark.slow  # two whole runs
 def test_without_coordinates_position_changes_nothing(tmp_path):
     graph = brain()
     scores = []
