@@ -78,7 +78,7 @@ def judge(command: Command, code: int, told: str, out: Path) -> str:
         return "" if code == 2 and words in told else f"exit code {code}, expected a refusal that says {words!r}"
     if code != 0:
         return f"exit code {code}"
-    return "" if not command.out or out.is_dir() else "wrote nothing"
+    return "" if not command.out or out.exists() else "wrote nothing"
 
 
 def run_all(commands: list[Command], folder: Path, work: Path, places: dict[str, Path]) -> list[str]:
