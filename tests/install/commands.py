@@ -67,7 +67,7 @@ SMALL: dict[str, tuple[str, ...]] = {
     "reconstruct": (*_MESH, "hemispheres.sides=L"),
     "reconstruct:mni152": (*_MESH, "volume.voxel_mm=2"),
     "virtual_brain": _DRAWN,
-    "virtual_brain:uniform": _DRAWN,
+    "virtual_brain:uniform": (*_DRAWN, "without_coordinates=false", "compared=[]"),
     "virtual_brain:sections": _BRAINS,
     "features.pretrain": _PRETRAIN,
     "subjects": ("cohort.subjects=24", *_SUBJECTS),
@@ -89,6 +89,8 @@ SMALL: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 # The experiments that need an optional package, which an empty environment lacks: told in one line.
 REFUSED = {"surface_demo": "pip install"}
+# What a command makes whose work another documented one does as well (`virtual_brain --set compare=UNIFORM`).
+INCLUDED = ("DEMO",)
 # Needs the tests, hence a checkout; and what has the stages of virtual_brain:uniform, which runs.
 ELSEWHERE = ("tests.integration.kill_and_resume", "virtual_brain:masked")
 
