@@ -19,6 +19,7 @@ from meshgnn.source.same_images import same_in_stack
 from reconstruct.records import Alignment, Midsurface, Ribbon, TissueStack
 from reconstruct.species import AS_SPECIES, BySpeciesCount, BySpeciesPair, settled
 
+_TURN_DEG = 60.0  # sections are laid on glass better than this
 _LARGE = 0.2  # sections with less tissue than this share of the largest are too small to be compared
 
 
@@ -174,6 +175,11 @@ def of_alignment(stack: TissueStack, alignment: Alignment, bounds: Plausible) ->
             warnings.append(
                 f"sections {index[k]} and {index[k + 1]} fit each other's places better: are they exchanged?"
             )
+    turn = _turned(alignment)
+    for k in np.flatnonzero(large & (np.abs(turn) > _TURN_DEG)).tolist():
+        warnings.append(
+            f"section {index[k]}: was turned by {turn[k]:.0f} degrees to fit its neighbours; check how its image lies"
+        )
     scale = np.sqrt(np.abs(np.linalg.det(alignment.to_section[:, :, :2])))
     for k, factor in _misfits(stack.position_mm, scale, large, bounds.scale).items():
         if bounds.area_step > step[k] > 1 / bounds.area_step:  # told already otherwise
@@ -188,6 +194,14 @@ def of_alignment(stack: TissueStack, alignment: Alignment, bounds: Plausible) ->
             f"{bounds.overlap:g} is expected); check its place in the order and how it lies"
         )
     return warnings
+
+
+def _turned(alignment: Alignment) -> NDArray[np.float64]:
+    """[N] degrees by which each section is turned against most others, from -180 to 180."""
+    linear = alignment.to_section[:, :, :2]
+    turn = np.exp(1j * np.arctan2(linear[:, 1, 0] - linear[:, 0, 1], linear[:, 0, 0] + linear[:, 1, 1]))
+    usual = np.median(turn.real) + 1j * np.median(turn.imag)
+    return np.asarray(np.degrees(np.angle(turn * np.conj(usual))), np.float64)
 
 
 def of_surfaces(found: Sequence[Midsurface], ribbon: Ribbon, halves: Sequence[Ribbon], bounds: Plausible) -> list[str]:
