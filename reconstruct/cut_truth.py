@@ -35,7 +35,7 @@ class CutTruth:
     """What a stack was cut through.
 
     Args:
-        grey, white: [X, Y, Z] float32 in 0..1; white is zeros where a stained volume was cut.
+        grey: [X, Y, Z] float32 in 0..1, or the stain of a volume.
         affine: [4, 4] voxel -> mm of the reference.
         stained: True where `grey` is a stain and no class of tissue.
         centre_mm: [3] reference = stack space + this.
@@ -44,7 +44,6 @@ class CutTruth:
     """
 
     grey: NDArray[np.float32]
-    white: NDArray[np.float32]
     affine: Points
     stained: bool
     centre_mm: Points
@@ -74,10 +73,6 @@ def read_cut(folder: Path) -> CutTruth:
     try:
         image: Any = nibabel.load(truth / "grey.nii.gz")
         grey = np.asarray(image.get_fdata(dtype=np.float32))
-        white = np.zeros_like(grey)
-        if not record["stained"]:
-            other: Any = nibabel.load(truth / "white.nii.gz")
-            white = np.asarray(other.get_fdata(dtype=np.float32))
         sections = {int(one["index"]): np.array(one["to_reference"], np.float64) for one in record["sections"]}
         surfaces: dict[str, dict[str, SurfaceMesh]] = {}
         for side in HEMISPHERES:
@@ -92,7 +87,7 @@ def read_cut(folder: Path) -> CutTruth:
     except Exception as error:
         raise InputError(f"{truth}: damaged ({error}); cut the sections again") from None
     return CutTruth(
-        grey=grey, white=white, affine=np.asarray(image.affine, np.float64), stained=bool(record["stained"]),
+        grey=grey, affine=np.asarray(image.affine, np.float64), stained=bool(record["stained"]),
         centre_mm=np.array(record["centre_mm"], np.float64), surfaces=surfaces, to_reference=sections,
     )  # fmt: skip
 

@@ -116,15 +116,12 @@ class Reconstruct:
         if isinstance(source, Mni152.Config):
             source = source.volumes()
         if isinstance(source, SectionFolder.Config):
-            if source.path is None:
-                raise InputError("no sections given; add --set source.path=DIR")
             check_count(read_placed(source)[0])
+            assert source.path is not None  # it was read
             _annotated(source.path)
             self._check_sides(source.path)
             return
-        if source.grey is None or source.white is None:
-            raise InputError("give both probability maps: --set source.grey=FILE --set source.white=FILE")
-        for path in (source.grey, source.white):
+        for path in source.files():
             if not path.is_file():
                 raise InputError(f"{path}: no such file")
 
@@ -156,6 +153,7 @@ class _Run:
         self.seconds: dict[str, float] = {}
         self.reused: list[str] = []
         self.warnings: list[str] = []
+        self.annotated: tuple[int, ...] = ()
         self.dense = 0  # sections left out for those beside them
         self.placed: Placed | None = None
 
@@ -175,15 +173,14 @@ class _Run:
         if isinstance(source, Mni152.Config):
             source = source.volumes()
         if isinstance(source, VolumePair.Config):
-            assert source.grey is not None  # checked
-            assert source.white is not None
             self.store = Store(self.out / "steps")
-            ribbon, key = self._volume(source.grey, source.white, source)
+            ribbon, key = self._volume(source)
             ribbon, key = self._cerebrum(ribbon, key, source.other_mm)
             return self._finish(ribbon, key, source.space, None, None, None, "")
         assert source.path is not None
         whole, self.placed = read_placed(source)
-        stack = thinned(whole, self.settings.tissue.every_mm, _annotated(source.path))
+        self.annotated = _annotated(source.path)
+        stack = thinned(whole, self.settings.tissue.every_mm, self.annotated)
         self.dense = len(whole) - len(stack)
         self.store = Store(self.out / "steps")
         bounds = self.settings.plausible
@@ -199,10 +196,10 @@ class _Run:
         ribbon, key = self._cerebrum(ribbon, key)
         return self._finish(ribbon, key, stack.space, stack, tissue, alignment, align_key)
 
-    def _volume(self, grey: Path, white: Path, source: VolumePair.Config) -> tuple[Ribbon, str]:
-        step = self.settings.volume
-        return self.step("volume", Ribbon, step, [hash_files([grey, white]), source.space],
-                         lambda: step.build()(grey, white, source.space))  # fmt: skip
+    def _volume(self, source: VolumePair.Config) -> tuple[Ribbon, str]:
+        step, files = self.settings.volume, source.files()
+        return self.step("volume", Ribbon, step, [hash_files(files), source.space],
+                         lambda: step.build()(*files, source.space))  # fmt: skip
 
     def _cerebrum(self, ribbon: Ribbon, key: str, other_mm: tuple[float, ...] = ()) -> tuple[Ribbon, str]:
         step = self.settings.cerebrum
@@ -235,7 +232,6 @@ class _Run:
     def _finish(self, ribbon: Ribbon, key: str, space: str, stack: SectionStack | None, tissue: TissueStack | None,
                 alignment: Alignment | None, align_key: str) -> Reconstruction:  # fmt: skip
         set_ = self.settings
-        annotated = _annotated(stack.folder) if stack is not None and stack.folder is not None else ()
         begun = time.perf_counter()
         self.progress("hemispheres", 0, 1)
         halves = set_.hemispheres.build()(ribbon)
@@ -251,8 +247,8 @@ class _Run:
             if stack is None or tissue is None or alignment is None:
                 return surface, None
             spots, _ = self.step(
-                f"locate-{side}", NodeLocations, set_.locate, [own, align_key, repr(annotated)],
-                partial(set_.locate.build(), surface, stack, tissue, alignment, annotated),
+                f"locate-{side}", NodeLocations, set_.locate, [own, align_key, repr(self.annotated)],
+                partial(set_.locate.build(), surface, stack, tissue, alignment, self.annotated),
             )  # fmt: skip
             return surface, spots
 

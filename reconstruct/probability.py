@@ -1,5 +1,7 @@
 """Maps of grey and white matter: how they are read, and the ribbon between them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +32,39 @@ def ribbon_of(grey: NDArray[np.float32], white: NDArray[np.float32], affine: NDA
     )  # fmt: skip
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raises InputError for a file that is not there, or that nibabel fails on."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{path}: cannot be read as a volume ({error}); export it again as NIfTI") from None
+
+
+def read_pair(
+    grey_path: Path, white_path: Path
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]:
+    """Maps of grey and of white matter [X, Y, Z] on one grid, and its affine.
+
+    Raises:
+        InputError: see `read_probability`; two grids.
+    """
+    grey, affine = read_probability(grey_path)
+    white, other = read_probability(white_path)
+    if grey.shape != white.shape or not np.allclose(affine, other, atol=1e-3):
+        raise InputError(f"{white_path}: not on the grid of {grey_path.name} ({white.shape}, {grey.shape})")
+    return grey, white, affine
+
+
 def read_probability(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """A probability map [X, Y, Z] in RAS order and its affine; values above 1 are taken as percent or 8-bit."""
     import nibabel
 
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    try:
+    with reading(path):
         image: Any = nibabel.load(path)
         header = image.header
         if hasattr(header, "get_sform") and int(header["sform_code"]) == 0 and int(header["qform_code"]) == 0:
@@ -47,10 +75,6 @@ def read_probability(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float6
             )
         image = nibabel.as_closest_canonical(image)
         data = np.asarray(image.get_fdata(dtype=np.float32))
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f"{path}: cannot be read as a volume ({error}); export it again as NIfTI") from None
     data = data[..., 0] if data.ndim == 4 and data.shape[3] == 1 else data
     if data.ndim != 3:
         raise InputError(f"{path}: needs a 3D volume, has shape {data.shape}")

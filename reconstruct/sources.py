@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from meshgnn import config
-from meshgnn.errors import SettingError
+from meshgnn.errors import InputError, SettingError
 from meshgnn.optional import data_folder
 
 # Cerebellar white matter left and right, its vermis, pons (three), medulla; MNI mm.
@@ -61,6 +61,12 @@ class VolumePair:
         def __post_init__(self) -> None:
             if len(self.other_mm) % 3:
                 raise SettingError(f"<other_mm> needs three numbers per place, got {len(self.other_mm)} numbers")
+
+        def files(self) -> tuple[Path, Path]:
+            """Grey and white. Raises InputError when one is not named."""
+            if self.grey is None or self.white is None:
+                raise InputError("give both probability maps: --set source.grey=FILE --set source.white=FILE")
+            return self.grey, self.white
 
 
 class Mni152:

@@ -4,6 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+STAINED = 0.06
+"""Optical density from which a pixel may be tissue."""
+
 Image = NDArray[np.float32]
 
 
@@ -23,7 +26,7 @@ def stain_levels(density: Image, ratio: float, soft: bool = False) -> tuple[floa
         return (white if 0.75 * ratio < white / grey < 1.33 * ratio else ratio * grey), grey
     white, grey = _two_levels(density)
     if not 0.6 * ratio < white / grey < 1.5 * ratio:
-        tissue = density[density > 0.06]
+        tissue = density[density > STAINED]
         grey = float(np.percentile(tissue, 75)) if len(tissue) else 0.5
         white = ratio * grey
     return white, grey
@@ -64,7 +67,7 @@ def _two_levels(density: Image) -> tuple[float, float]:
 
 def stack_ratio(densities: list[Image], soft: bool = False) -> float:
     """White over grey density, median of the sections, the large ones counting."""
-    area = np.array([(density > 0.06).sum() for density in densities])
+    area = np.array([(density > STAINED).sum() for density in densities])
     large = np.flatnonzero(area >= np.median(area))
     levels = _soft_levels if soft else _two_levels
     ratios = [np.divide(*levels(densities[k])) for k in large[:: max(1, len(large) // 15)]]

@@ -42,10 +42,8 @@ class Template:
 def mni152() -> Template:
     """The average with cerebellum and brain stem parted from the cerebrum."""
     source = Mni152.Config().volumes()
-    assert source.grey is not None
-    assert source.white is not None
     block = []
-    for path in (source.grey, source.white):
+    for path in source.files():
         data, affine = read_probability(path)
         n = round(_STEP_MM / float(np.linalg.norm(affine[:3, 0])))
         size = [side // n * n for side in data.shape]

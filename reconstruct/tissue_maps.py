@@ -11,7 +11,7 @@ from meshgnn.errors import InputError
 from meshgnn.mesh.record import HEMISPHERES, SurfaceMesh
 from meshgnn.source.gifti import read_surface
 from reconstruct import voxelise
-from reconstruct.probability import read_probability
+from reconstruct.probability import read_pair, reading
 from reconstruct.sampling import sample
 from reconstruct.sources import Mni152, StainedVolume, SurfacePair, VolumePair
 
@@ -87,12 +87,7 @@ def read_maps(source: Source) -> TissueMaps:
         return _stained(source)
     if isinstance(source, SurfacePair.Config):
         return _of_surfaces(source)
-    if source.grey is None or source.white is None:
-        raise InputError("give both probability maps: --set source.grey=FILE --set source.white=FILE")
-    grey, affine = read_probability(source.grey)
-    white, other = read_probability(source.white)
-    if grey.shape != white.shape or not np.allclose(affine, other, atol=1e-3):
-        raise InputError(f"{source.white}: not on the grid of {source.grey.name} ({white.shape}, {grey.shape})")
+    grey, white, affine = read_pair(*source.files())
     return TissueMaps(grey=grey, white=white, affine=affine, space=source.space, surfaces={})
 
 
@@ -145,13 +140,9 @@ def _stained(source: StainedVolume.Config) -> TissueMaps:
 
     if source.path is None:
         raise InputError("no volume given; add --set source.path=FILE")
-    if not source.path.is_file():
-        raise InputError(f"{source.path}: no such file")
-    try:
+    with reading(source.path):
         image: Any = nibabel.load(source.path)
         data = np.asarray(image.get_fdata(dtype=np.float32))
-    except Exception as error:
-        raise InputError(f"{source.path}: cannot be read as a volume ({error}); export it again as NIfTI") from None
     if data.ndim != 3 or not np.isfinite(data).all():
         raise InputError(f"{source.path}: needs a 3D volume of finite values, has shape {data.shape}")
     affine = np.asarray(image.affine, np.float64)

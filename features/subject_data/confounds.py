@@ -54,6 +54,14 @@ class Cleaning(BaseConfig):
         names = [field.name for field in fields(Cleaning)] if self.cleans else []
         return {name: getattr(self, name) for name in names}
 
+    def table_of(self, run: Path) -> Path | None:
+        """The table of confounds beside a run; None if nothing of it is asked for. Raises BadVolume if it is lost."""
+        return confounds_beside(run, self.table) if self.confounds else None
+
+    def nuisance(self, table: Path | None, frames: int, drop: int) -> NDArray[np.float64] | None:
+        """[frames - drop, C] of a table with a row for each of `frames`. Raises BadVolume, see `read_confounds`."""
+        return None if table is None else read_confounds(table, self.confounds, frames)[drop:]
+
     def of(self, series: NDArray[F], confounds: NDArray[np.float64] | None, tr_s: float) -> NDArray[F]:
         """The series [T, V] after `cleaned`, or as they are where nothing is asked for. Raises BadVolume."""
         if not self.cleans:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.subject_data.bad_subjects import REPORT, BadSubject, Policy, judge
-from features.subject_data.confounds import Cleaning, confounds_beside, entities_of, read_confounds, sidecar
+from features.subject_data.confounds import Cleaning, entities_of, sidecar
 from features.subject_data.convert import converted, in_turn, of_one_size
 from features.subject_data.find_images import Found, ImageFiles
 from features.subject_data.grid import Cube
@@ -107,9 +107,8 @@ class RunConversion:
         c, found = self.config, list[Path]()
         for path in c.images.build().find().images.values():
             found += self._sidecars(path)
-            if c.confounds:
-                with suppress(BadVolume):
-                    found.append(confounds_beside(path, c.table))
+            with suppress(BadVolume):
+                found += filter(None, [c.table_of(path)])
         return found
 
     def _sidecars(self, path: Path) -> tuple[Path, Path]:
@@ -185,14 +184,14 @@ class RunConversion:
 
     def _convert(self, writer: RunWriter, name: str, path: Path, mask: Path | None, tr_s: float) -> None:
         c, grid = self.config, writer.grid
-        table = confounds_beside(path, c.table) if c.confounds else None
+        table = c.table_of(path)
         sources = [file_hash(one) for one in (path, mask, table) if one is not None]
         band = [c.detrend, c.high_pass_hz, c.low_pass_hz]
         key = content_hash(VERSION, sources, c.mask, c.drop, tr_s, band, list(c.confounds), c.chunk, grid.plain())
         if writer.has(name, key):
             return
         frames = RunFrames(path)
-        nuisance = None if table is None else read_confounds(table, c.confounds, len(frames))[c.drop :]
+        nuisance = c.nuisance(table, len(frames), c.drop)
         cube, own = self._cube(), frames.header.affine
         inside = self._inside(frames, mask)
         inside = cube.resample(inside.astype(np.float32), own, grid.shape, grid.affine) >= 0.5

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.subject_data.bad_subjects import Policy
-from features.subject_data.confounds import Cleaning, confounds_beside, read_confounds
+from features.subject_data.confounds import Cleaning
 from features.subject_data.joining import Keep
 from features.subject_data.nifti import BadVolume
 from meshgnn.errors import InputError, SettingError
@@ -58,9 +58,9 @@ class SeriesSource(Cleaning):
     def files(self) -> tuple[Path, ...]:
         found = sorted(self.folder.glob(self.pattern.replace("{id}", "sub-*")))
         beside = [told for path in found if (told := path.with_suffix(".json")).is_file()]
-        for path in found if self.confounds else ():
+        for path in found:
             with suppress(BadVolume):
-                beside.append(confounds_beside(path, self.table))
+                beside += filter(None, [self.table_of(path)])
         return (*found, *beside)
 
     def read(self, path: Path) -> "Series":
@@ -76,10 +76,7 @@ class SeriesSource(Cleaning):
         if not series.tr_s and (self.high_pass_hz or self.low_pass_hz):
             text = f"{path}: a band of frequencies needs the time between rows; give RepetitionTime in its .json"
             raise BadSeries("no_tr", text)
-        nuisance = None
-        if self.confounds:
-            table = confounds_beside(path, self.table)
-            nuisance = read_confounds(table, self.confounds, len(series.values) + self.drop)[self.drop :]
+        nuisance = self.nuisance(self.table_of(path), len(series.values) + self.drop, self.drop)
         values = self.of(series.values, nuisance, series.tr_s or 1.0)
         return replace(series, values=frozen(values, np.float64))  # type: ignore[arg-type]
 

@@ -116,8 +116,8 @@ class SectionMapping(Experiment):
         self.makers = placed_makers(features=config.features, compared=config.compared)
         # Baselines and training run side by side on the same inputs; evaluation finds them made.
         self._lock = RLock()
-        self._loaded: tuple[Path | None, Cohort | None] = (None, None)
-        self._made: tuple[Cohort | None, dict[str, tuple[ModelInputs, CoordinateFrame]]] = (None, {})
+        self._loaded: tuple[Path, Cohort] | None = None
+        self._made: dict[str, tuple[ModelInputs, CoordinateFrame]] = {}  # of what is loaded, by variant
         self.brains = SectionBrains(self.cohort, self.maker, self.makers, folds=config.trainer.folds, hide=config.hide)
 
     # -- the experiment socket ------------------------------------------------------------------------------------
@@ -186,11 +186,9 @@ class SectionMapping(Experiment):
     def _cohort(self, run: RunFolder) -> Cohort:
         """All brains with their features, read once."""
         with self._lock:
-            path, cohort = self._loaded
-            if cohort is None or path != run.path:
-                cohort = self.brains.load(run)
-                self._loaded = (run.path, cohort)
-            return cohort
+            if self._loaded is None or self._loaded[0] != run.path:
+                self._loaded, self._made = (run.path, self.brains.load(run)), {}
+            return self._loaded[1]
 
     def _seen(self, cohort: Cohort, network: Network) -> Seen:
         """What a network and every baseline of its variant see; computed once."""
@@ -198,12 +196,10 @@ class SectionMapping(Experiment):
         tables, inputs = self.variants[network.variant]
         names = self._names(cohort.training[0], tables)
         with self._lock:
-            if self._made[0] is not cohort:
-                self._made = (cohort, {})
-            made = self._made[1]
-            if network.variant not in made:
-                made[network.variant] = cohort_inputs(cohort, inputs, names, c.trainer.folds, c.seeds, c.buffer_mm)
-            models, frame = made[network.variant]
+            if network.variant not in self._made:
+                made = cohort_inputs(cohort, inputs, names, c.trainer.folds, c.seeds, c.buffer_mm)
+                self._made[network.variant] = made
+            models, frame = self._made[network.variant]
         return Seen(
             models=network.inputs(models.with_folds(len(network.seeds) * c.trainer.folds)), config=inputs, names=names,
             areas=cohort.graphs[0].areas, frame=frame, align="similarity",

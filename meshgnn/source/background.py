@@ -7,6 +7,7 @@ changing the embeddings.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,11 @@ def background_grey(frame: Sequence[NDArray[np.generic]]) -> float:
         frame: outermost rows and columns; see `frame_of`.
     """
     return float(np.median(np.concatenate([side.ravel() for side in frame]).astype(np.float64)))
+
+
+def brighter_than_glass(grey: NDArray[Any], background: float) -> bool:
+    """Whether much of an image [H, W] outshines its background: bright tissue on dark ground, or very uneven light."""
+    return bool((grey > 1.3 * background).mean() > 0.05)
 
 
 def brightest_hump(pixels: NDArray[np.float64]) -> float:

@@ -312,7 +312,7 @@ def files_of(table: Path, needed: Sequence[str] = NEEDED) -> dict[str, Path]:
     for _, row in read_text_table(table, needed)[1]:
         for cell in filter(None, row.values()):
             path = table.parent / cell
-            if len(cell) < 1024 and (path.is_file() or is_image(path)):
+            if _is_there(table.parent, cell):
                 found[os.path.relpath(path, table.parent)] = path
     return found
 

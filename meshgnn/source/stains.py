@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from meshgnn.errors import InputError
 
 DEFAULT = "density"
+LUMINANCE = np.array([0.299, 0.587, 0.114])
+"""Weights of red, green and blue in the brightness that the eye sees (Rec. 601)."""
 # Name -> set of stain vectors in skimage.color (NAME_from_rgb), and the place of the stain in it.
 _DECONVOLVED = {
     "hematoxylin": ("hed", 0), "eosin": ("hed", 1), "dab": ("hed", 2), "pas": ("hpx", 1), "methyl_blue": ("bpx", 0),
@@ -37,7 +39,7 @@ def grey_of(colour: NDArray[Any], stain: str) -> NDArray[Any]:
         return np.ascontiguousarray(colour[..., _CHANNELS[stain]])
     whole = colour.dtype.kind == "u"
     if stain == "luminance":
-        grey = colour @ np.array([0.299, 0.587, 0.114])
+        grey = colour @ LUMINANCE
         return np.round(grey).astype(colour.dtype) if whole else grey.astype(colour.dtype)
     top = float(np.iinfo(colour.dtype).max) if whole else 1.0
     weights = _weights(stain)

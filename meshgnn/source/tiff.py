@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from meshgnn.errors import InputError
 from meshgnn.source.section_image import LARGEST, Level, SectionImage, level_of
-from meshgnn.source.stains import DEFAULT
+from meshgnn.source.stains import DEFAULT, LUMINANCE
 
 _ORIENTATIONS = ("mirrored", "turned by 180 degrees", "upside down", "turned and mirrored", "turned by 90 degrees",
                  "turned and mirrored", "turned by 270 degrees")  # fmt: skip
@@ -124,7 +124,7 @@ class TiffImage(SectionImage):
         if samples == 1 and meaning == "MINISWHITE" and page.dtype.kind == "u":
             return
         if samples == 1 and meaning == "PALETTE" and page.colormap is not None:
-            self._grey = np.round(np.array([0.299, 0.587, 0.114]) @ page.colormap / 257).astype(np.uint8)
+            self._grey = np.round(LUMINANCE @ page.colormap / 257).astype(np.uint8)
             return
         decoded_as_rgb = meaning == "RGB" or (meaning == "YCBCR" and page.compression in (6, 7, 33003, 33005))
         if samples in (3, 4) and decoded_as_rgb and not self.stored:

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from meshgnn import config
 from meshgnn.errors import InputError, SettingError
 from meshgnn.progress import Progress, silent
-from meshgnn.source.background import background_grey, frame_of
+from meshgnn.source.background import background_grey, brighter_than_glass, frame_of
 from meshgnn.source.images import is_image, open_image
 from meshgnn.source.sections import NEEDED, Plane
 from meshgnn.source.stains import DEFAULT, check_stain
 from reconstruct.sections.numbers import gaps, natural, section_numbers
+from reconstruct.stain_levels import STAINED
 
 _LOOK_PX = 512  # longest side of the picture by which a section is judged
-_STAINED = 0.06  # optical density from which a pixel may be tissue
 _BLANK = 0.005  # share of the image that a section's tissue covers at least
 _PALE = 0.35  # of the usual density of dark tissue
 _FRAGMENT = 0.4  # of the smaller of the neighbours' areas
@@ -172,10 +172,10 @@ class ListSections:
             flags.append("values that are not finite")
             grey = np.where(lost, np.nanmedian(grey) if not lost.all() else 0, grey)
         glass = max(background_grey(frame_of(grey)), 1e-6)
-        if (grey > 1.3 * glass).mean() > 0.05:
+        if brighter_than_glass(grey, glass):
             flags.append("bright tissue on dark ground")
         density = -np.log(np.maximum(grey, glass / 250) / glass)
-        tissue = density[density > _STAINED]
+        tissue = density[density > STAINED]
         low, high = np.percentile(grey, [0.1, 99.9])
         if "bright tissue on dark ground" not in flags:
             low, high = 0.0, max(1.05 * glass, high)  # alike for all, so that a pale section looks pale

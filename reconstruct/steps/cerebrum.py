@@ -16,6 +16,7 @@ from scipy import ndimage
 from meshgnn import config
 from meshgnn.errors import InputError, SettingError
 from reconstruct import parts, template
+from reconstruct.probability import reading
 from reconstruct.records import Ribbon
 from reconstruct.species import AS_SPECIES, BySpecies, settled
 
@@ -91,13 +92,9 @@ class KeepCerebrum:
     def _mask(self, ribbon: Ribbon, path: Path) -> np.ndarray:
         import nibabel
 
-        if not path.is_file():
-            raise InputError(f"{path}: no such file")
-        try:
+        with reading(path):
             image = nibabel.load(path)
             data = np.asarray(image.get_fdata(dtype=np.float32))  # type: ignore[attr-defined]
-        except Exception as error:
-            raise InputError(f"{path}: cannot be read as a volume ({error}); export it again as NIfTI") from None
         if data.ndim != 3:
             raise InputError(f"{path}: needs a 3D mask, has shape {data.shape}")
         chain = np.linalg.inv(image.affine) @ ribbon.affine  # type: ignore[attr-defined]

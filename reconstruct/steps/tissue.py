@@ -18,7 +18,7 @@ from scipy import ndimage
 from meshgnn import config
 from meshgnn.errors import InputError
 from meshgnn.progress import Progress, silent
-from meshgnn.source.background import background_grey, frame_of
+from meshgnn.source.background import background_grey, brighter_than_glass, frame_of
 from meshgnn.source.same_images import fine_structure
 from meshgnn.source.section_image import SectionImage
 from meshgnn.source.sections import Section, SectionStack, open_section
@@ -27,9 +27,8 @@ from reconstruct.distance import to_zero_set
 from reconstruct.outline import edge_softness, soft_outline
 from reconstruct.records import TissueStack
 from reconstruct.species import AS_SPECIES, BySpecies, settled
-from reconstruct.stain_levels import stack_ratio, stain_levels
+from reconstruct.stain_levels import STAINED, stack_ratio, stain_levels
 
-_STAINED = 0.06  # optical density from which a pixel may be tissue
 _WHOLE_PX = 1 << 26  # larger images are averaged as they are read
 LEAST_SECTIONS = 4  # a cubic spline through them carries the shape from section to section
 
@@ -123,7 +122,7 @@ class ClassifyTissue:
                 progress("tissue", number + 1, 2 * len(sections))
             kept = [k for k, item in enumerate(found) if item[1] >= self.settings.least_mm2]
             # Glass alone, in uneven light, has an area too: it is far paler than any grey matter of the stack.
-            dark = {k: float(np.percentile(found[k][0][found[k][0] > _STAINED], 90)) for k in kept}
+            dark = {k: float(np.percentile(found[k][0][found[k][0] > STAINED], 90)) for k in kept}
             least = self.settings.least_stain * float(np.median(list(dark.values()) or [0.0]))
             kept = [k for k in kept if dark[k] >= least]
             check_count(stack, len(kept))
@@ -192,7 +191,7 @@ class ClassifyTissue:
         background = background_grey(frame_of(grey))
         if background <= 0:
             raise InputError(f"{section.path}: the background is black; grey matter on bright glass is expected")
-        if (grey > 1.3 * background).mean() > 0.05:
+        if brighter_than_glass(grey, background):
             raise InputError(
                 f"{section.path}: much of the image is brighter than the glass at its frame; invert the image if its "
                 "tissue is bright (dark tissue on bright glass is expected), or even out the light"
@@ -213,7 +212,7 @@ class ClassifyTissue:
             places = np.stack(np.meshgrid(*axes, indexing="ij"))
             soft = ndimage.gaussian_filter(coarse, 0.4 * pixel / own) if own < pixel else coarse
             coarse = ndimage.map_coordinates(soft, places, order=1, mode="nearest").astype(np.float32)
-        return coarse, float((coarse > _STAINED).sum() * pixel**2), falloff(grey), fine_structure(grey)
+        return coarse, float((coarse > STAINED).sum() * pixel**2), falloff(grey), fine_structure(grey)
 
     def _softness(self, densities: list[Image], ratio: float, pixel: float) -> float:
         """Median softness in mm of the sections' edges, 0 where it is that of sharp ones."""

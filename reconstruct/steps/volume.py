@@ -13,7 +13,7 @@ from scipy import ndimage
 from meshgnn import config
 from meshgnn.errors import InputError
 from reconstruct.distance import to_background
-from reconstruct.probability import LARGEST_VOXELS, read_probability, ribbon_of
+from reconstruct.probability import LARGEST_VOXELS, read_pair, ribbon_of
 from reconstruct.records import Ribbon
 
 
@@ -37,10 +37,7 @@ class RibbonFromVolume:
 
     def __call__(self, grey_path: Path, white_path: Path, space: str) -> Ribbon:
         """Raises InputError for a file that is missing, cut short, not 3D, without affine, not finite, or empty."""
-        grey, affine = read_probability(grey_path)
-        white, other = read_probability(white_path)
-        if grey.shape != white.shape or not np.allclose(affine, other, atol=1e-3):
-            raise InputError(f"{white_path}: not on the grid of {grey_path.name} ({white.shape}, {grey.shape})")
+        grey, white, affine = read_pair(grey_path, white_path)
         sides = np.linalg.norm(affine[:3, :3], axis=0)
         voxel = self.settings.voxel_mm or float(sides.min())
         if not np.allclose(sides, voxel, rtol=1e-3):

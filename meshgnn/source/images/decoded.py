@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from meshgnn.errors import InputError
 from meshgnn.source.section_image import SectionImage
+from meshgnn.source.stains import DEFAULT
 
 LARGEST_WHOLE = 1 << 31
 """Bytes that an image of such a format may hold once decoded (2 GiB)."""
@@ -19,7 +21,10 @@ TILE = 256
 class DecodedImage(SectionImage):
     """A base for formats without tiles: a level is decoded when first asked for, and kept until another is."""
 
-    _kept: tuple[int, npt.NDArray[Any]] | None = None
+    def __init__(self, path: Path, *, mirrored: bool = False, stored: bool = False, stain: str = DEFAULT) -> None:
+        super().__init__(path, mirrored=mirrored, stored=stored, stain=stain)
+        self._kept: tuple[int, npt.NDArray[Any]] | None = None
+        self._lock = Lock()
 
     @abstractmethod
     def _decode(self, level: int) -> npt.NDArray[Any]:
@@ -56,10 +61,6 @@ class DecodedImage(SectionImage):
                 grey = np.concatenate([self.grey(pixels[row : row + 1024]) for row in range(0, wanted[0], 1024)])
                 self._kept = kept = (level, grey)
         yield 0, 0, kept[1]
-
-    @property
-    def _lock(self) -> Lock:
-        return self.__dict__.setdefault("_one_at_a_time", Lock())
 
     def close(self) -> None:
         self._kept = None

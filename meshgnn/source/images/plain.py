@@ -10,7 +10,7 @@ import numpy.typing as npt
 from meshgnn.errors import InputError
 from meshgnn.source.images.decoded import TILE, DecodedImage
 from meshgnn.source.section_image import Level, level_of
-from meshgnn.source.stains import DEFAULT
+from meshgnn.source.stains import DEFAULT, LUMINANCE
 from meshgnn.source.tiff import check_upright, from_resolution
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
@@ -31,6 +31,7 @@ class PlainImage(DecodedImage):
         try:
             with self.path.open("rb") as handle:
                 head = handle.read(1 << 16)
+            self._head = head[:16]
             self._kind, file = _opened(self.path, head)
             with file:  # the header alone
                 size, mode, about = file.size, file.mode, dict(file.info)
@@ -86,19 +87,17 @@ class PlainImage(DecodedImage):
         return shown[..., 0] if shown.shape[2] == 1 else shown
 
     def _palette(self) -> npt.NDArray[Any]:
-        with _opened(self.path, self.path.open("rb").read(16))[1] as file:
+        with _opened(self.path, self._head)[1] as file:
             numbers = np.asarray(file)
             colours = np.array(file.getpalette("RGB"), np.float64).reshape(-1, 3)
         if self.stored:
             return numbers
         grey = np.zeros(256, np.uint8)
-        grey[: len(colours)] = np.round(colours @ np.array([0.299, 0.587, 0.114]))
+        grey[: len(colours)] = np.round(colours @ LUMINANCE)
         return grey[numbers]
 
     def _smaller(self, level: int) -> npt.NDArray[Any]:
-        with self.path.open("rb") as handle:
-            head = handle.read(16)
-        with _opened(self.path, head)[1] as file:
+        with _opened(self.path, self._head)[1] as file:
             rows, columns = self.shape
             if self._kind == "jp2":
                 # Pillow rounds the reduced size to the nearest, the standard up: a size that both round alike.
