@@ -41,10 +41,12 @@ class Config:
         moved: old key -> key of today, both dotted and from here. An old key that ends in `.*` stands for what lies
             below it alone, `key=value` for that one assignment.
         formerly: names that the class which this config builds had before.
+        gone: keys of stored configs that nothing depends on any more.
     """
 
     moved: ClassVar[Mapping[str, str]] = {}
     formerly: ClassVar[tuple[str, ...]] = ()
+    gone: ClassVar[tuple[str, ...]] = ()
 
     def called(self) -> str:
         """What one of several such configs in a list may be called in a key: its `name`, if it has one."""
@@ -110,10 +112,12 @@ def to_plain(value: Any) -> Any:
 
 
 def upgraded(kind: type[Config], plain: Any) -> Any:
-    """Stored data of a config of this kind with the keys of today; see `Config.moved`."""
-    if not isinstance(plain, dict) or not kind.moved:
+    """Stored data of a config of this kind with the keys of today; see `Config.moved` and `Config.gone`."""
+    if not isinstance(plain, dict) or not (kind.moved or kind.gone):
         return plain
     found, hints = deepcopy(plain), get_type_hints(kind)
+    for key in kind.gone:
+        found.pop(key, None)
     for old, new in sorted(kind.moved.items(), key=lambda move: "." not in move[0]):
         if "=" in old or old.endswith(".*"):
             continue

@@ -1,24 +1,13 @@
-"""Planar transforms of sections: small updates, the system that finds them, and their slow part along the stack."""
+"""Planar transforms of sections: small updates, and the system that finds them.
+
+An update is [6]: row shift, row per row, row per column, column shift, column per row, column per column.
+"""
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-
-# An update is [6]: row shift, row per row, row per column, column shift, column per row, column per column.
-_RIGID = np.array([[1, 0, 0], [0, 0, 0], [0, 0, -1], [0, 1, 0], [0, 0, 1], [0, 0, 0]], float)
-
-
-def pulled(matrices: Floats, start: Floats, share: float) -> Floats:
-    """Matrices a little of the way back to where the sections lay on their slides."""
-    return np.stack([compose(a, (1 - share) * relative(a, b)) for a, b in zip(start, matrices)])
-
-
-def solve(h: Floats, b: Floats, kind: str) -> Floats:
-    basis = {"shift": _RIGID[:, :2], "rigid": _RIGID}.get(kind, np.eye(6))
-    left = basis.T @ h @ basis
-    return basis @ np.linalg.solve(left + 1e-6 * np.trace(left) * np.eye(len(left)), basis.T @ b)
 
 
 def compose(matrix: Floats, update: Floats) -> Floats:
@@ -81,32 +70,3 @@ def normal_equations(reference, image, matrix, offset, step, half, scale):
         for q in range(p):
             h[p, q] = h[q, p]
     return h, b
-
-
-def smooth_along(values: Floats, position: Floats, width_mm: float) -> Floats:
-    """Gaussian average along the positions [N], of values [N, ...], by local lines (exact for lines, ends included)."""
-    result = np.empty_like(values)
-    for k, here in enumerate(position):
-        x = position - here
-        w = np.exp(-0.5 * (x / width_mm) ** 2)
-        s0, s1, s2 = w.sum(), (w * x).sum(), (w * x * x).sum()
-        w = w * (s2 - s1 * x) / max(s0 * s2 - s1 * s1, 1e-12)
-        result[k] = np.tensordot(w / w.sum(), values, axes=1)
-    return result
-
-
-def keep_fast_part(matrices: Floats, start: Floats, position: Floats, width_mm: float) -> Floats:
-    """Corrections relative to the images as scanned, without their slow part (large, isolated ones excepted)."""
-    changes = np.stack([relative(a, b) for a, b in zip(start, matrices)])
-    size = np.hypot(changes[:, 0], changes[:, 3]) + 50 * np.abs(changes[:, 4])
-    outlier = size > 4 * np.median(size) + 3
-    steady = changes.copy()
-    if outlier.any() and (~outlier).sum() >= 2:
-        for p in range(6):
-            steady[outlier, p] = np.interp(position[outlier], position[~outlier], changes[~outlier, p])
-    slow = smooth_along(steady, position, width_mm)
-    result = []
-    for matrix, drift in zip(matrices, slow):
-        # Undo the slow part on the side of the common frame: p -> p - drift(p).
-        result.append(compose(matrix, -drift))
-    return np.stack(result)

@@ -88,6 +88,10 @@ class Alignment:
         quality: in [0, 1], of the whole stack: how much better neighbours fit together than sections further apart.
         frame_mm: [2, 2], lowest and highest (row, column) of the common frame where tissue lies; empty where the frame
             has the middle of the images at 0, 0.
+        unsure_mm: [N] standard deviation of where each section lies (shift, and turn at 40 mm), given the neighbours
+            and the glass: what images alone leave open. Zeros where poses were kept as given.
+        glass_mm: standard deviations of places on the glass, as estimated: shift per direction, turn, stretch (the way
+            at 40 mm). Empty where nothing was moved.
     """
 
     to_section: NDArray[np.float64]
@@ -95,8 +99,11 @@ class Alignment:
     difference: NDArray[np.float64]
     quality: float
     frame_mm: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
+    unsure_mm: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    glass_mm: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "unsure_mm", frozen(self.unsure_mm, np.float64))
         object.__setattr__(self, "frame_mm", frozen(self.frame_mm, np.float64))
         object.__setattr__(self, "to_section", frozen(self.to_section, np.float64))
         object.__setattr__(self, "overlap", frozen(self.overlap, np.float64))

@@ -49,7 +49,6 @@ _ACROSS: dict[str, dict[str, float]] = {
 # Along: they go with the length of the brain.
 _ALONG: dict[str, dict[str, float]] = {
     "tissue": {"least_mm2": 20.0, "largest_mm": 500.0},
-    "align": {"anatomy_mm": 14.0},
     "stack": {"largest_gap_mm": 12.0},
     "cerebrum": {"passage_mm": 4.0, "ventricle_mm3": 2000.0, "deep_mm": 14.0, "apart_mm": 45.0},
     "hemispheres": {"slab_mm": 8.0},

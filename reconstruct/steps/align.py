@@ -1,11 +1,10 @@
 """Step: section-to-section alignment that does not straighten the brain.
 
-Every section is brought to what its neighbours on both sides predict for its place, all at once, in rounds: first
-rigidly, then affinely. Chaining pairwise transforms would turn a curved brain into a
-straight one (the banana problem): what changes slowly from section to section is anatomy, what changes from one section
-to the next is how it came to lie on the glass. So of the corrections only the part that varies over a few sections is
-kept (Malandain et al. 2004 discuss the problem); their slow part is taken off. A stack whose sections lie about at
-random at long range keeps that: images alone cannot separate it from anatomy.
+All sections are moved at once, in rounds: each towards what its two neighbours predict for its place, and all of them
+no further from where they lay on the glass than need be (`reconstruct.joint`); first rigidly, then affinely. Chaining
+pairwise transforms would turn a curved brain into a straight one (the banana problem): what changes slowly from section
+to section may be anatomy, what changes from one section to the next is how it came to lie on the glass. A stack whose
+sections lie about at random at long range keeps that: images alone cannot separate it from anatomy.
 
 The images compared are signed distances to the tissue and white-matter boundaries, cut off at a few mm: stain plays no
 part, and robust weights keep tears and folds out.
@@ -13,6 +12,7 @@ part, and robust weights keep tears and folds out.
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,10 @@ from scipy import ndimage
 from meshgnn import config
 from meshgnn.errors import InputError
 from meshgnn.progress import Progress, silent
-from reconstruct.frames import Frames, predicted
+from reconstruct.frames import Frames
 from reconstruct.given import Given
-from reconstruct.poses import compose, keep_fast_part, normal_equations, pulled, relative, solve
+from reconstruct.joint import Joint
+from reconstruct.poses import normal_equations
 from reconstruct.records import Alignment, TissueStack
 from reconstruct.species import AS_SPECIES, BySpecies, settled
 
@@ -40,19 +41,16 @@ class AlignSections:
             pixel_mm: of the images compared.
             reach_mm: signed distances are cut off at +- this.
             rigid_rounds, affine_rounds: 0 leaves a stage out.
-            glass_trust: share of its correction that a section gives back in every round: how much the place on the
-                glass is believed against the neighbours.
-            anatomy_mm: corrections that vary more slowly than this along the cutting axis are taken for anatomy.
             workers: sections worked on side by side; the result does not depend on it.
             least_quality: below this the sections do not follow on one another and the step refuses.
         """
 
+        gone: ClassVar[tuple[str, ...]] = ("glass_trust", "anatomy_mm")  # they are estimated
+
         pixel_mm: BySpecies = AS_SPECIES
         reach_mm: BySpecies = AS_SPECIES
-        rigid_rounds: int = 20
-        affine_rounds: int = 3
-        glass_trust: float = 0.05
-        anatomy_mm: BySpecies = AS_SPECIES
+        rigid_rounds: int = 12
+        affine_rounds: int = 5
         least_quality: float = 0.25
         workers: int = 2
 
@@ -86,15 +84,18 @@ class AlignSections:
             else shifted(given.to_section, middle)
         )
         work = Frames(images, offset, step, half, stack.position_mm, set_.workers)
-        rounds = [("rigid", 1.0 if k < 6 else 0.6) for k in range(set_.rigid_rounds)]
-        rounds += [("affine", 0.6)] * set_.affine_rounds
+        # At first all differences count, in the end those that cannot be fitted hardly do.
+        share = np.arange(set_.rigid_rounds) / max(1, set_.rigid_rounds)
+        scales = set_.reach_mm * np.select([share < 0.25, share < 0.5], [3.0, 1.0], 1 / 3)
+        rounds = [(False, float(scale)) for scale in scales] + [(True, set_.reach_mm / 3)] * set_.affine_rounds
         if given is not None and given.keep:
             rounds = []
-        for number, (kind, share) in enumerate(rounds):
-            matrices = pulled(_round(work, matrices, kind, share), start, set_.glass_trust)
+        joint = None
+        for number, (stretch, scale) in enumerate(rounds):
+            if joint is None or stretch != (joint.size > 3):
+                joint = Joint(start, stack.position_mm, stretch=stretch, like=None if joint is None else joint.spread)
+            matrices = _round(work, joint, matrices, scale)
             progress("align", number + 1, len(rounds))
-            if number + 1 in (set_.rigid_rounds, len(rounds)):
-                matrices = keep_fast_part(matrices, start, stack.position_mm, set_.anatomy_mm)
         moved = work.sample(matrices)
         quality = order_quality(moved, stack.position_mm)
         if quality < set_.least_quality:
@@ -106,6 +107,8 @@ class AlignSections:
             to_section=matrices if given is None else shifted(matrices, -middle), overlap=_overlap(moved),
             difference=_differences(moved), quality=quality,
             frame_mm=np.zeros((0, 2)) if given is None else given.frame_mm,
+            unsure_mm=np.zeros(count) if joint is None else joint.unsure_mm,
+            glass_mm=() if joint is None else joint.spread.glass_mm,
         )  # fmt: skip
 
 
@@ -128,23 +131,23 @@ def _reduced(stack: TissueStack, pixel_mm: float, reach_mm: float) -> tuple[NDAr
     return np.stack(result, axis=1).astype(np.float32), block * stack.pixel_mm
 
 
-def _round(work: Frames, matrices: Floats, kind: str, share: float) -> Floats:
+def _round(work: Frames, joint: Joint, matrices: Floats, scale: float) -> Floats:
     """One round: every section towards what its neighbours predict, all from the same state."""
     moved = work.sample(matrices)
-    width = 1.2 * float(np.median(np.diff(work.position)))
 
-    def one(k: int) -> Floats:
-        reference = predicted(moved, work.position, k, width)
+    def one(k: int) -> tuple[Floats, Floats]:
+        near = np.flatnonzero(joint.weights[k])
+        reference = np.tensordot(joint.weights[k, near].astype(np.float32), moved[near], axes=1)
         current = matrices[k]
-        # The first and the last section have a neighbour on one side only: a shift is all that can be trusted.
-        own = kind if 0 < k < len(matrices) - 1 else "shift"
         for _ in range(2):
-            h, b = normal_equations(reference, work.images[k], current, work.offset[k], work.step, work.half, 1.0)
-            current = compose(current, solve(h, b, own))
-        return compose(matrices[k], share * relative(matrices[k], current))
+            h, b = normal_equations(reference, work.images[k], current, work.offset[k], work.step, work.half, scale)
+            move, known = joint.step(h, b)
+            current = joint.moved(current, move)
+        return joint.between(matrices[k], current), known
 
     with ThreadPoolExecutor(max(1, work.workers)) as pool:
-        return np.stack(list(pool.map(one, range(len(matrices)))))
+        moves, known = zip(*pool.map(one, range(len(matrices))))
+    return joint.solve(matrices, np.stack(moves), np.stack(known))
 
 
 def _rescue(images: NDArray[np.float32], start: Floats, offset: Floats, step: float, axes: list[Floats],
