@@ -9,22 +9,22 @@ from scipy.spatial import cKDTree
 
 from meshgnn.source.aligned import FILE, read_aligned, write_aligned
 from meshgnn.source.sections import AXES, SectionStack
-from reconstruct.records import Alignment, Midsurface, TissueStack
+from reconstruct.records import Alignment, Midsurface, SectionPlaces, TissueStack
 
 __all__ = ["FILE", "aligned_stack", "read_aligned", "with_bridges", "write_aligned"]
 
 
-def aligned_stack(stack: SectionStack, tissue: TissueStack, alignment: Alignment) -> SectionStack:
+def aligned_stack(stack: SectionStack, places: SectionPlaces) -> SectionStack:
     """The sections in use, `to_space` as aligned: `mm_to_pixel` then agrees with `NodeLocations`."""
     column, row, along = AXES[stack.plane]
     sections = []
-    for k, index in enumerate(tissue.index):
-        matrix = alignment.to_section[k]
+    for k, index in enumerate(places.index):
+        matrix = places.to_section[k]
         back = np.linalg.inv(matrix[:, :2])
         frame = np.stack([row, column], axis=1)  # (row, column) mm of the common frame -> RAS mm
-        step = tissue.image_px_mm[k]
+        step = places.image_px_mm[k]
         turned = frame @ back
-        corner = along * tissue.position_mm[k] - turned @ matrix[:, 2]
+        corner = along * places.position_mm[k] - turned @ matrix[:, 2]
         to_space = np.column_stack([turned[:, 1] * step, turned[:, 0] * step, corner])
         sections.append(replace(stack.at(int(index)), to_space=to_space))
     return replace(stack, sections=tuple(sections))

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from meshgnn.errors import InputError
 from meshgnn.source.poses import Placed, place, read_registration, table_affines
-from meshgnn.source.sections import AXES, TABLE, SectionStack, read_stack
+from meshgnn.source.sections import AXES, TABLE, Section, SectionStack, read_stack
 from reconstruct.records import TissueStack
 from reconstruct.sources import SectionFolder
 
@@ -54,19 +54,29 @@ def read_placed(source: SectionFolder.Config) -> tuple[SectionStack, Placed | No
     return placed.stack, replace(placed, remarks=(*remarks, *placed.remarks))
 
 
-def given_start(stack: SectionStack, tissue: TissueStack, *, keep: bool) -> Given:
-    """The placed stack's poses for the sections that hold tissue."""
+def start_of(stack: SectionStack, section: Section) -> Floats:
+    """[2, 3] (row, column) in mm of the common frame -> mm of the section's image, as the stack says it lies."""
     column, row, _ = AXES[stack.plane]
     frame = np.stack([row, column])
+    pose, step = section.to_space, section.pixel_um / 1000
+    back = np.linalg.inv(frame @ np.column_stack([pose[:, 1], pose[:, 0]]) / step)
+    return np.column_stack([back, -back @ (frame @ pose[:, 2])])
+
+
+def given_start(stack: SectionStack, tissue: TissueStack, *, keep: bool) -> Given:
+    """The placed stack's poses for the sections that hold tissue; of slabs, those in which they were averaged."""
     matrices, low, high = [], np.full(2, np.inf), np.full(2, -np.inf)
     for k, index in enumerate(tissue.index):
-        pose, step = stack.at(int(index)).to_space, tissue.image_px_mm[k]
-        forward = frame @ np.column_stack([pose[:, 1], pose[:, 0]]) / step
-        back = np.linalg.inv(forward)
-        matrices.append(np.column_stack([back, -back @ (frame @ pose[:, 2])]))
+        matrix: Floats = start_of(stack, stack.at(int(index)))
+        if tissue.dense:
+            inside = tissue.on_image(k)
+            own = np.linalg.inv(inside[:, :2])
+            matrix = np.column_stack([own @ matrix[:, :2], own @ (matrix[:, 2] - inside[:, 2])])
+        matrices.append(matrix)
         places = np.argwhere(tissue.outer[k] < 0)
         if len(places):
             ends = np.array([places.min(0), places.max(0)]) * tissue.pixel_mm + tissue.origin_mm[k]
-            corners = np.array([[a, b] for a in ends[:, 0] for b in ends[:, 1]]) @ forward.T + frame @ pose[:, 2]
+            corners = np.array([[a, b] for a in ends[:, 0] for b in ends[:, 1]]) - matrix[:, 2]
+            corners = np.asarray(np.linalg.solve(matrix[:, :2], corners.T).T)
             low, high = np.minimum(low, corners.min(0)), np.maximum(high, corners.max(0))
     return Given(to_section=np.stack(matrices), frame_mm=np.stack([low, high]), keep=keep)

@@ -55,7 +55,7 @@ def section_report(
     stack: SectionStack, tissue: TissueStack, alignment: Alignment, places: Sequence[NodeLocations]
 ) -> dict[str, Any]:
     """Sections in use and left out, gaps, fit of neighbours, nodes per section and their distances."""
-    used = set(tissue.index.tolist())
+    used = set((tissue.part_index if tissue.dense else tissue.index).tolist())
     gaps = np.diff(tissue.position_mm)
     spacing = float(np.median(gaps))
     wide = np.flatnonzero(gaps > 1.5 * spacing)
@@ -71,6 +71,13 @@ def section_report(
         "overlap_min": round(float(alignment.overlap.min()), 4),
         "worst_overlap": [int(tissue.index[k]) for k in np.argsort(alignment.overlap)[:5]],
     }
+    if len(alignment.unsure_mm):
+        glass = [round(float(sd), 3) for sd in alignment.glass_mm]
+        report["glass_mm"] = dict(zip(("shift", "turn", "stretch"), glass))
+        report["unsure_mm"] = round(float(np.median(alignment.unsure_mm)), 3)
+    if tissue.dense:
+        report["slabs"] = len(tissue.index)
+        report["odd"] = tissue.odd.tolist()
     if places:
         section = np.concatenate([item.section[item.observed] for item in places])
         numbers, counts = np.unique(section, return_counts=True)

@@ -8,6 +8,7 @@ Every result lies on disk under OUT/steps, see `reconstruct.state`; what a user 
 """
 
 import resource
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from meshgnn import config
+from meshgnn.config import to_plain
 from meshgnn.errors import InputError, SettingError
 from meshgnn.graph import NodeLocations
 from meshgnn.progress import Progress, silent
@@ -31,7 +33,8 @@ from reconstruct.aligned import aligned_stack, with_bridges, write_aligned
 from reconstruct.cut_truth import is_cut, judge_cut
 from reconstruct.given import Given, given_start, read_placed
 from reconstruct.pictures import pictures
-from reconstruct.records import Alignment, Midsurface, Reconstruction, Ribbon, TissueStack
+from reconstruct.records import Alignment, Midsurface, Reconstruction, Ribbon, SectionPlaces, TissueStack
+from reconstruct.slabs import grouped
 from reconstruct.sources import Mni152, SectionFolder, VolumePair
 from reconstruct.species import STEPS, Name, settled
 from reconstruct.state import Store, hash_files
@@ -43,7 +46,6 @@ from reconstruct.steps.midsurface import ExtractMidsurface
 from reconstruct.steps.stack import StackSections
 from reconstruct.steps.tissue import ClassifyTissue, check_count
 from reconstruct.steps.volume import RibbonFromVolume
-from reconstruct.thinning import thinned
 
 
 class NoCortexError(InputError):
@@ -154,7 +156,6 @@ class _Run:
         self.reused: list[str] = []
         self.warnings: list[str] = []
         self.annotated: tuple[int, ...] = ()
-        self.dense = 0  # sections left out for those beside them
         self.placed: Placed | None = None
 
     def step(self, name: str, kind: type[Any], settings: config.Config | None, inputs: list[str],
@@ -178,10 +179,8 @@ class _Run:
             ribbon, key = self._cerebrum(ribbon, key, source.other_mm)
             return self._finish(ribbon, key, source.space, None, None, None, "")
         assert source.path is not None
-        whole, self.placed = read_placed(source)
+        stack, self.placed = read_placed(source)
         self.annotated = _annotated(source.path)
-        stack = thinned(whole, self.settings.tissue.every_mm, self.annotated)
-        self.dense = len(whole) - len(stack)
         self.store = Store(self.out / "steps")
         bounds = self.settings.plausible
         tissue, tissue_key = self._tissue(stack)
@@ -214,8 +213,19 @@ class _Run:
                        for s in stack)  # fmt: skip
         table += [f"{s.index} {s.stain}" for s in stack if s.colour]
         files = [section.path for section in stack.usable()]
-        return self.step("tissue", TissueStack, step, [hash_files(files), TABLE, *table, folder.name],
-                         lambda: step.build()(stack, self.progress))  # fmt: skip
+        source = self.settings.source
+        assert isinstance(source, SectionFolder.Config)
+        placed = None if self.placed is None else source.poses == "keep"
+        if placed is not None and len(grouped(stack.usable().sections, step.every_mm)) < len(files):
+            # Slabs are averaged where the registration puts their sections.
+            table += [repr(placed), content_hash([section.to_space.tolist() for section in stack])]
+        inputs = [hash_files(files), TABLE, *table, folder.name]
+        # Slabs of other input are of no use; jobs and workers do not change them.
+        aside = self.store.folder / "slabs" / content_hash(to_plain(replace(step, jobs=None, workers=1)), inputs)
+        found = self.step("tissue", TissueStack, replace(step, jobs=None), inputs,
+                          lambda: step.build()(stack, self.progress, placed=placed, folder=aside))  # fmt: skip
+        shutil.rmtree(self.store.folder / "slabs", ignore_errors=True)
+        return found
 
     def _align(self, tissue: TissueStack, key: str, given: Given | None) -> tuple[Alignment, str]:
         step = self.settings.align
@@ -248,7 +258,7 @@ class _Run:
                 return surface, None
             spots, _ = self.step(
                 f"locate-{side}", NodeLocations, set_.locate, [own, align_key, repr(self.annotated)],
-                partial(set_.locate.build(), surface, stack, tissue, alignment, self.annotated),
+                partial(set_.locate.build(), surface, stack, SectionPlaces.of(tissue, alignment), self.annotated),
             )  # fmt: skip
             return surface, spots
 
@@ -267,7 +277,7 @@ class _Run:
             "repairs": {item.mesh.hemisphere: [dict(one) for one in item.repairs] for item in found},
         }  # fmt: skip
         if tissue is not None and alignment is not None and stack is not None:
-            report["sections"] = output.section_report(stack, tissue, alignment, places) | {"dense": self.dense}
+            report["sections"] = output.section_report(stack, tissue, alignment, places)
         folder = stack.folder if stack is not None else None
         report["reconstruction"] = self._judge(found, places, folder)
         report["timing_s"] = dict(sorted(self.seconds.items(), key=lambda item: _order(item[0])))
@@ -281,7 +291,7 @@ class _Run:
         else:
             output.write(self.out, result)
             if stack is not None and tissue is not None and alignment is not None:
-                write_aligned(self.out, aligned_stack(stack, tissue, alignment))
+                write_aligned(self.out, aligned_stack(stack, SectionPlaces.of(tissue, alignment)))
         if set_.pictures:
             self.progress("pictures", 0, 1)
             pictures(self.out / "qc", result, ribbon, stack, tissue, alignment)

@@ -105,15 +105,17 @@ def of_tissue(stack: TissueStack, bounds: Plausible) -> list[str]:
             f"another, sections {copies[0][0]} and {copies[0][1]} first: check the column `file` of the sections file"
         )
     warnings += [f"sections {a} and {b} show the same image: check the column `file`" for a, b in copies]
-    depth = -stack.outer
-    white = stack.white < 0
-    grey = (stack.outer < 0) & ~white
-    if white.any() and grey.any() and depth[white].mean() < depth[grey].mean():
+    deep_white, deep_grey = _depths(stack)
+    if deep_white < deep_grey:
         raise InputError(
-            f"what was taken for white matter lies nearer to the surface ({depth[white].mean():.1f} mm deep) than what "
-            f"was taken for grey matter ({depth[grey].mean():.1f} mm): grey matter must be the darker of the two; "
-            "invert the stain, or take sections in which cells are stained"
+            f"what was taken for white matter lies nearer to the surface ({deep_white:.1f} mm deep) than what was "
+            f"taken for grey matter ({deep_grey:.1f} mm): grey matter must be the darker of the two; invert the "
+            "stain, or take sections in which cells are stained"
         )
+    warnings += [
+        f"section {index}: does not fit the sections of its slab and was left out; check its file and how it lies"
+        for index in stack.odd.tolist()
+    ]
     area = _areas(stack)
     share = area / np.prod(2 * stack.centre_mm + stack.image_px_mm[:, None], axis=1)
     for k in np.flatnonzero(share > bounds.tissue_share).tolist():
@@ -319,9 +321,20 @@ def _misfits(
     return dict(sorted(found.items()))
 
 
+def _depths(stack: TissueStack) -> tuple[float, float]:
+    """Mean depth in mm below the outline of white and of grey matter; infinite and 0 where there is none of one."""
+    sums = np.zeros((2, 2))
+    for outer, inner in zip(stack.outer, stack.white):  # section by section: a long series fills the memory
+        tissue, white = outer < 0, inner < 0
+        for place, part in enumerate((white, tissue & ~white)):
+            sums[place] += float(-outer[part].sum(dtype=np.float64)), int(part.sum())
+    (white_mm, white_px), (grey_mm, grey_px) = sums
+    return (white_mm / white_px, grey_mm / grey_px) if white_px and grey_px else (np.inf, 0.0)
+
+
 def _areas(stack: TissueStack) -> NDArray[np.float64]:
     """Tissue of every section in mm^2."""
-    return np.asarray((stack.outer < 0).sum((1, 2)) * stack.pixel_mm**2, np.float64)
+    return np.array([(outer < 0).sum() for outer in stack.outer]) * stack.pixel_mm**2
 
 
 def _steps(area: NDArray[np.float64]) -> NDArray[np.float64]:

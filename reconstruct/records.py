@@ -33,6 +33,12 @@ class TissueStack:
         fine: [N, S, S] float32, fine structure of every image, by which copies are recognised
             (`meshgnn.source.same_images`); S may be 0.
         bridges: [B, 4] strands that were cut: place of the section (0..N-1), row and column in mm of its image, mm^2.
+        part_slab: [M] of a dense series, whose N sections are slabs of averaged ones (`reconstruct.slabs`): in which
+            slab each section lies. `index` then names the section that stands for the slab, and the slab's image is
+            its level image. Empty otherwise, and so is the rest.
+        part_index, part_position_mm, part_px_mm: [M] of these sections.
+        part_to_image: [M, 2, 3] (row, column) in mm of the slab's image -> mm of the section's image.
+        odd: numbers of sections that do not fit their slab and were left out.
     """
 
     outer: NDArray[np.float32]
@@ -48,6 +54,12 @@ class TissueStack:
     falloff: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     fine: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0, 0), np.float32))
     bridges: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4)))
+    part_slab: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    part_index: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    part_position_mm: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    part_px_mm: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    part_to_image: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2, 3)))
+    odd: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __post_init__(self) -> None:
         if not np.size(self.falloff):
@@ -71,8 +83,23 @@ class TissueStack:
                 raise InputError(f"{name} has shape {array.shape} for {count} sections")
             object.__setattr__(self, name, array)
         object.__setattr__(self, "bridges", frozen(np.reshape(self.bridges, (-1, 4)), np.float64))
+        for name in ("part_slab", "part_index", "part_position_mm", "part_px_mm", "part_to_image", "odd"):
+            whole = name in ("part_slab", "part_index", "odd")
+            object.__setattr__(self, name, frozen(getattr(self, name), np.int64 if whole else np.float64))
         if (np.diff(self.position_mm) <= 0).any():
             raise InputError("section positions must ascend, each different from the next")
+
+    @property
+    def dense(self) -> bool:
+        """Whether its sections are slabs of averaged ones."""
+        return len(self.part_slab) > 0
+
+    def on_image(self, k: int) -> NDArray[np.float64]:
+        """[2, 3] (row, column) in mm of level image k -> mm in the image of section `index[k]`."""
+        if not self.dense:
+            return np.eye(2, 3)
+        place = np.flatnonzero((self.part_slab == k) & (self.part_index == self.index[k]))
+        return np.asarray(self.part_to_image[int(place[0])], np.float64)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -115,6 +142,45 @@ class Alignment:
         """Points [..., 2] (row, column) in mm of the common frame -> mm in the image of section number `section`."""
         matrix = self.to_section[section]
         return np.asarray(points_mm @ matrix[:, :2].T + matrix[:, 2])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class SectionPlaces:
+    """Where every section in use lies, those of slabs each by itself. S sections in cutting order.
+
+    Args:
+        index: [S] number of the section in its stack.
+        position_mm: [S] along the cutting axis, ascending.
+        image_px_mm: [S] pixel side of its image on disk.
+        to_section: [S, 2, 3] (row, column) in mm of the common frame -> (row, column) in mm of its image.
+        entry: [S] of the tissue stack and the alignment: that of the section, or of its slab.
+    """
+
+    index: NDArray[np.int64]
+    position_mm: NDArray[np.float64]
+    image_px_mm: NDArray[np.float64]
+    to_section: NDArray[np.float64]
+    entry: NDArray[np.int64]
+
+    @staticmethod
+    def of(tissue: TissueStack, alignment: Alignment) -> "SectionPlaces":
+        if not tissue.dense:
+            return SectionPlaces(
+                index=tissue.index, position_mm=tissue.position_mm, image_px_mm=tissue.image_px_mm,
+                to_section=alignment.to_section, entry=np.arange(len(tissue.index)),
+            )  # fmt: skip
+        own, whole = tissue.part_to_image, alignment.to_section[tissue.part_slab]
+        joined = own[:, :, :2] @ whole
+        joined[:, :, 2] += own[:, :, 2]
+        return SectionPlaces(
+            index=tissue.part_index, position_mm=tissue.part_position_mm, image_px_mm=tissue.part_px_mm,
+            to_section=joined, entry=tissue.part_slab,
+        )  # fmt: skip
+
+    def pixels(self, place: int, points_mm: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Points [..., 2] (row, column) in mm of the common frame -> pixels of the section's image."""
+        matrix = self.to_section[place]
+        return np.asarray((points_mm @ matrix[:, :2].T + matrix[:, 2]) / self.image_px_mm[place], np.float64)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)

@@ -30,7 +30,6 @@ from features.traits.combinations import Combination, Kind, Study, enumerate_run
 from features.traits.experiment import TraitPrediction
 from features.traits.model_report import write_model_report
 from features.traits.model_rows import row_of, study_summary, write_rows
-from features.traits.slurm_jobs import SlurmJobs
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at, to_plain
 from meshgnn.data.subject_split import SubjectSplit
@@ -42,6 +41,7 @@ from meshgnn.experiment.subject_summary import read_subject_metrics
 from meshgnn.export.html import number
 from meshgnn.export.study_report import with_span
 from meshgnn.results import ModelRow, ModelTable
+from meshgnn.slurm_jobs import SlurmJobs
 from meshgnn.source.participant_table import TABLE as PARTICIPANTS
 from meshgnn.source.participant_table import Participants, ParticipantTable
 from meshgnn.source.text_table import read_text_table

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from meshgnn import config
 from meshgnn.graph import NodeLocations
 from meshgnn.source.sections import AXES, SectionStack
-from reconstruct.records import Alignment, Midsurface, TissueStack
+from reconstruct.records import Midsurface, SectionPlaces
 
 
 class LocateNodes:
-    """Midsurface + Alignment -> NodeLocations."""
+    """Midsurface + SectionPlaces -> NodeLocations."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(config.Config):
@@ -38,8 +38,7 @@ class LocateNodes:
         self,
         midsurface: Midsurface,
         stack: SectionStack,
-        tissue: TissueStack,
-        alignment: Alignment,
+        places: SectionPlaces,
         annotated: Sequence[int] = (),
     ) -> NodeLocations:
         """`section` of the result is the number in the column `index` of the sections file.
@@ -51,30 +50,29 @@ class LocateNodes:
         points = midsurface.mesh.vertices_mm.astype(np.float64)
         normals = midsurface.normals.astype(np.float64)
         position = points @ along
-        spacing = float(np.median(np.diff(tissue.position_mm)))
+        spacing = float(np.median(np.diff(places.position_mm)))
         within = self.settings.within_mm if self.settings.within_mm is not None else 0.55 * spacing
-        place = _nearest(position, tissue.position_mm)
-        near = np.abs(position - tissue.position_mm[place]) <= within + 1e-6
-        drawn = np.flatnonzero(np.isin(tissue.index, annotated))
+        place = _nearest(position, places.position_mm)
+        near = np.abs(position - places.position_mm[place]) <= within + 1e-6
+        drawn = np.flatnonzero(np.isin(places.index, annotated))
         if len(drawn):
-            wanted = drawn[_nearest(position, tissue.position_mm[drawn])]
-            preferred = np.abs(position - tissue.position_mm[wanted]) <= self.settings.annotated_mm
+            wanted = drawn[_nearest(position, places.position_mm[drawn])]
+            preferred = np.abs(position - places.position_mm[wanted]) <= self.settings.annotated_mm
             place, near = np.where(preferred, wanted, place), near | preferred
-        residual = np.abs(position - tissue.position_mm[place])
+        residual = np.abs(position - places.position_mm[place])
         plane = np.stack([points @ row, points @ column], axis=1)
         flat = np.stack([normals @ row, normals @ column], axis=1)
         pixels, turned = np.zeros_like(plane), np.zeros_like(flat)
         shape = np.zeros((len(points), 2))
         for k in np.unique(place):
             here = place == k
-            pixels[here] = alignment.map(k, plane[here]) / tissue.image_px_mm[k]
-            ahead = alignment.map(k, plane[here] + 0.1 * flat[here]) / tissue.image_px_mm[k]
-            turned[here] = ahead - pixels[here]
-            shape[here] = stack.at(int(tissue.index[k])).shape
+            pixels[here] = places.pixels(k, plane[here])
+            turned[here] = places.pixels(k, plane[here] + 0.1 * flat[here]) - pixels[here]
+            shape[here] = stack.at(int(places.index[k])).shape
         on_image = ((pixels >= 0) & (pixels <= shape - 1)).all(axis=1)
         observed = near & on_image
         return NodeLocations(
-            section=np.where(observed, tissue.index[place], -1).astype(np.int32),
+            section=np.where(observed, places.index[place], -1).astype(np.int32),
             row_px=pixels[:, 0],
             column_px=pixels[:, 1],
             normal_angle_deg=_angle(turned),

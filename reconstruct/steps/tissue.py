@@ -6,9 +6,13 @@ matter, so white matter is what stays of the pale tissue after an opening wider 
 are closed, thin dark lines in white matter (folds) too; strands across sulci are cut.
 """
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,18 +22,18 @@ from scipy import ndimage
 from meshgnn import config
 from meshgnn.errors import InputError
 from meshgnn.progress import Progress, silent
-from meshgnn.source.background import background_grey, brighter_than_glass, frame_of
-from meshgnn.source.same_images import fine_structure
-from meshgnn.source.section_image import SectionImage
-from meshgnn.source.sections import Section, SectionStack, open_section
+from meshgnn.slurm_jobs import SlurmJobs
+from meshgnn.source.sections import Section, SectionStack
 from reconstruct.bridges import strands
+from reconstruct.density import corner_mm, section_density
 from reconstruct.distance import to_zero_set
+from reconstruct.given import start_of
 from reconstruct.outline import edge_softness, soft_outline
 from reconstruct.records import TissueStack
+from reconstruct.slabs import Frame, Slab, frame_for, grouped, make_slabs
 from reconstruct.species import AS_SPECIES, BySpecies, settled
-from reconstruct.stain_levels import STAINED, stack_ratio, stain_levels
+from reconstruct.stain_levels import stack_ratio, stain_levels
 
-_WHOLE_PX = 1 << 26  # larger images are averaged as they are read
 LEAST_SECTIONS = 4  # a cubic spline through them carries the shape from section to section
 
 Image = NDArray[np.float32]
@@ -79,7 +83,8 @@ class ClassifyTissue:
             least_mm2: a section with less tissue is left out.
             least_stain: so is one whose darkest tenth is paler than this share of what is usual in the stack.
             largest_mm: side of the largest image; pixel_um must be wrong where one is larger.
-            every_mm: of sections that lie nearer together than this, annotated ones and enough others are used.
+            every_mm: sections that lie nearer together than this are averaged, in slabs that are so thick at most.
+            jobs: slabs are made as Slurm jobs; the command submits them and waits.
             workers: threads reading images.
         """
 
@@ -98,6 +103,7 @@ class ClassifyTissue:
         least_stain: float = 0.35
         largest_mm: BySpecies = AS_SPECIES
         every_mm: BySpecies = AS_SPECIES
+        jobs: SlurmJobs.Config | None = None
         workers: int = 2
 
         def build(self) -> "ClassifyTissue":
@@ -106,66 +112,113 @@ class ClassifyTissue:
     def __init__(self, settings: Config) -> None:
         self.settings = settled(settings, "tissue")
 
-    def __call__(self, stack: SectionStack, progress: Progress = silent) -> TissueStack:
-        """Raises InputError if too few sections hold tissue (`check_count`) or none holds grey and white matter."""
+    def __call__(
+        self,
+        stack: SectionStack,
+        progress: Progress = silent,
+        *,
+        placed: bool | None = None,
+        folder: Path | None = None,
+    ) -> TissueStack:
+        """Tissue of a stack; a dense one (`every_mm`) becomes a stack of slabs.
+
+        Args:
+            placed: a registration put the sections where they lie, and keeps them there (True) or may be improved
+                (False); None if there is none.
+            folder: where slabs are kept until all are made, so that a killed command goes on where it was.
+
+        Raises:
+            InputError: too few sections hold tissue (`check_count`), or none holds grey and white matter.
+        """
+        set_ = self.settings
         check_count(stack)
         sections = stack.usable().sections
         self._check_sizes(sections)
         # One grid for all: that of the most common image pixel; images with another pixel are resampled to it.
         usual = float(np.median([section.pixel_um for section in sections])) / 1000
-        pixel = max(1, round(self.settings.pixel_mm / usual)) * usual
-        pool = ThreadPoolExecutor(max(1, self.settings.workers))
-        with pool:
-            found = []
-            for number, item in enumerate(pool.map(partial(self._densities, pixel=pixel), sections)):
-                found.append(item)
-                progress("tissue", number + 1, 2 * len(sections))
-            kept = [k for k, item in enumerate(found) if item[1] >= self.settings.least_mm2]
+        pixel = max(1, round(set_.pixel_mm / usual)) * usual
+        groups = grouped(sections, set_.every_mm)
+        slabs: list[Slab] = []
+        dense = len(groups) < len(sections)
+        with ThreadPoolExecutor(max(1, set_.workers)) as pool, ExitStack() as kept_open:
+            if dense:
+                place = folder or Path(kept_open.enter_context(TemporaryDirectory()))
+                slabs = list(self._slabs(groups, stack, pixel, placed, place, progress))
+                found = [slab.density for slab in slabs]
+            else:
+                found = []
+                for number, item in enumerate(pool.map(partial(section_density, pixel=pixel), sections)):
+                    found.append(item)
+                    progress("tissue", number + 1, 2 * len(sections))
+            kept = [k for k, item in enumerate(found) if item.area_mm2 >= set_.least_mm2]
             # Glass alone, in uneven light, has an area too: it is far paler than any grey matter of the stack.
-            dark = {k: float(np.percentile(found[k][0][found[k][0] > STAINED], 90)) for k in kept}
-            least = self.settings.least_stain * float(np.median(list(dark.values()) or [0.0]))
+            dark = {k: found[k].darkest() for k in kept}
+            least = set_.least_stain * float(np.median(list(dark.values()) or [0.0]))
             kept = [k for k in kept if dark[k] >= least]
             check_count(stack, len(kept))
-            ratio = stack_ratio([found[k][0] for k in kept])
-            soft = self._softness([found[k][0] for k in kept], ratio, pixel)
-            ratio = stack_ratio([found[k][0] for k in kept], soft=True) if soft else ratio
-            height = max(found[k][0].shape[0] for k in kept)
-            width = max(found[k][0].shape[1] for k in kept)
+            values = [found[k].values for k in kept]
+            ratio = stack_ratio(values)
+            soft = self._softness(values, ratio, pixel)
+            ratio = stack_ratio(values, soft=True) if soft else ratio
+            shape = (max(one.shape[0] for one in values), max(one.shape[1] for one in values))
+            more: dict[str, Any] = {"falloff": np.array([found[k].falloff for k in kept]),
+                                    "fine": np.stack([found[k].fine for k in kept])}  # fmt: skip
+            more |= _slab_parts([slabs[k] for k in kept]) if dense else {}
+            chosen = [stack.at(int(slabs[k].index[slabs[k].place])) if dense else sections[k] for k in kept]
+            where = np.array([slabs[k].position_mm.mean() for k in kept]) if dense else None
+            del found, slabs
+            outer, white = np.empty((2, len(kept), *shape), np.float32)
 
-            def finish(k: int) -> tuple[Image, Image, NDArray[np.float64]]:
-                return self._levels(found[k][0], pixel, ratio, (height, width), soft)
+            def finish(k: int) -> NDArray[np.float64]:
+                outer[k], white[k], cut = self._levels(values[k], pixel, ratio, shape, soft)
+                values[k] = values[k][:0]  # of a long series they would fill the memory
+                return cut
 
-            levels = []
-            for number, level in enumerate(pool.map(finish, kept)):
-                levels.append(level)
-                progress("tissue", len(sections) + number + 1, len(sections) + len(kept))
-        if not any((white < 0).any() for _, white, _ in levels):
+            cuts = []
+            for number, cut in enumerate(pool.map(finish, range(len(kept)))):
+                cuts.append(cut)
+                progress("tissue", len(groups) + number + 1, len(groups) + len(kept))
+        if not (white < 0).any():
             raise InputError(f"{stack.folder}: no white matter was found; is grey matter the darker of the two?")
-        chosen = [sections[k] for k in kept]
         image_px = np.array([section.pixel_um / 1000 for section in chosen])
-        # Row and column of pixel (0, 0) of the level images in the image's own frame: half a block in.
-        block = np.array([max(1, round(pixel / px)) for px in image_px])
-        corner = (block - 1) / 2 * image_px
+        corner = np.array([corner_mm(section, pixel) for section in chosen]) * (not dense)
+        size = np.array([section.shape for section in chosen]) * image_px[:, None]
+        middle = (size - image_px[:, None]) / 2
         return TissueStack(
-            outer=np.stack([outer for outer, _, _ in levels]),
-            white=np.stack([white for _, white, _ in levels]),
-            pixel_mm=pixel,
-            origin_mm=np.stack([corner, corner], axis=1),
-            centre_mm=(np.array([section.shape for section in chosen]) - 1) / 2 * image_px[:, None],
-            position_mm=np.array([section.position_mm for section in chosen]),
+            outer=outer, white=white, pixel_mm=pixel, origin_mm=np.stack([corner, corner], axis=1),
+            centre_mm=np.tile((np.array(shape) - 1) / 2 * pixel, (len(kept), 1)) if dense else middle,
+            position_mm=np.array([section.position_mm for section in chosen]) if where is None else where,
             thickness_mm=np.array([section.thickness_um / 1000 for section in chosen]),
             index=np.array([section.index for section in chosen]),
-            image_px_mm=image_px,
-            weight=np.ones(len(chosen)),
-            falloff=np.array([found[k][2] for k in kept]),
-            fine=np.stack([found[k][3] for k in kept]),
-            bridges=np.concatenate(
-                [
-                    np.column_stack([np.full(len(cut), k), corner[k] + cut[:, :2] * pixel, cut[:, 2] * pixel**2])
-                    for k, (_, _, cut) in enumerate(levels)
-                ]
-            ),
-        )
+            image_px_mm=np.full(len(kept), pixel) if dense else image_px, weight=np.ones(len(kept)),
+            bridges=np.concatenate([
+                np.column_stack([np.full(len(cut), k), corner[k] + cut[:, :2] * pixel, cut[:, 2] * pixel**2])
+                for k, cut in enumerate(cuts)
+            ]),
+            **more,
+        )  # fmt: skip
+
+    def _slabs(
+        self, groups: list[tuple[Section, ...]], stack: SectionStack, pixel: float, placed: bool | None, folder: Path,
+        progress: Progress,
+    ) -> Iterator[Slab]:  # fmt: skip
+        """Slabs that hold tissue."""
+        set_, starts = self.settings, {}
+        sections = [section for group in groups for section in group]
+        for section in sections:
+            middle = (np.array(section.shape) - 1) / 2 * section.pixel_um / 1000
+            lying = np.column_stack([np.eye(2), middle])
+            starts[section.index] = lying if placed is None else start_of(stack, section)
+        shape, middle_mm = frame_for(sections, starts, pixel, placed is not None)
+        frame = Frame(
+            shape=shape, pixel_mm=pixel, middle_mm=middle_mm, coarse_mm=5 * set_.pixel_mm, least_mm2=set_.least_mm2,
+            least_stain=set_.least_stain, keep=bool(placed),
+        )  # fmt: skip
+        made = make_slabs(groups, starts, frame, folder, set_.jobs, set_.workers)
+        for number, slab in enumerate(made):
+            progress("tissue", number + 1, 2 * len(groups))
+            if slab is not None:
+                yield slab
 
     def _check_sizes(self, sections: tuple[Section, ...]) -> None:
         """All images share one grid: one with a wrong pixel_um would ask for any amount of memory."""
@@ -177,42 +230,6 @@ class ClassifyTissue:
                     f"section {section.index} ({section.path.name}): its image is {mm:.4g} mm wide (others "
                     f"{usual:.4g}, tissue.largest_mm = {self.settings.largest_mm:g}); check its pixel_um"
                 )
-
-    def _densities(self, section: Section, pixel: float) -> tuple[Image, float, float, Image]:
-        """Optical density on the level grid of `pixel` mm, tissue area in mm^2, `falloff`, and fine structure."""
-        block = max(1, round(pixel * 1000 / section.pixel_um))
-        with open_section(section) as image:
-            grey, step = working_image(image, block)
-        block //= step
-        if not np.isfinite(grey).all():
-            raise InputError(
-                f"{section.path}: {int((~np.isfinite(grey)).sum())} pixels are not finite; export it again without gaps"
-            )
-        background = background_grey(frame_of(grey))
-        if background <= 0:
-            raise InputError(f"{section.path}: the background is black; grey matter on bright glass is expected")
-        if brighter_than_glass(grey, background):
-            raise InputError(
-                f"{section.path}: much of the image is brighter than the glass at its frame; invert the image if its "
-                "tissue is bright (dark tissue on bright glass is expected), or even out the light"
-            )
-        if grey.dtype == np.uint8:
-            table = -np.log(np.maximum(np.arange(256, dtype=np.float32), 1) / background)
-            density = table[grey]
-        else:
-            density = -np.log(np.maximum(grey.astype(np.float32), background / 250) / background)
-        rows, columns = (size // block * block for size in density.shape)
-        if min(rows, columns) == 0:
-            raise InputError(f"{section.path}: the image is smaller than one pixel of the working grid")
-        coarse = density[:rows, :columns].reshape(rows // block, block, columns // block, block).mean((1, 3))
-        coarse = np.maximum(coarse, 0).astype(np.float32)
-        own = block * step * section.pixel_um / 1000
-        if abs(own - pixel) > 1e-3 * pixel:
-            axes = [np.arange(max(1, int(size * own / pixel))) * pixel / own for size in coarse.shape]
-            places = np.stack(np.meshgrid(*axes, indexing="ij"))
-            soft = ndimage.gaussian_filter(coarse, 0.4 * pixel / own) if own < pixel else coarse
-            coarse = ndimage.map_coordinates(soft, places, order=1, mode="nearest").astype(np.float32)
-        return coarse, float((coarse > STAINED).sum() * pixel**2), falloff(grey), fine_structure(grey)
 
     def _softness(self, densities: list[Image], ratio: float, pixel: float) -> float:
         """Median softness in mm of the sections' edges, 0 where it is that of sharp ones."""
@@ -261,39 +278,16 @@ class ClassifyTissue:
         return outer, np.maximum(white, outer), bridges
 
 
-def working_image(image: SectionImage, block: int) -> tuple[NDArray[Any], int]:
-    """What tissue is looked for in: the image, or means of it where it is large or has a pyramid.
-
-    A pyramid is read at its coarsest level that is as fine as `block` pixels, and comes at the working grid. Images of
-    up to 67 million pixels without one are read whole; larger ones strip by strip, averaged over the smallest share of
-    a block that leaves 17 million pixels.
-
-    Args:
-        image: opened.
-        block: pixels of the image per pixel of the working grid.
-
-    Returns:
-        [H, W] grey, and how many pixels of the image each of them stands for in a row; a divisor of `block`.
-    """
-    if image.level_for(block) > 0:
-        return image.reduced(block), block
-    pixels = image.shape[0] * image.shape[1]
-    if pixels <= _WHOLE_PX:
-        return image.read(), 1
-    steps = [step for step in range(2, block) if block % step == 0 and pixels / step**2 <= _WHOLE_PX / 4]
-    step = min(steps, default=block)
-    return image.reduced(step), step
-
-
-def falloff(grey: NDArray[Any]) -> float:
-    """How much darker one edge of an image [H, W] is than the opposite one, as a share: uneven light.
-
-    Edges are bands of 2 % of the image, each by its median: tissue that reaches half of an edge does not count.
-    """
-    band = max(1, round(0.02 * min(grey.shape)))
-    ends = ((grey[:band], grey[-band:]), (grey[:, :band], grey[:, -band:]))
-    pairs = [(float(np.median(one)), float(np.median(other))) for one, other in ends]
-    return max(abs(one - other) / max(one, other, 1e-9) for one, other in pairs)
+def _slab_parts(slabs: list[Slab]) -> dict[str, Any]:
+    """The fields of a TissueStack that tell of the sections in its slabs."""
+    return {
+        "part_slab": np.repeat(np.arange(len(slabs)), [len(slab.index) for slab in slabs]),
+        "part_index": np.concatenate([slab.index for slab in slabs]),
+        "part_position_mm": np.concatenate([slab.position_mm for slab in slabs]),
+        "part_px_mm": np.concatenate([slab.px_mm for slab in slabs]),
+        "part_to_image": np.concatenate([slab.to_image for slab in slabs]),
+        "odd": np.concatenate([slab.odd for slab in slabs]),
+    }
 
 
 def _within(mask: Mask, radius: float) -> Mask:

@@ -20,11 +20,11 @@ from features.subject_data.table import SubjectTable
 from features.traits import biobank
 from features.traits.biobank_options import BiobankOptions
 from features.traits.combinations import BIOBANK, Combination, Study, enumerate_runs
-from features.traits.slurm_jobs import SlurmJobs
 from meshgnn.errors import InputError, SettingError
 from meshgnn.experiment.runner import run
 from meshgnn.override import override
 from meshgnn.results import ModelTable
+from meshgnn.slurm_jobs import SlurmJobs
 from meshgnn.source.participant_table import Participants, ParticipantTable
 from meshgnn.source.subjects import Target
 from meshgnn.source.virtual.images import VirtualImages

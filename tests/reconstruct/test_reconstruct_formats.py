@@ -97,7 +97,7 @@ def test_pyramids_give_the_same_tissue(
 def test_large_images_without_a_pyramid_are_averaged_as_they_are_read(
     stack: Path, plain: TissueStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reconstruct.steps.tissue._WHOLE_PX", 1 << 18)
+    monkeypatch.setattr("reconstruct.density._WHOLE_PX", 1 << 18)
     found = ClassifyTissue.Config(pixel_mm=0.4).build()(read_stack(stack))
     monkeypatch.undo()
     other = ClassifyTissue.Config(pixel_mm=0.4).build()(read_stack(stack))
@@ -154,12 +154,11 @@ _MEMORY = """
     import resource, sys
     from pathlib import Path
     from meshgnn.source.sections import read_stack
-    from reconstruct.steps.tissue import ClassifyTissue
+    from reconstruct.density import section_density
 
-    step = ClassifyTissue.Config(workers=1).build()
     stack = read_stack(Path(sys.argv[1]), minimum=1)
     start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    density, *_ = step._densities(stack.sections[0], 0.2)
+    density = section_density(stack.sections[0], 0.2).values
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start, *density.shape, float(density.mean()))
 """
 

@@ -2,7 +2,6 @@
 
 import shutil
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import nibabel
@@ -16,14 +15,13 @@ from reconstruct import Reconstruct, VolumePair
 from reconstruct.judge import rigid_fit
 from reconstruct.maker import MeshFromSections
 from reconstruct.plausibility import Plausible, of_tissue
-from reconstruct.records import Alignment, TissueStack
+from reconstruct.records import Alignment, SectionPlaces, TissueStack
 from reconstruct.state import load
 from reconstruct.steps.align import AlignSections
 from reconstruct.steps.cerebrum import KeepCerebrum
 from reconstruct.steps.locate import LocateNodes
 from reconstruct.steps.stack import interpolate_shape
 from reconstruct.steps.tissue import ClassifyTissue, signed_distance
-from reconstruct.thinning import thinned
 from tests.reconstruct.phantom import body, config, read_rows, write_stack, write_table
 
 
@@ -138,10 +136,11 @@ def test_nodes_near_an_annotated_section_lie_on_it(finished, straight: Path) -> 
     stack = read_aligned(out, straight)
     tissue, alignment = load(out / "steps" / "tissue", TissueStack), load(out / "steps" / "align", Alignment)
     surface = result.midsurfaces[0]
-    plain = LocateNodes.Config().build()(surface, stack, tissue, alignment)
+    cuts = SectionPlaces.of(tissue, alignment)
+    plain = LocateNodes.Config().build()(surface, stack, cuts)
     annotated = 12
     reach = LocateNodes.Config(annotated_mm=1.7)
-    found = reach.build()(surface, stack, tissue, alignment, (annotated,))
+    found = reach.build()(surface, stack, cuts, (annotated,))
     away = np.abs(surface.mesh.vertices_mm[:, 1] - stack.at(annotated).position_mm)
     assert np.array_equal(found.section == annotated, away <= 1.7)
     others = away > 1.7
@@ -151,32 +150,6 @@ def test_nodes_near_an_annotated_section_lie_on_it(finished, straight: Path) -> 
     assert np.allclose(found.residual_mm[here], away[here], atol=1e-4)
     places = stack.at(annotated).pixel_to_mm(found.row_px[here], found.column_px[here])
     assert np.allclose(places[:, [0, 2]], surface.mesh.vertices_mm[here][:, [0, 2]], atol=1e-3)  # within the plane
-
-
-def test_dense_series_are_thinned_but_for_annotated_sections(straight: Path, tmp_path: Path) -> None:
-    stack = read_stack(straight)
-    first = stack.sections[0]
-    rng = np.random.default_rng(0)
-    positions = np.arange(1000) * 0.02
-    dense = replace(stack, sections=tuple(
-        replace(first, index=int(k), position_mm=float(positions[k]), usable=bool(k % 7)) for k in rng.permutation(1000)
-    ))  # fmt: skip
-    annotated = (100, 101, 555)
-    kept = thinned(dense, 0.25, annotated)
-    used = sorted(one.index for one in kept if one.usable)
-    assert {1, 999, *annotated} <= set(used)
-    assert not any(k % 7 == 0 for k in used)
-    gaps = np.diff(positions[used])
-    near = [b - a for a, b in pairwise(used) if not {a, b} & {*annotated, 999}]
-    assert min(near) * 0.02 >= 0.25 - 1e-9
-    assert gaps.max() < 0.55  # beside an annotated section at most twice the distance
-    assert 60 < len(used) < 84
-    assert [one.index for one in kept] == [one.index for one in dense if one.index in used or not one.usable]
-    assert len(thinned(stack, 0.25)) == len(stack)
-    result = config(straight, "tissue.every_mm=4").build().run(tmp_path / "out")
-    assert result.report["sections"]["dense"] == 11
-    assert result.report["sections"]["used"] == 11  # two of 13 show no tissue
-    assert all(item.report["euler_number"] == 2 for item in result.midsurfaces)
 
 
 def test_line_order_of_the_table_does_not_matter(result, straight: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
