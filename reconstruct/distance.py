@@ -167,3 +167,14 @@ def _to_zero_set(level):
                 value = away - near[i, j] if (level[i, j] <= 0) != inside else away + near[i, j]
             out[q, c] = -value if inside else value
     return out
+
+
+def signed_distance(level: NDArray[np.float32], pixel_mm: float, reach_mm: float) -> NDArray[np.float32]:
+    """Signed distance in mm to the zero set of a level function [H, W] (negative inside), cut off at +-reach.
+
+    See `to_zero_set`; an image of one sign is +-reach all over.
+    """
+    inside = level <= 0
+    if not inside.any() or inside.all():
+        return np.full(level.shape, -reach_mm if inside.all() else reach_mm, np.float32)
+    return np.clip(to_zero_set(level) * np.float32(pixel_mm), -reach_mm, reach_mm)

@@ -5,14 +5,16 @@ Two things are known of it. It should lie where the line between its neighbours 
 for an error of its own, since anatomy does not run in lines. And sections are laid on glass in much the same way: c_k
 is small. With normal errors the most probable corrections solve one linear system,
 
-    minimise  sum_k v_k |c_k - sum_j w_kj c_j - t_k|^2_{W_k} / s^2  +  sum_k |c_k|^2 / g^2,
+    minimise  sum_k v_k |c_k - sum_j w_kj c_j - t_k|^2_{W_k} / s^2  +  sum_k |c_k|^2 / g^2
+              [ + sum_k z_k |c_k - r_k|^2_{Z_k} / q^2 ],
 
-in which W_k says which directions the outlines of section k can tell. How far the one is believed against the other is
-not set but estimated: g (of shifts, turns and stretches apart) and s are those under which the stack is most probable
-(expectation maximisation over variance components; Dempster et al. 1977), and v are the weights of Student's t with
-four degrees of freedom (Lange et al. 1989), so that gaps, tears and sections out of order count little. What varies
-slowly along the stack stays as it lay on the glass, the more so the steadier the hand was: images alone cannot tell it
-from anatomy (the banana problem; Malandain et al. 2004).
+the last where a reference volume says where it thinks section k to lie (r_k). W_k says which directions the outlines of
+section k can tell. How far the one is believed against the other is not set but estimated: g (of shifts, turns and
+stretches apart), s and q are those under which the stack is most probable (expectation maximisation over variance
+components; Dempster et al. 1977), and v and z are the weights of Student's t with four degrees of freedom (Lange et al.
+1989), so that gaps, tears and sections out of order count little. What varies slowly along the stack stays as it lay
+on the glass, the more so the steadier the hand was: images alone cannot tell it from anatomy (the banana problem;
+Malandain et al. 2004).
 """
 
 from dataclasses import dataclass
@@ -46,10 +48,12 @@ class Spread:
     Args:
         glass_mm: of places on the glass: shift per direction, turn and, if asked, stretch (the way at RADIUS_MM).
         line_mm: of a section about the line between its neighbours.
+        reference_mm: of a section about its cut through a reference volume.
     """
 
     glass_mm: tuple[float, ...]
     line_mm: float
+    reference_mm: float = 0.3
 
 
 class Joint:
@@ -76,15 +80,18 @@ class Joint:
         self.trust = sides * np.median(gap) / gap  # an error grows with the way to the neighbours
         self.kinds = _KINDS[: self.size]
         self.glass = _START_MM[: self.kinds.max() + 1] ** 2
-        self.line = 0.1**2
+        self.line, self.reference = 0.1**2, 0.3**2
         self.unsure_mm = np.zeros(len(start))
         if like is not None:
             self.glass[: len(like.glass_mm)] = np.square(like.glass_mm)
-            self.line = like.line_mm**2
+            self.line, self.reference = like.line_mm**2, like.reference_mm**2
 
     @property
     def spread(self) -> Spread:
-        return Spread(glass_mm=tuple(np.sqrt(self.glass).tolist()), line_mm=float(np.sqrt(self.line)))
+        return Spread(
+            glass_mm=tuple(np.sqrt(self.glass).tolist()), line_mm=float(np.sqrt(self.line)),
+            reference_mm=float(np.sqrt(self.reference)),
+        )  # fmt: skip
 
     def step(self, h: Floats, b: Floats) -> tuple[Floats, Floats]:
         """The move [P] that meets a prediction best, and what is known of it [P, P], from `poses.normal_equations`."""
@@ -99,25 +106,33 @@ class Joint:
         """A matrix [2, 3] after a move [P] of the common frame."""
         return compose(matrix, self.basis @ move)
 
-    def solve(self, matrices: Floats, moves: Floats, known: Floats, rounds: int = 4) -> Floats:
+    def now_of(self, matrices: Floats) -> Floats:
+        """Corrections [N, P] that took the sections from the glass to where they are."""
+        return np.stack([self.between(a, b) for a, b in zip(self.start, matrices)])
+
+    def solve(
+        self, matrices: Floats, moves: Floats, known: Floats, cuts: tuple[Floats, Floats] | None = None, rounds: int = 4
+    ) -> Floats:
         """Matrices [N, 2, 3] after the most probable corrections; the estimates stay for the next call.
 
         Args:
             matrices: of now.
             moves: [N, P] that take each section alone to what its neighbours of now predict.
             known: [N, P, P] of those moves; only their proportions count.
+            cuts: moves and what is known of them, to the cuts through a reference volume.
             rounds: of expectation maximisation.
         """
         count, size = len(matrices), self.size
-        now = np.stack([self.between(a, b) for a, b in zip(self.start, matrices)])
+        now = self.now_of(matrices)
         target = moves + now - self.weights @ now
         usual = float(np.median(np.trace(known[:, :3, :3], axis1=1, axis2=2))) / 3
         information = known * (self.trust / max(usual, 1e-12))[:, None, None]
-        usable = np.ones(count)
+        usable, usable_cut = np.ones(count), np.ones(count)
         found = now
+        place, told = (now + cuts[0], cuts[1] / max(usual, 1e-12)) if cuts is not None else (now, 0 * known)
         for _ in range(rounds):
             weighted = information * (usable / self.line)[:, None, None]
-            band, right = self._system(weighted, target)
+            band, right = self._system(weighted, target, told * (usable_cut / self.reference)[:, None, None], place)
             try:
                 factor = cholesky_banded(band, lower=True)
             except LinAlgError:  # pragma: no cover - the glass keeps it regular
@@ -134,6 +149,14 @@ class Joint:
                 of_kind = self.kinds == kind
                 self.glass[kind] = np.clip((found[:, of_kind] ** 2 + own[:, of_kind]).mean(), *_GLASS)
             usable = (_FREEDOM + size) / (_FREEDOM + squares / self.line)
+            if cuts is not None:
+                off = found - place
+                squares = np.einsum("kp,kpq,kq->k", off, told, off)
+                left = np.array([np.trace(told[k] @ self._block(unsure, k, k)) for k in range(count)])
+                self.reference = float(np.clip((usable_cut * (squares + left)).mean() / size, *_LINE))
+                usable_cut = (_FREEDOM + size) / (_FREEDOM + squares / self.reference)
+        if cuts is not None:  # the volume is fitted to the stack, not the stack as a whole to the volume
+            found = found - found.mean(0)
         return np.stack([self.moved(matrix, change) for matrix, change in zip(matrices, found - now)])
 
     def _row(self, k: int) -> list[tuple[int, float]]:
@@ -141,32 +164,43 @@ class Joint:
         others = np.flatnonzero(self.weights[k])
         return sorted([(k, 1.0), *((int(j), -float(self.weights[k, j])) for j in others)])
 
-    def _system(self, weighted: Floats, target: Floats) -> tuple[Floats, Floats]:
+    def _system(self, weighted: Floats, target: Floats, cut: Floats, place: Floats) -> tuple[Floats, Floats]:
         """Lower bands [3 P, N P] and right side [N P] of the normal equations."""
         count, size = target.shape
         band, right = np.zeros((3 * size, count * size)), np.zeros(count * size)
-        places = np.arange(size)
         for k in range(count):
             row, told = self._row(k), weighted[k] @ target[k]
             for i, one in row:
                 right[i * size : (i + 1) * size] += one * told
                 for j, other in row:
                     if i >= j:
-                        down = (i - j) * size + places[:, None] - places
-                        across = np.broadcast_to(j * size + places, (size, size))
-                        low = down >= 0
-                        np.add.at(band, (down[low], across[low]), one * other * weighted[k][low])
+                        _add(band, i, j, one * other * weighted[k])
+            _add(band, k, k, cut[k])
+            right[k * size : (k + 1) * size] += cut[k] @ place[k]
         band[0] += np.tile(1 / self.glass[self.kinds], count)
         return band, right
 
     def _unsure(self, unsure: Floats, k: int) -> Floats:
         """[P, P] covariance of what the equation of section k says, from the bands of the inverse."""
-        size, total = self.size, np.zeros((self.size, self.size))
+        total = np.zeros((self.size, self.size))
         for i, one in self._row(k):
             for j, other in self._row(k):
-                rows, columns = i * size + np.arange(size)[:, None], j * size + np.arange(size)
-                total += one * other * unsure[np.abs(rows - columns), np.minimum(rows, columns)]
+                total += one * other * self._block(unsure, i, j)
         return total
+
+    def _block(self, unsure: Floats, i: int, j: int) -> Floats:
+        """[P, P] covariance of sections i and j, from the bands of the inverse."""
+        rows, columns = i * self.size + np.arange(self.size)[:, None], j * self.size + np.arange(self.size)
+        return np.asarray(unsure[np.abs(rows - columns), np.minimum(rows, columns)])
+
+
+def _add(band: Floats, i: int, j: int, block: Floats) -> None:
+    """Add a block [P, P] at (i, j) of a symmetric matrix that is kept as lower bands; i is not below j."""
+    places = np.arange(len(block))
+    down = (i - j) * len(block) + places[:, None] - places
+    across = np.broadcast_to(j * len(block) + places, block.shape)
+    low = down >= 0
+    np.add.at(band, (down[low], across[low]), block[low])
 
 
 def between_neighbours(position: Floats) -> Floats:

@@ -75,6 +75,8 @@ def section_report(
         glass = [round(float(sd), 3) for sd in alignment.glass_mm]
         report["glass_mm"] = dict(zip(("shift", "turn", "stretch"), glass))
         report["unsure_mm"] = round(float(np.median(alignment.unsure_mm)), 3)
+    if alignment.reference:
+        report["reference_overlap"] = round(alignment.reference, 4)
     if tissue.dense:
         report["slabs"] = len(tissue.index)
         report["odd"] = tissue.odd.tolist()

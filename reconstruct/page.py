@@ -35,6 +35,13 @@ _SECTIONS = {
     "order_quality": Word("quality of the order", "0: neighbouring sections differ as much as any two."),
     "overlap_min": Word("smallest overlap of neighbours", "Of their tissue, after alignment."),
     "worst_overlap": Word("sections that overlap least", "Their numbers."),
+    "glass_mm": Word("places on the glass, sd, mm", "As estimated: shift per direction, turn and stretch (at 40 mm)."),
+    "unsure_mm": Word(
+        "what alignment leaves open, sd, mm", "Median over sections; images cannot tell it from anatomy."
+    ),
+    "reference_overlap": Word("overlap with the reference volume"),
+    "slabs": Word("slabs", "Averages of sections that lie close together."),
+    "odd": Word("sections that fit no slab", "Their numbers; they were left out."),
     "obliqueness_share_over_30_deg": Word("nodes cut at more than 30°, share", "Between normal and section plane."),
 }
 

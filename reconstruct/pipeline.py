@@ -33,6 +33,7 @@ from reconstruct.aligned import aligned_stack, with_bridges, write_aligned
 from reconstruct.cut_truth import is_cut, judge_cut
 from reconstruct.given import Given, given_start, read_placed
 from reconstruct.pictures import pictures
+from reconstruct.probability import read_pair
 from reconstruct.records import Alignment, Midsurface, Reconstruction, Ribbon, SectionPlaces, TissueStack
 from reconstruct.slabs import grouped
 from reconstruct.sources import Mni152, SectionFolder, VolumePair
@@ -118,6 +119,8 @@ class Reconstruct:
         if isinstance(source, Mni152.Config):
             source = source.volumes()
         if isinstance(source, SectionFolder.Config):
+            if self.settings.align.reference.named:
+                read_pair(*self.settings.align.reference.files())
             check_count(read_placed(source)[0])
             assert source.path is not None  # it was read
             _annotated(source.path)
@@ -189,7 +192,7 @@ class _Run:
         if self.placed is not None:
             self.warnings += self.placed.remarks
             given = given_start(stack, tissue, keep=source.poses == "keep")
-        alignment, align_key = self._align(tissue, tissue_key, given)
+        alignment, align_key = self._align(tissue, tissue_key, given, stack.plane)
         self.warnings += plausibility.of_alignment(tissue, alignment, bounds)
         ribbon, key = self._stack(stack, tissue, alignment, tissue_key, align_key)
         ribbon, key = self._cerebrum(ribbon, key)
@@ -227,11 +230,12 @@ class _Run:
         shutil.rmtree(self.store.folder / "slabs", ignore_errors=True)
         return found
 
-    def _align(self, tissue: TissueStack, key: str, given: Given | None) -> tuple[Alignment, str]:
+    def _align(self, tissue: TissueStack, key: str, given: Given | None, plane: str) -> tuple[Alignment, str]:
         step = self.settings.align
         more = [] if given is None else [content_hash(given.to_section.tolist(), given.keep)]
+        more += [hash_files(step.reference.files()), plane] if step.reference.named else []
         return self.step("align", Alignment, step, [key, *more],
-                         lambda: step.build()(tissue, self.progress, given))  # fmt: skip
+                         lambda: step.build()(tissue, self.progress, given, plane))  # fmt: skip
 
     def _stack(self, stack: SectionStack, tissue: TissueStack, alignment: Alignment, tissue_key: str,
                align_key: str) -> tuple[Ribbon, str]:  # fmt: skip

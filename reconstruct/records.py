@@ -119,6 +119,7 @@ class Alignment:
             and the glass: what images alone leave open. Zeros where poses were kept as given.
         glass_mm: standard deviations of places on the glass, as estimated: shift per direction, turn, stretch (the way
             at 40 mm). Empty where nothing was moved.
+        reference: Dice overlap of the outlines with a reference volume's; 0 where there is none.
     """
 
     to_section: NDArray[np.float64]
@@ -128,6 +129,7 @@ class Alignment:
     frame_mm: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
     unsure_mm: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     glass_mm: tuple[float, ...] = ()
+    reference: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "unsure_mm", frozen(self.unsure_mm, np.float64))

@@ -62,6 +62,11 @@ class VolumePair:
             if len(self.other_mm) % 3:
                 raise SettingError(f"<other_mm> needs three numbers per place, got {len(self.other_mm)} numbers")
 
+        @property
+        def named(self) -> tuple[Path, ...]:
+            """The files that are named, if any."""
+            return tuple(path for path in (self.grey, self.white) if path is not None)
+
         def files(self) -> tuple[Path, Path]:
             """Grey and white. Raises InputError when one is not named."""
             if self.grey is None or self.white is None:

@@ -100,7 +100,7 @@ def fitted(brain: NDArray[np.bool_], to_mm: Floats, template: NDArray[np.bool_],
     slopes = np.stack(np.gradient(soft), axis=-1)
     for _ in range(40):
         places = (points @ matrix[:, :3].T + matrix[:, 3]) @ back[:3, :3].T + back[:3, 3]
-        at = (places / block).T
+        at = ((places + (0.5 if block % 2 == 0 else 0.0)) / block).T  # where the mean of an even block lies
         value = ndimage.map_coordinates(soft, at, order=1, cval=0.0)
         slope = np.stack([ndimage.map_coordinates(slopes[..., k], at, order=1, cval=0.0) for k in range(3)], axis=1)
         slope = slope @ (back[:3, :3] / block)

@@ -11,7 +11,7 @@ part, and robust weights keep tears and folds out.
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -23,12 +23,15 @@ from meshgnn.errors import InputError
 from meshgnn.progress import Progress, silent
 from reconstruct.frames import Frames
 from reconstruct.given import Given
-from reconstruct.joint import Joint
+from reconstruct.joint import Joint, Spread
 from reconstruct.poses import normal_equations
 from reconstruct.records import Alignment, TissueStack
+from reconstruct.reference import read_reference
+from reconstruct.sources import VolumePair
 from reconstruct.species import AS_SPECIES, BySpecies, settled
 
 Floats = NDArray[np.float64]
+_WITH_REFERENCE = 6  # rounds
 
 
 class AlignSections:
@@ -41,6 +44,8 @@ class AlignSections:
             pixel_mm: of the images compared.
             reach_mm: signed distances are cut off at +- this.
             rigid_rounds, affine_rounds: 0 leaves a stage out.
+            reference: grey and white matter maps of the same brain (an MRI before it was cut, a block face), which say
+                how it is bent; none if no files are named.
             workers: sections worked on side by side; the result does not depend on it.
             least_quality: below this the sections do not follow on one another and the step refuses.
         """
@@ -51,6 +56,7 @@ class AlignSections:
         reach_mm: BySpecies = AS_SPECIES
         rigid_rounds: int = 12
         affine_rounds: int = 5
+        reference: VolumePair.Config = field(default_factory=VolumePair.Config)
         least_quality: float = 0.25
         workers: int = 2
 
@@ -60,13 +66,17 @@ class AlignSections:
     def __init__(self, settings: Config) -> None:
         self.settings = settled(settings, "align")
 
-    def __call__(self, stack: TissueStack, progress: Progress = silent, given: Given | None = None) -> Alignment:
+    def __call__(
+        self, stack: TissueStack, progress: Progress = silent, given: Given | None = None, plane: str = "coronal"
+    ) -> Alignment:
         """Align, from where a registration put the sections if there is one: then its slow part stays.
 
         Raises:
-            InputError: neighbouring sections fit no better than distant ones (shuffled, or not one brain).
+            InputError: neighbouring sections fit no better than distant ones (shuffled, or not one brain), or a
+                reference cannot be read or does not fit.
         """
         set_ = self.settings
+        reference = None if not set_.reference.named else read_reference(set_.reference, plane, set_.reach_mm)
         count = len(stack.outer)
         images, step = _reduced(stack, set_.pixel_mm, set_.reach_mm)
         start = np.zeros((count, 2, 3))
@@ -90,11 +100,18 @@ class AlignSections:
         rounds = [(False, float(scale)) for scale in scales] + [(True, set_.reach_mm / 3)] * set_.affine_rounds
         if given is not None and given.keep:
             rounds = []
-        joint = None
+        if reference is not None:  # once the sections follow on one another, the volume can be fitted to them
+            rounds += rounds[-1:] * _WITH_REFERENCE
+        joint, cuts, overlap = None, None, 0.0
         for number, (stretch, scale) in enumerate(rounds):
-            if joint is None or stretch != (joint.size > 3):
-                joint = Joint(start, stack.position_mm, stretch=stretch, like=None if joint is None else joint.spread)
-            matrices = _round(work, joint, matrices, scale)
+            turn = number == len(rounds) - _WITH_REFERENCE and reference is not None
+            if turn or joint is None or stretch != (joint.size > 3):
+                # A volume shows what neighbours did not: that sections which follow on one another lie about together.
+                like: Spread | None = None if turn or joint is None else joint.spread
+                joint = Joint(start, stack.position_mm, stretch=stretch, like=like)
+            if reference is not None and number >= len(rounds) - _WITH_REFERENCE:
+                cuts, overlap = reference.cuts(work, work.sample(matrices))
+            matrices = _round(work, joint, matrices, scale, cuts)
             progress("align", number + 1, len(rounds))
         moved = work.sample(matrices)
         quality = order_quality(moved, stack.position_mm)
@@ -108,7 +125,7 @@ class AlignSections:
             difference=_differences(moved), quality=quality,
             frame_mm=np.zeros((0, 2)) if given is None else given.frame_mm,
             unsure_mm=np.zeros(count) if joint is None else joint.unsure_mm,
-            glass_mm=() if joint is None else joint.spread.glass_mm,
+            glass_mm=() if joint is None else joint.spread.glass_mm, reference=overlap,
         )  # fmt: skip
 
 
@@ -123,21 +140,22 @@ def _reduced(stack: TissueStack, pixel_mm: float, reach_mm: float) -> tuple[NDAr
     """[N, 2, h, w] block means of the level images and their pixel in mm."""
     block = max(1, round(pixel_mm / stack.pixel_mm))
     rows, columns = (-(-size // block) * block for size in stack.outer.shape[1:])
-    result = []
-    for field in (stack.outer, stack.white):
-        grow = [(0, 0), (0, rows - field.shape[1]), (0, columns - field.shape[2])]
-        padded = np.pad(np.clip(field, -reach_mm, reach_mm), grow, constant_values=reach_mm)
-        result.append(padded.reshape(len(field), rows // block, block, columns // block, block).mean((2, 4)))
-    return np.stack(result, axis=1).astype(np.float32), block * stack.pixel_mm
+    grow = [(0, rows - stack.outer.shape[1]), (0, columns - stack.outer.shape[2])]
+    result = np.empty((len(stack.outer), 2, rows // block, columns // block), np.float32)
+    for k, pair in enumerate(zip(stack.outer, stack.white)):
+        for channel, one in enumerate(pair):
+            padded = np.pad(np.clip(one, -reach_mm, reach_mm), grow, constant_values=reach_mm)
+            result[k, channel] = padded.reshape(rows // block, block, columns // block, block).mean((1, 3))
+    return result, block * stack.pixel_mm
 
 
-def _round(work: Frames, joint: Joint, matrices: Floats, scale: float) -> Floats:
-    """One round: every section towards what its neighbours predict, all from the same state."""
+def _round(
+    work: Frames, joint: Joint, matrices: Floats, scale: float, cuts: NDArray[np.float32] | None = None
+) -> Floats:
+    """One round: every section towards what its neighbours predict, and its cut [2, h, w], all from the same state."""
     moved = work.sample(matrices)
 
-    def one(k: int) -> tuple[Floats, Floats]:
-        near = np.flatnonzero(joint.weights[k])
-        reference = np.tensordot(joint.weights[k, near].astype(np.float32), moved[near], axes=1)
+    def towards(k: int, reference: NDArray[np.float32]) -> tuple[Floats, Floats]:
         current = matrices[k]
         for _ in range(2):
             h, b = normal_equations(reference, work.images[k], current, work.offset[k], work.step, work.half, scale)
@@ -145,9 +163,14 @@ def _round(work: Frames, joint: Joint, matrices: Floats, scale: float) -> Floats
             current = joint.moved(current, move)
         return joint.between(matrices[k], current), known
 
+    def one(k: int) -> tuple[Floats, ...]:
+        near = np.flatnonzero(joint.weights[k])
+        found = towards(k, np.tensordot(joint.weights[k, near].astype(np.float32), moved[near], axes=1))
+        return found if cuts is None else (*found, *towards(k, cuts[k]))
+
     with ThreadPoolExecutor(max(1, work.workers)) as pool:
-        moves, known = zip(*pool.map(one, range(len(matrices))))
-    return joint.solve(matrices, np.stack(moves), np.stack(known))
+        moves, known, *more = (np.stack(part) for part in zip(*pool.map(one, range(len(matrices)))))
+    return joint.solve(matrices, moves, known, (more[0], more[1]) if more else None)
 
 
 def _rescue(images: NDArray[np.float32], start: Floats, offset: Floats, step: float, axes: list[Floats],

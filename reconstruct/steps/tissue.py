@@ -26,7 +26,7 @@ from meshgnn.slurm_jobs import SlurmJobs
 from meshgnn.source.sections import Section, SectionStack
 from reconstruct.bridges import strands
 from reconstruct.density import corner_mm, section_density
-from reconstruct.distance import to_zero_set
+from reconstruct.distance import signed_distance
 from reconstruct.given import start_of
 from reconstruct.outline import edge_softness, soft_outline
 from reconstruct.records import TissueStack
@@ -167,7 +167,7 @@ class ClassifyTissue:
             chosen = [stack.at(int(slabs[k].index[slabs[k].place])) if dense else sections[k] for k in kept]
             where = np.array([slabs[k].position_mm.mean() for k in kept]) if dense else None
             del found, slabs
-            outer, white = np.empty((2, len(kept), *shape), np.float32)
+            outer, white = (np.empty((len(kept), *shape), np.float32) for _ in range(2))
 
             def finish(k: int) -> NDArray[np.float64]:
                 outer[k], white[k], cut = self._levels(values[k], pixel, ratio, shape, soft)
@@ -178,7 +178,7 @@ class ClassifyTissue:
             for number, cut in enumerate(pool.map(finish, range(len(kept)))):
                 cuts.append(cut)
                 progress("tissue", len(groups) + number + 1, len(groups) + len(kept))
-        if not (white < 0).any():
+        if not any((one < 0).any() for one in white):
             raise InputError(f"{stack.folder}: no white matter was found; is grey matter the darker of the two?")
         image_px = np.array([section.pixel_um / 1000 for section in chosen])
         corner = np.array([corner_mm(section, pixel) for section in chosen]) * (not dense)
@@ -321,14 +321,3 @@ def _large(mask: Mask, least: float) -> Mask:
     sizes = np.bincount(numbers.ravel())
     sizes[0] = 0
     return (sizes >= least)[numbers]
-
-
-def signed_distance(level: Image, pixel_mm: float, reach_mm: float) -> Image:
-    """Signed distance in mm to the zero set of a level function [H, W] (negative inside), cut off at +-reach.
-
-    See `to_zero_set`; an image of one sign is +-reach all over.
-    """
-    inside = level <= 0
-    if not inside.any() or inside.all():
-        return np.full(level.shape, -reach_mm if inside.all() else reach_mm, np.float32)
-    return np.clip(to_zero_set(level) * np.float32(pixel_mm), -reach_mm, reach_mm)

@@ -1,0 +1,105 @@
+"""A reference volume (an MRI of the same brain, a block face) that says how the brain is shaped.
+
+Sections say well how neighbours lie to each other and badly how the brain is bent. The volume says the second. They
+are brought together in turns: the volume is fitted to the sections as they lie, by a rotation, a shift and two scales
+(histology shrinks, within sections otherwise than along the brain); then every section is moved towards its own cut
+through the volume as well as towards its neighbours (`reconstruct.joint`).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from meshgnn.errors import InputError
+from meshgnn.source.sections import AXES
+from reconstruct.distance import signed_distance
+from reconstruct.frames import Frames
+from reconstruct.records import Ribbon
+from reconstruct.sources import VolumePair
+from reconstruct.steps.volume import RibbonFromVolume
+from reconstruct.template import fitted
+
+Floats = NDArray[np.float64]
+_LEAST_OVERLAP = 0.8  # Dice of smoothed outlines: below this it is another brain, or lies otherwise
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reference:
+    """The volume and where it lies.
+
+    Args:
+        ribbon: of the volume.
+        plane: of the sections.
+        reach_mm: signed distances are cut off at +- this.
+    """
+
+    ribbon: Ribbon
+    plane: str
+    reach_mm: float
+
+    def cuts(self, work: Frames, moved: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
+        """Level images [N, 2, h, w] of the volume's cuts where the sections lie, and how well it fits them (Dice).
+
+        Args:
+            work: the sections.
+            moved: [N, 2, h, w] as they lie now.
+
+        Raises:
+            InputError: it fits them badly.
+        """
+        column, row, along = AXES[self.plane]
+        depth = np.arange(work.position[0], work.position[-1] + 1e-6, work.step)
+        place = np.clip(np.searchsorted(work.position, depth), 1, len(work.position) - 1)
+        before = depth - work.position[place - 1] < work.position[place] - depth
+        tissue = moved[place - before, 0] < 0
+        to_mm = np.eye(4)  # voxel (depth, row, column) -> mm
+        to_mm[:3, 0], to_mm[:3, 1], to_mm[:3, 2] = (axis * work.step for axis in (along, row, column))
+        corner = -work.half * work.step
+        to_mm[:3, 3] = along * depth[0] + row * corner[0] + column * corner[1]
+        block = max(1, round(2.0 / self.ribbon.voxel_mm))
+        coarse = (self.ribbon.pial < 0)[::block, ::block, ::block]
+        affine = self.ribbon.affine.copy()
+        affine[:3, :3] *= block
+        fit = fitted(tissue, to_mm, coarse, affine)
+        if fit.overlap < _LEAST_OVERLAP:
+            raise InputError(
+                f"the reference volume does not fit the sections (overlap {fit.overlap:.2f}, at least "
+                f"{_LEAST_OVERLAP:g} is needed): it must show the same tissue, in the same orientation (RAS)"
+            )
+        matrix = _unsheared(fit.matrix, np.argwhere(coarse) @ affine[:3, :3].T + affine[:3, 3], np.abs(along))
+        back = np.linalg.inv(np.vstack([matrix, [0, 0, 0, 1.0]]))
+        chain = np.linalg.inv(self.ribbon.affine) @ back
+        flat = work.grid[..., :1] * row + work.grid[..., 1:] * column
+        result = np.empty_like(moved)
+        for k, position in enumerate(work.position):
+            at = (flat + along * position) @ chain[:3, :3].T + chain[:3, 3]
+            for channel, field in enumerate((self.ribbon.pial, self.ribbon.white)):
+                level = ndimage.map_coordinates(field, np.moveaxis(at, -1, 0), order=1, cval=float(self.reach_mm))
+                result[k, channel] = signed_distance(level.astype(np.float32), work.step, self.reach_mm)
+        return result, fit.overlap
+
+
+def _unsheared(matrix: Floats, points: Floats, along: Floats) -> Floats:
+    """The nearest map [3, 4] without shear: a rotation, then one scale along the cutting axis and one across it.
+
+    Args:
+        matrix: [3, 4] affine.
+        points: [N, 3] whose middle stays where the affine map has it.
+        along: [3] unit vector, 1 at the cutting axis.
+    """
+    left, size, right = np.linalg.svd(matrix[:, :3])
+    stretch = np.diag(left @ np.diag(size) @ left.T)
+    across = float(stretch @ (1 - along)) / 2
+    linear = np.diag(np.where(along > 0.5, stretch, across)) @ left @ right
+    middle = points.mean(0)
+    return np.column_stack([linear, matrix[:, :3] @ middle + matrix[:, 3] - linear @ middle])
+
+
+def read_reference(source: VolumePair.Config, plane: str, reach_mm: float) -> Reference:
+    """Read the maps of a reference. Raises InputError as `RibbonFromVolume` does."""
+    grey, white = source.files()
+    return Reference(
+        ribbon=RibbonFromVolume.Config().build()(grey, white, source.space), plane=plane, reach_mm=reach_mm
+    )
