@@ -1,6 +1,6 @@
 """The reconstruction as a list of steps: sections (or a volume) -> a midsurface mesh for each hemisphere.
 
-    sections:  tissue -> align -> stack -> cerebrum -> hemispheres -> midsurface L, R -> locate L, R
+    sections:  tissue -> align -> mounting -> stack -> cerebrum -> hemispheres -> midsurface L, R -> locate L, R
     volumes:   volume ->                   cerebrum -> hemispheres -> midsurface L, R
 
 Every result lies on disk under OUT/steps, see `reconstruct.state`; what a user wants lies in OUT itself, see
@@ -31,7 +31,7 @@ from reconstruct.aligned import aligned_stack, with_bridges, write_aligned
 from reconstruct.cut_truth import is_cut, judge_cut
 from reconstruct.given import Given, given_start, read_placed
 from reconstruct.pictures import pictures
-from reconstruct.records import Alignment, Midsurface, Reconstruction, Ribbon, TissueStack
+from reconstruct.records import Alignment, Midsurface, Mounting, Reconstruction, Ribbon, TissueStack
 from reconstruct.sources import Mni152, SectionFolder, VolumePair
 from reconstruct.species import STEPS, Name, settled
 from reconstruct.state import Store, hash_files
@@ -40,6 +40,7 @@ from reconstruct.steps.cerebrum import KeepCerebrum
 from reconstruct.steps.hemispheres import SplitHemispheres
 from reconstruct.steps.locate import LocateNodes
 from reconstruct.steps.midsurface import ExtractMidsurface
+from reconstruct.steps.mounting import CheckMounting, missed_turns, realigned
 from reconstruct.steps.stack import StackSections
 from reconstruct.steps.tissue import ClassifyTissue, check_count
 from reconstruct.steps.volume import RibbonFromVolume
@@ -76,7 +77,7 @@ class Reconstruct:
             plausible: bounds beyond which sections and hemispheres are warned of, and those beyond which no mesh is
                 handed out.
             workers: hemispheres worked on side by side (2 or 1); the result does not depend on it.
-            tissue, align, stack, volume, cerebrum, hemispheres, midsurface, locate: the steps.
+            tissue, align, mounting, stack, volume, cerebrum, hemispheres, midsurface, locate: the steps.
         """
 
         moved: ClassVar[Mapping[str, str]] = {
@@ -93,6 +94,7 @@ class Reconstruct:
         workers: int = 2
         tissue: ClassifyTissue.Config = field(default_factory=ClassifyTissue.Config)
         align: AlignSections.Config = field(default_factory=AlignSections.Config)
+        mounting: CheckMounting.Config = field(default_factory=CheckMounting.Config)
         stack: StackSections.Config = field(default_factory=StackSections.Config)
         volume: RibbonFromVolume.Config = field(default_factory=RibbonFromVolume.Config)
         cerebrum: KeepCerebrum.Config = field(default_factory=KeepCerebrum.Config)
@@ -191,7 +193,8 @@ class _Run:
             self.warnings += self.placed.remarks
             given = given_start(stack, tissue, keep=source.poses == "keep")
         alignment, align_key = self._align(tissue, tissue_key, given)
-        self.warnings += plausibility.of_alignment(tissue, alignment, bounds)
+        alignment, align_key, mounting = self._mounting(tissue, alignment, align_key, given)
+        self.warnings += plausibility.of_alignment(tissue, alignment, mounting, bounds)
         ribbon, key = self._stack(stack, tissue, alignment, tissue_key, align_key)
         ribbon, key = self._cerebrum(ribbon, key)
         return self._finish(ribbon, key, stack.space, stack, tissue, alignment, align_key)
@@ -222,6 +225,18 @@ class _Run:
         more = [] if given is None else [content_hash(given.to_section.tolist(), given.keep)]
         return self.step("align", Alignment, step, [key, *more],
                          lambda: step.build()(tissue, self.progress, given))  # fmt: skip
+
+    def _mounting(self, tissue: TissueStack, alignment: Alignment, key: str,
+                  given: Given | None) -> tuple[Alignment, str, Mounting]:  # fmt: skip
+        step = self.settings.mounting
+        mounting, own = self.step(
+            "mounting", Mounting, step, [key], lambda: step.build()(tissue, alignment, self.progress)
+        )
+        turned = missed_turns(alignment, mounting, step.sure) if step.mend and given is None else ()
+        if not turned:
+            return alignment, key, mounting
+        again = partial(realigned, self.settings.align.build(), tissue, turned, self.progress)
+        return *self.step("align-turned", Alignment, self.settings.align, [own, repr(turned)], again), mounting
 
     def _stack(self, stack: SectionStack, tissue: TissueStack, alignment: Alignment, tissue_key: str,
                align_key: str) -> tuple[Ribbon, str]:  # fmt: skip
@@ -322,7 +337,19 @@ def judge_folder(
     return against(folder, found, places, extract=extract, voxel_mm=settings.stack.voxel_mm, workers=settings.workers)
 
 
-_STEPS = ("volume", "tissue", "align", "stack", "cerebrum", "hemispheres", "midsurface", "locate", "judge", "pictures")
+_STEPS = (
+    "volume",
+    "tissue",
+    "align",
+    "mounting",
+    "stack",
+    "cerebrum",
+    "hemispheres",
+    "midsurface",
+    "locate",
+    "judge",
+    "pictures",
+)
 
 
 def _order(step: str) -> tuple[int, str]:

@@ -70,7 +70,7 @@ class AlignSections:
         """
         set_ = self.settings
         count = len(stack.outer)
-        images, step = _reduced(stack, set_.pixel_mm, set_.reach_mm)
+        images, step = reduced(stack, set_.pixel_mm, set_.reach_mm)
         start = np.zeros((count, 2, 3))
         start[:, 0, 0] = start[:, 1, 1] = 1
         start[:, :, 2] = stack.centre_mm
@@ -116,8 +116,8 @@ def shifted(matrices: Floats, origin: Floats) -> Floats:
     return moved
 
 
-def _reduced(stack: TissueStack, pixel_mm: float, reach_mm: float) -> tuple[NDArray[np.float32], float]:
-    """[N, 2, h, w] block means of the level images and their pixel in mm."""
+def reduced(stack: TissueStack, pixel_mm: float, reach_mm: float) -> tuple[NDArray[np.float32], float]:
+    """[N, 2, h, w] block means of a stack's level images, and their pixel in mm."""
     block = max(1, round(pixel_mm / stack.pixel_mm))
     rows, columns = (-(-size // block) * block for size in stack.outer.shape[1:])
     result = []
