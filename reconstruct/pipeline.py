@@ -30,6 +30,8 @@ from reconstruct import output, plausibility
 from reconstruct.aligned import aligned_stack, with_bridges, write_aligned
 from reconstruct.cut_truth import is_cut, judge_cut
 from reconstruct.given import Given, given_start, read_placed
+from reconstruct.masks import FOLDER as MASKS
+from reconstruct.masks import mask_files, masked, write_masks
 from reconstruct.pictures import pictures
 from reconstruct.records import Alignment, Midsurface, Mounting, Reconstruction, Ribbon, TissueStack
 from reconstruct.sources import Mni152, SectionFolder, VolumePair
@@ -72,7 +74,7 @@ class Reconstruct:
             brain: name in the file names; the space's name if empty.
             judge: compare with the truth if the stack folder holds one.
             floor: also tell what the surface step leaves if it is given the true ribbon; takes as long as that step.
-            pictures: write QC pictures.
+            pictures: write QC pictures, and what was found on the sections as label images (`reconstruct.masks`).
             species: whose brain it is: lengths that are not set, and what a hemisphere may measure, follow from it.
             plausible: bounds beyond which sections and hemispheres are warned of, and those beyond which no mesh is
                 handed out.
@@ -118,7 +120,10 @@ class Reconstruct:
         if isinstance(source, Mni152.Config):
             source = source.volumes()
         if isinstance(source, SectionFolder.Config):
-            check_count(read_placed(source)[0])
+            stack = read_placed(source)[0]
+            check_count(stack)
+            if self.settings.tissue.masks is not None:
+                mask_files(self.settings.tissue.masks, stack)
             assert source.path is not None  # it was read
             _annotated(source.path)
             self._check_sides(source.path)
@@ -217,8 +222,18 @@ class _Run:
                        for s in stack)  # fmt: skip
         table += [f"{s.index} {s.stain}" for s in stack if s.colour]
         files = [section.path for section in stack.usable()]
-        return self.step("tissue", TissueStack, step, [hash_files(files), TABLE, *table, folder.name],
-                         lambda: step.build()(stack, self.progress))  # fmt: skip
+        found, key = self.step(
+            "tissue", TissueStack, replace(step, masks=None), [hash_files(files), TABLE, *table, folder.name],
+            lambda: step.build()(stack, self.progress),
+        )  # fmt: skip
+        if step.masks is not None:
+            masks = hash_files(list(mask_files(step.masks, stack).values()))
+            found, key = self.step("masks", TissueStack, None, [key, masks],
+                                   partial(masked, found, stack, step.masks, step.reach_mm))  # fmt: skip
+        own = self.out / MASKS
+        if self.settings.pictures and (step.masks is None or step.masks.resolve() != own.resolve()):
+            write_masks(own, found, stack)
+        return found, key
 
     def _align(self, tissue: TissueStack, key: str, given: Given | None) -> tuple[Alignment, str]:
         step = self.settings.align
@@ -340,6 +355,7 @@ def judge_folder(
 _STEPS = (
     "volume",
     "tissue",
+    "masks",
     "align",
     "mounting",
     "stack",

@@ -4,7 +4,7 @@ Mirror image and turn by 180 degrees: four ways to lay a section. Every section 
 each of the four ways, and the ways of all sections are chosen together so that neighbours fit best (a chain of second
 order, solved exactly by dynamic programming). Most sections lie right: every other one has a small cost. How sure a
 choice is: by how much the best chain gets worse in which the section lies in another way (min-marginal). All costs are
-logarithms of mean differences, so that it does not matter how alike neighbours are where sections are small or far apart.
+logarithms of mean differences: how alike neighbours are, where sections are small or far apart, does not matter.
 
 Images alone cannot tell whether the whole stack is mirrored.
 """

@@ -9,6 +9,7 @@ are closed, thin dark lines in white matter (folds) too; strands across sulci ar
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,7 @@ class ClassifyTissue:
             least_stain: so is one whose darkest tenth is paler than this share of what is usual in the stack.
             largest_mm: side of the largest image; pixel_um must be wrong where one is larger.
             every_mm: of sections that lie nearer together than this, annotated ones and enough others are used.
+            masks: folder with corrected label images, see `reconstruct.masks`; applied to what this step finds.
             workers: threads reading images.
         """
 
@@ -98,6 +100,7 @@ class ClassifyTissue:
         least_stain: float = 0.35
         largest_mm: BySpecies = AS_SPECIES
         every_mm: BySpecies = AS_SPECIES
+        masks: Path | None = None
         workers: int = 2
 
         def build(self) -> "ClassifyTissue":
