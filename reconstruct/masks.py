@@ -69,13 +69,17 @@ def mask_files(folder: Path, sections: SectionStack) -> dict[int, Path]:
             read, is not 8-bit with labels, or has other proportions than its section.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; tissue.masks names one with a PNG per section, such as OUT/{FOLDER}")
+        raise InputError(
+            f"{folder}: no such folder; tissue.masks names one with a PNG per section, such as OUT/{FOLDER}"
+        )
     usable = {section.index: section for section in sections if section.usable}
     found: dict[int, Path] = {}
     for path in sorted(folder.glob("*.[pP][nN][gG]")):
         number = int(path.stem) if path.stem.isascii() and path.stem.isdigit() else None
         if number not in usable:
-            raise InputError(f"{path}: its name is no number of a usable section; name it by the section's index: 12.png")
+            raise InputError(
+                f"{path}: its name is no number of a usable section; name it by the section's index: 12.png"
+            )
         if number in found:
             raise InputError(f"{path} and {found[number].name} are masks of one section; leave one of them")
         try:

@@ -13,6 +13,7 @@ _REMEDY = {
     TURNED | MIRRORED: ("mirrored and turned by 180 degrees", "change its column `mirrored`, and turn its image"),
 }
 _SURE_OF_PLACE = 1.4  # a section fits this much better elsewhere than beside its neighbours
+_ODD = 0.9  # smaller: it does not belong there, though it fits in one way only [0.95 with preset hard]
 _CLEAR = 0.7  # `Mounting.sure` of sections that fit their neighbours in one way only [0.85 and more]
 
 
@@ -52,7 +53,7 @@ def of_mounting(
     for k in np.flatnonzero(inner & (strange < odd)).tolist():
         if k in pairs or k in said:
             continue
-        if mounting.sure[k] < _CLEAR or strange[k] < 1:
+        if mounting.sure[k] < _CLEAR or strange[k] < _ODD:
             said[k] = (
                 f"section {index[k]}: the sections before and after it fit each other better than it fits them "
                 f"({strange[k]:.2f}, at least {odd:g} is expected), and it fits no other place; check that it is of "

@@ -3,15 +3,18 @@
 The layout is `templates/reconstruction.html`.
 """
 
+import json
 from collections import Counter
 from collections.abc import Mapping
+from math import hypot
 from pathlib import Path
 from typing import Any
 
 from meshgnn.export.html import render
 from meshgnn.export.picture import data_address
 from meshgnn.export.words import MESHES, Word, readable
-from meshgnn.store import write_text
+from meshgnn.store import read_json, write_text
+from reconstruct.cards import FILE
 
 _PICTURES = {
     "sections": "Six sections: the boundaries found, and where the midsurface meets them",
@@ -35,6 +38,7 @@ _SECTIONS = {
     "order_quality": Word("quality of the order", "0: neighbouring sections differ as much as any two."),
     "overlap_min": Word("smallest overlap of neighbours", "Of their tissue, after alignment."),
     "worst_overlap": Word("sections that overlap least", "Their numbers."),
+    "lowest_quality": Word("sections of lowest quality", "Their numbers; see every section below."),
     "obliqueness_share_over_30_deg": Word("nodes cut at more than 30°, share", "Between normal and section plane."),
 }
 
@@ -46,8 +50,9 @@ def write_page(out: Path, metrics: Mapping[str, Any], report: Mapping[str, Any])
     sections = {
         k: v
         for k, v in report.get("sections", {}).items()
-        if k not in ("nodes_per_section", "residual_histogram")
+        if k not in ("nodes_per_section", "residual_histogram", "quality")
     }  # fmt: skip
+    shown = _cards(out / "qc" / FILE) if sections else {}
     files = [(title, name, out / "qc" / f"{name}.png") for name, title in _PICTURES.items()]
     text = render(
         "reconstruction.html", package="reconstruct", title=str(metrics["task"]), warnings=report["warnings"],
@@ -61,9 +66,22 @@ def write_page(out: Path, metrics: Mapping[str, Any], report: Mapping[str, Any])
         measures=[(MESHES.get(key, Word(readable(key))), value) for key, value in measured.items()],
         pictures=[(title, name, data_address(path.read_bytes())) for title, name, path in files if path.is_file()],
         sections=[(_SECTIONS.get(key, Word(readable(key))), value) for key, value in sections.items()],
-        faults=metrics["reconstruction"].get("faults"), repairs=[(s, *_repairs(report["repairs"][s])) for s in sides],
+        faults=metrics["reconstruction"].get("faults"), counts=[(s, *_repairs(report["repairs"][s])) for s in sides],
+        **shown,
     )  # fmt: skip
     write_text(out / "report.html", text)
+
+
+def _cards(path: Path) -> dict[str, Any]:
+    """What `cards.html` shows, from what `reconstruct.cards` wrote; nothing if it did not."""
+    if not path.is_file():
+        return {}
+    found = read_json(path)
+    for card in found["cards"]:
+        card["far"] = hypot(*card["shift"])
+    data = {"table": found["table"], "points": found["points"], "repairs": [r["position_mm"] for r in found["repairs"]]}
+    text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")  # ends no script
+    return {name: found[name] for name in ("cards", "repairs", "dense", "table")} | {"data": text}
 
 
 def _repairs(repairs: list[Mapping[str, Any]]) -> tuple[list[tuple[str, str, int]], list[Mapping[str, Any]]]:

@@ -76,7 +76,7 @@ def _sections(
         axis.contour(columns, rows, tissue.outer[k], [0], colors=_TISSUE, linewidths=0.9)
         axis.contour(columns, rows, tissue.white[k], [0], colors=_WHITE, linewidths=0.9)
         for item in surfaces:
-            ends = _segments(item.mesh, along, float(tissue.position_mm[k]))
+            ends = segments(item.mesh, along, float(tissue.position_mm[k]))
             flat = np.stack([ends @ row, ends @ column], axis=-1)
             px = alignment.map(int(k), flat) / tissue.image_px_mm[k]
             axis.add_collection(LineCollection(list(px[..., ::-1]), colors=_MID, linewidths=1.4))
@@ -92,7 +92,7 @@ def _sections(
     return figure
 
 
-def _segments(mesh: SurfaceMesh, axis: NDArray[np.float64], level: float) -> NDArray[np.float64]:
+def segments(mesh: SurfaceMesh, axis: NDArray[np.float64], level: float) -> NDArray[np.float64]:
     """The cut of a mesh by the plane axis . p = level, as segments [S, 2, 3] in mm."""
     points = mesh.vertices_mm.astype(np.float64)
     height = points @ axis - level
@@ -135,7 +135,7 @@ def _volume(ribbon: Ribbon, surfaces: Sequence[Midsurface]) -> Any:
             )  # fmt: skip
             direction = np.eye(3)[number]
             for item in surfaces:
-                ends = _segments(item.mesh, direction, at)[..., [across, up]]
+                ends = segments(item.mesh, direction, at)[..., [across, up]]
                 axis.add_collection(LineCollection(list(ends), colors=_MID, linewidths=1.3))
             sides = ("posterior", "anterior") if across == 1 else ("left", "right")
             axis.set_title(f"{name} = {at:.0f} mm ({sides[0]} is on the left)", fontsize=10)

@@ -28,6 +28,7 @@ from meshgnn.source.virtual.truth import true_hemispheres
 from meshgnn.store import content_hash
 from reconstruct import output, plausibility
 from reconstruct.aligned import aligned_stack, with_bridges, write_aligned
+from reconstruct.cards import checked, quality_report, write_cards
 from reconstruct.cut_truth import is_cut, judge_cut
 from reconstruct.given import Given, given_start, read_placed
 from reconstruct.masks import FOLDER as MASKS
@@ -161,7 +162,8 @@ class _Run:
         self.reused: list[str] = []
         self.warnings: list[str] = []
         self.annotated: tuple[int, ...] = ()
-        self.dense = 0  # sections left out for those beside them
+        self.mounting: Mounting | None = None
+        self.dense: list[int] = []  # sections left out for those beside them
         self.placed: Placed | None = None
 
     def step(self, name: str, kind: type[Any], settings: config.Config | None, inputs: list[str],
@@ -188,7 +190,8 @@ class _Run:
         whole, self.placed = read_placed(source)
         self.annotated = _annotated(source.path)
         stack = thinned(whole, self.settings.tissue.every_mm, self.annotated)
-        self.dense = len(whole) - len(stack)
+        kept = {section.index for section in stack}
+        self.dense = [section.index for section in whole if section.index not in kept]
         self.store = Store(self.out / "steps")
         bounds = self.settings.plausible
         tissue, tissue_key = self._tissue(stack)
@@ -198,8 +201,8 @@ class _Run:
             self.warnings += self.placed.remarks
             given = given_start(stack, tissue, keep=source.poses == "keep")
         alignment, align_key = self._align(tissue, tissue_key, given)
-        alignment, align_key, mounting = self._mounting(tissue, alignment, align_key, given)
-        self.warnings += plausibility.of_alignment(tissue, alignment, mounting, bounds)
+        alignment, align_key, self.mounting = self._mounting(tissue, alignment, align_key, given)
+        self.warnings += plausibility.of_alignment(tissue, alignment, self.mounting, bounds)
         ribbon, key = self._stack(stack, tissue, alignment, tissue_key, align_key)
         ribbon, key = self._cerebrum(ribbon, key)
         return self._finish(ribbon, key, stack.space, stack, tissue, alignment, align_key)
@@ -297,7 +300,13 @@ class _Run:
             "repairs": {item.mesh.hemisphere: [dict(one) for one in item.repairs] for item in found},
         }  # fmt: skip
         if tissue is not None and alignment is not None and stack is not None:
-            report["sections"] = output.section_report(stack, tissue, alignment, places) | {"dense": self.dense}
+            report["sections"] = output.section_report(stack, tissue, alignment, places) | {"dense": len(self.dense)}
+        seen = None
+        if set_.pictures and stack and tissue and self.mounting:
+            begun = time.perf_counter()
+            seen = checked(stack, tissue, self.mounting, set_.workers, self.progress)
+            self.seconds["quality"] = round(time.perf_counter() - begun, 3)
+            report["sections"] |= quality_report(tissue, seen)
         folder = stack.folder if stack is not None else None
         report["reconstruction"] = self._judge(found, places, folder)
         report["timing_s"] = dict(sorted(self.seconds.items(), key=lambda item: _order(item[0])))
@@ -315,6 +324,8 @@ class _Run:
         if set_.pictures:
             self.progress("pictures", 0, 1)
             pictures(self.out / "qc", result, ribbon, stack, tissue, alignment)
+            if seen and stack and tissue and alignment and self.mounting:
+                write_cards(self.out / "qc", stack, tissue, alignment, self.mounting, seen, found, report, self.dense)
             self.progress("pictures", 1, 1)
         if refused:
             raise NoCortexError(refused, result)
@@ -364,6 +375,7 @@ _STEPS = (
     "midsurface",
     "locate",
     "judge",
+    "quality",
     "pictures",
 )
 

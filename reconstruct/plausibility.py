@@ -45,7 +45,7 @@ class Plausible(config.Config):
         area_step: a section's tissue exceeds or falls short of both its neighbours' by at most this factor [1.05].
         waist: least tissue in the midst of the stack, as a share of what lies on both sides of it [0.8 of 1].
         odd: neighbours of a section must differ from each other by at least this multiple of what they differ from it
-            [1.57; 1.0 with preset hard]. Below 1, or if it fits in no way clearly, it does not belong there.
+            [1.57; 0.95 with preset hard]. Below, and if it fits in no way clearly, it does not belong there.
         swapped: two sections must fit their places by at least this factor better than each other's [1.4; exchanged
             ones 0.7].
         sure: from this on it is told that a section is turned or mirrored: how much worse all sections fit (sum of the
@@ -296,6 +296,11 @@ def _misfits(
             break
         found[left.pop(worst + 1)] = float(np.exp(away[worst]))
     return dict(sorted(found.items()))
+
+
+def area_steps(stack: TissueStack) -> NDArray[np.float64]:
+    """[N] tissue over that of the nearer neighbour where it lies outside of both; 1 between them, and at the ends."""
+    return _steps(_areas(stack))
 
 
 def _areas(stack: TissueStack) -> NDArray[np.float64]:
