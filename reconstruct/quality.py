@@ -4,15 +4,15 @@
 |---|---|---|
 | fit | neighbours' difference from each other over that from the section, by `oddness` | min(1, o / o of 9 around it) |
 | area | tissue over the nearer neighbour's where it lies outside of both, s | min(s, 1 / s) |
-| tears | share p of tissue that is nearly as bright as glass, plus that of its rim that is white | 1 - 5 (p - p around) |
+| tears | share p of tissue that is as bright as glass, plus that of its rim that is white | 1 - 5 (p - p around) |
 | stain | median optical density of tissue, d | min(d / d around, d around / d) |
 | focus | steepest rise of density (95th percentile of its gradient over d), g | min(1, g / g around) |
 | light | darkening of one edge against the opposite one, f | 1 - f, from f = 0.05 on |
 
-"Around" is the median of the nine sections about it; factors are cut off at 0 and 1, and 1 where they cannot be measured.
-The rim is three working pixels wide: where a crack was closed tissue is bright in it, where it was not it has white
-matter at its banks. The product is a rank, not a probability: 1 is a section like its neighbours. docs/benchmarks.md has
-how well planted damage is found.
+"Around" is the median of the nine sections about it; factors are cut off at 0 and 1, and are 1 where they cannot be
+measured. The rim is three working pixels wide: where a crack was closed tissue is bright in it, where it was not it has
+white matter at its banks. The product is a rank, not a probability: 1 is a section like its neighbours.
+docs/benchmarks.md has how well planted damage is found. Nothing is weighted by it yet.
 """
 
 from dataclasses import dataclass
