@@ -52,7 +52,8 @@ def write_page(out: Path, metrics: Mapping[str, Any], report: Mapping[str, Any])
         for k, v in report.get("sections", {}).items()
         if k not in ("nodes_per_section", "residual_histogram", "quality")
     }  # fmt: skip
-    shown = _cards(out / "qc" / FILE) if sections else {}
+    fresh = "quality" in report.get("sections", {})  # an earlier run's pictures are not shown
+    shown = _cards(out / "qc" / FILE) if fresh else {"cards": ()}
     files = [(title, name, out / "qc" / f"{name}.png") for name, title in _PICTURES.items()]
     text = render(
         "reconstruction.html", package="reconstruct", title=str(metrics["task"]), warnings=report["warnings"],
@@ -73,9 +74,7 @@ def write_page(out: Path, metrics: Mapping[str, Any], report: Mapping[str, Any])
 
 
 def _cards(path: Path) -> dict[str, Any]:
-    """What `cards.html` shows, from what `reconstruct.cards` wrote; nothing if it did not."""
-    if not path.is_file():
-        return {}
+    """What `cards.html` shows, from what `reconstruct.cards` wrote."""
     found = read_json(path)
     for card in found["cards"]:
         card["far"] = hypot(*card["shift"])

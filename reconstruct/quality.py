@@ -16,6 +16,7 @@ docs/benchmarks.md has how well planted damage is found. Nothing is weighted by 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from meshgnn.source.section_image import SectionImage
 from reconstruct.plausibility import area_steps
 from reconstruct.records import Mounting, TissueStack
 from reconstruct.steps.mounting import corrected, oddness
+from reconstruct.steps.tissue import working_image
 
 FACTORS = ("fit", "area", "tears", "stain", "focus", "light")
 _AROUND = 9
@@ -57,8 +59,9 @@ class Look:
 def look(image: SectionImage, stack: TissueStack, k: int) -> Look:
     """Measure the image of section k on the working grid."""
     block = max(1, round(stack.pixel_mm / stack.image_px_mm[k]))
-    grey = image.reduced(block) if min(image.shape) >= block else image.read().astype(np.float32)
-    step = block if min(image.shape) >= block else 1
+    grey, step = working_image(image, block)
+    if min(grey.shape) * step >= block > step:
+        grey, step = _means(grey, block // step), block
     glass = max(background_grey(frame_of(grey)), 1e-6)
     density = -np.log(np.clip(grey / glass, 0.02, 1))
     rows, columns = np.minimum(grey.shape, stack.outer.shape[1:])
@@ -75,6 +78,16 @@ def look(image: SectionImage, stack: TissueStack, k: int) -> Look:
         pale += float((stack.white[k][rim] < 0).mean())
     picture = np.clip(np.nan_to_num(grey / glass) * 245, 0, 255).astype(np.uint8)
     return Look(picture=picture, step=float(step), stain=stain, focus=focus, pale=pale)
+
+
+def _means(grey: NDArray[Any], block: int) -> NDArray[np.float32]:
+    """Means over whole blocks, by strided sums: several times faster than sums along two axes."""
+    rows, columns = (size // block * block for size in grey.shape)
+    total = np.zeros((rows // block, columns // block), np.float32)
+    for down in range(block):
+        for across in range(block):
+            total += grey[down:rows:block, across:columns:block]
+    return np.asarray(total / block**2, np.float32)
 
 
 def quality(stack: TissueStack, mounting: Mounting, looks: list[Look]) -> dict[str, Floats]:
