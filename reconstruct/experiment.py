@@ -41,6 +41,8 @@ class ReconstructRun(Experiment):
             if source.registration is not None:
                 kept = (source.registration, *sorted(source.registration.glob("*")))
                 files |= {str(path): path for path in kept if path.is_file()}
+            if self.config.tissue.masks is not None:
+                files |= {str(path): path for path in sorted(self.config.tissue.masks.glob("*.[pP][nN][gG]"))}
             if self.config.judge:
                 files |= {str(path): path for path in sorted((source.path / "truth").glob("*")) if path.is_file()}
         return {name: image_hash(path) for name, path in files.items() if path.exists()}

@@ -35,6 +35,12 @@ class Frames:
         at = self.grid @ matrix[:, :2].T + matrix[:, 2]
         return np.moveaxis((at - self.offset[k]) / self.step, -1, 0)
 
+    def sample_one(self, k: int, matrix: Floats) -> NDArray[np.float32]:
+        """Image k [2, h, w] as it lies in the common frame by a matrix [2, 3]."""
+        out = np.empty_like(self.images[k])
+        _resample(self.images[k], matrix, self.offset[k], self.step, self.half, out)
+        return out
+
     def sample(self, matrices: Floats) -> NDArray[np.float32]:
         """The images [N, 2, h, w] as they lie in the common frame; beyond an image its border value."""
         out = np.empty_like(self.images)

@@ -3,15 +3,18 @@
 The layout is `templates/reconstruction.html`.
 """
 
+import json
 from collections import Counter
 from collections.abc import Mapping
+from math import hypot
 from pathlib import Path
 from typing import Any
 
 from meshgnn.export.html import render
 from meshgnn.export.picture import data_address
 from meshgnn.export.words import MESHES, Word, readable
-from meshgnn.store import write_text
+from meshgnn.store import read_json, write_text
+from reconstruct.cards import FILE
 
 _PICTURES = {
     "sections": "Six sections: the boundaries found, and where the midsurface meets them",
@@ -42,6 +45,7 @@ _SECTIONS = {
     "reference_overlap": Word("overlap with the reference volume"),
     "slabs": Word("slabs", "Averages of sections that lie close together."),
     "odd": Word("sections that fit no slab", "Their numbers; they were left out."),
+    "lowest_quality": Word("sections of lowest quality", "Their numbers; see every section below."),
     "obliqueness_share_over_30_deg": Word("nodes cut at more than 30°, share", "Between normal and section plane."),
 }
 
@@ -53,8 +57,10 @@ def write_page(out: Path, metrics: Mapping[str, Any], report: Mapping[str, Any])
     sections = {
         k: v
         for k, v in report.get("sections", {}).items()
-        if k not in ("nodes_per_section", "residual_histogram")
+        if k not in ("nodes_per_section", "residual_histogram", "quality")
     }  # fmt: skip
+    fresh = "quality" in report.get("sections", {})  # an earlier run's pictures are not shown
+    shown = _cards(out / "qc" / FILE) if fresh else {"cards": ()}
     files = [(title, name, out / "qc" / f"{name}.png") for name, title in _PICTURES.items()]
     text = render(
         "reconstruction.html", package="reconstruct", title=str(metrics["task"]), warnings=report["warnings"],
@@ -68,9 +74,20 @@ def write_page(out: Path, metrics: Mapping[str, Any], report: Mapping[str, Any])
         measures=[(MESHES.get(key, Word(readable(key))), value) for key, value in measured.items()],
         pictures=[(title, name, data_address(path.read_bytes())) for title, name, path in files if path.is_file()],
         sections=[(_SECTIONS.get(key, Word(readable(key))), value) for key, value in sections.items()],
-        faults=metrics["reconstruction"].get("faults"), repairs=[(s, *_repairs(report["repairs"][s])) for s in sides],
+        faults=metrics["reconstruction"].get("faults"), counts=[(s, *_repairs(report["repairs"][s])) for s in sides],
+        **shown,
     )  # fmt: skip
     write_text(out / "report.html", text)
+
+
+def _cards(path: Path) -> dict[str, Any]:
+    """What `cards.html` shows, from what `reconstruct.cards` wrote."""
+    found = read_json(path)
+    for card in found["cards"]:
+        card["far"] = hypot(*card["shift"])
+    data = {"table": found["table"], "points": found["points"], "repairs": [r["position_mm"] for r in found["repairs"]]}
+    text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")  # ends no script
+    return {name: found[name] for name in ("cards", "repairs", "dense", "table")} | {"data": text}
 
 
 def _repairs(repairs: list[Mapping[str, Any]]) -> tuple[list[tuple[str, str, int]], list[Mapping[str, Any]]]:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from meshgnn.export import plots
 from meshgnn.export.picture import visible_faces
 from meshgnn.mesh.record import SurfaceMesh
-from meshgnn.source.sections import AXES, SectionStack, open_section
+from meshgnn.source.sections import AXES, SectionStack
 from meshgnn.store import written_aside
 from reconstruct.records import Alignment, Midsurface, Reconstruction, Ribbon, TissueStack
+from reconstruct.shown import shown_image
 
 _TISSUE, _WHITE, _MID = "#d62728", "#00a6c8", "#ffb000"
 
@@ -63,12 +64,11 @@ def _sections(
     letter = "xyz"[int(np.argmax(np.abs(along)))]
     chosen = np.linspace(0, len(tissue.index) - 1, 8).round().astype(int)[1:-1]
     for axis, k in zip(figure.subplots(2, 3).ravel(), chosen):
-        section = stack.at(int(tissue.index[k]))
-        with open_section(section) as image:
-            shown = image.thumbnail(8192)
+        with shown_image(stack, tissue, int(k)) as image:
+            shown, shape = image.thumbnail(8192), image.shape
         step = max(1, round(max(shown.shape) / 1400))
         top = float(np.percentile(shown[::8, ::8], 99.5))
-        extent = (-0.5, section.shape[1] - 0.5, section.shape[0] - 0.5, -0.5)
+        extent = (-0.5, shape[1] - 0.5, shape[0] - 0.5, -0.5)
         axis.imshow(shown[::step, ::step], cmap="gray", extent=extent, vmin=0, vmax=top)
         size = tissue.pixel_mm / tissue.image_px_mm[k]
         start = tissue.origin_mm[k] / tissue.image_px_mm[k]
@@ -76,7 +76,7 @@ def _sections(
         axis.contour(columns, rows, tissue.outer[k], [0], colors=_TISSUE, linewidths=0.9)
         axis.contour(columns, rows, tissue.white[k], [0], colors=_WHITE, linewidths=0.9)
         for item in surfaces:
-            ends = _segments(item.mesh, along, float(tissue.position_mm[k]))
+            ends = segments(item.mesh, along, float(tissue.position_mm[k]))
             flat = np.stack([ends @ row, ends @ column], axis=-1)
             px = alignment.map(int(k), flat) / tissue.image_px_mm[k]
             axis.add_collection(LineCollection(list(px[..., ::-1]), colors=_MID, linewidths=1.4))
@@ -87,12 +87,12 @@ def _sections(
         axis.set_ylim(high[0], low[0])
         _scale_bar(axis, 1 / tissue.image_px_mm[k])
         axis.set_axis_off()
-        axis.set_title(f"section {section.index}, {letter} = {tissue.position_mm[k]:.1f} mm")
+        axis.set_title(f"section {tissue.index[k]}, {letter} = {tissue.position_mm[k]:.1f} mm")
     _legend(figure, [(_TISSUE, "tissue"), (_WHITE, "white matter"), (_MID, "midsurface")])
     return figure
 
 
-def _segments(mesh: SurfaceMesh, axis: NDArray[np.float64], level: float) -> NDArray[np.float64]:
+def segments(mesh: SurfaceMesh, axis: NDArray[np.float64], level: float) -> NDArray[np.float64]:
     """The cut of a mesh by the plane axis . p = level, as segments [S, 2, 3] in mm."""
     points = mesh.vertices_mm.astype(np.float64)
     height = points @ axis - level
@@ -135,7 +135,7 @@ def _volume(ribbon: Ribbon, surfaces: Sequence[Midsurface]) -> Any:
             )  # fmt: skip
             direction = np.eye(3)[number]
             for item in surfaces:
-                ends = _segments(item.mesh, direction, at)[..., [across, up]]
+                ends = segments(item.mesh, direction, at)[..., [across, up]]
                 axis.add_collection(LineCollection(list(ends), colors=_MID, linewidths=1.3))
             sides = ("posterior", "anterior") if across == 1 else ("left", "right")
             axis.set_title(f"{name} = {at:.0f} mm ({sides[0]} is on the left)", fontsize=10)

@@ -1,6 +1,6 @@
 """The reconstruction as a list of steps: sections (or a volume) -> a midsurface mesh for each hemisphere.
 
-    sections:  tissue -> align -> stack -> cerebrum -> hemispheres -> midsurface L, R -> locate L, R
+    sections:  tissue -> align -> mounting -> stack -> cerebrum -> hemispheres -> midsurface L, R -> locate L, R
     volumes:   volume ->                   cerebrum -> hemispheres -> midsurface L, R
 
 Every result lies on disk under OUT/steps, see `reconstruct.state`; what a user wants lies in OUT itself, see
@@ -30,11 +30,22 @@ from meshgnn.source.virtual.truth import true_hemispheres
 from meshgnn.store import content_hash
 from reconstruct import output, plausibility
 from reconstruct.aligned import aligned_stack, with_bridges, write_aligned
+from reconstruct.cards import checked, quality_report, write_cards
 from reconstruct.cut_truth import is_cut, judge_cut
 from reconstruct.given import Given, given_start, read_placed
+from reconstruct.masks import FOLDER as MASKS
+from reconstruct.masks import mask_files, masked, write_masks
 from reconstruct.pictures import pictures
 from reconstruct.probability import read_pair
-from reconstruct.records import Alignment, Midsurface, Reconstruction, Ribbon, SectionPlaces, TissueStack
+from reconstruct.records import (
+    Alignment,
+    Midsurface,
+    Mounting,
+    Reconstruction,
+    Ribbon,
+    SectionPlaces,
+    TissueStack,
+)
 from reconstruct.slabs import grouped
 from reconstruct.sources import Mni152, SectionFolder, VolumePair
 from reconstruct.species import STEPS, Name, settled
@@ -44,6 +55,7 @@ from reconstruct.steps.cerebrum import KeepCerebrum
 from reconstruct.steps.hemispheres import SplitHemispheres
 from reconstruct.steps.locate import LocateNodes
 from reconstruct.steps.midsurface import ExtractMidsurface
+from reconstruct.steps.mounting import CheckMounting, missed_turns, realigned
 from reconstruct.steps.stack import StackSections
 from reconstruct.steps.tissue import ClassifyTissue, check_count
 from reconstruct.steps.volume import RibbonFromVolume
@@ -74,12 +86,12 @@ class Reconstruct:
             brain: name in the file names; the space's name if empty.
             judge: compare with the truth if the stack folder holds one.
             floor: also tell what the surface step leaves if it is given the true ribbon; takes as long as that step.
-            pictures: write QC pictures.
+            pictures: write QC pictures, and what was found on the sections as label images (`reconstruct.masks`).
             species: whose brain it is: lengths that are not set, and what a hemisphere may measure, follow from it.
             plausible: bounds beyond which sections and hemispheres are warned of, and those beyond which no mesh is
                 handed out.
             workers: hemispheres worked on side by side (2 or 1); the result does not depend on it.
-            tissue, align, stack, volume, cerebrum, hemispheres, midsurface, locate: the steps.
+            tissue, align, mounting, stack, volume, cerebrum, hemispheres, midsurface, locate: the steps.
         """
 
         moved: ClassVar[Mapping[str, str]] = {
@@ -96,6 +108,7 @@ class Reconstruct:
         workers: int = 2
         tissue: ClassifyTissue.Config = field(default_factory=ClassifyTissue.Config)
         align: AlignSections.Config = field(default_factory=AlignSections.Config)
+        mounting: CheckMounting.Config = field(default_factory=CheckMounting.Config)
         stack: StackSections.Config = field(default_factory=StackSections.Config)
         volume: RibbonFromVolume.Config = field(default_factory=RibbonFromVolume.Config)
         cerebrum: KeepCerebrum.Config = field(default_factory=KeepCerebrum.Config)
@@ -121,7 +134,10 @@ class Reconstruct:
         if isinstance(source, SectionFolder.Config):
             if self.settings.align.reference.named:
                 read_pair(*self.settings.align.reference.files())
-            check_count(read_placed(source)[0])
+            stack = read_placed(source)[0]
+            check_count(stack)
+            if self.settings.tissue.masks is not None:
+                mask_files(self.settings.tissue.masks, stack)
             assert source.path is not None  # it was read
             _annotated(source.path)
             self._check_sides(source.path)
@@ -159,6 +175,7 @@ class _Run:
         self.reused: list[str] = []
         self.warnings: list[str] = []
         self.annotated: tuple[int, ...] = ()
+        self.mounting: Mounting | None = None
         self.placed: Placed | None = None
 
     def step(self, name: str, kind: type[Any], settings: config.Config | None, inputs: list[str],
@@ -193,7 +210,8 @@ class _Run:
             self.warnings += self.placed.remarks
             given = given_start(stack, tissue, keep=source.poses == "keep")
         alignment, align_key = self._align(tissue, tissue_key, given, stack.plane)
-        self.warnings += plausibility.of_alignment(tissue, alignment, bounds)
+        alignment, align_key, self.mounting = self._mounting(tissue, alignment, align_key, given, stack.plane)
+        self.warnings += plausibility.of_alignment(tissue, alignment, self.mounting, bounds)
         ribbon, key = self._stack(stack, tissue, alignment, tissue_key, align_key)
         ribbon, key = self._cerebrum(ribbon, key)
         return self._finish(ribbon, key, stack.space, stack, tissue, alignment, align_key)
@@ -224,11 +242,19 @@ class _Run:
             table += [repr(placed), content_hash([section.to_space.tolist() for section in stack])]
         inputs = [hash_files(files), TABLE, *table, folder.name]
         # Slabs of other input are of no use; jobs and workers do not change them.
-        aside = self.store.folder / "slabs" / content_hash(to_plain(replace(step, jobs=None, workers=1)), inputs)
-        found = self.step("tissue", TissueStack, replace(step, jobs=None), inputs,
-                          lambda: step.build()(stack, self.progress, placed=placed, folder=aside))  # fmt: skip
+        alone = replace(step, jobs=None, masks=None)
+        aside = self.store.folder / "slabs" / content_hash(to_plain(replace(alone, workers=1)), inputs)
+        found, key = self.step("tissue", TissueStack, alone, inputs,
+                               lambda: step.build()(stack, self.progress, placed=placed, folder=aside))  # fmt: skip
         shutil.rmtree(self.store.folder / "slabs", ignore_errors=True)
-        return found
+        if step.masks is not None:
+            masks = hash_files(list(mask_files(step.masks, stack).values()))
+            found, key = self.step("masks", TissueStack, None, [key, masks],
+                                   partial(masked, found, stack, step.masks, step.reach_mm))  # fmt: skip
+        own = self.out / MASKS
+        if self.settings.pictures and (step.masks is None or step.masks.resolve() != own.resolve()):
+            write_masks(own, found, stack)
+        return found, key
 
     def _align(self, tissue: TissueStack, key: str, given: Given | None, plane: str) -> tuple[Alignment, str]:
         step = self.settings.align
@@ -236,6 +262,18 @@ class _Run:
         more += [hash_files(step.reference.files()), plane] if step.reference.named else []
         return self.step("align", Alignment, step, [key, *more],
                          lambda: step.build()(tissue, self.progress, given, plane))  # fmt: skip
+
+    def _mounting(self, tissue: TissueStack, alignment: Alignment, key: str, given: Given | None,
+                  plane: str) -> tuple[Alignment, str, Mounting]:  # fmt: skip
+        step = self.settings.mounting
+        mounting, own = self.step(
+            "mounting", Mounting, step, [key], lambda: step.build()(tissue, alignment, self.progress)
+        )
+        turned = missed_turns(alignment, mounting, step.sure) if step.mend and given is None else ()
+        if not turned:
+            return alignment, key, mounting
+        again = partial(realigned, self.settings.align.build(), tissue, turned, plane, self.progress)
+        return *self.step("align-turned", Alignment, self.settings.align, [own, repr(turned)], again), mounting
 
     def _stack(self, stack: SectionStack, tissue: TissueStack, alignment: Alignment, tissue_key: str,
                align_key: str) -> tuple[Ribbon, str]:  # fmt: skip
@@ -282,6 +320,12 @@ class _Run:
         }  # fmt: skip
         if tissue is not None and alignment is not None and stack is not None:
             report["sections"] = output.section_report(stack, tissue, alignment, places)
+        seen = None
+        if set_.pictures and stack and tissue and self.mounting:
+            begun = time.perf_counter()
+            seen = checked(stack, tissue, self.mounting, set_.workers, self.progress)
+            self.seconds["quality"] = round(time.perf_counter() - begun, 3)
+            report["sections"] |= quality_report(tissue, seen)
         folder = stack.folder if stack is not None else None
         report["reconstruction"] = self._judge(found, places, folder)
         report["timing_s"] = dict(sorted(self.seconds.items(), key=lambda item: _order(item[0])))
@@ -299,6 +343,8 @@ class _Run:
         if set_.pictures:
             self.progress("pictures", 0, 1)
             pictures(self.out / "qc", result, ribbon, stack, tissue, alignment)
+            if seen and stack and tissue and alignment and self.mounting:
+                write_cards(self.out / "qc", stack, tissue, alignment, self.mounting, seen, found, report)
             self.progress("pictures", 1, 1)
         if refused:
             raise NoCortexError(refused, result)
@@ -336,7 +382,21 @@ def judge_folder(
     return against(folder, found, places, extract=extract, voxel_mm=settings.stack.voxel_mm, workers=settings.workers)
 
 
-_STEPS = ("volume", "tissue", "align", "stack", "cerebrum", "hemispheres", "midsurface", "locate", "judge", "pictures")
+_STEPS = (
+    "volume",
+    "tissue",
+    "masks",
+    "align",
+    "mounting",
+    "stack",
+    "cerebrum",
+    "hemispheres",
+    "midsurface",
+    "locate",
+    "judge",
+    "quality",
+    "pictures",
+)
 
 
 def _order(step: str) -> tuple[int, str]:

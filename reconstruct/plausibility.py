@@ -16,8 +16,10 @@ from scipy import ndimage
 from meshgnn import config
 from meshgnn.errors import InputError
 from meshgnn.source.same_images import same_in_stack
-from reconstruct.records import Alignment, Midsurface, Ribbon, TissueStack
+from reconstruct.mounted import of_mounting
+from reconstruct.records import Alignment, Midsurface, Mounting, Ribbon, TissueStack
 from reconstruct.species import AS_SPECIES, BySpeciesCount, BySpeciesPair, settled
+from reconstruct.steps.mounting import turns
 
 _TURN_DEG = 60.0  # sections are laid on glass better than this
 _LARGE = 0.2  # sections with less tissue than this share of the largest are too small to be compared
@@ -43,8 +45,11 @@ class Plausible(config.Config):
         area_step: a section's tissue exceeds or falls short of both its neighbours' by at most this factor [1.05].
         waist: least tissue in the midst of the stack, as a share of what lies on both sides of it [0.8 of 1].
         odd: neighbours of a section must differ from each other by at least this multiple of what they differ from it
-            [1.35]; below, it does not belong between them.
-        swapped: two sections must fit their places by at least this factor better than each other's [1.35].
+            [1.57; 0.95 with preset hard]. Below, and if it fits in no way clearly, it does not belong there.
+        swapped: two sections must fit their places by at least this factor better than each other's [1.4; exchanged
+            ones 0.7].
+        sure: from this on it is told that a section is turned or mirrored: how much worse all sections fit (sum of the
+            logarithms of differences) if it lay as the others do [0.1; turned and mirrored ones 0.6 and more].
         overlap: least Dice overlap with the neighbours [0.64].
         scale: a section must not be fitted to its neighbours by a scale that differs from theirs by more than this
             factor (registration takes up about half of a wrong one, and needs align.affine_rounds) [1.01; 1.02 with
@@ -68,8 +73,9 @@ class Plausible(config.Config):
     joint: float = 0.8
     area_step: float = 1.4
     waist: float = 0.35
-    odd: float = 1.0
-    swapped: float = 1.05
+    odd: float = 1.3
+    swapped: float = 0.85
+    sure: float = 0.4
     overlap: float = 0.4
     scale: float = 1.033
     light: float = 0.12
@@ -150,35 +156,15 @@ def of_tissue(stack: TissueStack, bounds: Plausible) -> list[str]:
     return warnings
 
 
-def of_alignment(stack: TissueStack, alignment: Alignment, bounds: Plausible) -> list[str]:
-    """Warnings about sections that do not fit their place."""
-    area, index, warnings = _areas(stack), stack.index, []
-    apart = alignment.difference
+def of_alignment(stack: TissueStack, alignment: Alignment, mounting: Mounting, bounds: Plausible) -> list[str]:
+    """Warnings about sections that do not fit their place, or lie otherwise than their neighbours."""
+    area, index = _areas(stack), stack.index
     large = area >= _LARGE * area.max()
-    gaps = np.diff(stack.position_mm)
-    wide = gaps > 2.5 * np.median(gaps)
     step = _steps(area)
-    odd = np.full(len(area), np.inf)
-    for k in range(1, len(area) - 1):
-        if large[k - 1] and large[k + 1] and not wide[k - 1 : k + 1].any():
-            odd[k] = apart[k - 1, 1] / max(apart[k - 1, 0] + apart[k, 0], 1e-9) * 2
-    for k in np.flatnonzero(odd < bounds.odd).tolist():
-        warnings.append(
-            f"section {index[k]}: the sections before and after it fit each other better than it fits them "
-            f"({odd[k]:.2f}, at least {bounds.odd:g} is expected); check its file, place in the order, pixel_um and "
-            "whether it is turned or mirrored"
-        )
-    for k in range(1, len(area) - 2):
-        four = slice(k - 1, k + 3)
-        if not large[four].all() or wide[k - 1 : k + 2].any() or (odd[four] < bounds.odd).any():
-            continue
-        ratio = (apart[k - 1, 1] + apart[k, 1]) / max(apart[k - 1, 0] + apart[k + 1, 0], 1e-9)
-        if ratio < bounds.swapped:
-            warnings.append(
-                f"sections {index[k]} and {index[k + 1]} fit each other's places better: are they exchanged?"
-            )
-    turn = _turned(alignment)
-    for k in np.flatnonzero(large & (np.abs(turn) > _TURN_DEG)).tolist():
+    said = of_mounting(stack, mounting, large, odd=bounds.odd, swapped=bounds.swapped, sure=bounds.sure)
+    warnings = list(said.values())
+    turn, _ = turns(alignment.to_section)
+    for k in np.flatnonzero(large & (np.abs(turn) > _TURN_DEG) & (mounting.way == 0)).tolist():
         warnings.append(
             f"section {index[k]}: was turned by {turn[k]:.0f} degrees to fit its neighbours; check how its image lies"
         )
@@ -189,21 +175,14 @@ def of_alignment(stack: TissueStack, alignment: Alignment, bounds: Plausible) ->
                 f"section {index[k]}: fits its neighbours when scaled by {1 / factor:.2f} (within {bounds.scale:g} is "
                 f"expected); its pixel_um seems too {'large' if factor > 1 else 'small'}"
             )
-    alone = large & (alignment.overlap < bounds.overlap) & ~(odd < bounds.odd) & (np.abs(np.log(step)) < 0.3)
+    alone = large & (alignment.overlap < bounds.overlap) & (np.abs(np.log(step)) < 0.3)
+    alone[list(said)] = False
     for k in np.flatnonzero(alone).tolist():
         warnings.append(
             f"section {index[k]}: overlaps its neighbours by {alignment.overlap[k]:.2f} only (at least "
             f"{bounds.overlap:g} is expected); check its place in the order and how it lies"
         )
     return warnings
-
-
-def _turned(alignment: Alignment) -> NDArray[np.float64]:
-    """[N] degrees by which each section is turned against most others, from -180 to 180."""
-    linear = alignment.to_section[:, :, :2]
-    turn = np.exp(1j * np.arctan2(linear[:, 1, 0] - linear[:, 0, 1], linear[:, 0, 0] + linear[:, 1, 1]))
-    usual = np.median(turn.real) + 1j * np.median(turn.imag)
-    return np.asarray(np.degrees(np.angle(turn * np.conj(usual))), np.float64)
 
 
 def of_surfaces(found: Sequence[Midsurface], ribbon: Ribbon, halves: Sequence[Ribbon], bounds: Plausible) -> list[str]:
@@ -330,6 +309,11 @@ def _depths(stack: TissueStack) -> tuple[float, float]:
             sums[place] += float(-outer[part].sum(dtype=np.float64)), int(part.sum())
     (white_mm, white_px), (grey_mm, grey_px) = sums
     return (white_mm / white_px, grey_mm / grey_px) if white_px and grey_px else (np.inf, 0.0)
+
+
+def area_steps(stack: TissueStack) -> NDArray[np.float64]:
+    """[N] tissue over that of the nearer neighbour where it lies outside of both; 1 between them, and at the ends."""
+    return _steps(_areas(stack))
 
 
 def _areas(stack: TissueStack) -> NDArray[np.float64]:

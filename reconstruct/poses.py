@@ -10,6 +10,15 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
+_RIGID = np.array([[1, 0, 0], [0, 0, 0], [0, 0, -1], [0, 1, 0], [0, 0, 1], [0, 0, 0]], float)
+
+
+def solve(h: Floats, b: Floats) -> Floats:
+    """The shift and turn [6] that solve a system of `normal_equations` best."""
+    left = _RIGID.T @ h @ _RIGID
+    return _RIGID @ np.linalg.solve(left + 1e-6 * np.trace(left) * np.eye(3), _RIGID.T @ b)
+
+
 def compose(matrix: Floats, update: Floats) -> Floats:
     """Matrix after a small update of the common frame; near-rotations are kept rotations."""
     small = np.eye(2) + np.array([[update[1], update[2]], [update[4], update[5]]])

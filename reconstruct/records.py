@@ -186,6 +186,35 @@ class SectionPlaces:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class Mounting:
+    """How sections lie on the glass, by how they fit their neighbours.
+
+    Args:
+        fit: [N, 3, 4] mean difference in mm of the level images of section k and of k + 1, k + 2, k + 3, brought onto
+            each other as they lie on the glass, one turned by 180 degrees, one mirrored, both; nan where unknown.
+        way: [N] how the section lies on the glass, to most others: 0 alike, 1 turned by 180 degrees, 2 mirrored (its
+            columns), 3 both.
+        sure: [N] how much worse the sections fit in all (sum of the logarithms of differences) if it lay otherwise.
+        like: [N] place of the most alike section of all, looked for where the neighbours are more alike than it is to
+            them; -1 elsewhere.
+        gain: [N] difference from the more alike neighbour over that from `like`; 1 elsewhere.
+    """
+
+    fit: NDArray[np.float64]
+    way: NDArray[np.int64]
+    sure: NDArray[np.float64]
+    like: NDArray[np.int64]
+    gain: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        kinds = {"fit": np.float64, "way": np.int64, "sure": np.float64, "like": np.int64, "gain": np.float64}
+        for name, kind in kinds.items():
+            object.__setattr__(self, name, frozen(getattr(self, name), kind))
+        if self.fit.shape[1:] != (3, 4) or len({len(getattr(self, name)) for name in kinds}) > 1:
+            raise InputError(f"fits of sections must be [N, 3, 4], got {self.fit.shape} for {len(self.way)} ways")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class Ribbon:
     """The cortical ribbon in a volume: level functions of its two surfaces.
 

@@ -43,6 +43,7 @@ _ACROSS: dict[str, dict[str, float]] = {
         "soft_mm": 0.36, "smooth_mm": 0.15, "piece_mm2": 3.0, "hole_mm2": 2.0, "every_mm": 0.25,
     },
     "align": {"pixel_mm": 1.0, "reach_mm": 3.0},
+    "mounting": {"pixel_mm": 2.0, "reach_mm": 3.0},
     "stack": {"voxel_mm": 0.7, "reach_mm": 4.0},
     "midsurface": {"edge_mm": 2.0, "open_sulci_mm": 1.6, "min_thickness_mm": 0.8},
 }  # fmt: skip
@@ -118,7 +119,7 @@ SPECIES: dict[str, Species] = {
 }  # fmt: skip
 
 
-STEPS = ("tissue", "align", "stack", "cerebrum", "hemispheres", "midsurface", "plausible")
+STEPS = ("tissue", "align", "mounting", "stack", "cerebrum", "hemispheres", "midsurface", "plausible")
 
 
 def settled(settings: C, step: str, name: Name = "human") -> C:

@@ -26,9 +26,9 @@ from reconstruct.given import Given
 from reconstruct.joint import Joint, Spread
 from reconstruct.poses import normal_equations
 from reconstruct.records import Alignment, TissueStack
-from reconstruct.reference import read_reference
 from reconstruct.sources import VolumePair
 from reconstruct.species import AS_SPECIES, BySpecies, settled
+from reconstruct.steps.reference import read_reference
 
 Floats = NDArray[np.float64]
 _WITH_REFERENCE = 6  # rounds
@@ -78,7 +78,7 @@ class AlignSections:
         set_ = self.settings
         reference = None if not set_.reference.named else read_reference(set_.reference, plane, set_.reach_mm)
         count = len(stack.outer)
-        images, step = _reduced(stack, set_.pixel_mm, set_.reach_mm)
+        images, step = reduced(stack, set_.pixel_mm, set_.reach_mm)
         start = np.zeros((count, 2, 3))
         start[:, 0, 0] = start[:, 1, 1] = 1
         start[:, :, 2] = stack.centre_mm
@@ -136,8 +136,8 @@ def shifted(matrices: Floats, origin: Floats) -> Floats:
     return moved
 
 
-def _reduced(stack: TissueStack, pixel_mm: float, reach_mm: float) -> tuple[NDArray[np.float32], float]:
-    """[N, 2, h, w] block means of the level images and their pixel in mm."""
+def reduced(stack: TissueStack, pixel_mm: float, reach_mm: float) -> tuple[NDArray[np.float32], float]:
+    """[N, 2, h, w] block means of a stack's level images, and their pixel in mm."""
     block = max(1, round(pixel_mm / stack.pixel_mm))
     rows, columns = (-(-size // block) * block for size in stack.outer.shape[1:])
     grow = [(0, rows - stack.outer.shape[1]), (0, columns - stack.outer.shape[2])]

@@ -85,6 +85,7 @@ class ClassifyTissue:
             largest_mm: side of the largest image; pixel_um must be wrong where one is larger.
             every_mm: sections that lie nearer together than this are averaged, in slabs that are so thick at most.
             jobs: slabs are made as Slurm jobs; the command submits them and waits.
+            masks: folder with corrected label images, see `reconstruct.masks`; applied to what this step finds.
             workers: threads reading images.
         """
 
@@ -104,6 +105,7 @@ class ClassifyTissue:
         largest_mm: BySpecies = AS_SPECIES
         every_mm: BySpecies = AS_SPECIES
         jobs: SlurmJobs.Config | None = None
+        masks: Path | None = None
         workers: int = 2
 
         def build(self) -> "ClassifyTissue":

@@ -20,6 +20,7 @@ from reconstruct import Reconstruction, Ribbon, TissueStack
 from reconstruct.experiment import ReconstructRun
 from reconstruct.plausibility import Plausible, joint_of, of_alignment, of_surfaces, of_tissue
 from reconstruct.steps.align import AlignSections
+from reconstruct.steps.mounting import CheckMounting
 from reconstruct.steps.stack import StackSections
 from reconstruct.steps.tissue import ClassifyTissue
 from reconstruct.steps.volume import RibbonFromVolume
@@ -40,8 +41,8 @@ def told(tissue: TissueStack, change: Callable[[Levels], object]) -> list[str]:
     change(levels)
     stack = replace(tissue, outer=levels[0], white=np.maximum(levels[1], levels[0]))
     found = of_tissue(stack, bounds)
-    settings = AlignSections.Config(rigid_rounds=4, affine_rounds=0, least_quality=-9)
-    return [*found, *of_alignment(stack, settings.build()(stack), bounds)]
+    alignment = AlignSections.Config(rigid_rounds=4, affine_rounds=0, least_quality=-9).build()(stack)
+    return [*found, *of_alignment(stack, alignment, CheckMounting.Config().build()(stack, alignment), bounds)]
 
 
 def exchanged(a: int, b: int) -> Callable[[Levels], None]:
@@ -89,8 +90,8 @@ def test_a_right_stack_says_nothing(tissue: TissueStack) -> None:
     [
         (shrunk(11), (11,), "pixel_um"),
         (fragment(11), (11,), "whole"),
-        (exchanged(4, 5), (4, 5), "exchange|place in the order"),
-        (exchanged(4, 11), (4, 11), "place in the order"),
+        (exchanged(4, 5), (4, 5), "exchanged"),
+        (exchanged(4, 11), (4, 11), "exchanged|wrong place"),
         (copied(8), (8, 9), "same image"),
         (halves, (), "waist"),
     ],
@@ -112,7 +113,7 @@ def test_a_pixel_size_ten_percent_off_names_its_section_alone(straight: Path) ->
         sections = (replace(one, pixel_um=one.pixel_um * factors.get(one.index, 1)) for one in stack)
         tissue = ClassifyTissue.Config(pixel_mm=0.4).build()(replace(stack, sections=tuple(sections)))
         alignment = AlignSections.Config(workers=1).build()(tissue)
-        return of_alignment(tissue, alignment, Plausible())
+        return of_alignment(tissue, alignment, CheckMounting.Config().build()(tissue, alignment), Plausible())
 
     assert found({}) == []
     told = found({7: 1.1, 17: 0.9})

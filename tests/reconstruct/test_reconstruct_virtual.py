@@ -13,6 +13,7 @@ from meshgnn.source.virtual import VirtualBrain
 from reconstruct import Reconstruct, SectionFolder, to_graph
 from reconstruct.plausibility import Plausible, of_alignment, of_tissue
 from reconstruct.steps.align import AlignSections
+from reconstruct.steps.mounting import CheckMounting
 from reconstruct.steps.tissue import ClassifyTissue
 from reconstruct.truth import true_labels
 from tests.reconstruct.phantom import change, read_rows, write_table
@@ -59,7 +60,8 @@ def coarse(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_faults_of_single_sections_are_told_by_their_number(coarse: Path, tmp_path: Path) -> None:
-    """A pixel size a third too large, two sections exchanged, one turned by half a circle; and nothing else."""
+    """A pixel size a third too large, two sections exchanged, one turned or mirrored; and nothing else."""
+    laid = {"turned": (-1, -1), "mirrored": (1, -1)}
 
     def told(name: str, pixel: dict[int, float] | None = None, order: dict[int, int] | None = None) -> list[str]:
         rows = read_rows(coarse)
@@ -70,20 +72,26 @@ def test_faults_of_single_sections_are_told_by_their_number(coarse: Path, tmp_pa
             row[6:] = []
         folder = tmp_path / name
         folder.mkdir()
-        if name == "turned":
-            shutil.copy(str(rows[20][0]), folder / "turned.tif")
-            change(folder / "turned.tif", lambda grey: grey[::-1, ::-1], 250)
-            rows[20][0] = "turned.tif"
+        if name in laid:
+            down, across = laid[name]
+            shutil.copy(str(rows[20][0]), folder / "changed.tif")
+            change(folder / "changed.tif", lambda grey: grey[::down, ::across], 250)
+            rows[20][0] = "changed.tif"
         write_table(folder, rows)
         tissue = ClassifyTissue.Config().build()(read_stack(folder))
         found = of_tissue(tissue, Plausible())
-        return [*found, *of_alignment(tissue, AlignSections.Config().build()(tissue), Plausible())]
+        alignment = AlignSections.Config().build()(tissue)
+        mounting = CheckMounting.Config().build()(tissue, alignment)
+        return [*found, *of_alignment(tissue, alignment, mounting, Plausible())]
 
     number = [str(row[1]) for row in read_rows(coarse)]
     assert told("right") == []
-    for found in (told("pixel", pixel={20: 325}), told("turned")):
-        assert found
-        assert all(one.startswith(f"section {number[20]}:") for one in found)
+    found = told("pixel", pixel={20: 325})
+    assert found
+    assert all(one.startswith(f"section {number[20]}:") for one in found)
+    for name, words in (("turned", "is turned by 180 degrees"), ("mirrored", "is mirrored against")):
+        (one,) = told(name)
+        assert one.startswith(f"section {number[20]}: {words}")
     (one,) = told("exchanged", order={18: 19, 19: 18})
     assert one.startswith(f"sections {number[18]} and {number[19]} ")
 
