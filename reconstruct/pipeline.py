@@ -26,13 +26,13 @@ from meshgnn.source.poses import Placed
 from meshgnn.source.sections import TABLE, SectionStack
 from meshgnn.source.virtual.truth import true_hemispheres
 from meshgnn.store import content_hash
-from reconstruct import output, plausibility
+from reconstruct import open_data, output, plausibility
 from reconstruct.aligned import aligned_stack, with_bridges, write_aligned
 from reconstruct.cut_truth import is_cut, judge_cut
 from reconstruct.given import Given, given_start, read_placed
 from reconstruct.pictures import pictures
 from reconstruct.records import Alignment, Midsurface, Reconstruction, Ribbon, TissueStack
-from reconstruct.sources import Mni152, SectionFolder, VolumePair
+from reconstruct.sources import BigBrain, Mni152, Precomputed, SectionFolder, VolumePair, named
 from reconstruct.species import STEPS, Name, settled
 from reconstruct.state import Store, hash_files
 from reconstruct.steps.align import AlignSections
@@ -83,7 +83,9 @@ class Reconstruct:
             f"volume.{name}": f"cerebrum.{name}" for name in ("passage_mm", "ventricle_mm3", "deep_mm")
         }
 
-        source: SectionFolder.Config | VolumePair.Config | Mni152.Config = field(default_factory=SectionFolder.Config)
+        source: SectionFolder.Config | VolumePair.Config | Mni152.Config | Precomputed.Config | BigBrain.Config = field(
+            default_factory=SectionFolder.Config
+        )
         brain: str = ""
         judge: bool = True
         floor: bool = True
@@ -112,9 +114,10 @@ class Reconstruct:
 
     def check(self) -> None:
         """The source is there, can be read, and holds enough. Raises InputError before anything is written."""
-        source = self.settings.source
-        if isinstance(source, Mni152.Config):
-            source = source.volumes()
+        source = named(self.settings.source)
+        if isinstance(source, Precomputed.Config):
+            open_data.check(source)
+            return
         if isinstance(source, SectionFolder.Config):
             if source.path is None:
                 raise InputError("no sections given; add --set source.path=DIR")
@@ -171,9 +174,9 @@ class _Run:
         return result, key
 
     def go(self) -> Reconstruction:
-        source = self.settings.source
-        if isinstance(source, Mni152.Config):
-            source = source.volumes()
+        source = named(self.settings.source)
+        if isinstance(source, Precomputed.Config):
+            source = open_data.fetch(source, self.out / "steps" / "source", self.progress)
         if isinstance(source, VolumePair.Config):
             assert source.grey is not None  # checked
             assert source.white is not None
