@@ -150,7 +150,7 @@ class BigBrain:
             every_mm: distance between planes.
             areas: maps of areas that label the nodes, by the names of the release of 2022 without the side
                 (`area6d_6d1`).
-            voxel_mm, box_mm, timeout_s, largest_gb: see `Precomputed`.
+            voxel_mm, box_mm, missing, timeout_s, largest_gb: see `Precomputed`.
             root: address of the release.
             one_micron: address of the sections at 1 um.
         """
@@ -161,6 +161,7 @@ class BigBrain:
         areas: tuple[str, ...] = ()
         voxel_mm: float = 0.4
         box_mm: tuple[float, ...] = ()
+        missing: Literal["refuse", "zero"] = "refuse"
         timeout_s: float = 60.0
         largest_gb: float = 8.0
         root: str = "https://neuroglancer.humanbrainproject.eu/precomputed/BigBrainRelease.2015"
@@ -172,7 +173,7 @@ class BigBrain:
             names = [f"{root}/2022_map_release/{one}_{side}" for one in self.areas for side in ("left", "right")]
             shared = Precomputed.Config(
                 areas=tuple(names), space="BigBrain", voxel_mm=self.voxel_mm, box_mm=self.box_mm,
-                timeout_s=self.timeout_s, largest_gb=self.largest_gb, every_mm=self.every_mm,
+                missing=self.missing, timeout_s=self.timeout_s, largest_gb=self.largest_gb, every_mm=self.every_mm,
             )  # fmt: skip
             if self.read == "tissue":  # labels: HumanBrainProject/neuroglancer-scripts, examples, mesh_labels.csv
                 return replace(shared, labels=f"{root}/classif", grey_labels=(100,), white_labels=(200,))

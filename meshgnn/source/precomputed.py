@@ -147,15 +147,19 @@ class PrecomputedVolume:
         where = f"{self.address}{what}"
         if isinstance(error, TimeoutError):
             return InputError(f"{where}: no answer within {self.timeout_s:g} s; try later, or raise source.timeout_s")
-        if "CURL" in text or "UNAVAILABLE" in text or "retry attempts" in text:
-            reason = text.split("CURL error")[-1].strip()
+        reason = text.split("CURL error")[-1].split("attempts failed:")[-1].split(": ", 1)[-1].strip()
+        if "CURL" in text:
             return InputError(f"{where}: the server does not answer ({reason}); this source needs a network")
-        if "NOT_FOUND" in text:
+        if "retry attempts" in text or "UNAVAILABLE" in text:
+            return InputError(f"{where}: the server cannot answer ({reason}); try later")
+        if "PERMISSION_DENIED" in text or "UNAUTHENTICATED" in text:
+            return InputError(f"{where}: the server refuses ({reason}); check the address, and who may read it")
+        if "NOT_FOUND" in text and what:
             return InputError(
                 f"{where}: {text.removeprefix('NOT_FOUND: ')}; set source.missing=zero if the volume leaves out chunks "
                 "that are empty"
             )
-        return InputError(f"{where}: damaged ({text}); the volume has to be written or copied again")
+        return InputError(f"{where}: damaged, or no volume ({text}); check the address, or copy the volume again")
 
 
 class Reader:

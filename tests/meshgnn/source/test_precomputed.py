@@ -2,8 +2,11 @@
 
 import json
 import socket
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -191,3 +194,34 @@ def test_scales_come_finest_first(volume: tuple[Path, np.ndarray]) -> None:
     assert all(a.voxel_nm.max() <= b.voxel_nm.max() for a, b in pairwise(one.scales))
     low, high = one.box(one.scales[0], ())
     assert np.array_equal(one.reader(one.scales[0])(low, high), volume[1])
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(403, "refuses"), (404, "no volume"), (410, "no volume"), (503, "try later")]
+)
+def test_what_a_server_says_is_passed_on(code: int, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    impatient = {"max_retries": 1, "initial_delay": "1ms", "max_delay": "1ms"}
+    monkeypatch.setitem(precomputed._PATIENCE, "http_request_retries", impatient)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(code)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    with pytest.raises(InputError, match=words):
+        PrecomputedVolume(f"http://127.0.0.1:{server.server_address[1]}/vol", timeout_s=5)
+    server.shutdown()
+    server.server_close()
+
+
+def test_without_tensorstore_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_volume(tmp_path / "v", np.zeros((3, 3, 3), np.uint8), (1e6,) * 3)
+    monkeypatch.setitem(sys.modules, "tensorstore", None)
+    with pytest.raises(InputError, match=r"pip install meshgnn\[precomputed\]"):
+        PrecomputedVolume(str(tmp_path / "v"))
