@@ -47,6 +47,8 @@ def measured(voxel_mm: float, settings: list[str], place: Path) -> dict[str, Any
     words += [word for one in settings for word in ("--set", one)]
     with get_context("spawn").Pool(1) as pool:
         found = pool.apply(_run, (words, time.time()))
+        pool.close()
+        pool.join()
     shape = np.load(out / "steps" / "volume" / "pial.npy", mmap_mode="r").shape
     report = json.loads((out / "reconstruction.json").read_text())
     return {
