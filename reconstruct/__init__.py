@@ -4,12 +4,14 @@ from reconstruct.aligned import aligned_stack, read_aligned
 from reconstruct.graph import read_graph, read_reconstruction, to_graph
 from reconstruct.pipeline import Reconstruct
 from reconstruct.records import Alignment, Midsurface, Reconstruction, Ribbon, TissueStack
-from reconstruct.sources import Mni152, SectionFolder, VolumePair
+from reconstruct.sources import BigBrain, Mni152, Precomputed, SectionFolder, VolumePair
 
 __all__ = [
     "Alignment",
+    "BigBrain",
     "Midsurface",
     "Mni152",
+    "Precomputed",
     "Reconstruct",
     "Reconstruction",
     "Ribbon",

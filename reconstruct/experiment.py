@@ -7,14 +7,18 @@ from meshgnn.config import to_plain
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Experiment, Stage
+from meshgnn.export.gifti import write_labels
 from meshgnn.export.mesh_files import write_glb, write_ply
 from meshgnn.source.images import image_hash
 from meshgnn.source.sections import TABLE, files_of
 from meshgnn.store import read_json, write_json
+from reconstruct import open_data
+from reconstruct.open_areas import area_labels
 from reconstruct.page import write_page
-from reconstruct.pipeline import NoCortexError, Reconstruct
+from reconstruct.pipeline import Reconstruct
+from reconstruct.plausibility import NoCortexError
 from reconstruct.records import Reconstruction
-from reconstruct.sources import Mni152, SectionFolder, VolumePair
+from reconstruct.sources import BigBrain, Mni152, Precomputed, SectionFolder, VolumePair, named
 
 
 class ReconstructRun(Experiment):
@@ -29,10 +33,10 @@ class ReconstructRun(Experiment):
         self.config = config
 
     def input_files(self) -> dict[str, str]:
-        source = self.config.source
-        if isinstance(source, Mni152.Config):
-            source = source.volumes()
-        if isinstance(source, VolumePair.Config):
+        source = named(self.config.source)
+        if isinstance(source, Precomputed.Config):  # of folders; nobody is asked for what lies on servers
+            files = {str(path): path for path in open_data.local_files(source)}
+        elif isinstance(source, VolumePair.Config):
             files = {str(path): path for path in (source.grey, source.white) if path is not None}
         elif source.path is None or not (source.path / TABLE).is_file():
             files = {}
@@ -69,6 +73,12 @@ class ReconstructRun(Experiment):
         for mesh in meshes:
             write_ply(run / f"sub-{result.brain}_hemi-{mesh.hemisphere}_midthickness.ply", mesh)
         write_glb(run / f"sub-{result.brain}_midthickness.glb", meshes)
+        source = named(self.config.source)
+        if isinstance(source, Precomputed.Config) and source.areas:
+            areas, labels = area_labels(source, meshes, Bars(run))
+            for mesh, own in zip(meshes, labels):
+                name = f"sub-{result.brain}_hemi-{mesh.hemisphere}_atlas-areas_dseg.label.gii"
+                write_labels(run / name, mesh, own, areas)
         metrics = self._metrics(result)
         write_json(run / SCORES, metrics)
         write_page(run.path, metrics, result.report)
@@ -99,4 +109,4 @@ class ReconstructRun(Experiment):
         return "\n".join(lines)
 
 
-__all__ = ["Mni152", "ReconstructRun", "SectionFolder", "VolumePair"]
+__all__ = ["BigBrain", "Mni152", "Precomputed", "ReconstructRun", "SectionFolder", "VolumePair"]

@@ -28,7 +28,7 @@ from meshgnn.source.poses import Placed
 from meshgnn.source.sections import TABLE, SectionStack
 from meshgnn.source.virtual.truth import true_hemispheres
 from meshgnn.store import content_hash
-from reconstruct import output, plausibility
+from reconstruct import open_data, output, plausibility
 from reconstruct.aligned import aligned_stack, with_bridges, write_aligned
 from reconstruct.cards import checked, quality_report, write_cards
 from reconstruct.cut_truth import is_cut, judge_cut
@@ -47,7 +47,7 @@ from reconstruct.records import (
     TissueStack,
 )
 from reconstruct.slabs import grouped
-from reconstruct.sources import Mni152, SectionFolder, VolumePair
+from reconstruct.sources import BigBrain, Mni152, Precomputed, SectionFolder, VolumePair, named
 from reconstruct.species import STEPS, Name, settled
 from reconstruct.state import Store, hash_files
 from reconstruct.steps.align import AlignSections
@@ -59,20 +59,6 @@ from reconstruct.steps.mounting import CheckMounting, missed_turns, realigned
 from reconstruct.steps.stack import StackSections
 from reconstruct.steps.tissue import ClassifyTissue, check_count
 from reconstruct.steps.volume import RibbonFromVolume
-
-
-class NoCortexError(InputError):
-    """What was reconstructed cannot be a cortex.
-
-    Args:
-        reasons: one line each.
-        result: for those who look at what went wrong; it is not handed out.
-    """
-
-    def __init__(self, reasons: Sequence[str], result: Reconstruction) -> None:
-        more = f" (and {len(reasons) - 1} more, see the report)" if len(reasons) > 1 else ""
-        super().__init__(f"no mesh is handed out: {reasons[0]}{more}; plausible.* and species set the bounds")
-        self.result = result
 
 
 class Reconstruct:
@@ -98,7 +84,9 @@ class Reconstruct:
             f"volume.{name}": f"cerebrum.{name}" for name in ("passage_mm", "ventricle_mm3", "deep_mm")
         }
 
-        source: SectionFolder.Config | VolumePair.Config | Mni152.Config = field(default_factory=SectionFolder.Config)
+        source: SectionFolder.Config | VolumePair.Config | Mni152.Config | Precomputed.Config | BigBrain.Config = field(
+            default_factory=SectionFolder.Config
+        )
         brain: str = ""
         judge: bool = True
         floor: bool = True
@@ -128,9 +116,10 @@ class Reconstruct:
 
     def check(self) -> None:
         """The source is there, can be read, and holds enough. Raises InputError before anything is written."""
-        source = self.settings.source
-        if isinstance(source, Mni152.Config):
-            source = source.volumes()
+        source = named(self.settings.source)
+        if isinstance(source, Precomputed.Config):
+            open_data.check(source)
+            return
         if isinstance(source, SectionFolder.Config):
             if self.settings.align.reference.named:
                 read_pair(*self.settings.align.reference.files())
@@ -190,9 +179,9 @@ class _Run:
         return result, key
 
     def go(self) -> Reconstruction:
-        source = self.settings.source
-        if isinstance(source, Mni152.Config):
-            source = source.volumes()
+        source = named(self.settings.source)
+        if isinstance(source, Precomputed.Config):
+            source = open_data.fetch(source, self.out / "steps" / "source", self.progress)
         if isinstance(source, VolumePair.Config):
             self.store = Store(self.out / "steps")
             ribbon, key = self._volume(source)
@@ -203,7 +192,7 @@ class _Run:
         self.annotated = _annotated(source.path)
         self.store = Store(self.out / "steps")
         bounds = self.settings.plausible
-        tissue, tissue_key = self._tissue(stack)
+        tissue, tissue_key = self._tissue(stack, keep=source.poses == "keep")
         self.warnings += plausibility.of_tissue(tissue, bounds)
         given = None
         if self.placed is not None:
@@ -227,16 +216,14 @@ class _Run:
         return self.step("cerebrum", Ribbon, step, [key, repr(other_mm), *files],
                          lambda: step.build()(ribbon, other_mm))  # fmt: skip
 
-    def _tissue(self, stack: SectionStack) -> tuple[TissueStack, str]:
+    def _tissue(self, stack: SectionStack, *, keep: bool) -> tuple[TissueStack, str]:
         step, folder = self.settings.tissue, stack.folder or Path()
         # By position, so that the order of lines in the table does not matter.
         table = sorted(repr((s.path.name, s.index, s.position_mm, s.pixel_um, s.thickness_um, s.usable, s.mirrored))
                        for s in stack)  # fmt: skip
         table += [f"{s.index} {s.stain}" for s in stack if s.colour]
         files = [section.path for section in stack.usable()]
-        source = self.settings.source
-        assert isinstance(source, SectionFolder.Config)
-        placed = None if self.placed is None else source.poses == "keep"
+        placed = None if self.placed is None else keep
         if placed is not None and len(grouped(stack.usable().sections, step.every_mm)) < len(files):
             # Slabs are averaged where the registration puts their sections.
             table += [repr(placed), content_hash([section.to_space.tolist() for section in stack])]
@@ -347,7 +334,7 @@ class _Run:
                 write_cards(self.out / "qc", stack, tissue, alignment, self.mounting, seen, found, report)
             self.progress("pictures", 1, 1)
         if refused:
-            raise NoCortexError(refused, result)
+            raise plausibility.NoCortexError(refused, result)
         return result
 
     def _judge(self, found: list[Midsurface], places: list[NodeLocations], folder: Path | None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from meshgnn import config
 from meshgnn.errors import InputError
 from meshgnn.source.same_images import same_in_stack
 from reconstruct.mounted import of_mounting
-from reconstruct.records import Alignment, Midsurface, Mounting, Ribbon, TissueStack
+from reconstruct.records import Alignment, Midsurface, Mounting, Reconstruction, Ribbon, TissueStack
 from reconstruct.species import AS_SPECIES, BySpeciesCount, BySpeciesPair, settled
 from reconstruct.steps.mounting import turns
 
@@ -81,6 +81,20 @@ class Plausible(config.Config):
     light: float = 0.12
     tissue_share: float = 0.9
     copies: float = 0.1
+
+
+class NoCortexError(InputError):
+    """What was reconstructed cannot be a cortex.
+
+    Args:
+        reasons: one line each.
+        result: for those who look at what went wrong; it is not handed out.
+    """
+
+    def __init__(self, reasons: Sequence[str], result: Reconstruction) -> None:
+        more = f" (and {len(reasons) - 1} more, see the report)" if len(reasons) > 1 else ""
+        super().__init__(f"no mesh is handed out: {reasons[0]}{more}; plausible.* and species set the bounds")
+        self.result = result
 
 
 def of_tissue(stack: TissueStack, bounds: Plausible) -> list[str]:

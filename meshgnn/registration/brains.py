@@ -1,7 +1,7 @@
 """Registration of whole brains: one hemisphere to the other, or each to its partner in another brain."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from meshgnn.errors import InputError
 from meshgnn.graph import MeshGraph
 from meshgnn.mesh.record import SurfaceMesh, frozen
 from meshgnn.progress import Progress, silent
-from meshgnn.registration.match import Measures, on_sphere_mm
+from meshgnn.registration.match import Match, Measures, on_sphere_mm
 from meshgnn.registration.register import Registration
 from meshgnn.registration.sphere import Hemisphere
 
@@ -26,11 +26,13 @@ class RegisteredBrain:
         sphere_mm: [V, 3] float32, radius 100 mm: the surface `sphere_reg`.
         measures: how sure places are, [V]; zero distortion, mismatch and doubt in a hemisphere that stayed fixed.
         figures: by hemisphere, of those that moved.
+        matches: the same, with the weights that carry values between the meshes.
     """
 
     sphere_mm: NDArray[np.float32]
     measures: Measures
     figures: dict[str, dict[str, Any]]
+    matches: Mapping[str, Match] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sphere_mm", frozen(self.sphere_mm, np.float32))
@@ -64,7 +66,9 @@ def register_hemispheres(
     still = np.zeros(one.stop - one.start, np.float32)
     measured = {name: np.concatenate([still, getattr(match.measures, name)]) for name in Measures.__dataclass_fields__}
     name = graph.meshes[1].hemisphere
-    return RegisteredBrain(sphere_mm=sphere, measures=Measures(**measured), figures={name: match.figures})
+    return RegisteredBrain(
+        sphere_mm=sphere, measures=Measures(**measured), figures={name: match.figures}, matches={name: match}
+    )
 
 
 def register_brain(
@@ -82,7 +86,7 @@ def register_brain(
     own, theirs = _columns(moving, names), _columns(fixed, names)
     known: dict[str, Hemisphere] = {}
     spheres, parts = [], []
-    figures: dict[str, dict[str, Any]] = {}
+    matches: dict[str, Match] = {}
     for mesh, place in zip(moving.meshes, moving.slices().values()):
         partner = next((one for one in fixed.meshes if one.hemisphere == mesh.hemisphere), fixed.meshes[0])
         if partner.hemisphere not in known:
@@ -95,9 +99,12 @@ def register_brain(
         )  # fmt: skip
         spheres.append(match.sphere_mm())
         parts.append(match.measures)
-        figures[mesh.hemisphere] = match.figures
+        matches[mesh.hemisphere] = match
     measured = {name: np.concatenate([getattr(part, name) for part in parts]) for name in Measures.__dataclass_fields__}
-    return RegisteredBrain(sphere_mm=np.concatenate(spheres), measures=Measures(**measured), figures=figures)
+    return RegisteredBrain(
+        sphere_mm=np.concatenate(spheres), measures=Measures(**measured), matches=matches,
+        figures={side: match.figures for side, match in matches.items()},
+    )  # fmt: skip
 
 
 def _hemisphere(

@@ -16,6 +16,7 @@ from meshgnn.progress import TerminalBars
 from meshgnn.registration.brains import RegisteredBrain, register_brain, register_hemispheres
 from meshgnn.registration.match import Measures
 from meshgnn.registration.register import Registration
+from meshgnn.registration.template import common_mesh
 from meshgnn.source.surface_folder import SurfaceFolder
 from meshgnn.store import write_json
 
@@ -32,8 +33,9 @@ def parser() -> argparse.ArgumentParser:
     )
     make.add_argument("moving", type=Path, metavar="MOVING", help="surface folder of the brain to register")
     make.add_argument(
-        "fixed", type=Path, metavar="FIXED", nargs="?",
-        help="surface folder of the brain to register it to; without it, right is registered to left within MOVING",
+        "fixed", metavar="FIXED", nargs="?",
+        help="surface folder of the brain to register it to, or fsaverage5, which comes with nilearn; without it, "
+        "right is registered to left within MOVING",
     )  # fmt: skip
     make.add_argument(
         "--out", type=Path, required=True,
@@ -68,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.fixed is None:
         found = register_hemispheres(moving, config, TerminalBars())
     else:
-        fixed = SurfaceFolder.Config(folder=options.fixed).build().read().graph
+        fixed = common_mesh(options.fixed)
         found = register_brain(moving, fixed, config, TerminalBars())
     for path in write_registered(options.out, moving, found):
         if path.parent == options.out:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.optimize import linprog
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import InputError, SettingError
@@ -28,6 +29,9 @@ class Hemisphere:
 
     closed: ClosedMesh
     sphere: Floats
+
+
+TINY = 1e-13  # orientation of a triangle that counts as folded
 
 
 class SphericalMap:
@@ -79,14 +83,18 @@ class SphericalMap:
         if brought is not None:
             return Hemisphere(closed=closed, sphere=brought)
         energy = Distortion(points, faces)
-        x = _conformal(points, faces, laplacian, energy.share)
+        x = _conformal(points, faces, laplacian.weights(), energy.share)
+        steps = self.config.steps
+        if orientation(x, faces).min() <= TINY:
+            x = _widened(x, points, faces, laplacian, energy)
+            steps *= 4  # it has further to go
         x = unfolded(x, faces, laplacian)
-        if self.config.steps:
+        if steps:
             x = minimise(
-                _Flattening(energy), x, laplacian, steps=self.config.steps,
-                told=lambda step, value: progress("sphere", step + 1, self.config.steps),
+                _Flattening(energy), x, laplacian, steps=steps,
+                told=lambda step, value: progress("sphere", step + 1, steps),
             )  # fmt: skip
-        progress("sphere", max(self.config.steps, 1), max(self.config.steps, 1))
+        progress("sphere", max(steps, 1), max(steps, 1))
         return Hemisphere(closed=closed, sphere=_turned(x, points, faces, energy.share))
 
 
@@ -106,7 +114,7 @@ class _Flattening:
         return np.zeros(len(x))
 
 
-def unfolded(x: Floats, faces: Faces, laplacian: Laplacian, *, least: float = 1e-13, rounds: int = 400) -> Floats:
+def unfolded(x: Floats, faces: Faces, laplacian: Laplacian, *, least: float = TINY, rounds: int = 400) -> Floats:
     """Unit vectors [N, 3] without folded triangles: their vertices move to the mean of their neighbours, in growing
     surroundings, until none is left.
 
@@ -117,6 +125,7 @@ def unfolded(x: Floats, faces: Faces, laplacian: Laplacian, *, least: float = 1e
         InputError: some are left.
     """
     ring: sparse.csr_array | None = None
+    start = x
     for step in range(rounds):
         folded = orientation(x, faces) <= least
         if not folded.any():
@@ -131,12 +140,72 @@ def unfolded(x: Floats, faces: Faces, laplacian: Laplacian, *, least: float = 1e
         moving = np.flatnonzero(marked > 0)
         x = x.copy()
         x[moving] = unit(ring[moving] @ x)
+    return _relaid(start, faces, least)
+
+
+def _relaid(start: Floats, faces: Faces, least: float, rounds: int = 50) -> Floats:
+    """`unfolded` where means of neighbours only hand folds on.
+
+    What a triangle's orientation is depends linearly on one of its corners: where a vertex can lie so that all its
+    triangles face outward is a cone, and the place furthest from its sides the solution of a linear programme. Of the
+    corners of a folded triangle the one with the most room moves there.
+    """
+    x = start.copy()
+    rim = sparse.csr_array((np.ones(faces.size), (faces.ravel(), np.arange(faces.size))), shape=(len(x), faces.size))
+    for _ in range(rounds):
+        folded = np.flatnonzero(orientation(x, faces) <= least)
+        if not len(folded):
+            return x
+        for face in folded:
+            if orientation(x, faces[face : face + 1])[0] > least:
+                continue
+            corners = faces[face].tolist()
+            rooms = [_room(x, faces, rim.indices[rim.indptr[one] : rim.indptr[one + 1]]) for one in corners]
+            best = int(np.argmax([room for room, _ in rooms]))
+            x[corners[best]] = rooms[best][1]
     raise InputError(f"{int((orientation(x, faces) <= least).sum())} triangles of the sphere stay folded")
 
 
-def _conformal(points: Floats, faces: Faces, laplacian: Laplacian, share: Floats) -> Floats:
-    """Bijective up to rounding, nearly conformal: [N, 3]."""
-    weights = laplacian.weights()
+def _room(x: Floats, faces: Faces, around: NDArray[np.integer]) -> tuple[float, Floats]:
+    """Least sine of the angles to the opposite sides of a vertex's triangles at its best place, and that place [3].
+
+    Args:
+        around: where the vertex stands in the flattened faces.
+    """
+    face, corner = np.divmod(around, 3)
+    sides = np.cross(x[faces[face, (corner + 1) % 3]], x[faces[face, (corner + 2) % 3]])
+    sides /= np.maximum(np.linalg.norm(sides, axis=1, keepdims=True), 1e-300)
+    limits = np.column_stack([-sides, np.ones(len(sides))])  # sides @ place >= room
+    found = linprog([0, 0, 0, -1], limits, np.zeros(len(sides)), bounds=[(-1, 1)] * 3 + [(None, None)])
+    here = x[faces.ravel()[around[0]]]
+    if found.x is None or not np.linalg.norm(found.x[:3]) > 1e-9:
+        return -np.inf, here
+    return float(found.x[3] / np.linalg.norm(found.x[:3])), unit(found.x[None, :3])[0]
+
+
+def _widened(x: Floats, points: Floats, faces: Faces, laplacian: Laplacian, energy: Distortion) -> Floats:
+    """[N, 3] without triangles that are too small to compute with, where a conformal map [N, 3] has such ones.
+
+    A conformal map shrinks long fingers exponentially. Convex combinations with other weights are bijective too: those
+    towards a vertex are divided by its stretch (Yoshizawa, Belyaev & Seidel 2004, SMI, eq. 5), as long as that helps.
+    """
+    weights, best, power = laplacian.weights(), energy(x)[0], 1.0
+    area = np.bincount(faces.ravel(), np.repeat(energy.share, 3), len(points))
+    for _ in range(20):
+        there = np.maximum(orientation(x, faces) / (8 * np.pi), 1e-18)
+        squared = np.bincount(faces.ravel(), np.repeat(energy.share**2 / there, 3), len(points)) / area
+        tried = sparse.csr_array(weights @ sparse.diags_array(squared ** (-power / 2)))
+        trial = _conformal(points, faces, tried, energy.share)
+        value = energy(trial)[0]
+        if value < best:
+            x, best, weights = trial, value, tried
+        else:
+            power /= 2
+    return x
+
+
+def _conformal(points: Floats, faces: Faces, weights: sparse.csr_array, share: Floats) -> Floats:
+    """Bijective up to rounding, nearly conformal with cotangent weights: [N, 3]."""
     matrix = sparse.csr_array(sparse.diags_array(np.asarray(weights.sum(axis=1)).ravel()) - weights)
     rim = faces[0]
     inner = np.setdiff1d(np.arange(len(points)), rim)

@@ -88,7 +88,7 @@ SMALL: dict[str, tuple[str, ...]] = {
     "features.volumes": ("cube.size=16",),
 }  # fmt: skip
 # The experiments that need an optional package, which an empty environment lacks: told in one line.
-REFUSED = {"surface_demo": "pip install"}
+REFUSED = {"surface_demo": "pip install", "reconstruct:bigbrain": "pip install"}
 # What a command makes whose work another documented one does as well (`virtual_brain --set compare=UNIFORM`).
 INCLUDED = ("DEMO",)
 # Needs the tests, hence a checkout; and what has the stages of virtual_brain:uniform, which runs.

@@ -1,0 +1,1 @@
+"""Several brains on one mesh: values carried there and back, and maps of how often an area lies where."""
