@@ -9,16 +9,7 @@ from scipy.stats import false_discovery_control
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import InputError, SettingError
-from meshgnn.networks.information import (
-    CONTINUOUS,
-    DISCRETE,
-    Estimator,
-    continuous_information,
-    discrete_information,
-    estimator_of,
-    mixed_information,
-    parted,
-)
+from meshgnn.networks.information import CONTINUOUS, DISCRETE, Estimator, estimator_of, permutable
 from meshgnn.networks.record import Layer
 from meshgnn.progress import Progress, silent
 from meshgnn.source.participant_table import Participants
@@ -48,7 +39,7 @@ class Associations:
         """
 
         permutations: int = 200
-        most: int = 10_000
+        most: int = 2000
         beyond: int = 20
         neighbours: int = 4
         least: int = 20
@@ -150,26 +141,11 @@ class Associations:
     ) -> dict[str, float]:
         """Estimate and null distribution of a pair; where one column is discrete, it is the first."""
         c = self.config
-        if kind == DISCRETE:
-            one, two = (np.unique(values, return_inverse=True)[1] for values in (first, second))
-
-            def estimate(values: NDArray[np.float64]) -> float:
-                return discrete_information(one, values)
-        elif kind == CONTINUOUS:
-            one, two = parted(first, rng), parted(second, rng)
-
-            def estimate(values: NDArray[np.float64]) -> float:
-                return continuous_information(one, values, c.neighbours)
-        else:
-            one, two = np.unique(first, return_inverse=True)[1], parted(second, rng)
-
-            def estimate(values: NDArray[np.float64]) -> float:
-                return mixed_information(one, values, c.neighbours)
-
-        own = estimate(two)
+        estimate = permutable(first, second, kind, c.neighbours, rng)
+        own = estimate(np.arange(len(first)))
         total, beyond, draws = 0.0, 0, 0
         while draws < c.permutations or (beyond < c.beyond and draws < c.most):
-            drawn = estimate(rng.permutation(two))
+            drawn = estimate(rng.permutation(len(first)))
             total, beyond, draws = total + drawn, beyond + (drawn >= own - 1e-12), draws + 1
         null = total / draws
         return {"mi": own, "null": null, "above": own - null, "p": (beyond + 1) / (draws + 1), "draws": float(draws)}

@@ -98,11 +98,17 @@ def write_network_gt(path: Path, network: Network) -> None:
     about = {"title": network.name, "schema": SCHEMA}
     about |= {f"unit_{name}": layer.unit for name, layer in network.layers.items()}
     about |= {f"about_{name}": layer.text for name, layer in network.layers.items()}
+    edge = {name: Property(kind="double", values=values) for name, values in columns.items()}
+    edge |= {
+        f"{name}_estimator": Property(kind="string", values=[layer.estimators[a][b] for a, b in edges.T.tolist()])
+        for name, layer in network.layers.items()
+        if layer.estimators
+    }
     graph = GtGraph(
         n_nodes=len(network),
         edges=edges,
         vertex=vertex,
-        edge={name: Property(kind="double", values=values) for name, values in columns.items()},
+        edge=edge,
         graph={name: one_value("string", text) for name, text in about.items()},
     )
     write_gt(path, graph)
@@ -143,6 +149,7 @@ def read_network_gt(path: Path) -> Network:
             unit=about.get(f"unit_{name}", ""),
             text=about.get(f"about_{name}", ""),
             pairs={key.removeprefix(f"{name}_"): found[key] for key, owner in owners.items() if owner == name},
+            estimators=_estimators(content, f"{name}_estimator"),
         )
         for name, matrix in found.items()
         if not owners[name]
@@ -154,3 +161,14 @@ def read_network_gt(path: Path) -> Network:
     return Network(
         name=about.get("title", Path(path).stem), nodes=nodes, layers=layers, domains=domains, values=values, texts=texts
     )
+
+
+def _estimators(content: GtGraph, name: str) -> tuple[tuple[str, ...], ...]:
+    """[N][N] texts of an edge property; () without one."""
+    held = content.edge.get(name)
+    if held is None or held.kind != "string":
+        return ()
+    found = [[""] * content.n_nodes for _ in range(content.n_nodes)]
+    for (a, b), text in zip(content.edges.T.tolist(), held.values):
+        found[a][b] = found[b][a] = text
+    return tuple(map(tuple, found))

@@ -9,6 +9,7 @@ Estimates may be slightly negative: they are not cut at 0, so that a null distri
 few hundred people, which is what a permutation null draws thousands of times.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import numba
@@ -44,14 +45,12 @@ def discrete_information(first: NDArray[np.integer], second: NDArray[np.integer]
     The correction adds (occupied rows + occupied columns - occupied cells - 1) / 2N: 0 on average for independent
     columns, the corrected entropy for two that are the same.
     """
-    _, a = np.unique(first, return_inverse=True)
-    _, b = np.unique(second, return_inverse=True)
-    table = np.bincount(a * (b.max() + 1) + b, minlength=(a.max() + 1) * (b.max() + 1)).astype(np.float64)
-    table = table.reshape(a.max() + 1, b.max() + 1) / len(a)
-    rows, columns = table.sum(1), table.sum(0)
-    full = table > 0
-    plain = float((table[full] * np.log(table[full] / np.outer(rows, columns)[full])).sum())
-    return plain + (len(rows) + len(columns) - int(full.sum()) - 1) / (2 * len(a))
+    return float(_plug_in(*_coded(first), *_coded(second)))
+
+
+def _coded(values: NDArray[np.integer]) -> tuple[NDArray[np.int64], int]:
+    names, codes = np.unique(values, return_inverse=True)
+    return codes.astype(np.int64), len(names)
 
 
 def parted(values: NDArray[np.floating], rng: np.random.Generator) -> Floats:
@@ -64,33 +63,76 @@ def parted(values: NDArray[np.floating], rng: np.random.Generator) -> Floats:
 
 def continuous_information(first: Floats, second: Floats, k: int = NEIGHBOURS) -> float:
     """Of two columns of numbers [N] without equal values (`parted`); k is lowered to N - 1 where there are fewer."""
-    count, k = len(first), min(k, len(first) - 1)
     order = np.argsort(first, kind="stable")
-    x, y = np.ascontiguousarray(first[order]), np.ascontiguousarray(second[order])
-    along_x, along_y = _ksg_counts(x, y, np.sort(y), k)
-    table = digamma(np.arange(1, count + 1))
-    return float(table[k - 1] + table[count - 1] - table[along_x].mean() - table[along_y].mean())
+    return float(_ksg(first[order], second[order], np.sort(second), min(k, len(first) - 1), _digammas(len(first))))
 
 
 def mixed_information(classes: NDArray[np.integer], values: Floats, k: int = NEIGHBOURS) -> float:
     """Of a column of classes [N] and one of numbers without equal values; classes with one member are left out."""
-    _, label, size = np.unique(classes, return_inverse=True, return_counts=True)
-    kept = size[label] > 1
-    if not kept.any():
-        return 0.0
-    label, values = label[kept], np.asarray(values, np.float64)[kept]
-    order = np.lexsort((values, label))
-    within, near = _ross_counts(values[order], label[order].astype(np.int64), np.sort(values), k)
-    count = len(values)
-    table = digamma(np.arange(1, count + 1))
-    return float(table[count - 1] + table[within - 1].mean() - table[size[label] - 1].mean() - table[near - 1].mean())
+    codes, count = _coded(classes)
+    order = np.argsort(values, kind="stable")
+    return float(_ross(codes[order], count, np.asarray(values, np.float64)[order], k, _digammas(len(codes))))
+
+
+def permutable(
+    first: NDArray[np.floating], second: NDArray[np.floating], kind: Estimator, k: int, rng: np.random.Generator
+) -> Callable[[NDArray[np.integer]], float]:
+    """The estimate for two columns, the second one in another order: a function of an order [N].
+
+    What does not change with the order is done once.
+
+    Args:
+        first, second: [N]; of `MIXED` the first holds classes.
+        rng: of the noise that parts equal numbers.
+    """
+    table = _digammas(len(first))
+    if kind == DISCRETE:
+        (a, rows), (b, columns) = _coded(first), _coded(second)
+        return lambda order: float(_plug_in(a, rows, b[order], columns))
+    values = parted(second, rng)
+    if kind == MIXED:
+        codes, count = _coded(first)
+        ascending, place = np.sort(values), np.argsort(np.argsort(values, kind="stable"), kind="stable")
+
+        def mixed(order: NDArray[np.integer]) -> float:
+            moved = np.empty_like(codes)
+            moved[place[order]] = codes
+            return float(_ross(moved, count, ascending, k, table))
+
+        return mixed
+    x = parted(first, rng)
+    along = np.argsort(x, kind="stable")
+    x, ascending = x[along], np.sort(values)
+    k = min(k, len(x) - 1)
+    return lambda order: float(_ksg(x, values[order][along], ascending, k, table))
+
+
+def _digammas(count: int) -> Floats:
+    """digamma of 1 to N + 1."""
+    return digamma(np.arange(1, count + 2, dtype=np.float64))
 
 
 @numba.njit(cache=True, nogil=True)
-def _ksg_counts(x: Floats, y: Floats, y_sorted: Floats, k: int):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Numbers of others nearer than the k-th neighbour (largest of both distances) along x and along y; x ascends."""
-    count = len(x)
-    along_x, along_y = np.empty(count, np.int64), np.empty(count, np.int64)
+def _plug_in(a, rows, b, columns):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Of class numbers [N] below `rows` and `columns`, all of which occur."""
+    table = np.zeros((rows, columns))
+    for i in range(len(a)):
+        table[a[i], b[i]] += 1.0
+    row, column = table.sum(1), table.sum(0)
+    total, cells, count = 0.0, 0, len(a)
+    for i in range(rows):
+        for j in range(columns):
+            if table[i, j] > 0:
+                cells += 1
+                total += table[i, j] * np.log(table[i, j] * count / (row[i] * column[j]))
+    return total / count + (rows + columns - cells - 1) / (2 * count)
+
+
+@numba.njit(cache=True, nogil=True)
+def _ksg(x, y, y_sorted, k, table):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """psi(k) + psi(N) - <psi(n_x + 1) + psi(n_y + 1)>; n of others nearer than the k-th neighbour (largest of both
+    distances) along x and along y; x ascends."""
+    count, total = len(x), 0.0
     best = np.empty(k)
     for i in range(count):
         best[:] = np.inf
@@ -115,10 +157,9 @@ def _ksg_counts(x: Floats, y: Floats, y_sorted: Floats, k: int):  # type: ignore
                     place -= 1
                 best[place] = distance
         radius = best[k - 1]
-        # The first and the one after the last strictly within the radius; the point itself is not counted.
-        along_x[i] = _within(x, x[i], radius) - 1
-        along_y[i] = _within(y_sorted, y[i], radius) - 1
-    return along_x, along_y
+        # With the point itself, hence n + 1.
+        total += table[_within(x, x[i], radius) - 1] + table[_within(y_sorted, y[i], radius) - 1]
+    return table[k - 1] + table[count - 1] - total / count
 
 
 @numba.njit(cache=True, nogil=True)
@@ -139,29 +180,42 @@ def _within(ascending: Floats, at: float, radius: float):  # type: ignore[no-unt
 
 
 @numba.njit(cache=True, nogil=True)
-def _ross_counts(values: Floats, label: NDArray[np.int64], everybody: Floats, k: int):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """k of every point's class (lowered in small ones), and the number of points (itself too) nearer than the k-th
-    neighbour of its class; values ascend within classes."""
-    count = len(values)
-    within, near = np.empty(count, np.int64), np.empty(count, np.int64)
-    start = 0
-    while start < count:
-        end = start
-        while end < count and label[end] == label[start]:
-            end += 1
-        own = min(k, end - start - 1)
-        for i in range(start, end):
+def _ross(codes, classes, values, k, table):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """psi(N) + <psi(k_i)> - <psi(N_class)> - <psi(m_i)>; m points (itself too) nearer than the k-th neighbour of a
+    point's class, k lowered in small classes; values ascend, class numbers stand beside them."""
+    size = np.zeros(classes, np.int64)
+    for code in codes:
+        size[code] += 1
+    start = np.zeros(classes, np.int64)
+    for c in range(1, classes):
+        start[c] = start[c - 1] + size[c - 1]
+    at, grouped = start.copy(), np.empty(len(codes))
+    everybody, count = np.empty(len(codes)), 0
+    for i in range(len(codes)):
+        grouped[at[codes[i]]] = values[i]
+        at[codes[i]] += 1
+        if size[codes[i]] > 1:
+            everybody[count] = values[i]
+            count += 1
+    if count == 0:
+        return 0.0
+    everybody = everybody[:count]
+    total = 0.0
+    for c in range(classes):
+        if size[c] < 2:
+            continue
+        first, end = start[c], start[c] + size[c]
+        own = min(k, size[c] - 1)
+        for i in range(first, end):
             low, high, radius = i - 1, i + 1, 0.0
             for _ in range(own):
-                left = values[i] - values[low] if low >= start else np.inf
-                right = values[high] - values[i] if high < end else np.inf
+                left = grouped[i] - grouped[low] if low >= first else np.inf
+                right = grouped[high] - grouped[i] if high < end else np.inf
                 if left <= right:
                     radius = left
                     low -= 1
                 else:
                     radius = right
                     high += 1
-            within[i] = own
-            near[i] = _within(everybody, values[i], radius)
-        start = end
-    return within, near
+            total += table[own - 1] - table[size[c] - 1] - table[_within(everybody, grouped[i], radius) - 1]
+    return table[count - 1] + total / count
