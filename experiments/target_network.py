@@ -19,7 +19,7 @@ def target_network() -> TargetNetwork.Config:
 def quick() -> TargetNetwork.Config:
     """The same on 12 planted targets and 165 models, in seconds."""
     study = PlantedStudy.Config(
-        domains=("constitutional=3", "disease=4", "psychology=5"), groups=3, people=250, missing=0.02
+        domains=("constitutional=3", "disease=4", "psychology=5"), groups=3, people=300, shared=0.6, missing=0.02
     )
     return TargetNetwork.Config(
         people=study,

@@ -53,7 +53,8 @@ class TargetNetwork(Experiment):
             associations: how pairs are estimated.
             layers: that groups are found by; of the others that are there if none of these is. Several make a layered
                 model; layers of the same people are not independent evidence, and find too many groups together.
-            edges: significant: of tested layers, edges of q below `q` alone; all: every pair, so that weights alone tell.
+            edges: all: every pair, so that the weights alone tell; significant: of tested layers, edges of q below `q`
+                alone. A few dozen edges are too few for a block model to part small groups.
             q: false discovery rate.
             blocks: what finds groups.
             drawn: share of the edges that the page draws at first, heaviest first.
@@ -65,7 +66,7 @@ class TargetNetwork(Experiment):
         domains: tuple[str, ...] = ()
         associations: Associations.Config = field(default_factory=Associations.Config)
         layers: tuple[str, ...] = (INFORMATION,)
-        edges: Literal["significant", "all"] = "significant"
+        edges: Literal["significant", "all"] = "all"
         q: float = 0.05
         blocks: NestedBlocks.Config | LeidenGroups.Config = field(default_factory=NestedBlocks.Config)
         drawn: float = 0.6
@@ -75,7 +76,9 @@ class TargetNetwork(Experiment):
                 raise SettingError("<q> and <drawn> must lie between 0 and 1")
             wrong = [one for one in self.layers if one not in (INFORMATION, CORRELATION, CLOSENESS)]
             if wrong or not self.layers:
-                raise SettingError(f"<layers> may name {INFORMATION}, {CORRELATION}, {CLOSENESS}; got {wrong or 'none'}")
+                raise SettingError(
+                    f"<layers> may name {INFORMATION}, {CORRELATION}, {CLOSENESS}; got {wrong or 'none'}"
+                )
             if odd := [one for one in self.domains if not all(one.partition("="))]:
                 raise SettingError(f"<domains> holds {odd[0]!r}; TARGET=DOMAIN is needed")
 

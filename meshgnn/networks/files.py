@@ -159,7 +159,12 @@ def read_network_gt(path: Path) -> Network:
     texts.pop("name", None)
     values = {key: held.values for key, held in content.vertex.items() if held.kind in ("double", "int32_t", "int64_t")}
     return Network(
-        name=about.get("title", Path(path).stem), nodes=nodes, layers=layers, domains=domains, values=values, texts=texts
+        name=about.get("title", Path(path).stem),
+        nodes=nodes,
+        layers=layers,
+        domains=domains,
+        values=values,
+        texts=texts,
     )
 
 

@@ -1,7 +1,7 @@
 """Tables of results as the page of a network reads them: one row per model.
 
-    models.tsv of a study (`biobank_inputs`), or any table with its columns target, score_name, score and inputs
-    metrics.json of a study, of a run on traits, or of area mapping: methods x areas
+models.tsv of a study (`biobank_inputs`), or any table with its columns target, score_name, score and inputs
+metrics.json of a study, of a run on traits, or of area mapping: methods x areas
 """
 
 from collections.abc import Mapping, Sequence

@@ -67,7 +67,9 @@ def main(folder):
     graph = gt.load_graph(str(folder / "edges.gt"))
     count, parent, fits, best = graph.num_vertices(), os.getppid(), [], None
     for number, model in enumerate(job["models"]):
-        state_args = arguments(graph, graph.ep[f"z_{model['weights']}"], model["record"], job, model["degree_corrected"])
+        state_args = arguments(
+            graph, graph.ep[f"z_{model['weights']}"], model["record"], job, model["degree_corrected"]
+        )
         for start in range(job["starts"]):
             seeded(job["seed"] + start)
             state = refined(inference.minimize_nested_blockmodel_dl(graph, state_args=state_args), job["rounds"])

@@ -1,6 +1,5 @@
 """Nested, weighted, layered stochastic block models by graph-tool, in a process of its own."""
 
-import json
 import shutil
 import subprocess
 import tempfile
@@ -97,7 +96,9 @@ class NestedBlocks:
         python = python_with_graph_tool(c.python)
         if not python:
             if c.otherwise is None:
-                raise InputError(f"no Python with graph-tool was found{f' ({c.python})' if c.python else ''}; {INSTALL}")
+                raise InputError(
+                    f"no Python with graph-tool was found{f' ({c.python})' if c.python else ''}; {INSTALL}"
+                )
             return c.otherwise.build().fit(network, layers, progress)
         edges = {name: network.layer(name).edges() for name in layers}
         weights = {name: network.layer(name).weights[tuple(edges[name])] for name in layers}
@@ -106,6 +107,9 @@ class NestedBlocks:
         found, notes = weight_models(c.weights, weights)
         if not found:
             raise InputError(f"{network.name}: no weight model fits: {'; '.join(notes)}")
+        full = len(network) * (len(network) - 1) // 2
+        if all(one.shape[1] == full for one in edges.values()):
+            notes.append("every pair has an edge: the weights alone tell groups")
         models = [(one, corrected) for corrected in c.degree_corrected for one in found]
         with tempfile.TemporaryDirectory(prefix="meshgnn-blocks-") as name:
             folder = Path(name)
