@@ -1,8 +1,8 @@
-"""Areas as a network, and data-driven areas on the mesh: parcels, their network, groups of them, judged by the truth."""
+"""Areas as a network, and data-driven areas on the mesh: parcels, groups of them, judged by the truth."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +74,9 @@ class AreaNetwork(Experiment):
         tables: tuple[str, ...] = ()
         rounds: int = 3
         layers: tuple[str, ...] = (SIMILARITY, CONNECTIVITY)
-        blocks: NestedBlocks.Config | LeidenGroups.Config = field(default_factory=NestedBlocks.Config)
+        blocks: NestedBlocks.Config | LeidenGroups.Config = field(
+            default_factory=lambda: NestedBlocks.Config(weights=("normal", "log-normal"), degree_corrected=(False,))
+        )
         parcels: int = 100
         neighbours: int = 10
         parcel_layers: tuple[str, ...] = (SIMILARITY,)
@@ -180,12 +182,12 @@ class AreaNetwork(Experiment):
             found.append(
                 Stage(
                     name=f"parcels-{name}",
-                    run=lambda run, name=name: self._parcels(run, name),
+                    run=partial(self._parcels, name),
                     after=(),
                     depends=to_plain(parcels),
                     files=self.files,
                 )
-            )  # type: ignore[misc]
+            )
         return [
             *found,
             Stage(name="export", run=self._export, after=tuple(stage.name for stage in found), depends=c.drawn),
@@ -218,7 +220,7 @@ class AreaNetwork(Experiment):
         write_json(run / BLOCKS, {"summary": block_summary(fit, network).to_json(), "names": fit.level_names})
         return [BLOCKS, NETWORK]
 
-    def _parcels(self, run: RunFolder, name: str) -> list[str]:
+    def _parcels(self, name: str, run: RunFolder) -> list[str]:
         c, (graph, _) = self.config, self._brains[name]
         features, folder = self._features(name), f"brains/{name}"
         bars = Bars(run, f"{name}: ")
@@ -293,7 +295,7 @@ def _judged(graph: MeshGraph, nodes: Mapping[str, NDArray[np.int64]]) -> dict[st
 
 
 def _means(judged: Mapping[str, Mapping[str, ParcelScore]]) -> tuple[dict[str, ParcelScore], str]:
-    """Means over the brains; intervals by Student's t over three brains or more, else those over places of the first."""
+    """Means over the brains; intervals by Student's t over three or more, else over places of the only one."""
     if not judged:
         return {}, ""
     several = len(judged) >= FEWEST_BRAINS
@@ -316,7 +318,7 @@ def _means(judged: Mapping[str, Mapping[str, ParcelScore]]) -> tuple[dict[str, P
     return found, "brains" if several else "places" if len(judged) == 1 else ""
 
 
-def _write_map(run: RunFolder, name: str, graph: MeshGraph, held: Mapping[str, NDArray], network: object) -> list[str]:  # type: ignore[type-arg]
+def _write_map(run: RunFolder, name: str, graph: MeshGraph, held: Mapping[str, NDArray], network: object) -> list[str]:
     """The groups of parcels as label files and on the 3D page, with parcels, stability and groups of areas as maps."""
     groups = held[OURS]
     count = int(groups.max()) + 1

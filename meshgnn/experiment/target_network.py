@@ -124,7 +124,7 @@ class TargetNetwork(Experiment):
             return None
         else:
             found = read_models(self.config.results)
-        return found.only([one for one in self.config.targets]) if self.config.targets else found
+        return found.only(self.config.targets) if self.config.targets else found
 
     @cached_property
     def _people(self) -> Participants | None:

@@ -82,7 +82,7 @@ def border_lengths(graph: MeshGraph, part: NDArray[np.integer], count: int) -> F
 
 
 def closeness(means: Floats) -> Floats:
-    """[K, K] 1 / (1 + d / m), d the Euclidean distance of rows [K, C] and m the median of all d; NaN for absent rows."""
+    """[K, K] 1 / (1 + d / m), d the Euclidean distance of rows [K, C], m the median of all d; NaN for absent rows."""
     gap = np.sqrt(np.maximum(((means[:, None] - means[None, :]) ** 2).sum(2), 0))
     upper = gap[np.triu_indices(len(gap), 1)]
     middle = float(np.nanmedian(upper)) if np.isfinite(upper).any() else 1.0

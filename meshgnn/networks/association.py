@@ -1,4 +1,4 @@
-"""How every pair of targets hangs together: mutual information with a permutation null, and |r|. G people, T targets."""
+"""How pairs of targets hang together: mutual information with a permutation null, and |r|. G people, T targets."""
 
 from dataclasses import dataclass
 from itertools import combinations

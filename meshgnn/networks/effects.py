@@ -78,7 +78,7 @@ class MixedFit:
         return np.stack([self.estimates - half, self.estimates + half], axis=1)
 
 
-def mixed_model(y: NDArray[np.floating], x: NDArray[np.floating], group: NDArray[np.integer]) -> MixedFit:
+def mixed_model(y: NDArray[np.float64], x: NDArray[np.float64], group: NDArray[np.integer]) -> MixedFit:
     """Fit y [M] on x [M, P] (an intercept is added and not reported) with an intercept per group [M].
 
     Where one group stands alone, or groups do not differ beyond chance, s_u is 0 and the fit is least squares.
@@ -86,7 +86,7 @@ def mixed_model(y: NDArray[np.floating], x: NDArray[np.floating], group: NDArray
     Raises:
         InputError: too few rows, columns that are constant or combinations of others.
     """
-    y, x = np.asarray(y, np.float64), np.asarray(x, np.float64)
+    y, x = np.array(y, np.float64), np.array(x, np.float64)
     design = np.c_[np.ones(len(y)), x]
     count = len(np.unique(group))
     free = len(y) - count - x.shape[1]
@@ -201,12 +201,13 @@ def _indicators(sets: Sequence[tuple[str, ...]]) -> tuple[list[str], NDArray[np.
         else:
             joined.setdefault(tuple(column), []).append(name)
     notes = [f"{', '.join(constant)} stand in all models, so that their effect cannot be told"] if constant else []
-    names, columns = [], []
-    for column, same in joined.items():
-        trial = np.array([*columns, column]).T
+    names: list[str] = []
+    columns: list[tuple[float, ...]] = []
+    for values, same in joined.items():
+        trial = np.array([*columns, values]).T
         if np.linalg.matrix_rank(np.c_[np.ones(len(sets)), trial]) < trial.shape[1] + 1:
             notes.append(f"{' + '.join(same)} follows from the other inputs, so that its effect cannot be told")
             continue
         names.append(" + ".join(same))
-        columns.append(column)
+        columns.append(values)
     return names, np.array(columns).T.reshape(len(sets), -1), notes

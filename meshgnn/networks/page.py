@@ -1,4 +1,4 @@
-"""The page of a network: one HTML file that opens from disk, with the network, its tables, the grid of scores, views."""
+"""The page of a network: one HTML file that opens from disk: network, tables, the grid of scores, saved views."""
 
 from collections.abc import Sequence
 from pathlib import Path

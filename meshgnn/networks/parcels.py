@@ -73,7 +73,7 @@ def parcel_network(graph: MeshGraph, parcel: Labels, features: Floats, neighbour
     made = Network(
         name=f"parcels of {graph.brain}", nodes=tuple(f"parcel {k + 1}" for k in range(count)), layers=layers,
         domains=tuple(str(one) for one in side),
-        values={"nodes_of_the_mesh": np.bincount(parcel[parcel >= 0], minlength=count)},
+        values={"nodes_of_the_mesh": np.bincount(parcel[parcel >= 0], minlength=count).astype(np.float64)},
     )  # fmt: skip
     return made, means
 

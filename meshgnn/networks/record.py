@@ -96,9 +96,11 @@ class Network:
         if twice:
             raise InputError(f"{self.name}: {len(twice)} names stand twice, the first is {twice[0]!r}")
         object.__setattr__(self, "domains", tuple(self.domains) or ("",) * count)
-        for what, held in (("domains", self.domains), *self.values.items(), *self.texts.items()):
-            if len(held) != count:
-                raise InputError(f"{self.name}: {len(held)} of {what} for {count} nodes")
+        sizes = {name: len(held) for name, held in self.values.items()}
+        sizes |= {name: len(held) for name, held in self.texts.items()} | {"domains": len(self.domains)}
+        for what, size in sizes.items():
+            if size != count:
+                raise InputError(f"{self.name}: {size} of {what} for {count} nodes")
         for what, layer in self.layers.items():
             if len(layer.weights) != count:
                 raise InputError(f"{self.name}: layer {what!r} has {len(layer.weights)} nodes, not {count}")

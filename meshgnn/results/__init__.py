@@ -1,7 +1,8 @@
 """metrics.json of a run as frozen records: written by `to_json`, read by `from_json`, here and nowhere else.
 
 `areas.py` and `subjects.py` hold those of the two kinds of tasks, `models.py` those of studies of many networks,
-`sweep.py` those of learning curves, `explanation.py` those of attributions, `networks.py` those of networks; `record.py` what they have in common.
+`sweep.py` those of learning curves, `explanation.py` those of attributions, `networks.py` those of networks;
+`record.py` what they have in common.
 """
 
 from meshgnn.results.areas import (

@@ -10,15 +10,19 @@ import json
 import os
 import sys
 import warnings
+from importlib import import_module
 from pathlib import Path
 
-warnings.simplefilter("ignore")  # graph-tool's drawing part misses matplotlib
-
-import graph_tool as gt  # noqa: E402
-import graph_tool.inference as inference  # noqa: E402
-import numpy as np  # noqa: E402
+import numpy as np
 
 QUIET = 3  # rounds without a better description length end the refinement
+
+
+def library(part=""):
+    """graph-tool: imported when used, so that importing this file asks for nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its drawing part misses matplotlib
+        return import_module(f"graph_tool{part}")
 
 
 def arguments(graph, weight, record, job, degree_corrected):
@@ -27,12 +31,13 @@ def arguments(graph, weight, record, job, degree_corrected):
     if job["layers"] == 1:
         return own
     own |= {"ec": graph.ep["layer"], "layers": job["independent_layers"]}
-    return {"base_type": inference.LayeredBlockState, "state_args": own}
+    return {"base_type": library(".inference").LayeredBlockState, "state_args": own}
 
 
 def seeded(number):
-    gt.seed_rng(number)
-    np.random.seed(number)
+    number += 1  # graph-tool takes 0 for "any seed"
+    library().seed_rng(number)
+    np.random.seed(number)  # noqa: NPY002 -- graph-tool draws from it
 
 
 def refined(state, rounds):
@@ -64,7 +69,7 @@ def levels(state, count):
 
 def main(folder):
     job = json.loads((folder / "job.json").read_text())
-    graph = gt.load_graph(str(folder / "edges.gt"))
+    graph = library().load_graph(str(folder / "edges.gt"))
     count, parent, fits, best = graph.num_vertices(), os.getppid(), [], None
     for number, model in enumerate(job["models"]):
         state_args = arguments(
@@ -72,7 +77,9 @@ def main(folder):
         )
         for start in range(job["starts"]):
             seeded(job["seed"] + start)
-            state = refined(inference.minimize_nested_blockmodel_dl(graph, state_args=state_args), job["rounds"])
+            state = refined(
+                library(".inference").minimize_nested_blockmodel_dl(graph, state_args=state_args), job["rounds"]
+            )
             found = {"model": number, "entropy": state.entropy(), "levels": levels(state, count)}
             fits.append(found)
             whole = found["entropy"] + model["correction"]
@@ -89,7 +96,7 @@ def main(folder):
             state.multiflip_mcmc_sweep(niter=10)
             draws.append(levels(state, count)[0])
     aside = folder / "fits.json.aside"
-    aside.write_text(json.dumps({"fits": fits, "draws": draws, "version": gt.__version__}))
+    aside.write_text(json.dumps({"fits": fits, "draws": draws, "version": library().__version__}))
     aside.replace(folder / "fits.json")
 
 

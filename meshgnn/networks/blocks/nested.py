@@ -1,5 +1,6 @@
 """Nested, weighted, layered stochastic block models by graph-tool, in a process of its own."""
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -24,6 +25,8 @@ from meshgnn.progress import Progress, silent
 from meshgnn.store import read_json, write_json
 
 SIDE = Path(__file__).with_name("graph_tool_side.py")
+# Nothing of ours reaches the other Python; one thread and one order of sets, so that a seed gives the same twice.
+ENVIRONMENT = {"PATH": os.defpath, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "HOME": os.path.expanduser("~")}
 PYTHONS = ("/usr/bin/python3", "python3")
 STEP = "block models"
 
@@ -146,8 +149,8 @@ def _run(python: str, folder: Path, total: int, progress: Progress) -> Any:
     """What the other process found; it is ended if this one is stopped."""
     with (folder / "errors").open("w") as errors:
         process = subprocess.Popen(
-            [python, "-I", str(SIDE), str(folder)], stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL,
-            text=True,
+            [python, "-s", str(SIDE), str(folder)], stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL,
+            text=True, env=ENVIRONMENT,
         )  # fmt: skip
         try:
             assert process.stdout is not None

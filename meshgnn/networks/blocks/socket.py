@@ -103,13 +103,13 @@ def fit_of(
     posterior: Sequence[NDArray[np.integer]] = (),
 ) -> BlockFit:
     """A `BlockFit` from the levels of the chosen fit and the finest levels [R][N] of all starts of its model."""
-    finest = renumbered(levels[0])
+    finest: NDArray[np.int64] = renumbered(levels[0])
     count = len(finest)
     groups = len(np.unique(finest))
     structure = structure and 1 < groups < count
     if not structure:
-        levels, level_names = [np.zeros(count, np.int64)], ["no structure"]
-        finest = levels[0]
+        finest = np.zeros(count, np.int64)
+        levels, level_names = [finest], ["no structure"]
     partitions = np.array(starts)
     draws = np.array(posterior)
     numbers = [len(np.unique(one)) for one in draws]

@@ -1,7 +1,7 @@
 // The heat map of the performance grid: targets x sets of inputs, on a canvas.
 
 import { h, sharp } from "../dom.js";
-import { ramp } from "../ramps.js";
+import { gradient, ramp } from "../ramps.js";
 import { text } from "./table.js";
 
 const LEFT = 132;
@@ -14,7 +14,9 @@ export class Grid {
     this.canvas = h("canvas", { tabindex: "0", role: "img", "aria-label": `Best scores of ${grid.targets.length} targets with ${grid.sets.length} sets of inputs. Arrow keys move, Enter selects the target; the table of models holds the same numbers.` });
     this.told = h("p", { class: "told", "aria-live": "polite" }, "Hover or use the arrow keys: each cell is the best model of a target with one set of inputs.");
     const scale = h("label", {}, h("input", { type: "checkbox", checked: true, onchange: (event) => { this.own = event.target.checked; this.draw(); } }), " colours within each target");
-    this.element = h("div", { class: "grid" }, scale, this.told, this.canvas);
+    this.ends = [h("span"), h("span")];
+    const legend = h("div", { class: "ends" }, this.ends[0], h("span", { class: "ramp", style: { backgroundImage: gradient("viridis") } }), this.ends[1]);
+    this.element = h("div", { class: "grid" }, scale, legend, this.told, this.canvas);
     this.colours = ramp("viridis");
     this.at = [-1, -1];
     this.canvas.addEventListener("pointermove", (event) => this.hover(this.cell(event)));
@@ -72,6 +74,7 @@ export class Grid {
     context.font = `${Math.min(this.high - 2, 12)}px sans-serif`;
     context.textBaseline = "middle";
     const all = grid.scores.flat().filter((score) => score !== null);
+    [this.ends[0].textContent, this.ends[1].textContent] = this.own ? ["worst of the target", "best of the target"] : [text(Math.min(...all)), text(Math.max(...all))];
     grid.targets.forEach((name, row) => {
       const known = this.own ? grid.scores[row].filter((score) => score !== null) : all;
       const [low, high] = [Math.min(...known), Math.max(...known)];
