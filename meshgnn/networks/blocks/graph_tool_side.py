@@ -1,13 +1,15 @@
 """The part that runs in a Python with graph-tool, which may lack everything else: fits block models.
 
-    python graph_tool_side.py FOLDER
+    python graph_tool_side.py FOLDER FIRST DRAWS
 
-reads FOLDER/job.json and FOLDER/edges.gt (edges with `layer` and one weight per model, `z_0`, `z_1`, ...), writes
-FOLDER/fits.json and a line per fit to stdout. Nothing here imports meshgnn, whose numpy may be another.
+reads FOLDER/job.json and FOLDER/edges.gt (edges with `layer` and one weight per model, `z_0`, `z_1`, ...) and prints one
+line of JSON per fit, from number FIRST on; or, if DRAWS is not 0, so many draws of the posterior, from fit
+FIRST on. Nothing here imports meshgnn, whose numpy may be another.
 """
 
+import ctypes
 import json
-import os
+import signal
 import sys
 import warnings
 from importlib import import_module
@@ -67,38 +69,32 @@ def levels(state, count):
     return found
 
 
-def main(folder):
+def fitted(graph, job, number):
+    """The state of one start of one model; fits are numbered through, model by model."""
+    model = job["models"][number // job["starts"]]
+    weight = graph.ep[f"z_{model['weights']}"]
+    state_args = arguments(graph, weight, model["record"], job, model["degree_corrected"])
+    seeded(job["seed"] + number % job["starts"])
+    return refined(library(".inference").minimize_nested_blockmodel_dl(graph, state_args=state_args), job["rounds"])
+
+
+def main(folder, first, draws):
+    if sys.platform == "linux":  # one fit may take minutes: end with the process that waits for it
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     job = json.loads((folder / "job.json").read_text())
     graph = library().load_graph(str(folder / "edges.gt"))
-    count, parent, fits, best = graph.num_vertices(), os.getppid(), [], None
-    for number, model in enumerate(job["models"]):
-        state_args = arguments(
-            graph, graph.ep[f"z_{model['weights']}"], model["record"], job, model["degree_corrected"]
-        )
-        for start in range(job["starts"]):
-            seeded(job["seed"] + start)
-            state = refined(
-                library(".inference").minimize_nested_blockmodel_dl(graph, state_args=state_args), job["rounds"]
-            )
-            found = {"model": number, "entropy": state.entropy(), "levels": levels(state, count)}
-            fits.append(found)
-            whole = found["entropy"] + model["correction"]
-            if len(set(found["levels"][0])) < count and (best is None or whole < best[0]):
-                best = (whole, state.copy())
-            print(len(fits), flush=True)
-            if os.getppid() != parent:  # nobody waits any more
-                return
-    draws = []
-    if job["posterior"] and best is not None:
-        seeded(job["seed"])
-        state = best[1]
-        for _ in range(job["posterior"]):
+    count, version = graph.num_vertices(), library().__version__
+    if draws:
+        state = fitted(graph, job, first)
+        for _ in range(draws):
             state.multiflip_mcmc_sweep(niter=10)
-            draws.append(levels(state, count)[0])
-    aside = folder / "fits.json.aside"
-    aside.write_text(json.dumps({"fits": fits, "draws": draws, "version": library().__version__}))
-    aside.replace(folder / "fits.json")
+            print(json.dumps({"levels": levels(state, count)[:1]}), flush=True)
+        return
+    for number in range(first, len(job["models"]) * job["starts"]):
+        state = fitted(graph, job, number)
+        found = {"number": number, "entropy": state.entropy(), "levels": levels(state, count), "version": version}
+        print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))

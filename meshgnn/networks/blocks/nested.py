@@ -1,10 +1,12 @@
 """Nested, weighted, layered stochastic block models by graph-tool, in a process of its own."""
 
+import json
 import os
+import select
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -22,7 +24,7 @@ from meshgnn.networks.blocks.socket import BlockFit, ModelFit, fit_of
 from meshgnn.networks.blocks.weights import RECORDS, Kind, WeightModel, weight_models
 from meshgnn.networks.record import Network
 from meshgnn.progress import Progress, silent
-from meshgnn.store import read_json, write_json
+from meshgnn.store import write_json
 
 SIDE = Path(__file__).with_name("graph_tool_side.py")
 # Nothing of ours reaches the other Python; one thread and one order of sets, so that a seed gives the same twice.
@@ -63,6 +65,7 @@ class NestedBlocks:
             rounds: most rounds of refinement, ten sweeps each.
             posterior: draws of the posterior distribution by MCMC from the best fit on; 0 for none.
             seed: of the starts.
+            limit_s: seconds after which a fit is left out.
             python: a Python that has graph-tool; "" looks for one.
             otherwise: what finds groups where no graph-tool is; None refuses.
         """
@@ -74,6 +77,7 @@ class NestedBlocks:
         rounds: int = 20
         posterior: int = 0
         seed: int = 0
+        limit_s: float = 120.0
         python: str = ""
         otherwise: LeidenGroups.Config | None = field(default_factory=LeidenGroups.Config)
 
@@ -82,6 +86,8 @@ class NestedBlocks:
                 raise SettingError("<weights> and <degree_corrected> must not be empty")
             if self.starts < 1 or min(self.rounds, self.posterior, self.seed) < 0:
                 raise SettingError("<starts> must be at least 1, <rounds>, <posterior> and <seed> not negative")
+            if not self.limit_s > 0:
+                raise SettingError("<limit_s> must be above 0")
 
         def build(self) -> "NestedBlocks":
             return NestedBlocks(self)
@@ -117,8 +123,17 @@ class NestedBlocks:
         with tempfile.TemporaryDirectory(prefix="meshgnn-blocks-") as name:
             folder = Path(name)
             _write_job(folder, c, len(network), edges, found, models)
-            told = _run(python, folder, len(models) * c.starts, progress)
-        return _gathered(told, models, notes)
+            total = len(models) * c.starts
+            fits = _run(python, folder, total, c.limit_s, progress)
+            if len(fits) < total:
+                notes.append(f"{total - len(fits)} of {total} fits took more than {c.limit_s:g} s: left out")
+            if not fits:
+                raise InputError(f"{network.name}: no fit took less than {c.limit_s:g} s; raise `limit_s`")
+            chosen = _best(fits, models, c.starts, len(network))
+            draws: list[dict[str, Any]] = []
+            if c.posterior and chosen is not None:
+                draws = _run(python, folder, c.posterior, c.limit_s, progress, chosen, c.posterior)
+        return _gathered(fits, draws, chosen, models, c.starts, len(network), notes)
 
 
 def _write_job(
@@ -145,62 +160,95 @@ def _write_job(
     write_json(folder / "job.json", {**about, "posterior": c.posterior, "seed": c.seed, "models": jobs})
 
 
-def _run(python: str, folder: Path, total: int, progress: Progress) -> Any:
-    """What the other process found; it is ended if this one is stopped."""
+def _run(
+    python: str, folder: Path, total: int, limit_s: float, progress: Progress, draws_of: int = 0, draws: int = 0
+) -> list[dict[str, Any]]:
+    """What the other process printed. A fit that takes too long is left out: some starts of graph-tool never end."""
+    found: list[dict[str, Any]] = []
+    first = draws_of
+    while first < draws_of + total:
+        for line in _lines([python, "-s", str(SIDE), str(folder), str(first), str(draws)], folder, limit_s):
+            found.append(json.loads(line))
+            first = draws_of + len(found) if draws else found[-1]["number"] + 1
+            progress("posterior draws" if draws else STEP, len(found) if draws else first, total)
+        if draws:
+            break
+        first += 1 if first < total else 0
+    return found
+
+
+def _lines(command: list[str], folder: Path, limit_s: float) -> Iterator[str]:
+    """Lines that a process prints; it is ended when one takes too long, or when nobody reads any more.
+
+    Raises:
+        InputError: the process failed.
+    """
     with (folder / "errors").open("w") as errors:
         process = subprocess.Popen(
-            [python, "-s", str(SIDE), str(folder)], stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL,
-            text=True, env=ENVIRONMENT,
-        )  # fmt: skip
+            command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, env=ENVIRONMENT
+        )
         try:
             assert process.stdout is not None
-            for line in process.stdout:
-                progress(STEP, int(line), total)
+            rest, late = b"", False
+            while not (late := not select.select([process.stdout], [], [], limit_s)[0]):
+                block = os.read(process.stdout.fileno(), 1 << 16)
+                if not block:
+                    break
+                *whole, rest = (rest + block).split(b"\n")
+                yield from (line.decode() for line in whole)
+            if late:
+                return
             process.wait()
         finally:
             if process.poll() is None:
                 process.kill()
-                process.wait()
-    if process.returncode or not (folder / "fits.json").is_file():
+            process.wait()
+            process.stdout.close()  # type: ignore[union-attr]
+    if process.returncode:
         last = (folder / "errors").read_text(errors="replace").strip().splitlines()[-1:] or ["no word of why"]
-        raise InputError(f"graph-tool in {python} failed: {last[0]}; name another with `python`, or see `otherwise`")
-    return read_json(folder / "fits.json")
+        raise InputError(
+            f"graph-tool in {command[0]} failed: {last[0]}; name another with `python`, or see `otherwise`"
+        )
 
 
-def _gathered(told: Any, models: list[tuple[WeightModel, bool]], notes: list[str]) -> BlockFit:
-    fits: list[ModelFit] = []
-    by_model: list[list[dict[str, Any]]] = []
-    for number, (model, corrected) in enumerate(models):
-        own = [fit for fit in told["fits"] if fit["model"] == number]
-        count = len(own[0]["levels"][0])
-        groups = tuple(len(set(fit["levels"][0])) for fit in own)
-        fits.append(
-            ModelFit(
-                name=f"{model.kind}{', degree-corrected' if corrected else ''}",
-                description_length=tuple(fit["entropy"] + model.correction for fit in own), groups=groups,
+def _length(fit: dict[str, Any], models: list[tuple[WeightModel, bool]], starts: int) -> float:
+    """Description length in the units of the weights."""
+    return float(fit["entropy"]) + models[fit["number"] // starts][0].correction
+
+
+def _best(fits: list[dict[str, Any]], models: list[tuple[WeightModel, bool]], starts: int, count: int) -> int | None:
+    """Number of the best fit. Every node its own group says nothing of groups; one group is what all have to beat."""
+    sound = [fit for fit in fits if len(set(fit["levels"][0])) < count]
+    return min(sound, key=lambda fit: _length(fit, models, starts))["number"] if sound else None
+
+
+def _gathered(
+    fits: list[dict[str, Any]], draws: list[dict[str, Any]], chosen: int | None,
+    models: list[tuple[WeightModel, bool]], starts: int, count: int, notes: list[str],
+) -> BlockFit:  # fmt: skip
+    by_model = {number: [fit for fit in fits if fit["number"] // starts == number] for number in range(len(models))}
+    told = {}
+    for number, own in by_model.items():
+        if own:
+            groups = tuple(len(set(fit["levels"][0])) for fit in own)
+            told[number] = ModelFit(
+                name=f"{models[number][0].kind}{', degree-corrected' if models[number][1] else ''}",
+                description_length=tuple(_length(fit, models, starts) for fit in own), groups=groups,
                 degenerate=sum(n in (1, count) for n in groups),
-            )
-        )  # fmt: skip
-        by_model.append(own)
-    # Every node its own group says nothing of groups; one group is what the others have to be better than.
-    sound = [
-        (fit.description_length[k], number, k)
-        for number, fit in enumerate(fits)
-        for k, groups in enumerate(fit.groups)
-        if groups < count
-    ]
-    apart = sum(groups == count for fit in fits for groups in fit.groups)
+            )  # fmt: skip
+    apart = sum(groups == count for fit in told.values() for groups in fit.groups)
     if apart:
-        notes = [*notes, f"{apart} of {len(told['fits'])} fits put every node into a group of its own: set aside"]
-    number, k = min(sound)[1:] if sound else (0, 0)
-    levels = [np.array(level) for level in by_model[number][k]["levels"]]
+        notes = [*notes, f"{apart} of {len(fits)} fits put every node into a group of its own: set aside"]
+    best = next(fit for fit in fits if fit["number"] == (fits[0]["number"] if chosen is None else chosen))
+    number = best["number"] // starts
+    levels = [np.array(level) for level in best["levels"]]
     sizes = [len(np.unique(level)) for level in levels]
     # graph-tool leaves levels that join nothing, and the top, which joins all.
     whole = [level for m, level in enumerate(levels) if m == 0 or 1 < sizes[m] < sizes[m - 1]]
-    order = [number, *(other for other in sorted(range(len(fits)), key=lambda m: fits[m].best) if other != number)]
+    order = [number, *(other for other in sorted(told, key=lambda m: told[m].best) if other != number)]
     return fit_of(
-        back_end=f"graph-tool {str(told['version']).split()[0]} nested SBM", nested=True,
-        models=[fits[one] for one in order], levels=whole, level_names=[f"level {k}" for k in range(len(whole))],
-        starts=[np.array(fit["levels"][0]) for fit in by_model[number]], notes=notes, structure=bool(sound),
-        posterior=[np.array(draw) for draw in told["draws"]],
+        back_end=f"graph-tool {str(best['version']).split()[0]} nested SBM", nested=True,
+        models=[told[one] for one in order], levels=whole, level_names=[f"level {k}" for k in range(len(whole))],
+        starts=[np.array(fit["levels"][0]) for fit in by_model[number]], notes=notes, structure=chosen is not None,
+        posterior=[np.array(draw["levels"][0]) for draw in draws],
     )  # fmt: skip

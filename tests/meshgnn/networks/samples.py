@@ -7,7 +7,13 @@ from meshgnn.networks.record import Layer, Network
 from meshgnn.source.participant_table import Participants
 from meshgnn.source.subjects import Target
 
-HOSTILE = ("<img src=x onerror=alert(1)>", "</script><script>alert(2)</script>", '"quoted" & \'single\'', "=1+1", "ä\u2028ö")
+HOSTILE = (
+    "<img src=x onerror=alert(1)>",
+    "</script><script>alert(2)</script>",
+    "\"quoted\" & 'single'",
+    "=1+1",
+    "ä\u2028ö",
+)
 
 
 def planted(seed=0, *, nodes=25, groups=4, layers=2, apart=3.0, share=1.0):

@@ -15,7 +15,7 @@ from meshgnn.networks.record import Layer, Network
 from tests.meshgnn.networks.samples import planted
 
 GRAPH_TOOL = pytest.mark.skipif(not python_with_graph_tool(), reason="no Python has graph-tool; `make graph-tool`")
-FAST = {"weights": ("normal", "log-normal"), "degree_corrected": (False,), "starts": 2, "otherwise": None}
+FAST = {"weights": ("log-normal",), "degree_corrected": (False,), "starts": 2, "rounds": 6, "otherwise": None}
 BACK_ENDS = [
     pytest.param(NestedBlocks.Config(**FAST), marks=GRAPH_TOOL, id="graph-tool"),
     pytest.param(LeidenGroups.Config(), id="leiden"),
@@ -72,7 +72,8 @@ def test_the_unit_of_weights_changes_nothing_but_the_description_length_by_its_l
     network, _ = planted(2, layers=1)
     layer = network.layers["layer 0"]
     scaled = Network(name="x", nodes=network.nodes, layers={"layer 0": Layer(weights=layer.weights * 1000)})
-    fits = [NestedBlocks.Config(**FAST).build().fit(one, ["layer 0"]) for one in (network, scaled)]
+    config = NestedBlocks.Config(**{**FAST, "weights": ("normal", "log-normal"), "starts": 1})
+    fits = [config.build().fit(one, ["layer 0"]) for one in (network, scaled)]
     np.testing.assert_array_equal(fits[0].levels[0], fits[1].levels[0])
     edges = layer.edges().shape[1]
     for first, second in zip(fits[0].models, fits[1].models):
@@ -103,7 +104,7 @@ def test_models_that_do_not_fit_are_named():
 @GRAPH_TOOL
 def test_the_posterior_tells_the_number_of_groups():
     network, own = planted(3, layers=1, apart=4.5)
-    config = NestedBlocks.Config(**{**FAST, "weights": ("log-normal",), "posterior": 20})
+    config = NestedBlocks.Config(**{**FAST, "posterior": 20})
     fit = config.build().fit(network, ["layer 0"])
     assert sum(fit.posterior_groups.values()) == pytest.approx(1)
     assert max(fit.posterior_groups, key=fit.posterior_groups.get) in (4, 5)
@@ -126,7 +127,7 @@ def test_without_graph_tool_the_substitute_says_its_name(monkeypatch):
     assert fit.back_end == BACK_END
     assert not fit.nested
     assert "SBM" not in fit.verdict
-    with pytest.raises(InputError, match="no Python with graph-tool was found; .*apt install python3-graph-tool"):
+    with pytest.raises(InputError, match=r"no Python with graph-tool was found; .*apt install python3-graph-tool"):
         NestedBlocks.Config(otherwise=None).build().fit(network, ["layer 0"])
 
 
@@ -137,6 +138,19 @@ def test_a_process_that_fails_is_told_in_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr(nested, "python_with_graph_tool", lambda named="": str(broken))
     with pytest.raises(InputError, match="failed: it broke"):
         NestedBlocks.Config().build().fit(planted(0, layers=1)[0], ["layer 0"])
+
+
+def test_a_fit_that_never_ends_is_left_out(monkeypatch, tmp_path):
+    """The second of two starts hangs: the process is ended, the first one is kept."""
+    slow = tmp_path / "python"
+    fit = json.dumps({"number": 0, "entropy": 1.0, "levels": [[k % 2 for k in range(25)]], "version": "9.9"})
+    slow.write_text(f"#!/bin/sh\n[ $4 = 0 ] && echo '{fit}'\nexec sleep 60\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr(nested, "python_with_graph_tool", lambda named="": str(slow))
+    config = NestedBlocks.Config(**{**FAST, "limit_s": 0.5})
+    fit = config.build().fit(planted(0, layers=1)[0], ["layer 0"])
+    assert fit.groups == (2,)
+    assert "1 of 2 fits took more than 0.5 s: left out" in fit.notes
 
 
 def test_what_cannot_be_grouped_is_named():

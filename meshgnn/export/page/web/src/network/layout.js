@@ -82,6 +82,7 @@ export class Layout {
 
   restore(positions) {
     positions.forEach(([x, y], k) => this.points[k] && Object.assign(this.points[k], { x, y, vx: 0, vy: 0, fx: null, fy: null }));
+    this.simulation.alpha(0);
     this.tick();
   }
 }
