@@ -35,8 +35,9 @@ STEP = "block models"
 
 @cache
 def python_with_graph_tool(named: str = "") -> str:
-    """A Python that can import graph-tool, "" if there is none: `named`, else Debian's, else the first on the path."""
-    for python in (named,) if named else PYTHONS:
+    """A Python that can import graph-tool, "" if there is none: `named`, else that of the variable GRAPH_TOOL_PYTHON,
+    Debian's, or the first on the path."""
+    for python in (named,) if named else (os.environ.get("GRAPH_TOOL_PYTHON", ""), *PYTHONS):
         path = shutil.which(python)
         if path is None:
             continue
