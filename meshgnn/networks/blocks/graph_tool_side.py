@@ -2,8 +2,8 @@
 
     python graph_tool_side.py FOLDER FIRST DRAWS
 
-reads FOLDER/job.json and FOLDER/edges.gt (edges with `layer` and one weight per model, `z_0`, `z_1`, ...) and prints one
-line of JSON per fit, from number FIRST on; or, if DRAWS is not 0, so many draws of the posterior, from fit
+reads FOLDER/job.json and FOLDER/edges.gt (edges with `layer` and one weight per model, `z_0`, `z_1`, ...) and prints
+one line of JSON per fit, from number FIRST on; or, if DRAWS is not 0, so many draws of the posterior, from fit
 FIRST on. Nothing here imports meshgnn, whose numpy may be another.
 """
 
