@@ -333,7 +333,8 @@ def _write_map(run: RunFolder, name: str, graph: MeshGraph, held: Mapping[str, N
         name="network", values=np.stack([np.asarray(one, np.float32) for one in maps.values()], axis=1), mask=mask,
         columns=tuple(maps),
     )  # fmt: skip
-    shown = graph.relabelled(np.full(graph.n_nodes, -1), areas).with_table(table)
+    # Features of the run would leave no room for these maps on the page.
+    shown = graph.relabelled(np.full(graph.n_nodes, -1), areas)._replace(tables={"network": table})
     chances = np.zeros((graph.n_nodes, count), np.float32)
     chances[np.flatnonzero(inside), groups[inside]] = 1
     page = f"{name}.html"
