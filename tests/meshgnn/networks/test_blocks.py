@@ -41,7 +41,7 @@ def test_planted_groups_are_found(config, layers):
 def test_planted_layers_by_graph_tool_on_ten_seeds():
     found = []
     for seed in range(10):
-        network, own = planted(seed)
+        network, own = planted(seed, apart=4.0)
         fit = NestedBlocks.Config(degree_corrected=(False,)).build().fit(network, list(network.layers))
         found.append(adjusted_rand(own, fit.levels[0]))
     assert min(found) >= 0.9, found
