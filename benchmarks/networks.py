@@ -3,8 +3,8 @@
 ksg_error        nat, largest error of the nearest-neighbour estimator at n = 5000, r in {0, 0.3, 0.6, 0.9}, against .05
 null_tables      share of tables of independent columns with a pair of q < 0.05, against 0.05
 null_seconds     s per permutation of a pair of numbers of 600 people, against scikit-learn's estimator
-planted_sbm      smallest adjusted Rand index over seeds of planted 4-group layered networks of 25 nodes, log weights 4 sd
-                 apart, by graph-tool, against 0.9; planted_leiden: the same by the fallback
+planted_sbm      smallest adjusted Rand index over seeds of planted 4-group layered networks of 25 nodes, log weights
+                 4 sd apart, by graph-tool, against 0.9; planted_leiden: the same by the fallback
 mixed_error      largest difference from the closed form in balanced designs, against 1e-6
 mixed_cover      share of 95 % intervals that hold the planted effect
 page_size        MB of the page of 25 targets and 700 models, against 5; page_size_10000 with 10,000 models
