@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-install test-all lint bench page-bundle system-deps clean
+.PHONY: demo test test-install test-all lint bench page-bundle graph-tool system-deps clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -36,8 +36,14 @@ lint: $(READY)  ## style, types, import directions, declared dependencies
 bench: $(READY)  ## figures of docs/benchmarks.md
 	for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file --json runs/$$(basename $$file .py).json || exit 1; done
 
-page-bundle:  ## the program of the 3D page, made anew from meshgnn/export/page/web (needs node and npm; the result is committed)
+page-bundle:  ## the programs of the pages, made anew from meshgnn/export/page/web (needs node and npm; the result is committed)
 	cd meshgnn/export/page/web && npm ci --no-audit --no-fund && npm run build
+
+graph-tool:  ## Debian's graph-tool, for block models: it belongs to the system's Python and its numpy; nothing here changes
+	@if /usr/bin/python3 -c "import graph_tool.inference" 2>/dev/null; then echo "graph-tool is there"; \
+	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		apt-get update -q && apt-get install -q -y --no-install-recommends python3-graph-tool; \
+	else echo "apt-get and root are needed, or conda-forge's graph-tool (blocks.python=PYTHON); Leiden stands in without"; fi
 
 system-deps:  ## Debian packages that some tests use; those tests skip where they are absent
 	@if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \

@@ -1,7 +1,8 @@
 """metrics.json of a run as frozen records: written by `to_json`, read by `from_json`, here and nowhere else.
 
 `areas.py` and `subjects.py` hold those of the two kinds of tasks, `models.py` those of studies of many networks,
-`sweep.py` those of learning curves, `explanation.py` those of attributions; `record.py` what they have in common.
+`sweep.py` those of learning curves, `explanation.py` those of attributions, `networks.py` those of networks;
+`record.py` what they have in common.
 """
 
 from meshgnn.results.areas import (
@@ -24,6 +25,14 @@ from meshgnn.results.areas import (
 )
 from meshgnn.results.explanation import AreaAttribution, AttributionMap, ExplanationMetrics
 from meshgnn.results.models import ModelRow, ModelTable
+from meshgnn.results.networks import (
+    AreaNetworkMetrics,
+    BlockSummary,
+    EffectRow,
+    LayerSummary,
+    ParcelScore,
+    TargetNetworkMetrics,
+)
 from meshgnn.results.record import Record
 from meshgnn.results.subjects import Difference, SubjectCounts, SubjectMetrics, TargetScores, TraitRow, TraitScores
 from meshgnn.results.sweep import SweepMetrics, SweepPoint
@@ -31,14 +40,18 @@ from meshgnn.results.sweep import SweepMetrics, SweepPoint
 __all__ = [
     "AnnotationWeight",
     "AreaAttribution",
+    "AreaNetworkMetrics",
     "AttributionMap",
     "BaselineScores",
+    "BlockSummary",
     "BrainNames",
     "Confusion",
     "ControlScores",
     "Difference",
+    "EffectRow",
     "ExplanationMetrics",
     "Interval",
+    "LayerSummary",
     "MappedNodes",
     "Measures",
     "MethodScores",
@@ -47,6 +60,7 @@ __all__ = [
     "ModelTable",
     "NodeCounts",
     "ObliquenessScore",
+    "ParcelScore",
     "PredictionMetrics",
     "ProtocolScores",
     "SectionPredictionMetrics",
@@ -55,6 +69,7 @@ __all__ = [
     "SubjectMetrics",
     "SweepMetrics",
     "SweepPoint",
+    "TargetNetworkMetrics",
     "TargetScores",
     "TraitRow",
     "TraitScores",

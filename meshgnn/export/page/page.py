@@ -2,24 +2,20 @@
 
 The file holds, in this order: style; `<script id="meta">` (JSON: areas, sections, maps, worklist, index of arrays);
 `<script id="arrays">` (all arrays, see meshgnn/export/page/arrays.py); one `<script type="text/plain" id="section-K">`
-per section with a data address of its picture, decoded when it is first shown; and the program. A content security
-policy lets only that program run (by its hash) and forbids every request.
+per section with a data address of its picture, decoded when it is first shown; and the program.
 """
 
-import base64
 import json
 from collections.abc import Sequence
-from hashlib import sha256
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from meshgnn.errors import InputError
 from meshgnn.export.area_map import AreaMap
-from meshgnn.export.html import render
 from meshgnn.export.page import contents
 from meshgnn.export.page.arrays import Packer
 from meshgnn.export.page.pictures import embed
+from meshgnn.export.page.shell import asset, filled
 from meshgnn.graph import FeatureTable
 from meshgnn.source.sections import SectionStack
 from meshgnn.store import write_text
@@ -100,7 +96,7 @@ def page_html(
         blank: list[dict[str, Any]] = [{} for _ in stack]
         trial = Packer()
         contents.add_sections(trial, area_map, stack, annotated, blank)
-        used = len(pack.blob()) + len(trial.blob()) + len(_asset("page.js")) + len(_asset("page.css"))
+        used = len(pack.blob()) + len(trial.blob()) + len(asset("page.js")) + len(asset("page.css"))
         used += len(json.dumps(meta)) + 300 * len(stack) + 20_000
         room = budget_mb * 1e6 - used
         if room < LEAST_FOR_SECTIONS:
@@ -111,34 +107,10 @@ def page_html(
         about, pictures = embed(stack, room)
         meta["stack"] = contents.add_sections(pack, area_map, stack, annotated, about)
     meta["arrays"] = pack.index
-    html = _fill(title, meta, pack.blob(), pictures)
+    html = filled("page", title, meta, arrays=pack.blob(), pictures=pictures)
     if len(html.encode()) > budget_mb * 1e6:
         raise InputError(
             f"{graph.brain}: the page would take {len(html.encode()) / 1e6:.1f} MB, more than the budget of "
             f"{budget_mb:g} MB; raise it or leave out tables and sections"
         )
     return html
-
-
-def _asset(name: str) -> str:
-    return resources.files("meshgnn.export.page").joinpath("assets", name).read_text(encoding="utf-8")
-
-
-def safe_json(value: Any) -> str:
-    """JSON that may stand inside a script element: no `<`, `>` or `&` can end it or begin another."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    swaps = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
-    for sign, code in swaps.items():
-        text = text.replace(sign, code)
-    return text
-
-
-def _fill(title: str, meta: dict[str, Any], blob: str, pictures: Sequence[str]) -> str:
-    program = _asset("page.js")
-    digest = base64.b64encode(sha256(program.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    return render(
-        "page.html", package="meshgnn.export.page", folder="assets", policy=policy, title=title,
-        style=_asset("page.css"), meta=safe_json(meta), arrays=blob, pictures=pictures,
-        program=program,
-    )  # fmt: skip

@@ -1,19 +1,24 @@
-// One file that runs without a module loader; the licence text of three.js is kept at its top.
+// Two files that run without a module loader; the licence texts of what they hold are kept at their tops.
 import { build } from "esbuild";
 import { readFileSync, writeFileSync } from "node:fs";
 
-const licence = readFileSync("node_modules/three/LICENSE", "utf8").trim();
-const made = await build({
-  entryPoints: ["src/main.js"],
-  bundle: true,
-  minify: true,
-  format: "iife",
-  target: "es2022",
-  legalComments: "none",
-  charset: "utf8",
-  write: false,
-});
-// A page must name no address: those in messages of three.js go, XML namespaces (which nobody fetches) stay.
-const text = made.outputFiles[0].text.replace(/https?:\/\/(?!www\.w3\.org\/)[^\s"'`)\\]+/g, "");
-writeFileSync("../assets/page.js", `/*!\nContains three.js.\n\n${licence}\n*/\n${text}`);
-console.log(`page.js ${(text.length / 1e3).toFixed(0)} kB`);
+async function bundle(entry, out, held) {
+  const made = await build({
+    entryPoints: [entry],
+    bundle: true,
+    minify: true,
+    format: "iife",
+    target: "es2022",
+    legalComments: "none",
+    charset: "utf8",
+    write: false,
+  });
+  // A page must name no address: those in messages of libraries go, XML namespaces (which nobody fetches) stay.
+  const text = made.outputFiles[0].text.replace(/https?:\/\/(?!www\.w3\.org\/)[^\s"'`)\\]+/g, "");
+  const licences = held.map(([name, folder]) => `Contains ${name}.\n\n${readFileSync(`node_modules/${folder}/LICENSE`, "utf8").trim()}`);
+  writeFileSync(`../assets/${out}`, `/*!\n${licences.join("\n\n")}\n*/\n${text}`);
+  console.log(`${out} ${(text.length / 1e3).toFixed(0)} kB`);
+}
+
+await bundle("src/main.js", "page.js", [["three.js", "three"]]);
+await bundle("src/network/main.js", "network.js", [["d3-force", "d3-force"]]);
