@@ -146,7 +146,7 @@ def test_another_stain_is_another_result_and_is_kept_for_later(tmp_path: Path) -
 
         run = _Run(settings, tmp_path / "out", silent)
         run.store = Store(tmp_path / "out" / "steps")
-        keys.add(run._tissue(read_stack(folder, stain=stain))[1])
+        keys.add(run._tissue(read_stack(folder, stain=stain), keep=False)[1])
     assert len(keys) == 3
 
 
