@@ -97,7 +97,7 @@ def warnings(stack: TissueStack, workers: int) -> list[str]:
     alignment = align(stack)
     mounting = check.build()(stack, alignment)
     turned = missed_turns(alignment, mounting, check.sure)
-    alignment = realigned(align, stack, turned, lambda *_: None) if turned else alignment
+    alignment = realigned(align, stack, turned, "coronal", lambda *_: None) if turned else alignment
     return [text for text in of_alignment(stack, alignment, mounting, Plausible()) if re.search(SORT, text)]
 
 
