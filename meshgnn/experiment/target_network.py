@@ -21,10 +21,18 @@ from meshgnn.networks.effects import domain_effects
 from meshgnn.networks.files import read_network_gt, write_network_csv, write_network_graphml, write_network_gt
 from meshgnn.networks.models import Models, inferred_domains, read_models
 from meshgnn.networks.page import write_network_page
+from meshgnn.networks.people import prediction_files, stored_people
 from meshgnn.networks.planted import Planted, PlantedStudy
 from meshgnn.networks.record import Network
-from meshgnn.networks.summary import CENTRALITY, block_summary, effect_row, layer_summary, with_groups
-from meshgnn.results import BlockSummary, EffectRow, TargetNetworkMetrics
+from meshgnn.networks.summary import (
+    CENTRALITY,
+    PeopleEffectRow,
+    block_summary,
+    effect_row,
+    layer_summary,
+    with_groups,
+)
+from meshgnn.results import BlockSummary, TargetNetworkMetrics
 from meshgnn.results.record import Record
 from meshgnn.source.participant_table import TABLE, Participants, ParticipantTable
 from meshgnn.store import file_hash, read_json, write_json
@@ -34,8 +42,13 @@ NETWORK, BLOCKS, EFFECTS, PAGE = "tables/network.gt", "tables/blocks.json", "tab
 
 @dataclass(frozen=True, kw_only=True)
 class _Effects(Record):
-    effects: tuple[EffectRow, ...]
+    effects: tuple[PeopleEffectRow, ...]
     not_fitted: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Metrics(TargetNetworkMetrics):
+    effects: tuple[PeopleEffectRow, ...]
 
 
 class TargetNetwork(Experiment):
@@ -156,7 +169,7 @@ class TargetNetwork(Experiment):
     def input_files(self) -> dict[str, str]:
         c, paths = self.config, []
         if c.results != Path():
-            paths = [Path(self._models_there().source)]
+            paths = [Path(self._models_there().source), *prediction_files(self._models_there()).values()]
         if self._table is not None:
             paths.append(self._table.folder / TABLE)
         return {str(path): file_hash(path) for path in paths if path.is_file()}
@@ -193,7 +206,7 @@ class TargetNetwork(Experiment):
 
     def summary(self, run: RunFolder) -> str:
         path = run / "metrics.json"
-        return told(TargetNetworkMetrics.from_json(read_json(path), str(path)), run / PAGE)
+        return told(_Metrics.from_json(read_json(path), str(path)), run / PAGE)
 
     # -- stages ---------------------------------------------------------------------------------------------------
 
@@ -234,7 +247,9 @@ class TargetNetwork(Experiment):
         return [BLOCKS, names]
 
     def _effects(self, run: RunFolder) -> list[str]:
-        found, notes = domain_effects(self._models, self._domains, Bars(run)) if self._models else ((), ())
+        models = self._models
+        people = stored_people(models) if models is not None and self.config.results != Path() else None
+        found, notes = domain_effects(models, self._domains, Bars(run), people) if models is not None else ((), ())
         table = _Effects(effects=tuple(map(effect_row, found)), not_fitted=notes)
         write_json(run / EFFECTS, table.to_json())
         return [EFFECTS]
@@ -272,7 +287,7 @@ class TargetNetwork(Experiment):
             effects=effects.effects,
         )  # fmt: skip
         where = f"{run / BLOCKS}: summary"
-        metrics = TargetNetworkMetrics(
+        metrics = _Metrics(
             task=f"network of {len(network)} targets", nodes=len(network),
             people=len(self._people) if self._people is not None else 0,
             models=len(self._models.rows) if self._models is not None else 0,
@@ -316,7 +331,7 @@ def _with_best(network: Network, models: Models) -> Network:
     return replace(network.with_values(best_score=np.array(scores)), texts={**network.texts, **texts})
 
 
-def told(metrics: TargetNetworkMetrics, page: Path) -> str:
+def told(metrics: _Metrics, page: Path) -> str:
     """What the command prints at its end."""
     lines = [f"\n{metrics.task}: {metrics.people} people, {metrics.models} models"]
     for name, layer in metrics.layers.items():
@@ -329,8 +344,9 @@ def told(metrics: TargetNetworkMetrics, page: Path) -> str:
         lines.append(f"  groups         {groups} by {b.back_end}, stability {b.stability:.2f}{planted}")
     for one in sorted(metrics.effects, key=lambda one: one.q)[:8]:
         where = f"{one.domain or 'targets'} ({one.score_name})"
-        lines.append(
-            f"  {where:34s} {one.input:18s} {one.estimate:+.3f} [{one.low:+.3f}, {one.high:+.3f}]  q {one.q:.2g}"
-        )
+        text = f"  {where:34s} {one.input:18s} {one.estimate:+.3f} [{one.low:+.3f}, {one.high:+.3f}]  q {one.q:.2g}"
+        if one.people_low is not None and one.people_high is not None:
+            text += f"  over people [{one.people_low:+.3f}, {one.people_high:+.3f}]"
+        lines.append(text)
     lines += [f"  {len(metrics.not_fitted)} effects could not be told, see metrics.json"] if metrics.not_fitted else []
     return "\n".join([*lines, f"  page: {page}"])

@@ -13,6 +13,7 @@ from meshgnn.networks.files import read_network_gt
 from meshgnn.networks.planted import PlantedStudy
 from meshgnn.results import AreaNetworkMetrics, TargetNetworkMetrics
 from meshgnn.store import read_arrays, read_json
+from tests.meshgnn.networks.test_people import study
 
 FAST = ("blocks=LeidenGroups", "associations.permutations=40", "associations.most=200")
 PHENOTYPES = Path(__file__).resolve().parents[4] / "shared/data/volumes/phenotypes_brainomics_localizer.tsv"
@@ -71,6 +72,25 @@ def test_tables_of_people_and_models_become_a_network(tmp_path, capsys):
     assert run("target_network:folder", tmp_path / "scores", f"results={tmp_path / 'models.tsv'}", *FAST) == 0
     assert "1 of 7 models have no score" in capsys.readouterr().out
     assert "<b>" not in (tmp_path / "scores/network.html").read_text().split('id="meta"')[1].split("</script>")[0]
+
+
+def test_effects_have_an_interval_over_people_where_predictions_are_stored(tmp_path, capsys):
+    models = study(tmp_path / "study")
+    rows = [(one.target, "+".join(one.inputs) or "n/a", "r2", one.score, one.name) for one in models.rows]
+    lines(tmp_path / "study/models.tsv", ("target", "inputs", "score_name", "score", "name"), *rows)
+    settings = (f"results={tmp_path / 'study'}", *FAST)
+    assert run("target_network:folder", tmp_path / "out", *settings) == 0
+    assert "over people [+0." in capsys.readouterr().out
+    held = {one["input"]: one for one in read_json(tmp_path / "out/metrics.json")["effects"]}
+    assert 0 < held["t1"]["people_low"] < 0.39 < held["t1"]["people_high"]
+    assert held["t1"]["people"] == "200 people, 1000 draws"
+    assert '"people_low":' in (tmp_path / "out/network.html").read_text()
+    # Other predictions are other data: what was made of them is made again.
+    path = tmp_path / "study/models/a_t1/predictions/subjects.tsv"
+    path.write_text("\n".join(path.read_text().splitlines()[:100]) + "\n")
+    assert run("target_network:folder", tmp_path / "out", *settings, more=("--resume",)) == 0
+    again = {one["input"]: one for one in read_json(tmp_path / "out/metrics.json")["effects"]}
+    assert again["t1"]["people_low"] != held["t1"]["people_low"]
 
 
 def test_what_is_wrong_is_one_line_and_exit_code_2(tmp_path, capsys):
