@@ -13,7 +13,15 @@ from meshgnn.errors import InputError, SettingError
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Experiment, Stage
-from meshgnn.networks.association import CLOSENESS, CORRELATION, INFORMATION, Associations, score_closeness
+from meshgnn.networks.association import (
+    CLOSENESS,
+    CORRELATION,
+    INFORMATION,
+    Associations,
+    refuse_constant_columns,
+    refuse_lone,
+    score_closeness,
+)
 from meshgnn.networks.blocks.leiden import LeidenGroups
 from meshgnn.networks.blocks.nested import NestedBlocks, python_with_graph_tool
 from meshgnn.networks.centrality import eigenvector_centrality
@@ -23,7 +31,7 @@ from meshgnn.networks.models import Models, inferred_domains, read_models
 from meshgnn.networks.page import write_network_page
 from meshgnn.networks.people import prediction_files, stored_people
 from meshgnn.networks.planted import Planted, PlantedStudy
-from meshgnn.networks.record import Network
+from meshgnn.networks.record import Layer, Network
 from meshgnn.networks.summary import (
     CENTRALITY,
     PeopleEffectRow,
@@ -147,6 +155,7 @@ class TargetNetwork(Experiment):
             return None
         if not self._table.targets:
             raise SettingError("<targets> names no column of participants.tsv; name two or more")
+        refuse_constant_columns(self._table.folder / TABLE, self._table.targets)
         with at("people"):
             return _chosen(self._table.build().read(), self.config.targets)
 
@@ -166,6 +175,9 @@ class TargetNetwork(Experiment):
         known = self._planted.domains if self._planted else inferred_domains(self._models) if self._models else {}
         return {name: told.get(name, known.get(name, "")) for name in self._nodes}
 
+    def _closeness(self) -> Layer:
+        return score_closeness(_grids(self._models_there(), self._nodes))
+
     def input_files(self) -> dict[str, str]:
         c, paths = self.config, []
         if c.results != Path():
@@ -181,6 +193,8 @@ class TargetNetwork(Experiment):
         if len(self._nodes) < 2:
             raise InputError(f"a network of targets needs two or more; there is {', '.join(self._nodes)}")
         _ = self._domains
+        if self._people is None:  # else every pair has people in common
+            refuse_lone(self._nodes, {CLOSENESS: self._closeness()})
 
     def seeds(self) -> list[int]:
         return [self.config.associations.seed, self.config.blocks.seed]
@@ -215,7 +229,7 @@ class TargetNetwork(Experiment):
         if self._people is not None:
             layers = self.config.associations.build().layers(self._people, Bars(run))
         if self._models is not None:
-            closeness = score_closeness(_grids(self._models, self._nodes))
+            closeness = self._closeness()
             if np.isfinite(closeness.weights).any():
                 layers[CLOSENESS] = closeness
         if not layers:
@@ -268,7 +282,7 @@ class TargetNetwork(Experiment):
             try:
                 found = eigenvector_centrality(replace(layer, weights=np.maximum(weights, 0)))
             except InputError as error:
-                doubts[name] = str(error)
+                doubts[name] = f"not taken: {error}"
                 continue
             centrality[name] = dict(zip(network.nodes, found.values.tolist()))
             network = network.with_values(**{f"{CENTRALITY}{name}": found.values})
@@ -276,7 +290,8 @@ class TargetNetwork(Experiment):
                 doubts[name] = found.doubtful
         if self._models is not None:
             network = _with_best(network, self._models)
-        for text in [*warnings, *(f"centrality by {name}: {why}" for name, why in doubts.items())]:
+        notes = [*warnings, *(f"centrality by {name}: {why}" for name, why in doubts.items())]
+        for text in notes:
             run.warn(text)
         write_network_graphml(run / "export/network.graphml", network)
         write_network_gt(run / "export/network.gt", network)
@@ -284,7 +299,7 @@ class TargetNetwork(Experiment):
         write_network_page(
             run / PAGE, network, self._models, title="Network of targets", drawn=c.drawn,
             levels=blocks.get("names", ()), back_end=blocks.get("summary", {}).get("back_end", ""),
-            effects=effects.effects,
+            effects=effects.effects, notes=notes,
         )  # fmt: skip
         where = f"{run / BLOCKS}: summary"
         metrics = _Metrics(
