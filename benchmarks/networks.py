@@ -7,6 +7,7 @@ planted_sbm      smallest adjusted Rand index over seeds of planted 4-group laye
                  4 sd apart, by graph-tool, against 0.9; planted_leiden: the same by the fallback
 mixed_error      largest difference from the closed form in balanced designs, against 1e-6
 mixed_cover      share of 95 % intervals that hold the planted effect
+people_cover     share of 95 % intervals over resampled people (200, two targets) that hold the planted effect
 page_size        MB of the page of 25 targets and 700 models, against 5; page_size_10000 with 10,000 models
 page_ready       s until it can be used, against 1.5
 page_drag        s between two pictures while a node is dragged, against 1/60 s (median; no graphics card)
@@ -31,7 +32,7 @@ from sklearn.feature_selection import mutual_info_regression  # noqa: E402
 from meshgnn.networks.association import Associations  # noqa: E402
 from meshgnn.networks.blocks.leiden import LeidenGroups  # noqa: E402
 from meshgnn.networks.blocks.nested import NestedBlocks, python_with_graph_tool  # noqa: E402
-from meshgnn.networks.effects import mixed_model  # noqa: E402
+from meshgnn.networks.effects import domain_effects, mixed_model  # noqa: E402
 from meshgnn.networks.information import (  # noqa: E402
     CONTINUOUS,
     continuous_information,
@@ -39,8 +40,10 @@ from meshgnn.networks.information import (  # noqa: E402
     parted,
     permutable,
 )
+from meshgnn.networks.models import Model, Models  # noqa: E402
 from meshgnn.networks.page import write_network_page  # noqa: E402
 from meshgnn.networks.partition import adjusted_rand  # noqa: E402
+from meshgnn.networks.people import Judged, StoredPeople  # noqa: E402
 from meshgnn.networks.record import Network  # noqa: E402
 from tests.meshgnn.export import browser as chromium  # noqa: E402
 from tests.meshgnn.networks.samples import models, people, planted  # noqa: E402
@@ -128,7 +131,30 @@ def effects(quick: bool) -> list[dict[str, Any]]:
     return [
         _row("mixed_error", worst, 1e-6, "limit", ""),
         _row("mixed_cover", float(np.mean(held)), 0.95, f"stated, {len(held)} draws", "", rate=True),
+        _people_cover(20 if quick else 300),
     ]
+
+
+def _people_cover(studies: int) -> dict[str, Any]:
+    """t1 lets the error's standard deviation fall from 0.8 to 0.5 of the trait's; the same error in all models."""
+    everybody, held = np.arange(200), []
+    for seed in range(studies):
+        rng, rows, judged = np.random.default_rng(seed), [], {}
+        for target in "ab":
+            true, error = rng.standard_normal((2, 200))
+            for inputs in ((), ("t1",), ("dwi",), ("t1", "dwi")):
+                said = true + (0.5 if "t1" in inputs else 0.8) * error + 0.05 * rng.standard_normal(200)
+                name = f"{target}{len(rows)}"
+                judged[name] = Judged(
+                    rows=everybody, true=true, predicted=said, division=np.zeros(200, np.int64), classes=False
+                )
+                score = float(judged[name].scores(np.ones((1, 200)))[0])
+                rows.append(Model(name=name, target=target, inputs=inputs, score_name="r2", score=score))
+        stored = StoredPeople(judged=judged, family=everybody, seed=seed)
+        for one in domain_effects(Models(rows=tuple(rows), source="drawn"), {}, people=stored)[0]:
+            if one.input == "t1":
+                held.append(one.people_low <= 0.8**2 - 0.5**2 <= one.people_high)
+    return _row("people_cover", float(np.mean(held)), 0.95, f"stated, {len(held)} studies", "", rate=True)
 
 
 def page(folder: Path) -> list[dict[str, Any]]:

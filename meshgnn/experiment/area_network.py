@@ -208,16 +208,20 @@ class AreaNetwork(Experiment):
         network = area_network(
             [(*self._brains[name][:1], self._features(name), self._brains[name][1]) for name in self._labelled]
         )
+        notes = []
         for name, layer in network.layers.items():
             found = eigenvector_centrality(replace(layer, weights=np.maximum(layer.weights, 0)), apart=True)
             network = network.with_values(**{f"{CENTRALITY}{name}": found.values})
             if found.doubtful:
-                run.warn(f"centrality by {name}: {found.doubtful}")
+                notes.append(f"centrality by {name}: {found.doubtful}")
+                run.warn(notes[-1])
         used = [name for name in c.layers if name in network.layers] or list(network.layers)
         fit = c.blocks.build().fit(network, used, Bars(run))
         run.say(f"  areas by {', '.join(used)}: {fit.verdict}")
         write_network_gt(run / NETWORK, with_groups(network, fit))
-        write_json(run / BLOCKS, {"summary": block_summary(fit, network).to_json(), "names": fit.level_names})
+        write_json(
+            run / BLOCKS, {"summary": block_summary(fit, network).to_json(), "names": fit.level_names, "notes": notes}
+        )
         return [BLOCKS, NETWORK]
 
     def _parcels(self, name: str, run: RunFolder) -> list[str]:
@@ -263,6 +267,7 @@ class AreaNetwork(Experiment):
             write_network_page(
                 run / PAGE, network, self._models, title="Network of areas", drawn=self.config.drawn,
                 levels=blocks["names"], back_end=blocks["summary"]["back_end"],
+                notes=blocks.get("notes", ()),
             )  # fmt: skip
             files += [PAGE, *(f"export/{name}" for name in ("areas.graphml", "areas.gt", "nodes.csv", "edges.csv"))]
         judged = {name: scores for name, scores in parcels.items() if scores}

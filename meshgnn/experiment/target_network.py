@@ -13,7 +13,15 @@ from meshgnn.errors import InputError, SettingError
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.runner import SCORES, Experiment, Stage
-from meshgnn.networks.association import CLOSENESS, CORRELATION, INFORMATION, Associations, score_closeness
+from meshgnn.networks.association import (
+    CLOSENESS,
+    CORRELATION,
+    INFORMATION,
+    Associations,
+    refuse_constant_columns,
+    refuse_lone,
+    score_closeness,
+)
 from meshgnn.networks.blocks.leiden import LeidenGroups
 from meshgnn.networks.blocks.nested import NestedBlocks, python_with_graph_tool
 from meshgnn.networks.centrality import eigenvector_centrality
@@ -21,10 +29,18 @@ from meshgnn.networks.effects import domain_effects
 from meshgnn.networks.files import read_network_gt, write_network_csv, write_network_graphml, write_network_gt
 from meshgnn.networks.models import Models, inferred_domains, read_models
 from meshgnn.networks.page import write_network_page
+from meshgnn.networks.people import prediction_files, stored_people
 from meshgnn.networks.planted import Planted, PlantedStudy
-from meshgnn.networks.record import Network
-from meshgnn.networks.summary import CENTRALITY, block_summary, effect_row, layer_summary, with_groups
-from meshgnn.results import BlockSummary, EffectRow, TargetNetworkMetrics
+from meshgnn.networks.record import Layer, Network
+from meshgnn.networks.summary import (
+    CENTRALITY,
+    PeopleEffectRow,
+    block_summary,
+    effect_row,
+    layer_summary,
+    with_groups,
+)
+from meshgnn.results import BlockSummary, TargetNetworkMetrics
 from meshgnn.results.record import Record
 from meshgnn.source.participant_table import TABLE, Participants, ParticipantTable
 from meshgnn.store import file_hash, read_json, write_json
@@ -34,8 +50,13 @@ NETWORK, BLOCKS, EFFECTS, PAGE = "tables/network.gt", "tables/blocks.json", "tab
 
 @dataclass(frozen=True, kw_only=True)
 class _Effects(Record):
-    effects: tuple[EffectRow, ...]
+    effects: tuple[PeopleEffectRow, ...]
     not_fitted: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Metrics(TargetNetworkMetrics):
+    effects: tuple[PeopleEffectRow, ...]
 
 
 class TargetNetwork(Experiment):
@@ -134,6 +155,7 @@ class TargetNetwork(Experiment):
             return None
         if not self._table.targets:
             raise SettingError("<targets> names no column of participants.tsv; name two or more")
+        refuse_constant_columns(self._table.folder / TABLE, self._table.targets)
         with at("people"):
             return _chosen(self._table.build().read(), self.config.targets)
 
@@ -153,10 +175,13 @@ class TargetNetwork(Experiment):
         known = self._planted.domains if self._planted else inferred_domains(self._models) if self._models else {}
         return {name: told.get(name, known.get(name, "")) for name in self._nodes}
 
+    def _closeness(self) -> Layer:
+        return score_closeness(_grids(self._models_there(), self._nodes))
+
     def input_files(self) -> dict[str, str]:
         c, paths = self.config, []
         if c.results != Path():
-            paths = [Path(self._models_there().source)]
+            paths = [Path(self._models_there().source), *prediction_files(self._models_there()).values()]
         if self._table is not None:
             paths.append(self._table.folder / TABLE)
         return {str(path): file_hash(path) for path in paths if path.is_file()}
@@ -168,6 +193,8 @@ class TargetNetwork(Experiment):
         if len(self._nodes) < 2:
             raise InputError(f"a network of targets needs two or more; there is {', '.join(self._nodes)}")
         _ = self._domains
+        if self._people is None:  # else every pair has people in common
+            refuse_lone(self._nodes, {CLOSENESS: self._closeness()})
 
     def seeds(self) -> list[int]:
         return [self.config.associations.seed, self.config.blocks.seed]
@@ -193,7 +220,7 @@ class TargetNetwork(Experiment):
 
     def summary(self, run: RunFolder) -> str:
         path = run / "metrics.json"
-        return told(TargetNetworkMetrics.from_json(read_json(path), str(path)), run / PAGE)
+        return told(_Metrics.from_json(read_json(path), str(path)), run / PAGE)
 
     # -- stages ---------------------------------------------------------------------------------------------------
 
@@ -202,7 +229,7 @@ class TargetNetwork(Experiment):
         if self._people is not None:
             layers = self.config.associations.build().layers(self._people, Bars(run))
         if self._models is not None:
-            closeness = score_closeness(_grids(self._models, self._nodes))
+            closeness = self._closeness()
             if np.isfinite(closeness.weights).any():
                 layers[CLOSENESS] = closeness
         if not layers:
@@ -234,7 +261,9 @@ class TargetNetwork(Experiment):
         return [BLOCKS, names]
 
     def _effects(self, run: RunFolder) -> list[str]:
-        found, notes = domain_effects(self._models, self._domains, Bars(run)) if self._models else ((), ())
+        models = self._models
+        people = stored_people(models) if models is not None and self.config.results != Path() else None
+        found, notes = domain_effects(models, self._domains, Bars(run), people) if models is not None else ((), ())
         table = _Effects(effects=tuple(map(effect_row, found)), not_fitted=notes)
         write_json(run / EFFECTS, table.to_json())
         return [EFFECTS]
@@ -253,7 +282,7 @@ class TargetNetwork(Experiment):
             try:
                 found = eigenvector_centrality(replace(layer, weights=np.maximum(weights, 0)))
             except InputError as error:
-                doubts[name] = str(error)
+                doubts[name] = f"not taken: {error}"
                 continue
             centrality[name] = dict(zip(network.nodes, found.values.tolist()))
             network = network.with_values(**{f"{CENTRALITY}{name}": found.values})
@@ -261,7 +290,8 @@ class TargetNetwork(Experiment):
                 doubts[name] = found.doubtful
         if self._models is not None:
             network = _with_best(network, self._models)
-        for text in [*warnings, *(f"centrality by {name}: {why}" for name, why in doubts.items())]:
+        notes = [*warnings, *(f"centrality by {name}: {why}" for name, why in doubts.items())]
+        for text in notes:
             run.warn(text)
         write_network_graphml(run / "export/network.graphml", network)
         write_network_gt(run / "export/network.gt", network)
@@ -269,10 +299,10 @@ class TargetNetwork(Experiment):
         write_network_page(
             run / PAGE, network, self._models, title="Network of targets", drawn=c.drawn,
             levels=blocks.get("names", ()), back_end=blocks.get("summary", {}).get("back_end", ""),
-            effects=effects.effects,
+            effects=effects.effects, notes=notes,
         )  # fmt: skip
         where = f"{run / BLOCKS}: summary"
-        metrics = TargetNetworkMetrics(
+        metrics = _Metrics(
             task=f"network of {len(network)} targets", nodes=len(network),
             people=len(self._people) if self._people is not None else 0,
             models=len(self._models.rows) if self._models is not None else 0,
@@ -316,7 +346,7 @@ def _with_best(network: Network, models: Models) -> Network:
     return replace(network.with_values(best_score=np.array(scores)), texts={**network.texts, **texts})
 
 
-def told(metrics: TargetNetworkMetrics, page: Path) -> str:
+def told(metrics: _Metrics, page: Path) -> str:
     """What the command prints at its end."""
     lines = [f"\n{metrics.task}: {metrics.people} people, {metrics.models} models"]
     for name, layer in metrics.layers.items():
@@ -329,8 +359,9 @@ def told(metrics: TargetNetworkMetrics, page: Path) -> str:
         lines.append(f"  groups         {groups} by {b.back_end}, stability {b.stability:.2f}{planted}")
     for one in sorted(metrics.effects, key=lambda one: one.q)[:8]:
         where = f"{one.domain or 'targets'} ({one.score_name})"
-        lines.append(
-            f"  {where:34s} {one.input:18s} {one.estimate:+.3f} [{one.low:+.3f}, {one.high:+.3f}]  q {one.q:.2g}"
-        )
+        text = f"  {where:34s} {one.input:18s} {one.estimate:+.3f} [{one.low:+.3f}, {one.high:+.3f}]  q {one.q:.2g}"
+        if one.people_low is not None and one.people_high is not None:
+            text += f"  over people [{one.people_low:+.3f}, {one.people_high:+.3f}]"
+        lines.append(text)
     lines += [f"  {len(metrics.not_fitted)} effects could not be told, see metrics.json"] if metrics.not_fitted else []
     return "\n".join([*lines, f"  page: {page}"])

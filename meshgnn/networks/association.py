@@ -1,7 +1,9 @@
 """How pairs of targets hang together: mutual information with a permutation null, and |r|. G people, T targets."""
 
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +14,8 @@ from meshgnn.errors import InputError, SettingError
 from meshgnn.networks.information import CONTINUOUS, DISCRETE, Estimator, estimator_of, permutable
 from meshgnn.networks.record import Layer
 from meshgnn.progress import Progress, silent
-from meshgnn.source.participant_table import Participants
+from meshgnn.source.participant_table import MISSING, Participants, is_number
+from meshgnn.source.text_table import read_text_table
 
 INFORMATION, CORRELATION, CLOSENESS = "information", "correlation", "closeness"
 
@@ -67,14 +70,7 @@ class Associations:
         if len(names) < 2:
             raise InputError(f"a network of targets needs two or more; there is {', '.join(names) or 'none'}")
         known = np.isfinite(people.values)
-        constant = [
-            name for k, name in enumerate(names) if len(np.unique(people.values[known[:, k], k])) < 2
-        ]  # fmt: skip
-        if constant:
-            raise InputError(
-                f"{len(constant)} of {len(names)} targets are the same for all who have them: {_some(constant)}; "
-                "leave them out"
-            )
+        _refuse_constant("", names, [np.unique(people.values[known[:, k], k]) for k in range(len(names))])
         few, same = [], []
         for a, b in combinations(range(len(names)), 2):
             both = known[:, a] & known[:, b]
@@ -170,6 +166,38 @@ def score_closeness(scores: NDArray[np.floating]) -> Layer:
     return Layer(
         weights=weights, text="1 / (1 + distance of the score vectors over shared inputs)", pairs={"n": shared}
     )
+
+
+def refuse_constant_columns(path: Path, names: Sequence[str]) -> None:
+    """Raises InputError that names and counts those of the table's columns which are the same for all, or missing."""
+    columns, rows = read_text_table(path, ["participant_id"])
+    there = [name for name in names if name in columns]
+    known = {name: {row[name] for _, row in rows if row[name].lower() not in MISSING} for name in there}
+    numbers = {name: all(map(is_number, cells)) for name, cells in known.items()}
+    cells = [{float(one) for one in held} if numbers[name] else held for name, held in known.items()]
+    _refuse_constant(f"{path}: ", list(known), cells)
+
+
+def _refuse_constant(where: str, names: Sequence[str], values: Sequence[Sized]) -> None:
+    constant = [name for name, held in zip(names, values) if len(held) < 2]
+    if constant:
+        raise InputError(
+            f"{where}{len(constant)} of {len(names)} targets are the same for all who have them: {_some(constant)}; "
+            "leave them out"
+        )
+
+
+def refuse_lone(nodes: Sequence[str], layers: Mapping[str, Layer]) -> None:
+    """Raises InputError that names and counts nodes without an edge in any layer."""
+    joined = np.zeros(len(nodes), np.bool_)
+    for layer in layers.values():
+        joined |= (np.nan_to_num(layer.weights) != 0).any(1)
+    lone = [name for name, there in zip(nodes, joined) if not there]
+    if lone:
+        raise InputError(
+            f"{len(lone)} of {len(nodes)} targets are joined to no other by people, or by inputs and a score: "
+            f"{_some(lone)}; leave them out"
+        )
 
 
 def _some(names: list[str], most: int = 5) -> str:

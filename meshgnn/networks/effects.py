@@ -5,7 +5,9 @@
 t targets of one domain, m models; x_mk is 1 where a model gets input k. Estimates and intervals by restricted maximum
 likelihood, p by likelihood-ratio tests of models fitted by maximum likelihood. Different scores (balanced accuracy, R2)
 are never in one fit. Models of a study share their tested people, so their errors are not independent: intervals and p
-hold for other models of these people, not for other people.
+hold for other models of these people, not for other people. Where predictions are stored, a second interval is for
+other people: scores of resampled people (`meshgnn.networks.people`), b fitted again by generalised least squares with
+s_u and s_e as they were estimated; the middle 95 % of the draws.
 """
 
 import warnings
@@ -18,10 +20,12 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from meshgnn.errors import InputError
-from meshgnn.networks.models import Models
+from meshgnn.networks.models import Model, Models
+from meshgnn.networks.people import StoredPeople
 from meshgnn.progress import Progress, silent
 
 LEAST_FREE = 3  # models more than coefficients that a fit needs
+SAME_SCORE = 0.001  # a score made again may differ by so much from the table's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,8 @@ class Effect:
         between, within: standard deviations s_u and s_e.
         targets, models: in the fit.
         note: what to beware of; "" if nothing.
+        people_low, people_high: 95 % interval over resampled people; None where there is none.
+        people: how many were resampled, or why none were.
     """
 
     domain: str
@@ -52,6 +58,9 @@ class Effect:
     targets: int
     models: int
     note: str = ""
+    people_low: float | None = None
+    people_high: float | None = None
+    people: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -133,12 +142,13 @@ def _one_group(y: NDArray[np.float64], design: NDArray[np.float64], free: int) -
 
 
 def domain_effects(
-    models: Models, domains: Mapping[str, str], progress: Progress = silent
+    models: Models, domains: Mapping[str, str], progress: Progress = silent, people: StoredPeople | None = None
 ) -> tuple[tuple[Effect, ...], tuple[str, ...]]:
     """Effects of every input on the scores of every domain's targets, and what could not be fitted.
 
     Args:
         domains: by target; targets of "" are one domain.
+        people: what models said of single people, if that is known.
 
     Inputs that all models of a domain's targets get, or none, have no effect that could be told; inputs that always
     come together are one. Both are noted.
@@ -173,12 +183,15 @@ def domain_effects(
             continue
         note = "s_u is 0: targets do not differ beyond chance" if fit.between < 1e-6 and len(targets) > 1 else ""
         note = "one target: least squares" if len(targets) == 1 else note
+        spans, about = _over_people(fit, x, group, rows, people)
         for k, (low, high) in enumerate(fit.interval()):
             found.append(
                 Effect(
                     domain=domain, score_name=score_name, input=names[k], estimate=float(fit.estimates[k]),
                     low=float(low), high=float(high), p=float(fit.p[k]), q=1.0, between=fit.between, within=fit.within,
-                    targets=len(targets), models=len(rows), note=note,
+                    targets=len(targets), models=len(rows), note=note, people=about,
+                    people_low=None if spans is None else float(spans[k, 0]),
+                    people_high=None if spans is None else float(spans[k, 1]),
                 )
             )  # fmt: skip
     progress("mixed models", len(groups), len(groups))
@@ -186,6 +199,41 @@ def domain_effects(
         q = stats.false_discovery_control([one.p for one in found])
         found = [replace(one, q=float(value)) for one, value in zip(found, q)]
     return tuple(found), tuple(notes)
+
+
+def refitted(
+    y: NDArray[np.float64], x: NDArray[np.float64], group: NDArray[np.integer], fit: MixedFit
+) -> NDArray[np.float64]:
+    """[P, D] coefficients of scores y [M, D] by generalised least squares, with the standard deviations of a fit."""
+    design = np.c_[np.ones(len(x)), x]
+    same = (group[:, None] == group).astype(np.float64)
+    size = same.sum(1, keepdims=True)
+    ratio = (fit.between / max(fit.within, 1e-9)) ** 2
+    weights = np.eye(len(x)) - same * (ratio / (1 + size * ratio))  # inverse of I + ratio 11', by group
+    return np.linalg.solve(design.T @ weights @ design, design.T @ weights @ y)[1:]
+
+
+def _over_people(
+    fit: MixedFit,
+    x: NDArray[np.float64],
+    group: NDArray[np.integer],
+    rows: Sequence[Model],
+    people: StoredPeople | None,
+) -> tuple[NDArray[np.float64] | None, str]:  # fmt: skip
+    """[P, 2] percentile intervals over resampled people, and how many there were, or why there are none."""
+    if people is None:
+        return None, "no predictions stored"
+    if why := people.missing(rows):
+        return None, why
+    scores = people.drawn(rows)
+    told = np.isfinite(scores).all(0)
+    if told.sum() < people.draws / 2:
+        return None, f"{people.draws - int(told.sum())} of {people.draws} draws cannot be scored"
+    about = f"{people.people(rows)} people, {int(told.sum())} draws"
+    # The table's score is a mean over seeds, that of stored predictions is of the mean over seeds.
+    away = float(np.abs(people.again(rows) - np.array([row.score for row in rows], np.float64)).max())
+    about += f"; scores of stored predictions differ by up to {away:.3f}" if away > SAME_SCORE else ""
+    return np.percentile(refitted(scores[:, told], x, group, fit), [2.5, 97.5], axis=1).T, about
 
 
 def _indicators(sets: Sequence[tuple[str, ...]]) -> tuple[list[str], NDArray[np.float64], list[str]]:

@@ -98,7 +98,7 @@ def network_page_html(
         "sizes": sizes,
         "drawn": drawn,
         "q": q,
-        "effects": [{key: _short(value) for key, value in row.to_json().items()} for row in effects],
+        "effects": [_effect(row) for row in effects],
         "notes": list(notes),
     }
     if models is not None:
@@ -107,6 +107,13 @@ def network_page_html(
         meta["grid"] = _grid(models, shown)
     meta["key"] = content_hash(meta["title"], list(network.nodes))
     return filled("network", meta["title"], meta)
+
+
+def _effect(row: EffectRow) -> dict[str, Any]:
+    """What the table shows, in its order: the interval over people beside the model's own."""
+    plain = {key: _short(value) for key, value in row.to_json().items()}
+    shown = dict.fromkeys(("domain", "score_name", "input", "estimate", "low", "high", "people_low", "people_high"))
+    return shown | plain
 
 
 def _short(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """What metrics.json says of layers and groups, and numbers of blocks as values of a network's nodes."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,15 @@ from meshgnn.networks.record import Layer, Network
 from meshgnn.results import BlockSummary, EffectRow, LayerSummary
 
 LEVEL, STABILITY, CENTRALITY = "group_level_", "group_stability", "centrality_"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeopleEffectRow(EffectRow):
+    """An effect with its interval over resampled people; see `meshgnn.networks.effects.Effect`."""
+
+    people_low: float | None = None
+    people_high: float | None = None
+    people: str = ""
 
 
 def layer_summary(layer: Layer, q: float) -> LayerSummary:
@@ -44,5 +53,5 @@ def with_groups(network: Network, fit: BlockFit) -> Network:
     return network.with_values(**levels, **{STABILITY: fit.stability})
 
 
-def effect_row(effect: Effect) -> EffectRow:
-    return EffectRow(**asdict(effect))
+def effect_row(effect: Effect) -> PeopleEffectRow:
+    return PeopleEffectRow(**asdict(effect))

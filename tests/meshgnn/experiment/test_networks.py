@@ -13,6 +13,7 @@ from meshgnn.networks.files import read_network_gt
 from meshgnn.networks.planted import PlantedStudy
 from meshgnn.results import AreaNetworkMetrics, TargetNetworkMetrics
 from meshgnn.store import read_arrays, read_json
+from tests.meshgnn.networks.test_people import study
 
 FAST = ("blocks=LeidenGroups", "associations.permutations=40", "associations.most=200")
 PHENOTYPES = Path(__file__).resolve().parents[4] / "shared/data/volumes/phenotypes_brainomics_localizer.tsv"
@@ -73,6 +74,36 @@ def test_tables_of_people_and_models_become_a_network(tmp_path, capsys):
     assert "<b>" not in (tmp_path / "scores/network.html").read_text().split('id="meta"')[1].split("</script>")[0]
 
 
+def test_effects_have_an_interval_over_people_where_predictions_are_stored(tmp_path, capsys):
+    models = study(tmp_path / "study")
+    rows = [(one.target, "+".join(one.inputs) or "n/a", "r2", one.score, one.name) for one in models.rows]
+    lines(tmp_path / "study/models.tsv", ("target", "inputs", "score_name", "score", "name"), *rows)
+    settings = (f"results={tmp_path / 'study'}", *FAST)
+    assert run("target_network:folder", tmp_path / "out", *settings) == 0
+    assert "over people [+0." in capsys.readouterr().out
+    held = {one["input"]: one for one in read_json(tmp_path / "out/metrics.json")["effects"]}
+    assert 0 < held["t1"]["people_low"] < 0.39 < held["t1"]["people_high"]
+    assert held["t1"]["people"] == "200 people, 1000 draws"
+    assert '"people_low":' in (tmp_path / "out/network.html").read_text()
+    # Other predictions are other data: what was made of them is made again.
+    path = tmp_path / "study/models/a_t1/predictions/subjects.tsv"
+    path.write_text("\n".join(path.read_text().splitlines()[:100]) + "\n")
+    assert run("target_network:folder", tmp_path / "out", *settings, more=("--resume",)) == 0
+    again = {one["input"]: one for one in read_json(tmp_path / "out/metrics.json")["effects"]}
+    assert again["t1"]["people_low"] != held["t1"]["people_low"]
+
+
+def test_centrality_of_a_network_in_parts_is_refused_by_name(tmp_path, capsys):
+    rows = [(name, "x", "r2" if name < "d" else "balanced_accuracy", 0.1 + ord(name) / 1000) for name in "abcde"]
+    lines(tmp_path / "models.tsv", ("target", "inputs", "score_name", "score"), *rows)
+    assert run("target_network:folder", tmp_path / "out", f"results={tmp_path / 'models.tsv'}", *FAST) == 0
+    told = "centrality by closeness: not taken: the network falls into 2 parts (3, 2 nodes)"
+    assert capsys.readouterr().out.count(told) == 1
+    assert told in (tmp_path / "out/log.txt").read_text()
+    assert told in (tmp_path / "out/network.html").read_text()
+    assert "centrality_closeness" not in (tmp_path / "out/network.html").read_text().split('id="meta"')[1]
+
+
 def test_what_is_wrong_is_one_line_and_exit_code_2(tmp_path, capsys):
     def refused(*settings, name="target_network:folder"):
         assert run(name, tmp_path / "out", *settings) == 2
@@ -84,15 +115,21 @@ def test_what_is_wrong_is_one_line_and_exit_code_2(tmp_path, capsys):
 
     people = tmp_path / "people/participants.tsv"
     header = ("participant_id", "a", "b", "c")
-    lines(people, header, *((f"s{k}", k / 7, 3.5, -k * k) for k in range(40)))
+    lines(people, header, *((f"s{k}", "x", ("3.5", "3.50", "n/a")[k % 3], -k * k) for k in range(40)))
     folder = f"people.folder={people.parent}"
-    assert "target 'b' is 3.5 for all 40 subjects" in refused(folder, "targets=a,b,c")
-    assert "needs two or more" in refused(folder, "targets=a")
+    assert "participants.tsv: 2 of 3 targets are the same for all who have them: a, b;" in refused(
+        folder, "targets=a,b,c"
+    )
+    assert "needs two or more" in refused(folder, "targets=c")
     lines(people, header, *((f"s{k}", k / 7, k * k if k < 2 else "n/a", -k * k) for k in range(40)))
     assert "2 pairs of targets have fewer than 20 people in common: a and b (2)" in refused(folder, "targets=a,b,c")
     table = tmp_path / "models.tsv"
     lines(table, ("target", "inputs", "score_name", "score"), ("a", "x", "r2", "nan"), ("b", "x", "r2", "0.1"))
     assert "1 cells cannot be read: line 2: score is 'nan'" in refused(f"results={table}")
+    kinds = [("a", "x", "r2", 0.1), ("b", "x", "r2", 0.2), ("c", "x", "f1", 0.1), ("d", "y", "r2", 0.1)]
+    lines(table, ("target", "inputs", "score_name", "score"), *kinds)
+    told = refused(f"results={table}")
+    assert "2 of 4 targets are joined to no other by people, or by inputs and a score: c, d; leave them out" in told
     assert "nothing to make a network of" in refused()
     assert "there is no target 'zz'" in refused("targets=zz", name="target_network")
     assert "which is no target" in refused("domains=zz=x", name="target_network:quick")

@@ -135,6 +135,23 @@ def test_a_click_shows_all_models_of_the_target_sorted(page):
 
 
 @BROWSER
+def test_tables_that_are_too_wide_are_scrolled_and_say_so(page):
+    page.ask("page.store.set({tab: 'effects', node: -1})")
+    panel = "document.getElementById('panel-effects')"
+    assert page.ask(f"{panel}.scrollWidth > {panel}.clientWidth")  # else this test would show nothing
+    assert page.ask(f"getComputedStyle({panel}).overflowX") == "auto"
+    assert page.ask(f"getComputedStyle({panel}).backgroundAttachment").split(", ")[:4] == ["local"] * 2 + ["scroll"] * 2
+    caption = page.ask(f"{panel}.querySelector('caption').getBoundingClientRect().right")
+    assert caption <= page.ask(f"{panel}.getBoundingClientRect().right")
+    page.ask(f"{panel}.scrollLeft = 1e4")
+    last = page.ask(f"{panel}.querySelector('tbody tr').lastElementChild.getBoundingClientRect().right")
+    assert last <= page.ask("innerWidth")
+    assert page.ask(f"{panel}.querySelector('caption').getBoundingClientRect().left") >= 0
+    assert page.ask("document.querySelector('[data-key=people_low]').textContent") == "people low"
+    page.ask(f"{panel}.scrollLeft = 0; page.store.set({{tab: 'models'}})")
+
+
+@BROWSER
 def test_hovering_names_the_best_model(page):
     x, y = centre(page, 8)
     page.mouse("Moved", x, y)

@@ -158,7 +158,7 @@ function panels(meta, store) {
   store.listen(["layer", "share", "significant", "tab"], edges);
   edges();
   if (meta.effects.length) {
-    tables.effects = new Table("What each input adds: mixed models per domain, random intercept per target, 95 % intervals", columns(Object.keys(meta.effects[0])), meta.effects, { sort: "q", down: false, mark: (row) => row.q < meta.q });
+    tables.effects = new Table("What each input adds: mixed models per domain, random intercept per target. 95 % intervals: low to high over models of these people, people low to people high over resampled people", columns(Object.keys(meta.effects[0])), meta.effects, { sort: "q", down: false, mark: (row) => row.q < meta.q });
     panel("effects").append(tables.effects.element);
   }
   return tables;

@@ -11,6 +11,9 @@ export function text(value, digits = 3) {
   return Number.isInteger(value) ? String(value) : number(value, Math.abs(value) >= 100 ? 0 : digits);
 }
 
+// Numbers stand to the right; long texts may be broken, so that more columns fit.
+const kind = (value) => (typeof value === "number" ? "number" : String(value ?? "").length > 14 ? "long" : null);
+
 export class Table {
   // columns: [{ key, title }]; rows: objects. `chosen(row)` marks one.
   constructor(caption, columns, rows, { sort = null, down = true, mark = () => false, pick = null } = {}) {
@@ -42,12 +45,12 @@ export class Table {
         this.head.querySelector(`[data-key="${CSS.escape(key)}"]`).focus();
       };
       return h("th", { scope: "col", "aria-sort": own ? (this.down ? "descending" : "ascending") : "none" },
-        h("button", { type: "button", "data-key": key, onclick: press }, title, own ? (this.down ? " ▾" : " ▴") : ""));
+        h("button", { type: "button", "data-key": key, onclick: press }, title, own ? (this.down ? "\u00a0▾" : "\u00a0▴") : ""));
     }));
     const rows = this.sorted();
     this.body.replaceChildren(...rows.slice(0, this.limit).map((row) =>
       h("tr", { class: this.mark(row) ? "marked" : null, onclick: this.pick ? () => this.pick(row) : null },
-        this.columns.map(({ key }) => h("td", { class: typeof row[key] === "number" ? "number" : null }, text(row[key]))))));
+        this.columns.map(({ key }) => h("td", { class: kind(row[key]) }, text(row[key]))))));
     this.more.hidden = rows.length <= this.limit;
     this.more.textContent = `all ${rows.length} rows`;
   }
