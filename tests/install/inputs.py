@@ -35,7 +35,8 @@ def make_inputs(folder: Path) -> dict[str, Path]:
     places = {}
     for name, seed in (("DIR", 1), ("OTHER", 2)):
         places[name] = folder / f"surfaces-{seed}"
-        write_surface_folder(places[name], folded(brain(2, noise=0.3, seed=seed)), "Planted")
+        drawn = folded(brain(2, noise=0.3, seed=seed))._replace(brain=f"Ball{seed}")
+        write_surface_folder(places[name], drawn, "Planted")
     places["PEOPLE"] = write_cohort(folder / "people", cohort(count=24))
     table = places["PEOPLE"] / "participants.tsv"
     table.write_text(table.read_text().replace("group", "sex", 1))

@@ -19,7 +19,7 @@ and of all together, where brains have areas:
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,12 +174,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     told = write_common(options.out, fixed, brains, options.atlas)
     for name, sides in told["brains"].items():
         for side, figures in sides.items():
-            rounded = {key: round(value, 4) for key, value in figures["round_trip"].items()}
-            print(f"{name} {side}: there and back {rounded}", file=sys.stderr)
+            print(f"{name} {side}: {_line(figures['round_trip'])}", file=sys.stderr)
     for side, figures in told.get("maps", {}).items():
-        print(f"{fixed.brain} {side}: {figures}", file=sys.stderr)
+        dice = f", mean Dice of their areas {figures['dice_mean']:.3f}" if figures.get("dice_mean") is not None else ""
+        print(f"{fixed.brain} {side}: areas of {figures['brains']} brains{dice}", file=sys.stderr)
     print(options.out / FILE)
     return 0
+
+
+def _line(there_and_back: Mapping[str, float]) -> str:
+    """What a way there and back costs, in words."""
+    moved = f"{there_and_back['place_mm_mean']:.2f} mm (95 %: {there_and_back['place_mm_p95']:.2f})"
+    worst = min((value for key, value in there_and_back.items() if key.endswith("_r")), default=None)
+    areas = there_and_back.get("area_share")
+    parts = [f"there and back moves a point by {moved}"]
+    parts += [f"keeps {areas:.1%} of the areas"] if areas is not None else []
+    parts += [f"and correlations of {worst:.3f} or more"] if worst is not None else []
+    return ", ".join(parts)
 
 
 def _plain(name: str) -> str:
