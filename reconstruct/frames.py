@@ -1,4 +1,4 @@
-"""Section images sampled in the common frame, and what neighbours say a section should look like."""
+"""Section images sampled in the common frame."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,7 +7,6 @@ from numba import njit
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-_CUBIC = 0.6  # share of cubic interpolation in the prediction: less bias by curvature, more noise
 
 
 class Frames:
@@ -72,29 +71,14 @@ def _resample(image, matrix, offset, step, half, out):
                 out[k, r, c] = low * (1 - fr) + high * fr
 
 
-def predicted(moved: NDArray[np.float32], position: Floats, k: int, width_mm: float) -> NDArray[np.float32]:
-    """What the sections around section k say it should look like [2, h, w]: a line fitted through their levels.
+def overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """Dice overlap of two masks."""
+    return float(2 * (one & other).sum() / max(1, one.sum() + other.sum()))
 
-    Weights fall with distance; with neighbours on both sides this is interpolation, at the ends extrapolation to the
-    nearest one.
-    """
-    away = position - position[k]
-    weight = np.exp(-0.5 * (away / width_mm) ** 2)
-    weight[k] = 0
-    near = np.argsort(np.abs(away))[1:5]
-    near = near[np.abs(away[near]) < 3.5 * width_mm] if (np.abs(away[near]) < 3.5 * width_mm).any() else near[:1]
-    w, x = weight[near], away[near]
-    if (x > 0).sum() == 2 and (x < 0).sum() == 2:
-        full = np.array([np.prod([x[j] / (x[j] - x[i]) for j in range(4) if j != i]) for i in range(4)])
-        line = w * ((w * x * x).sum() - (w * x).sum() * x)
-        w = _CUBIC * full + (1 - _CUBIC) * line / line.sum()
-    elif (x > 0).any() and (x < 0).any():
-        s0, s1, s2 = w.sum(), (w * x).sum(), (w * x * x).sum()
-        w = w * (s2 - s1 * x) / max(s0 * s2 - s1 * s1, 1e-12)
-    else:
-        w = (np.abs(x) == np.abs(x).min()).astype(float)
-    shares = (w / w.sum()).astype(np.float32)
-    result = shares[0] * moved[near[0]]
-    for share, other in zip(shares[1:], near[1:]):
-        result += share * moved[other]
-    return result
+
+def block_means(image: NDArray[np.float32], block: int, fill: float) -> NDArray[np.float32]:
+    """Means [h, w] over blocks of an image [H, W]; blocks that reach beyond it are filled up."""
+    rows, columns = (-(-size // block) for size in image.shape)
+    grow = [(0, rows * block - image.shape[0]), (0, columns * block - image.shape[1])]
+    padded = np.pad(image, grow, constant_values=fill)
+    return np.asarray(padded.reshape(rows, block, columns, block).mean((1, 3)), np.float32)

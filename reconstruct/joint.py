@@ -24,14 +24,14 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_solve_banded, cholesky_banded
 
-from reconstruct.poses import compose, relative
+from reconstruct.frames import Frames
+from reconstruct.poses import RIGID, compose, normal_equations, relative
 
 Floats = NDArray[np.float64]
 
 RADIUS_MM = 40.0
 """Turns and stretches count as the way of a point that lies so far from the middle."""
 # An update of `poses` [6] per correction: shift in row and column, turn; two stretches and a shear.
-_RIGID = np.array([[1, 0, 0], [0, 0, 0], [0, 0, -1], [0, 1, 0], [0, 0, 1], [0, 0, 0]], float)
 _STRETCH = np.array([[0, 0, 0], [1, 1, 0], [0, 0, 1], [0, 0, 0], [0, 0, 1], [1, -1, 0]], float)
 _SCALE = np.array([1, 1, *[1 / RADIUS_MM] * 4])
 _KINDS = np.array([0, 0, 1, 2, 2, 2])
@@ -72,7 +72,7 @@ class Joint:
     def __init__(self, start: Floats, position: Floats, *, stretch: bool, like: Spread | None = None) -> None:
         self.start = start
         self.size = 6 if stretch else 3
-        self.basis = (np.column_stack([_RIGID, _STRETCH]) * _SCALE)[:, : self.size]
+        self.basis = (np.column_stack([RIGID, _STRETCH]) * _SCALE)[:, : self.size]
         self.back = np.linalg.pinv(self.basis)
         self.weights = between_neighbours(position)
         gap = np.array([np.abs(position - position[k])[row > 0].mean() for k, row in enumerate(self.weights)])
@@ -93,10 +93,23 @@ class Joint:
             reference_mm=float(np.sqrt(self.reference)),
         )  # fmt: skip
 
-    def step(self, h: Floats, b: Floats) -> tuple[Floats, Floats]:
-        """The move [P] that meets a prediction best, and what is known of it [P, P], from `poses.normal_equations`."""
-        known = self.basis.T @ h @ self.basis
-        return np.linalg.solve(known + 1e-6 * max(np.trace(known), 1.0) * np.eye(self.size), self.basis.T @ b), known
+    def towards(
+        self, reference: NDArray[np.float32], work: Frames, k: int, matrix: Floats, scale: float
+    ) -> tuple[Floats, Floats]:
+        """A matrix that brings section k nearer to a reference, and what is known of it [P, P]: two Gauss-Newton steps.
+
+        Args:
+            reference: [C, h, w] what the section should look like in the common frame.
+            work: the sections.
+            k, matrix: which of them, and where it lies.
+            scale: differences of this size count half.
+        """
+        for _ in range(2):
+            h, b = normal_equations(reference, work.images[k], matrix, work.offset[k], work.step, work.half, scale)
+            known = self.basis.T @ h @ self.basis
+            steady = known + 1e-6 * max(np.trace(known), 1.0) * np.eye(self.size)
+            matrix = self.moved(matrix, np.linalg.solve(steady, self.basis.T @ b))
+        return matrix, known
 
     def between(self, one: Floats, other: Floats) -> Floats:
         """The move [P] from a matrix to another."""

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
-_RIGID = np.array([[1, 0, 0], [0, 0, 0], [0, 0, -1], [0, 1, 0], [0, 0, 1], [0, 0, 0]], float)
+RIGID = np.array([[1, 0, 0], [0, 0, 0], [0, 0, -1], [0, 1, 0], [0, 0, 1], [0, 0, 0]], float)
+"""[6, 3] updates that shift rows, shift columns, and turn."""
 
 
 def solve(h: Floats, b: Floats) -> Floats:
     """The shift and turn [6] that solve a system of `normal_equations` best."""
-    left = _RIGID.T @ h @ _RIGID
-    return _RIGID @ np.linalg.solve(left + 1e-6 * np.trace(left) * np.eye(3), _RIGID.T @ b)
+    left = RIGID.T @ h @ RIGID
+    return RIGID @ np.linalg.solve(left + 1e-6 * np.trace(left) * np.eye(3), RIGID.T @ b)
 
 
 def compose(matrix: Floats, update: Floats) -> Floats:

@@ -110,8 +110,6 @@ class Alignment:
         to_section: [N, 2, 3] float64: (row, column) in mm of the common frame -> (row, column) in mm of the section
             image, `to_section[k] @ [row, column, 1]`.
         overlap: [N] float64, Dice overlap of each section's tissue with its neighbours' after alignment.
-        difference: [N, 3] float64, mean difference in mm of the level images of section k and of sections k + 1, k + 2,
-            k + 3, where either shows tissue; nan past the end.
         quality: in [0, 1], of the whole stack: how much better neighbours fit together than sections further apart.
         frame_mm: [2, 2], lowest and highest (row, column) of the common frame where tissue lies; empty where the frame
             has the middle of the images at 0, 0.
@@ -124,7 +122,6 @@ class Alignment:
 
     to_section: NDArray[np.float64]
     overlap: NDArray[np.float64]
-    difference: NDArray[np.float64]
     quality: float
     frame_mm: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
     unsure_mm: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
@@ -136,7 +133,6 @@ class Alignment:
         object.__setattr__(self, "frame_mm", frozen(self.frame_mm, np.float64))
         object.__setattr__(self, "to_section", frozen(self.to_section, np.float64))
         object.__setattr__(self, "overlap", frozen(self.overlap, np.float64))
-        object.__setattr__(self, "difference", frozen(self.difference, np.float64))
         if self.to_section.ndim != 3 or self.to_section.shape[1:] != (2, 3):
             raise InputError(f"section transforms must be [N, 2, 3], got {self.to_section.shape}")
 

@@ -22,9 +22,8 @@ from meshgnn.slurm_jobs import SlurmJobs
 from meshgnn.source.sections import Section
 from meshgnn.store import DAMAGED, written_aside
 from reconstruct.density import Density, corner_mm, section_density
-from reconstruct.frames import Frames
+from reconstruct.frames import Frames, block_means, overlap
 from reconstruct.joint import Joint
-from reconstruct.poses import normal_equations
 from reconstruct.stain_levels import STAINED
 
 Floats = NDArray[np.float64]
@@ -149,7 +148,7 @@ def make_slab(sections: Sequence[Section], starts: Sequence[Floats], frame: Fram
     half = (np.array(frame.shape) - 1) / 2
     moved = Frames(images, offset, frame.pixel_mm, half, np.arange(len(full), dtype=float)).sample(matrices)[:, 0]
     middle = np.median(moved, axis=0)
-    fit = np.array([_dice(one > STAINED, middle > STAINED) for one in moved])
+    fit = np.array([overlap(one > STAINED, middle > STAINED) for one in moved])
     fits = np.flatnonzero(fit >= _LEAST_FIT)
     if 0 < len(fits) < len(full):
         middle = np.median(moved[fits], axis=0)
@@ -175,10 +174,7 @@ def make_slab(sections: Sequence[Section], starts: Sequence[Floats], frame: Fram
 def _together(images: Image, start: Floats, offset: Floats, usual: float, frame: Frame) -> Floats:
     """Matrices of sections brought over each other; the mean of their places stays."""
     block = max(1, round(frame.coarse_mm / frame.pixel_mm))
-    rows, columns = (-(-size // block) * block for size in frame.shape)
-    padded = np.pad(images[:, 0], [(0, 0), (0, rows - frame.shape[0]), (0, columns - frame.shape[1])])
-    small = padded.reshape(len(images), rows // block, block, columns // block, block).mean((2, 4))
-    small = np.minimum(small / usual, 1.2)
+    small = np.minimum(np.stack([block_means(one, block, 0.0) for one in images[:, 0]]) / usual, 1.2)
     step = block * frame.pixel_mm
     half = (np.array(small.shape[1:]) - 1) / 2
     joint = Joint(start, np.arange(len(images), dtype=float), stretch=False)
@@ -188,19 +184,10 @@ def _together(images: Image, start: Floats, offset: Floats, usual: float, frame:
         soft = np.ascontiguousarray(3 * soft, np.float32)
         work = Frames(soft, offset + (step - frame.pixel_mm) / 2, step, half, np.arange(len(images), dtype=float))
         reference = np.median(work.sample(matrices), axis=0).astype(np.float32)
-        found = []
-        for k, current in enumerate(matrices):
-            for _ in range(2):
-                h, b = normal_equations(reference, soft[k], current, work.offset[k], step, half, 1.0)
-                current = joint.moved(current, joint.step(h, b)[0])
-            found.append(current)
+        found = [joint.towards(reference, work, k, current, 1.0)[0] for k, current in enumerate(matrices)]
         drift = np.mean([joint.between(a, b) for a, b in zip(start, found)], axis=0)
         matrices = np.stack([joint.moved(current, -drift) for current in found])
     return matrices
-
-
-def _dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    return float(2 * (one & other).sum() / max(1, one.sum() + other.sum()))
 
 
 def make_slabs(

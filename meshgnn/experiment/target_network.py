@@ -34,13 +34,11 @@ from meshgnn.networks.planted import Planted, PlantedStudy
 from meshgnn.networks.record import Layer, Network
 from meshgnn.networks.summary import (
     CENTRALITY,
-    PeopleEffectRow,
     block_summary,
-    effect_row,
     layer_summary,
     with_groups,
 )
-from meshgnn.results import BlockSummary, TargetNetworkMetrics
+from meshgnn.results import BlockSummary, EffectRow, TargetNetworkMetrics
 from meshgnn.results.record import Record
 from meshgnn.source.participant_table import TABLE, Participants, ParticipantTable
 from meshgnn.store import file_hash, read_json, write_json
@@ -50,13 +48,8 @@ NETWORK, BLOCKS, EFFECTS, PAGE = "tables/network.gt", "tables/blocks.json", "tab
 
 @dataclass(frozen=True, kw_only=True)
 class _Effects(Record):
-    effects: tuple[PeopleEffectRow, ...]
+    effects: tuple[EffectRow, ...]
     not_fitted: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Metrics(TargetNetworkMetrics):
-    effects: tuple[PeopleEffectRow, ...]
 
 
 class TargetNetwork(Experiment):
@@ -220,7 +213,7 @@ class TargetNetwork(Experiment):
 
     def summary(self, run: RunFolder) -> str:
         path = run / "metrics.json"
-        return told(_Metrics.from_json(read_json(path), str(path)), run / PAGE)
+        return told(TargetNetworkMetrics.from_json(read_json(path), str(path)), run / PAGE)
 
     # -- stages ---------------------------------------------------------------------------------------------------
 
@@ -264,7 +257,7 @@ class TargetNetwork(Experiment):
         models = self._models
         people = stored_people(models) if models is not None and self.config.results != Path() else None
         found, notes = domain_effects(models, self._domains, Bars(run), people) if models is not None else ((), ())
-        table = _Effects(effects=tuple(map(effect_row, found)), not_fitted=notes)
+        table = _Effects(effects=found, not_fitted=notes)
         write_json(run / EFFECTS, table.to_json())
         return [EFFECTS]
 
@@ -302,7 +295,7 @@ class TargetNetwork(Experiment):
             effects=effects.effects, notes=notes,
         )  # fmt: skip
         where = f"{run / BLOCKS}: summary"
-        metrics = _Metrics(
+        metrics = TargetNetworkMetrics(
             task=f"network of {len(network)} targets", nodes=len(network),
             people=len(self._people) if self._people is not None else 0,
             models=len(self._models.rows) if self._models is not None else 0,
@@ -346,7 +339,7 @@ def _with_best(network: Network, models: Models) -> Network:
     return replace(network.with_values(best_score=np.array(scores)), texts={**network.texts, **texts})
 
 
-def told(metrics: _Metrics, page: Path) -> str:
+def told(metrics: TargetNetworkMetrics, page: Path) -> str:
     """What the command prints at its end."""
     lines = [f"\n{metrics.task}: {metrics.people} people, {metrics.models} models"]
     for name, layer in metrics.layers.items():

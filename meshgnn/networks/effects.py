@@ -23,44 +23,10 @@ from meshgnn.errors import InputError
 from meshgnn.networks.models import Model, Models
 from meshgnn.networks.people import StoredPeople
 from meshgnn.progress import Progress, silent
+from meshgnn.results import EffectRow
 
 LEAST_FREE = 3  # models more than coefficients that a fit needs
 SAME_SCORE = 0.001  # a score made again may differ by so much from the table's
-
-
-@dataclass(frozen=True, kw_only=True)
-class Effect:
-    """What one input adds to the score of the targets of a domain.
-
-    Args:
-        domain: of the targets.
-        score_name: of the score.
-        input: that the models have or lack.
-        estimate, low, high: of its coefficient, with its 95 % interval.
-        p, q: of the likelihood-ratio test; Benjamini & Hochberg over all effects of the study.
-        between, within: standard deviations s_u and s_e.
-        targets, models: in the fit.
-        note: what to beware of; "" if nothing.
-        people_low, people_high: 95 % interval over resampled people; None where there is none.
-        people: how many were resampled, or why none were.
-    """
-
-    domain: str
-    score_name: str
-    input: str
-    estimate: float
-    low: float
-    high: float
-    p: float
-    q: float
-    between: float
-    within: float
-    targets: int
-    models: int
-    note: str = ""
-    people_low: float | None = None
-    people_high: float | None = None
-    people: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -143,7 +109,7 @@ def _one_group(y: NDArray[np.float64], design: NDArray[np.float64], free: int) -
 
 def domain_effects(
     models: Models, domains: Mapping[str, str], progress: Progress = silent, people: StoredPeople | None = None
-) -> tuple[tuple[Effect, ...], tuple[str, ...]]:
+) -> tuple[tuple[EffectRow, ...], tuple[str, ...]]:
     """Effects of every input on the scores of every domain's targets, and what could not be fitted.
 
     Args:
@@ -153,7 +119,7 @@ def domain_effects(
     Inputs that all models of a domain's targets get, or none, have no effect that could be told; inputs that always
     come together are one. Both are noted.
     """
-    found: list[Effect] = []
+    found: list[EffectRow] = []
     notes: list[str] = []
     groups = list(
         dict.fromkeys((domains.get(row.target, ""), row.score_name) for row in models.rows if row.score is not None)
@@ -186,7 +152,7 @@ def domain_effects(
         spans, about = _over_people(fit, x, group, rows, people)
         for k, (low, high) in enumerate(fit.interval()):
             found.append(
-                Effect(
+                EffectRow(
                     domain=domain, score_name=score_name, input=names[k], estimate=float(fit.estimates[k]),
                     low=float(low), high=float(high), p=float(fit.p[k]), q=1.0, between=fit.between, within=fit.within,
                     targets=len(targets), models=len(rows), note=note, people=about,

@@ -1,26 +1,14 @@
 """What metrics.json says of layers and groups, and numbers of blocks as values of a network's nodes."""
 
-from dataclasses import asdict, dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from meshgnn.networks.blocks.socket import BlockFit
-from meshgnn.networks.effects import Effect
 from meshgnn.networks.partition import adjusted_rand
 from meshgnn.networks.record import Layer, Network
-from meshgnn.results import BlockSummary, EffectRow, LayerSummary
+from meshgnn.results import BlockSummary, LayerSummary
 
 LEVEL, STABILITY, CENTRALITY = "group_level_", "group_stability", "centrality_"
-
-
-@dataclass(frozen=True, kw_only=True)
-class PeopleEffectRow(EffectRow):
-    """An effect with its interval over resampled people; see `meshgnn.networks.effects.Effect`."""
-
-    people_low: float | None = None
-    people_high: float | None = None
-    people: str = ""
 
 
 def layer_summary(layer: Layer, q: float) -> LayerSummary:
@@ -51,7 +39,3 @@ def with_groups(network: Network, fit: BlockFit) -> Network:
     """The network with the groups of every level and their stability as values of its nodes."""
     levels = {f"{LEVEL}{k}": level for k, level in enumerate(fit.levels)}
     return network.with_values(**levels, **{STABILITY: fit.stability})
-
-
-def effect_row(effect: Effect) -> PeopleEffectRow:
-    return PeopleEffectRow(**asdict(effect))

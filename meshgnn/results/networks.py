@@ -50,7 +50,20 @@ class BlockSummary(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class EffectRow(Record):
-    """What an input adds to the scores of a domain's targets; see `meshgnn.networks.effects.Effect`."""
+    """What one input adds to the score of the targets of a domain.
+
+    Args:
+        domain: of the targets.
+        score_name: of the score.
+        input: that the models have or lack.
+        estimate, low, high: of its coefficient, with its 95 % interval.
+        p, q: of the likelihood-ratio test; Benjamini & Hochberg over all effects of the study.
+        between, within: standard deviations s_u and s_e.
+        targets, models: in the fit.
+        note: what to beware of; "" if nothing.
+        people_low, people_high: 95 % interval over resampled people; None where there is none.
+        people: how many were resampled, or why none were.
+    """
 
     domain: str
     score_name: str
@@ -64,7 +77,10 @@ class EffectRow(Record):
     within: float
     targets: int
     models: int
-    note: str
+    note: str = ""
+    people_low: float | None = None
+    people_high: float | None = None
+    people: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

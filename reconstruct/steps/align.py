@@ -11,6 +11,7 @@ part, and robust weights keep tears and folds out.
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -21,10 +22,9 @@ from scipy import ndimage
 from meshgnn import config
 from meshgnn.errors import InputError
 from meshgnn.progress import Progress, silent
-from reconstruct.frames import Frames
+from reconstruct.frames import Frames, block_means, overlap
 from reconstruct.given import Given
 from reconstruct.joint import Joint, Spread
-from reconstruct.poses import normal_equations
 from reconstruct.records import Alignment, TissueStack
 from reconstruct.sources import VolumePair
 from reconstruct.species import AS_SPECIES, BySpecies, settled
@@ -78,22 +78,15 @@ class AlignSections:
         set_ = self.settings
         reference = None if not set_.reference.named else read_reference(set_.reference, plane, set_.reach_mm)
         count = len(stack.outer)
-        images, step = reduced(stack, set_.pixel_mm, set_.reach_mm)
+        work = frames_of(stack, set_.pixel_mm, set_.reach_mm, set_.workers)
         start = np.zeros((count, 2, 3))
         start[:, 0, 0] = start[:, 1, 1] = 1
         start[:, :, 2] = stack.centre_mm
-        # (row, column) of the common frame: that of every image's middle is 0, 0.
-        half = (np.array(images.shape[2:]) - 1) / 2
-        axes = [np.arange(size) * step - (size - 1) / 2 * step for size in images.shape[2:]]
-        offset = stack.origin_mm + (stack.pixel_mm * (round(step / stack.pixel_mm) - 1) / 2)
         # The frame of a registration is moved, so that its tissue lies about 0, 0, and back at the end.
         middle = np.zeros(2) if given is None else given.frame_mm.mean(0)
         matrices = start = (
-            _rescue(images, start, offset, step, axes, 3 * set_.pixel_mm)
-            if given is None
-            else shifted(given.to_section, middle)
+            _rescue(work, start, 3 * set_.pixel_mm) if given is None else shifted(given.to_section, middle)
         )
-        work = Frames(images, offset, step, half, stack.position_mm, set_.workers)
         # At first all differences count, in the end those that cannot be fitted hardly do.
         share = np.arange(set_.rigid_rounds) / max(1, set_.rigid_rounds)
         scales = set_.reach_mm * np.select([share < 0.25, share < 0.5], [3.0, 1.0], 1 / 3)
@@ -102,16 +95,17 @@ class AlignSections:
             rounds = []
         if reference is not None:  # once the sections follow on one another, the volume can be fitted to them
             rounds += rounds[-1:] * _WITH_REFERENCE
-        joint, cuts, overlap = None, None, 0.0
+        joint, cuts, fit = None, None, 0.0
         for number, (stretch, scale) in enumerate(rounds):
             turn = number == len(rounds) - _WITH_REFERENCE and reference is not None
             if turn or joint is None or stretch != (joint.size > 3):
                 # A volume shows what neighbours did not: that sections which follow on one another lie about together.
                 like: Spread | None = None if turn or joint is None else joint.spread
                 joint = Joint(start, stack.position_mm, stretch=stretch, like=like)
+            moved = work.sample(matrices)
             if reference is not None and number >= len(rounds) - _WITH_REFERENCE:
-                cuts, overlap = reference.cuts(work, work.sample(matrices))
-            matrices = _round(work, joint, matrices, scale, cuts)
+                cuts, fit = reference.cuts(work, moved)
+            matrices = _round(work, joint, matrices, moved, scale, cuts)
             progress("align", number + 1, len(rounds))
         moved = work.sample(matrices)
         quality = order_quality(moved, stack.position_mm)
@@ -122,10 +116,10 @@ class AlignSections:
             )
         return Alignment(
             to_section=matrices if given is None else shifted(matrices, -middle), overlap=_overlap(moved),
-            difference=_differences(moved), quality=quality,
+            quality=quality,
             frame_mm=np.zeros((0, 2)) if given is None else given.frame_mm,
             unsure_mm=np.zeros(count) if joint is None else joint.unsure_mm,
-            glass_mm=() if joint is None else joint.spread.glass_mm, reference=overlap,
+            glass_mm=() if joint is None else joint.spread.glass_mm, reference=fit,
         )  # fmt: skip
 
 
@@ -136,32 +130,31 @@ def shifted(matrices: Floats, origin: Floats) -> Floats:
     return moved
 
 
-def reduced(stack: TissueStack, pixel_mm: float, reach_mm: float) -> tuple[NDArray[np.float32], float]:
-    """[N, 2, h, w] block means of a stack's level images, and their pixel in mm."""
+def frames_of(stack: TissueStack, pixel_mm: float, reach_mm: float, workers: int = 1) -> Frames:
+    """A stack's level images, cut off at +- reach, as block means of about `pixel_mm`; their middles lie at 0, 0."""
     block = max(1, round(pixel_mm / stack.pixel_mm))
-    rows, columns = (-(-size // block) * block for size in stack.outer.shape[1:])
-    grow = [(0, rows - stack.outer.shape[1]), (0, columns - stack.outer.shape[2])]
-    result = np.empty((len(stack.outer), 2, rows // block, columns // block), np.float32)
-    for k, pair in enumerate(zip(stack.outer, stack.white)):
-        for channel, one in enumerate(pair):
-            padded = np.pad(np.clip(one, -reach_mm, reach_mm), grow, constant_values=reach_mm)
-            result[k, channel] = padded.reshape(rows // block, block, columns // block, block).mean((1, 3))
-    return result, block * stack.pixel_mm
+    images = np.stack([
+        np.stack([block_means(np.clip(one, -reach_mm, reach_mm), block, reach_mm) for one in pair])
+        for pair in zip(stack.outer, stack.white)
+    ])  # fmt: skip
+    offset = stack.origin_mm + stack.pixel_mm * (block - 1) / 2
+    half = (np.array(images.shape[2:]) - 1) / 2
+    return Frames(images, offset, block * stack.pixel_mm, half, stack.position_mm, workers)
 
 
 def _round(
-    work: Frames, joint: Joint, matrices: Floats, scale: float, cuts: NDArray[np.float32] | None = None
-) -> Floats:
-    """One round: every section towards what its neighbours predict, and its cut [2, h, w], all from the same state."""
-    moved = work.sample(matrices)
+    work: Frames, joint: Joint, matrices: Floats, moved: NDArray[np.float32], scale: float,
+    cuts: NDArray[np.float32] | None,
+) -> Floats:  # fmt: skip
+    """One round: every section towards what its neighbours predict, and its cut [2, h, w], all from the same state.
+
+    Args:
+        moved: [N, 2, h, w] the sections where `matrices` put them.
+    """
 
     def towards(k: int, reference: NDArray[np.float32]) -> tuple[Floats, Floats]:
-        current = matrices[k]
-        for _ in range(2):
-            h, b = normal_equations(reference, work.images[k], current, work.offset[k], work.step, work.half, scale)
-            move, known = joint.step(h, b)
-            current = joint.moved(current, move)
-        return joint.between(matrices[k], current), known
+        found, known = joint.towards(reference, work, k, matrices[k], scale)
+        return joint.between(matrices[k], found), known
 
     def one(k: int) -> tuple[Floats, ...]:
         near = np.flatnonzero(joint.weights[k])
@@ -173,24 +166,20 @@ def _round(
     return joint.solve(matrices, moves, known, (more[0], more[1]) if more else None)
 
 
-def _rescue(images: NDArray[np.float32], start: Floats, offset: Floats, step: float, axes: list[Floats],
-            coarse: float) -> Floats:  # fmt: skip
+def _rescue(fine: Frames, start: Floats, coarse: float) -> Floats:
     """Sections that lie far off (shift, turn) brought near: those that fit badly on the section before.
 
     A section is turned in steps of 15 degrees about its tissue's centre; the turn that fits best is taken if it fits
     clearly better than none.
     """
+    images, step = fine.images, fine.step
     block = max(1, round(coarse / step))
     matrices = start.copy()
-    half = np.array([axes[0][-1], axes[1][-1]]) / step
-    work = Frames(images, offset, step, half, np.arange(len(images), dtype=float))
-    work.grid = work.grid[::block, ::block]
+    work = copy(fine)
+    work.grid = fine.grid[::block, ::block]
 
     def tissue(k: int, matrix: Floats) -> NDArray[np.bool_]:
         return ndimage.map_coordinates(images[k, 0], work.places(k, matrix), order=0, mode="nearest") < 0
-
-    def dice(one: NDArray[np.bool_], two: NDArray[np.bool_]) -> float:
-        return float(2 * (one & two).sum() / max(1, one.sum() + two.sum()))
 
     middle = int(np.argmax([(image[0] < 0).sum() for image in images]))
     for order in (range(middle + 1, len(images)), range(middle - 1, -1, -1)):
@@ -198,16 +187,16 @@ def _rescue(images: NDArray[np.float32], start: Floats, offset: Floats, step: fl
             before = k - 1 if order.step > 0 else k + 1
             fixed = tissue(before, matrices[before])
             carried = start[k].copy()
-            base = dice(tissue(k, carried), fixed)
+            base = overlap(tissue(k, carried), fixed)
             if base > 0.6 or not fixed.any() or not (images[k, 0] < 0).any():
                 continue
             target = work.grid[fixed].mean(0)
-            own = (np.argwhere(images[k, 0] < 0).mean(0)) * step + offset[k]
+            own = (np.argwhere(images[k, 0] < 0).mean(0)) * step + fine.offset[k]
             best, chosen = base + 0.15, carried
             for angle in np.radians(np.arange(0, 360, 15)):
                 turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
                 trial = np.column_stack([turn, own - turn @ target])
-                score = dice(tissue(k, trial), fixed)
+                score = overlap(tissue(k, trial), fixed)
                 if score > best:
                     best, chosen = score, trial
             matrices[k] = chosen
@@ -220,17 +209,6 @@ def _overlap(moved: NDArray[np.float32]) -> Floats:
     size = tissue.sum((1, 2))
     pair = 2 * (tissue[1:] & tissue[:-1]).sum((1, 2)) / np.maximum(1, size[1:] + size[:-1])
     return np.array([pair[max(0, k - 1) : k + 1].mean() for k in range(len(tissue))])
-
-
-def _differences(moved: NDArray[np.float32]) -> Floats:
-    """[N, 3] mean difference of each section and the next three, where either shows tissue; nan past the end."""
-    result = np.full((len(moved), 3), np.nan)
-    for step in range(1, 4):
-        for k in range(len(moved) - step):
-            either = (moved[k, 0] < 0) | (moved[k + step, 0] < 0)
-            if either.any():
-                result[k, step - 1] = np.abs(moved[k] - moved[k + step])[:, either].mean()
-    return result
 
 
 def order_quality(moved: NDArray[np.float32], position: Floats) -> float:

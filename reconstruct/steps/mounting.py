@@ -22,7 +22,7 @@ from reconstruct.frames import Frames
 from reconstruct.poses import compose, normal_equations, solve
 from reconstruct.records import Alignment, Mounting, TissueStack
 from reconstruct.species import AS_SPECIES, BySpecies, settled
-from reconstruct.steps.align import AlignSections, reduced
+from reconstruct.steps.align import AlignSections, frames_of, shifted
 
 Floats = NDArray[np.float64]
 WAYS = np.array([[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]])  # of (row, column): as is, turned, mirrored, both
@@ -229,13 +229,8 @@ def turns(matrices: Floats) -> tuple[Floats, Floats]:
 
 def pairs_of(stack: TissueStack, alignment: Alignment, pixel_mm: float, reach_mm: float) -> Pairs:
     """The sections of a stack at `pixel_mm`, as the alignment put them."""
-    images, step = reduced(stack, pixel_mm, reach_mm)
-    offset = stack.origin_mm + (stack.pixel_mm * (round(step / stack.pixel_mm) - 1) / 2)
-    half = (np.array(images.shape[2:]) - 1) / 2
     middle = alignment.frame_mm.mean(0) if len(alignment.frame_mm) else np.zeros(2)
-    matrices = alignment.to_section.copy()
-    matrices[:, :, 2] += matrices[:, :, :2] @ middle
-    return Pairs(Frames(images, offset, step, half, stack.position_mm), matrices)
+    return Pairs(frames_of(stack, pixel_mm, reach_mm), shifted(alignment.to_section, middle))
 
 
 def ways(fit: Floats) -> tuple[NDArray[np.int64], Floats]:
