@@ -1,0 +1,113 @@
+"""Sockets between the server and the engines that fill areas in. numpy only: importing this loads no torch."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meshgnn.graph import Areas
+from meshgnn.progress import Progress
+from meshgnn.sockets import Brain
+from meshgnn.source.annotations import Annotations
+from meshgnn.source.polygons import Polygon
+from meshgnn.source.sections import SectionStack
+
+
+@dataclass(frozen=True, kw_only=True)
+class Situation:
+    """What is known when a filling is asked for.
+
+    Args:
+        stack: the sections; aligned (each one's `to_space` is its pose) where there is a mesh.
+        brain: the mesh with its nodes on the sections, no labels; None without a mesh.
+        drawn: what was drawn or imported, by section. An area counts as drawn whole on each section where it is drawn;
+            nothing is said of the rest of a section.
+        accepted: predictions that a mapper accepted: may be learnt from, never scored by.
+        rejected: (section, class) of predictions that a mapper rejected.
+    """
+
+    stack: SectionStack
+    brain: Brain | None
+    drawn: Annotations
+    accepted: Annotations | None = None
+    rejected: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def areas(self) -> Areas:
+        return self.drawn.areas
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PredictedArea:
+    """An area on one section, as an engine sees it.
+
+    Args:
+        area: class number in the areas.
+        polygons: in pixels of the section's image as stored.
+        probability: mean probability of the area within its outline, 0 to 1.
+    """
+
+    area: int
+    polygons: Sequence[Polygon]
+    probability: float
+
+
+class Filling(Protocol):
+    """The result of a filling, kept in a folder of its own."""
+
+    @property
+    def engine(self) -> str: ...
+
+    @property
+    def sections(self) -> tuple[int, ...]:
+        """Numbers of the sections that it says something of, ascending."""
+        ...
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        """What the engine measured of itself (on hidden annotations), JSON-ready."""
+        ...
+
+    @property
+    def probabilities(self) -> NDArray[np.float32] | None:
+        """[V, K] at the nodes of the mesh, rows summing to 1 (0 where nothing is said); None without a mesh."""
+        ...
+
+    def on(self, section: int) -> Sequence[PredictedArea]:
+        """Areas on one section; under a second on two cores for a section of 8,000 x 8,000 px."""
+        ...
+
+
+class Engine(Protocol):
+    """Fills in what was not drawn. Built by its config's `build()`; runs in a process of its own."""
+
+    def check(self, situation: Situation) -> None:
+        """Raises InputError, in words for a mapper, if nothing can be filled in (no mesh, a single area, ...)."""
+        ...
+
+    def fill(self, situation: Situation, folder: Path, progress: Progress, stopped: Callable[[], bool]) -> Filling:
+        """Fill, keep the result in `folder` (written aside, then renamed; a killed filling goes on from what is there).
+
+        Returns early, with what is done, once `stopped()` is true. Raises InputError as `check` does.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suggestion:
+    """A section to look at next.
+
+    Args:
+        section: its number.
+        gain: expected share of nodes that drawing it sets right; comparable within one worklist.
+        reason: one sentence for a mapper.
+        areas: names of areas whose borders are doubtful there.
+    """
+
+    section: int
+    gain: float
+    reason: str
+    areas: tuple[str, ...] = field(default=())
