@@ -6,17 +6,21 @@ as the files it reads are there.
 
 import argparse
 import os
+import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import urllib.request
 import venv
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from tests.install.commands import INCLUDED, REFUSED, ROOT, Command, documented, filled
+from tests.install.commands import INCLUDED, REFUSED, ROOT, SERVERS, Command, documented, filled
 from tests.install.inputs import make_inputs
 
 PACKAGES = ("meshgnn", "features", "reconstruct", "experiments")
@@ -49,6 +53,33 @@ def call(words: list[str], folder: Path, where: Path, timeout: float = LIMIT_S) 
         told = error.stdout.decode(errors="replace") if isinstance(error.stdout, bytes) else error.stdout or ""
         return 124, f"{told}\nnot done after {timeout:.0f} s"
     return done.returncode, done.stdout
+
+
+def serve(words: list[str], folder: Path, where: Path, timeout: float = LIMIT_S) -> tuple[int, str]:
+    """Exit code and output of a server that is asked for its page and then interrupted."""
+    process = subprocess.Popen(
+        words, cwd=where, env=environment(folder) | {"PYTHONUNBUFFERED": "1"}, text=True, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    told, watch = "", threading.Timer(timeout, process.kill)
+    watch.start()
+    try:
+        for line in process.stdout:
+            told += line
+            if found := re.search(r"http://127\.0\.0\.1:\S+", line):
+                visitor = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+                with visitor.open(found.group(), timeout=60) as answer:
+                    told += f"{answer.status} {answer.url} {len(answer.read())} bytes\n"
+                break
+    except OSError as error:
+        told += f"no answer: {error}\n"
+        process.kill()
+    finally:
+        process.send_signal(signal.SIGINT)
+        told += process.communicate()[0]
+        watch.cancel()
+    return process.returncode, told
 
 
 def install(folder: Path, work: Path) -> None:
@@ -87,7 +118,7 @@ def run_all(commands: list[Command], folder: Path, work: Path, places: dict[str,
 
     def one(command: Command, words: list[str], out: Path) -> tuple[Command, Path, float, str, str]:
         begun = time.perf_counter()
-        code, told = call(words, folder, work)
+        code, told = (serve if command.name in SERVERS else call)(words, folder, work)
         return command, out, time.perf_counter() - begun, judge(command, code, told, out), told
 
     with ThreadPoolExecutor(2) as pool:

@@ -91,6 +91,8 @@ SMALL: dict[str, tuple[str, ...]] = {
 REFUSED = {"surface_demo": "pip install", "reconstruct:bigbrain": "pip install"}
 # What a command makes whose work another documented one does as well (`virtual_brain --set compare=UNIFORM`).
 INCLUDED = ("DEMO",)
+# Servers: each must tell its address, answer there, and end cleanly when interrupted.
+SERVERS = ("meshgnn.mapping",)
 # Needs the tests, hence a checkout; and what has the stages of virtual_brain:uniform, which runs.
 ELSEWHERE = ("tests.integration.kill_and_resume", "virtual_brain:masked")
 
@@ -149,7 +151,7 @@ def filled(command: Command, places: dict[str, Path], out: Path) -> list[str]:
         return VALUES.get(name) or str(out if name == command.out else places[name])
 
     words = [_PLACEHOLDER.sub(fill, word) for word in command.words]
-    if "--resume" in command.words or command.name == "meshgnn.export":
+    if "--resume" in command.words or command.name in ("meshgnn.export", *SERVERS):
         return words
     given = {words[k + 1].split("=")[0] for k, word in enumerate(words) if word == "--set"}
     for setting in SMALL.get(command.name, ()):
