@@ -26,7 +26,8 @@ def aligned_stack(stack: SectionStack, places: SectionPlaces) -> SectionStack:
         turned = frame @ back
         corner = along * places.position_mm[k] - turned @ matrix[:, 2]
         to_space = np.column_stack([turned[:, 1] * step, turned[:, 0] * step, corner])
-        sections.append(replace(stack.at(int(index)), to_space=to_space))
+        bend = places.bends[places.entry[k]] if places.bends else None
+        sections.append(replace(stack.at(int(index)), to_space=to_space, bend=bend))
     return replace(stack, sections=tuple(sections))
 
 
@@ -40,8 +41,7 @@ def with_bridges(
     trees = [cKDTree(item.mesh.vertices_mm) for item in surfaces]
     for number, *point, area in tissue.bridges:
         k = int(number)
-        matrix = alignment.to_section[k]
-        flat = np.linalg.solve(matrix[:, :2], np.array(point) - matrix[:, 2])
+        flat = alignment.back(k, np.array(point))
         place = row * flat[0] + column * flat[1] + along * tissue.position_mm[k]
         side = int(np.argmin([tree.query(place)[0] for tree in trees]))
         extra[side].append({

@@ -37,7 +37,8 @@ _SCALE = np.array([1, 1, *[1 / RADIUS_MM] * 4])
 _KINDS = np.array([0, 0, 1, 2, 2, 2])
 _START_MM = np.array([1.0, 1.0, 0.2])
 _GLASS, _LINE = (0.02**2, 100.0**2), (0.01**2, 3.0**2)  # bounds of variances in mm^2
-_FREEDOM = 4.0
+FREEDOM = 4.0
+"""Of Student's t."""
 _ONE_SIDED = 0.05  # what the first and the last section know, of what the others know
 
 
@@ -75,9 +76,7 @@ class Joint:
         self.basis = (np.column_stack([RIGID, _STRETCH]) * _SCALE)[:, : self.size]
         self.back = np.linalg.pinv(self.basis)
         self.weights = between_neighbours(position)
-        gap = np.array([np.abs(position - position[k])[row > 0].mean() for k, row in enumerate(self.weights)])
-        sides = np.where((self.weights > 0).sum(1) > 1, 1.0, _ONE_SIDED)
-        self.trust = sides * np.median(gap) / gap  # an error grows with the way to the neighbours
+        self.trust = trusted(position, self.weights)
         self.kinds = _KINDS[: self.size]
         self.glass = _START_MM[: self.kinds.max() + 1] ** 2
         self.line, self.reference = 0.1**2, 0.3**2
@@ -161,13 +160,13 @@ class Joint:
             for kind in range(len(self.glass)):
                 of_kind = self.kinds == kind
                 self.glass[kind] = np.clip((found[:, of_kind] ** 2 + own[:, of_kind]).mean(), *_GLASS)
-            usable = (_FREEDOM + size) / (_FREEDOM + squares / self.line)
+            usable = (FREEDOM + size) / (FREEDOM + squares / self.line)
             if cuts is not None:
                 off = found - place
                 squares = np.einsum("kp,kpq,kq->k", off, told, off)
                 left = np.array([np.trace(told[k] @ self._block(unsure, k, k)) for k in range(count)])
                 self.reference = float(np.clip((usable_cut * (squares + left)).mean() / size, *_LINE))
-                usable_cut = (_FREEDOM + size) / (_FREEDOM + squares / self.reference)
+                usable_cut = (FREEDOM + size) / (FREEDOM + squares / self.reference)
         if cuts is not None:  # the volume is fitted to the stack, not the stack as a whole to the volume
             found = found - found.mean(0)
         return np.stack([self.moved(matrix, change) for matrix, change in zip(matrices, found - now)])
@@ -225,6 +224,13 @@ def between_neighbours(position: Floats) -> Floats:
         weights[k, k - 1], weights[k, k + 1] = 1 - share, share
     weights[0, 1] = weights[-1, -2] = 1
     return weights
+
+
+def trusted(position: Floats, weights: Floats) -> Floats:
+    """[N] how far the line between neighbours is believed: an error grows with the way to them."""
+    gap = np.array([np.abs(position - position[k])[row > 0].mean() for k, row in enumerate(weights)])
+    sides = np.where((weights > 0).sum(1) > 1, 1.0, _ONE_SIDED)
+    return np.asarray(sides * np.median(gap) / gap)
 
 
 @njit(cache=True, nogil=True)

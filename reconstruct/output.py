@@ -77,6 +77,8 @@ def section_report(
         report["unsure_mm"] = round(float(np.median(alignment.unsure_mm)), 3)
     if alignment.reference:
         report["reference_overlap"] = round(alignment.reference, 4)
+    if len(alignment.knots):
+        report["bend_mm"] = round(alignment.bend_mm, 3)
     if tissue.dense:
         report["slabs"] = len(tissue.index)
         report["odd"] = tissue.odd.tolist()

@@ -56,6 +56,7 @@ from reconstruct.steps.hemispheres import SplitHemispheres
 from reconstruct.steps.locate import LocateNodes
 from reconstruct.steps.midsurface import ExtractMidsurface
 from reconstruct.steps.mounting import CheckMounting, missed_turns, realigned
+from reconstruct.steps.smooth import SmoothSections
 from reconstruct.steps.stack import StackSections
 from reconstruct.steps.tissue import ClassifyTissue, check_count
 from reconstruct.steps.volume import RibbonFromVolume
@@ -97,6 +98,7 @@ class Reconstruct:
         tissue: ClassifyTissue.Config = field(default_factory=ClassifyTissue.Config)
         align: AlignSections.Config = field(default_factory=AlignSections.Config)
         mounting: CheckMounting.Config = field(default_factory=CheckMounting.Config)
+        smooth: SmoothSections.Config = field(default_factory=SmoothSections.Config)
         stack: StackSections.Config = field(default_factory=StackSections.Config)
         volume: RibbonFromVolume.Config = field(default_factory=RibbonFromVolume.Config)
         cerebrum: KeepCerebrum.Config = field(default_factory=KeepCerebrum.Config)
@@ -201,6 +203,8 @@ class _Run:
         alignment, align_key = self._align(tissue, tissue_key, given, stack.plane)
         alignment, align_key, self.mounting = self._mounting(tissue, alignment, align_key, given, stack.plane)
         self.warnings += plausibility.of_alignment(tissue, alignment, self.mounting, bounds)
+        if given is None or not given.keep:
+            alignment, align_key = self._smooth(tissue, alignment, align_key, stack.plane)
         ribbon, key = self._stack(stack, tissue, alignment, tissue_key, align_key)
         ribbon, key = self._cerebrum(ribbon, key)
         return self._finish(ribbon, key, stack.space, stack, tissue, alignment, align_key)
@@ -261,6 +265,13 @@ class _Run:
             return alignment, key, mounting
         again = partial(realigned, self.settings.align.build(), tissue, turned, plane, self.progress)
         return *self.step("align-turned", Alignment, self.settings.align, [own, repr(turned)], again), mounting
+
+    def _smooth(self, tissue: TissueStack, alignment: Alignment, key: str, plane: str) -> tuple[Alignment, str]:
+        step, align = self.settings.smooth, self.settings.align
+        if not step.rounds_of(align):
+            return alignment, key
+        return self.step("smooth", Alignment, step, [key],
+                         lambda: step.build()(tissue, alignment, align, self.progress, plane))  # fmt: skip
 
     def _stack(self, stack: SectionStack, tissue: TissueStack, alignment: Alignment, tissue_key: str,
                align_key: str) -> tuple[Ribbon, str]:  # fmt: skip
@@ -370,20 +381,9 @@ def judge_folder(
 
 
 _STEPS = (
-    "volume",
-    "tissue",
-    "masks",
-    "align",
-    "mounting",
-    "stack",
-    "cerebrum",
-    "hemispheres",
-    "midsurface",
-    "locate",
-    "judge",
-    "quality",
-    "pictures",
-)
+    "volume", "tissue", "masks", "align", "mounting", "smooth", "stack", "cerebrum", "hemispheres", "midsurface",
+    "locate", "judge", "quality", "pictures",
+)  # fmt: skip
 
 
 def _order(step: str) -> tuple[int, str]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from meshgnn.errors import InputError
 from meshgnn.graph import NodeLocations
 from meshgnn.mesh.record import Hemisphere, SurfaceMesh, frozen
+from meshgnn.source.bend import Bend
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -118,6 +119,10 @@ class Alignment:
         glass_mm: standard deviations of places on the glass, as estimated: shift per direction, turn, stretch (the way
             at 40 mm). Empty where nothing was moved.
         reference: Dice overlap of the outlines with a reference volume's; 0 where there is none.
+        knots: [N, 2, R, C] float32, what every section's tissue did on the glass beside that: coefficients of the
+            `Bend` of the common frame that comes before `to_section`. Empty: no bends.
+        knots_corner_mm, knots_spacing_mm: of the bends.
+        bend_mm: standard deviation of a bend, as estimated.
     """
 
     to_section: NDArray[np.float64]
@@ -127,8 +132,14 @@ class Alignment:
     unsure_mm: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     glass_mm: tuple[float, ...] = ()
     reference: float = 0.0
+    knots: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 2, 0, 0), np.float32))
+    knots_corner_mm: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
+    knots_spacing_mm: float = 0.0
+    bend_mm: float = 0.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "knots", frozen(self.knots, np.float32))
+        object.__setattr__(self, "knots_corner_mm", frozen(self.knots_corner_mm, np.float64))
         object.__setattr__(self, "unsure_mm", frozen(self.unsure_mm, np.float64))
         object.__setattr__(self, "frame_mm", frozen(self.frame_mm, np.float64))
         object.__setattr__(self, "to_section", frozen(self.to_section, np.float64))
@@ -138,8 +149,21 @@ class Alignment:
 
     def map(self, section: int, points_mm: NDArray[np.floating]) -> NDArray[np.float64]:
         """Points [..., 2] (row, column) in mm of the common frame -> mm in the image of section number `section`."""
-        matrix = self.to_section[section]
-        return np.asarray(points_mm @ matrix[:, :2].T + matrix[:, 2])
+        matrix, bend = self.to_section[section], self.bend(section)
+        flat = points_mm if bend is None else points_mm + bend.at(points_mm)
+        return np.asarray(flat @ matrix[:, :2].T + matrix[:, 2])
+
+    def back(self, section: int, points_mm: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Points [..., 2] (row, column) in mm in the image of section number `section` -> mm of the common frame."""
+        matrix, bend = self.to_section[section], self.bend(section)
+        flat = np.asarray((points_mm - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T, np.float64)
+        return flat if bend is None else bend.back(flat)
+
+    def bend(self, section: int) -> Bend | None:
+        """Of section number `section`."""
+        if not len(self.knots):
+            return None
+        return Bend(knots=self.knots[section], corner_mm=self.knots_corner_mm, spacing_mm=self.knots_spacing_mm)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -152,6 +176,7 @@ class SectionPlaces:
         image_px_mm: [S] pixel side of its image on disk.
         to_section: [S, 2, 3] (row, column) in mm of the common frame -> (row, column) in mm of its image.
         entry: [S] of the tissue stack and the alignment: that of the section, or of its slab.
+        bends: of every entry, each a map of the common frame that comes before `to_section`; empty: none.
     """
 
     index: NDArray[np.int64]
@@ -159,25 +184,29 @@ class SectionPlaces:
     image_px_mm: NDArray[np.float64]
     to_section: NDArray[np.float64]
     entry: NDArray[np.int64]
+    bends: tuple[Bend, ...] = ()
 
     @staticmethod
     def of(tissue: TissueStack, alignment: Alignment) -> "SectionPlaces":
+        bends = tuple(bend for k in range(len(alignment.knots)) if (bend := alignment.bend(k)) is not None)
         if not tissue.dense:
             return SectionPlaces(
                 index=tissue.index, position_mm=tissue.position_mm, image_px_mm=tissue.image_px_mm,
-                to_section=alignment.to_section, entry=np.arange(len(tissue.index)),
+                to_section=alignment.to_section, entry=np.arange(len(tissue.index)), bends=bends,
             )  # fmt: skip
         own, whole = tissue.part_to_image, alignment.to_section[tissue.part_slab]
         joined = own[:, :, :2] @ whole
         joined[:, :, 2] += own[:, :, 2]
         return SectionPlaces(
             index=tissue.part_index, position_mm=tissue.part_position_mm, image_px_mm=tissue.part_px_mm,
-            to_section=joined, entry=tissue.part_slab,
+            to_section=joined, entry=tissue.part_slab, bends=bends,
         )  # fmt: skip
 
     def pixels(self, place: int, points_mm: NDArray[np.floating]) -> NDArray[np.float64]:
         """Points [..., 2] (row, column) in mm of the common frame -> pixels of the section's image."""
         matrix = self.to_section[place]
+        if self.bends:
+            points_mm = points_mm + self.bends[self.entry[place]].at(points_mm)
         return np.asarray((points_mm @ matrix[:, :2].T + matrix[:, 2]) / self.image_px_mm[place], np.float64)
 
 

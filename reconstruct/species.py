@@ -44,6 +44,7 @@ _ACROSS: dict[str, dict[str, float]] = {
     },
     "align": {"pixel_mm": 1.0, "reach_mm": 3.0},
     "mounting": {"pixel_mm": 2.0, "reach_mm": 3.0},
+    "smooth": {"spacing_mm": 12.0},
     "stack": {"voxel_mm": 0.7, "reach_mm": 4.0},
     "midsurface": {"edge_mm": 2.0, "open_sulci_mm": 1.6, "min_thickness_mm": 0.8},
 }  # fmt: skip
@@ -119,7 +120,7 @@ SPECIES: dict[str, Species] = {
 }  # fmt: skip
 
 
-STEPS = ("tissue", "align", "mounting", "stack", "cerebrum", "hemispheres", "midsurface", "plausible")
+STEPS = ("tissue", "align", "mounting", "smooth", "stack", "cerebrum", "hemispheres", "midsurface", "plausible")
 
 
 def settled(settings: C, step: str, name: Name = "human") -> C:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from meshgnn.errors import InputError
+from meshgnn.source.bend import Bend
 from meshgnn.source.images import image_hash
 from meshgnn.source.sections import SectionStack, read_stack
 from meshgnn.store import write_json
@@ -19,8 +20,11 @@ FILE = "sections.json"
 def write_aligned(out: Path, stack: SectionStack) -> None:
     """`sections.json` in `out`: folder of the images, space, and per section a 3 x 3 matrix and a hash of its image.
 
-    By the hash, readers of the reconstruction can check whether a stack is the one that it was made from.
+    By the hash, readers of the reconstruction can check whether a stack is the one that it was made from. Sections of a
+    slab share a bend: each names its place in `bends`.
     """
+    bends = list({id(one.bend): one.bend for one in stack if one.bend is not None}.values())
+    number = {id(bend): k for k, bend in enumerate(bends)}
     record = {
         "folder": str((stack.folder or Path()).resolve()),
         "space": stack.space,
@@ -32,8 +36,17 @@ def write_aligned(out: Path, stack: SectionStack) -> None:
                 "pixel_um": one.pixel_um,
                 "image": image_hash(one.path),
                 **({"stain": one.stain} if one.colour else {}),
+                **({"bend": number[id(one.bend)]} if one.bend is not None else {}),
             }
             for one in stack
+        ],
+        "bends": [
+            {
+                "corner_mm": bend.corner_mm.tolist(),
+                "spacing_mm": bend.spacing_mm,
+                "knots_mm": [[[round(float(v), 4) for v in row] for row in part] for part in bend.knots],
+            }
+            for bend in bends
         ],
     }
     write_json(out / FILE, record)
@@ -54,8 +67,16 @@ def read_aligned(out: Path, folder: Path | None = None) -> SectionStack:
         matrices = {int(one["index"]): np.array(one["to_space"], np.float64) for one in record["sections"]}
         stains = {int(one["index"]): str(one["stain"]) for one in record["sections"] if "stain" in one}
         positions = {int(one["index"]): float(one["position_mm"]) for one in record["sections"] if "position_mm" in one}
+        bends = [
+            Bend(
+                knots=np.array(one["knots_mm"], np.float32), corner_mm=np.array(one["corner_mm"], np.float64),
+                spacing_mm=float(one["spacing_mm"]),
+            )
+            for one in record.get("bends", ())
+        ]  # fmt: skip
+        bent = {int(one["index"]): bends[int(one["bend"])] for one in record["sections"] if "bend" in one}
         place, space = Path(record["folder"]), str(record["space"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, InputError) as error:
         raise InputError(f"{out / FILE}: damaged ({error}); run the reconstruction again with --resume") from None
     stack = read_stack(folder or place, space=space)
     missing = sorted(set(matrices) - {section.index for section in stack})
@@ -67,6 +88,7 @@ def read_aligned(out: Path, folder: Path | None = None) -> SectionStack:
             to_space=matrices[one.index],
             position_mm=positions.get(one.index, one.position_mm),
             stain=stains.get(one.index, one.stain),
+            bend=bent.get(one.index),
         )
         for one in stack
         if one.index in matrices

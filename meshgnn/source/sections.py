@@ -31,6 +31,7 @@ import numpy.typing as npt
 
 from meshgnn.errors import InputError
 from meshgnn.mesh.record import frozen
+from meshgnn.source.bend import Bend
 from meshgnn.source.images import is_image, open_image
 from meshgnn.source.section_image import SectionImage
 from meshgnn.source.stains import DEFAULT, check_stain
@@ -85,6 +86,8 @@ class Section:
         flags: quality remarks.
         to_space: [3, 3] float64, maps (column_px, row_px, 1) to RAS mm; from plane, position and image centre if
             absent. Alignment replaces it.
+        bend: what the tissue did on the glass beside that, a map of the plane (row, column in mm along the plane's
+            axes) that comes before `to_space` is undone: a point p of space lies where `to_space` puts p + bend(p).
     """
 
     path: Path
@@ -100,6 +103,7 @@ class Section:
     colour: bool = False
     flags: tuple[str, ...] = ()
     to_space: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
+    bend: Bend | None = None
 
     def __post_init__(self) -> None:
         where = f"section {self.index} ({self.path.name})"
@@ -133,7 +137,12 @@ class Section:
         """RAS mm [..., 3] of pixel centres."""
         row, column = np.broadcast_arrays(np.asarray(row_px, np.float64), np.asarray(column_px, np.float64))
         m = self.to_space
-        return column[..., None] * m[:, 0] + row[..., None] * m[:, 1] + m[:, 2]
+        points = column[..., None] * m[:, 0] + row[..., None] * m[:, 1] + m[:, 2]
+        if self.bend is None:
+            return points
+        axes = AXES[self.plane][[1, 0]]
+        flat = points @ axes.T
+        return np.asarray(points + (self.bend.back(flat) - flat) @ axes, np.float64)
 
     def mm_to_pixel(
         self, points_mm: npt.ArrayLike
@@ -143,7 +152,11 @@ class Section:
         normal = np.cross(m[:, 0], m[:, 1])
         normal = normal / np.linalg.norm(normal) * np.sign(normal @ self.normal or 1.0)
         inverse = np.linalg.inv(np.column_stack([m[:, 0], m[:, 1], normal]))
-        local = (np.asarray(points_mm, np.float64) - m[:, 2]) @ inverse.T
+        points = np.asarray(points_mm, np.float64)
+        if self.bend is not None:
+            axes = AXES[self.plane][[1, 0]]
+            points = points + self.bend.at(points @ axes.T) @ axes
+        local = (points - m[:, 2]) @ inverse.T
         return local[..., 1], local[..., 0], local[..., 2]
 
 
