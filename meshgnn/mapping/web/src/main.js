@@ -167,11 +167,12 @@ async function start() {
     stage.tool?.cancel?.();
     stage.tool = hands[store.state.tool];
     stage.drawing.style.cursor = stage.tool.cursor;
-    byId("hint").textContent = stack.read_only ? "You are a guest: look at everything, change nothing." : stage.tool.hint;
     document.body.dataset.tool = store.state.tool;
     stage.redraw();
   };
   store.listen(["tool"], take);
+  const hint = () => (byId("hint").textContent = stack.read_only ? "You are a guest: look at everything, change nothing." : stage.tool.hint);
+  store.listen(["tool", "selected", "hover"], hint);
   store.listen(["section"], () => {
     stage.tool?.cancel?.();
     store.set({ selected: new Set(), ribbon: null, theirs: null });
@@ -179,6 +180,7 @@ async function start() {
     ribbon(store);
   });
   take();
+  hint();
   keyboard(keyTable({ ...shared, panels, areas, say }), shared);
   remember(store, stage);
   if (kept.view) Object.assign(stage.view, { angle: kept.view.angle, mirror: kept.view.mirror });

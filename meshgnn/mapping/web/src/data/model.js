@@ -80,11 +80,12 @@ export class Model {
   change(section, changes, remember = true) {
     const { stack } = this.store.state;
     if (stack.read_only || !changes.length) return;
-    const items = changes.map(({ id, after }) => ({ id, before: this.find(section, id) ?? null, after }));
+    const whole = (record) => record && { area: "", other: "", confidence: 3, note: "", origin: "drawn", ...record };
+    const items = changes.map(({ id, after }) => ({ id, before: this.find(section, id) ?? null, after: whole(after) }));
     const sent = items.map(({ id, before, after }) => {
       const base = before?.version ?? this.#base(section, id);
       if (!after) return { op: "delete", id, base };
-      const { kind, area = "", other = "", geometry, confidence = 3, note = "", origin = "drawn" } = after;
+      const { kind, area, other, geometry, confidence, note, origin } = after;
       return { op: "put", record: { id, base, kind, area, other, geometry, confidence, note, origin } };
     });
     if (remember) {

@@ -4,7 +4,7 @@
 import { api } from "../data/api.js";
 import { byId, button, empty, fill, h, number, svg, tried } from "../ui.js";
 
-const [W, H, LEFT, TOP] = [300, 190, 30, 58];
+const [W, H, LEFT, TOP] = [308, 196, 52, 62];
 
 export function bordersPanel({ store, stage }) {
   const box = byId("panel-borders");
@@ -38,15 +38,17 @@ export function bordersPanel({ store, stage }) {
       if (Number.isFinite(value)) line += `${line === "" || !Number.isFinite(distance[k - 1]) ? "M" : "L"}${x(at[k]).toFixed(1)} ${y(value).toFixed(1)}`;
     });
     const lane = (label, list, row, colour) => [
-      svg("text", { x: W - 6, y: 11 + 16 * row, "text-anchor": "end", class: "lane" }, label),
-      list.map((one) => svg("rect", { x: x(place(one)) - 1, y: 3 + 16 * row, width: 2, height: 11, fill: colour })),
-      list.map((one) => svg("line", { x1: x(place(one)), x2: x(place(one)), y1: TOP, y2: H - 24, stroke: colour, "stroke-opacity": 0.25 })),
+      svg("text", { x: LEFT - 5, y: 15 + 16 * row, "text-anchor": "end" }, label),
+      ...list.flatMap((one) => [
+        svg("rect", { x: x(place(one)) - 1, y: 6 + 16 * row, width: 2, height: 12, fill: colour }),
+        svg("line", { x1: x(place(one)), x2: x(place(one)), y1: TOP - 6, y2: H - 24, stroke: colour, "stroke-opacity": 0.22 }),
+      ]),
     ];
     return svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `Mahalanobis distance along ${number(x1 - x0, 0)} mm of cortex with ${peaks.length} significant maxima`, class: "plot" },
       svg("line", { x1: LEFT, x2: W - 6, y1: H - 24, y2: H - 24, class: "axis" }),
       [0, 0.5, 1].map((share) => svg("text", { x: LEFT + share * (W - LEFT - 6), y: H - 10, "text-anchor": share === 0 ? "start" : share === 1 ? "end" : "middle" }, `${number(x0 + share * (x1 - x0), 0)}${share === 1 ? " mm" : ""}`)),
       svg("text", { x: LEFT - 5, y: TOP + 4, "text-anchor": "end" }, number(most, 0)), svg("text", { x: LEFT - 5, y: H - 24, "text-anchor": "end" }, "0"),
-      lane("maxima", peaks, 0, "#cc79a7"), lane("drawn", mapper, 1, "#ffffff"), lane("predicted", predicted, 2, "#56b4e9"),
+      [...lane("maxima", peaks, 0, "#cc79a7"), ...lane("drawn", mapper, 1, "#ffffff"), ...lane("predicted", predicted, 2, "#56b4e9")],
       svg("path", { d: line, class: "curve" }));
   }
 

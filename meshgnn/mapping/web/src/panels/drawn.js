@@ -28,7 +28,7 @@ export function drawnPanel({ store, model, stage }) {
       store.set({ selected: next });
     };
     const others = !own(store.state, record) ? record.mapper : "";
-    const tags = [others, record.origin === "drawn" ? "" : record.origin, record.waiting ? "not saved yet" : ""].filter(Boolean);
+    const tags = [record.origin === "drawn" ? "" : record.origin, others, record.waiting ? "not saved yet" : ""].filter(Boolean);
     return h("button", { type: "button", class: "row", "aria-pressed": selected.has(record.id), onclick: choose, "data-mark": record.id, ondblclick: () => stage.view.show(bounds(record.geometry)) },
       swatch(record.kind === "note" ? "#f0e442" : colours.get(record.area)),
       h("span", { class: "name" }, title(record), tags.length ? h("small", {}, tags.join(" · ")) : ""),

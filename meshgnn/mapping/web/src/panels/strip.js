@@ -21,7 +21,7 @@ export function strip({ store, reason }) {
       picture,
       h("span", { class: "number" }, String(index)),
       h("span", { class: "marks" },
-        drawn.slice(0, 5).map((name) => swatch(colours.get(name))), drawn.length > 5 ? `+${drawn.length - 5}` : "",
+        drawn.slice(0, 4).map((name) => swatch(colours.get(name))), drawn.length > 4 ? `+${drawn.length - 4}` : "",
         one.accepted ? h("b", { class: "accepted", title: "accepted predictions" }, "✓") : "",
         one.predicted ? h("b", { class: "predicted" }, "◌") : "",
         told ? h("b", { class: "wanted" }, "★") : "",
@@ -40,6 +40,7 @@ export function strip({ store, reason }) {
 
   // The current one is brought into the middle if it is near the rim or outside.
   function follow() {
+    inner.style.width = `${store.state.order.length * STEP}px`;
     const k = store.state.order.indexOf(store.state.section);
     const [left, width] = [k * STEP, box.clientWidth];
     if (left < box.scrollLeft + STEP || left > box.scrollLeft + width - 2 * STEP) box.scrollLeft = left - width / 2 + STEP / 2;

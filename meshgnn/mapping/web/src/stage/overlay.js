@@ -56,7 +56,9 @@ export class Overlay {
     context.fill(shape, "evenodd");
     context.globalAlpha = 1;
     if (picked) this.#stroke(context, shape, "#fff", 4.5);
-    context.setLineDash(own(state, record) ? [] : [2 * this.px, 4 * this.px]);
+    // Others' outlines are dotted; what was only accepted differs from what was drawn.
+    const dash = !own(state, record) ? [2, 4] : record.origin === "accepted" ? [16, 4] : [];
+    context.setLineDash(dash.map((value) => value * this.px));
     this.#stroke(context, shape, "#0009", own(state, record) ? 3.4 : 2.4);
     this.#stroke(context, shape, colour, own(state, record) ? 2.2 : 1.4);
     context.setLineDash([]);

@@ -12,7 +12,7 @@ export class SelectTool {
   }
 
   get hint() {
-    return "Click to choose, drag the white corners to change; Alt and click takes a corner away, Delete the whole outline.";
+    return this.store.state.selected.size ? "Drag the corners · Alt and click takes one away · Delete removes the whole" : "";
   }
 
   down(at, event) {
