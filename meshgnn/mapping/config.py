@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import SettingError
 from meshgnn.experiment.runner import Experiment
+from meshgnn.mapping.setup import Setup
 
 WORDS = "serves a page: run `python -m meshgnn.mapping STACK`"
 
@@ -15,26 +14,24 @@ class MappingServer(Experiment):
     """What `python -m meshgnn.mapping` starts."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(BaseConfig):
+    class Config(Setup.Config):
         """
         Args:
             areas: list of areas to draw, JSON with names, numbers and colours; as kept, or as the stack's annotations
                 have it, if not given. It is kept with what was drawn.
             mapper: who draws, as long as the page does not say so.
             read_only: nobody may draw.
-            engines: what fills in the areas that nobody drew.
         """
 
         areas: Path | None = None
         mapper: str = "mapper"
         read_only: bool = False
-        engines: tuple[Any, ...] = ()
 
         def __post_init__(self) -> None:
             if not self.mapper.strip() or len(self.mapper) > 60:
                 raise SettingError("<mapper> must be a name of at most 60 characters")
 
-        def build(self) -> "MappingServer":
+        def build(self) -> "MappingServer":  # type: ignore[override]
             return MappingServer(self)
 
     def __init__(self, config: Config) -> None:
