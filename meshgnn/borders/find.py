@@ -140,13 +140,13 @@ class BorderTest:
                 Border(
                     place=place,
                     blocks=tuple(sizes[chosen].tolist()),
-                    p=float(min(np.median(chance[chosen, at]), 1)),
+                    p=min(float(np.median(chance[chosen, at])), 1.0),
                     distance2=float(both[0, chosen, at].mean()),
                     shrunk2=float(both[1, chosen, at].mean()),
                 )
             )
             # What lies within half a block of the border is that border, whichever size says so.
             away = np.abs(np.arange(peaks.shape[1]) - place)
-            peaks[away[None] <= sizes[:, None] / 2] = -np.inf
+            peaks[away <= sizes[:, None] / 2] = -np.inf
             peaks[chosen, at] = -np.inf
         return tuple(sorted(found, key=lambda border: border.place))
