@@ -6,6 +6,7 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,17 @@ from meshgnn.mapping.kept.arrivals import import_annotations
 from meshgnn.mapping.kept.concepts import settle
 from meshgnn.mapping.pictures import Pictures
 from meshgnn.mapping.server.guard import address
-from meshgnn.mapping.server.hub import Hub
+from meshgnn.mapping.server.hub import Bell, Hub
+from meshgnn.mapping.setup import Setup
+from meshgnn.mapping.work.jobs import Jobs
+from meshgnn.mapping.work.predictions import Predictions
+from meshgnn.mapping.work.worker import Place
 from meshgnn.override import override
 from meshgnn.progress import TerminalBars
-from meshgnn.source.aligned import check_same_sections, read_aligned
+from meshgnn.source.aligned import check_same_sections
+from meshgnn.source.images import image_hash
 from meshgnn.source.sections import SectionStack, read_stack
+from meshgnn.store import read_json, write_json
 
 EXPERIMENT = "mapping"
 FOLDER = "mapping"
@@ -49,47 +56,58 @@ def parser(config: Config, allowed: Any) -> argparse.ArgumentParser:
     return make
 
 
-def read_sections(stack: Path, mesh: Path | None) -> SectionStack:
-    """The sections: aligned, where there is a mesh that was made of them.
+def check_mesh(mesh: Path, stack: SectionStack, state: Path) -> None:
+    """That a mesh was made of these sections. Images are read once: what they were recognised by is kept in `state`.
 
     Raises:
-        InputError: no stack there, or the mesh is another one's.
+        InputError: it was not, or the images have changed since.
     """
-    sections = read_stack(stack, minimum=1)
-    if mesh is None:
-        return sections
-    aligned = read_aligned(mesh, stack)
-    check_same_sections(mesh, sections)
-    known = {section.index: section for section in aligned}
-    return SectionStack(
-        sections=tuple(known.get(section.index, section) for section in sections),
-        space=aligned.space,
-        folder=sections.folder,
-    )
+    place = mesh / "mesh" if (mesh / "mesh").is_dir() else mesh  # brains/NAME of a run
+    kept = state / "images.json"
+    known: dict[str, str] = {}
+    with suppress(InputError, ValueError, TypeError):
+        known = dict(read_json(kept))
+    before = len(known)
+
+    def hash_of(path: Path) -> str:
+        about = path.stat()
+        key = f"{path.name}:{about.st_size}:{about.st_mtime_ns}"
+        if key not in known:
+            known[key] = image_hash(path)
+        return known[key]
+
+    check_same_sections(place, stack, hash_of)
+    if len(known) > before and state.is_dir():
+        with suppress(InputError):
+            write_json(kept, known)
 
 
 def assembled(options: argparse.Namespace, config: MappingServer.Config, progress: Any) -> Hub:
     """Everything that the routes need. Raises InputError for whatever is wrong with folders and files."""
-    stack = read_sections(options.stack, options.mesh)
+    stack = read_stack(options.stack, minimum=1)
     folder = options.state or options.stack / FOLDER
     writing = not (options.read_only or config.read_only)
-    hub: Hub | None = None
+    setup, bell = Setup(config), Bell()
     journal = Journal(folder, writing=writing)
     try:
-        state = State(journal, told=lambda: hub.bell.ring() if hub is not None else None)
+        if options.mesh is not None:
+            check_mesh(options.mesh, stack, folder)
+        state = State(journal, told=bell.ring)
         used = {name for record in state.all_records() for name in (record.area, record.other) if name}
         concepts = settle(folder, options.stack, config.areas, used, writing=writing)
         if writing and state.seq == 0:
             import_annotations(state, stack, concepts.names, progress)
         pictures = Pictures(stack, folder / "pyramids")
-        hub = Hub(
+        place = Place(stack=options.stack, mesh=options.mesh, state=folder, areas=concepts.table)
+        return Hub(
             name=options.stack.resolve().name, stack=stack, folder=folder, state=state, concepts=concepts,
             pictures=pictures, read_only=not writing, mapper=config.mapper, mesh=options.mesh,
+            bell=bell, jobs=Jobs(config, place, bell.ring),
+            predictions=Predictions(setup, options.stack, options.mesh, folder, concepts.table.areas.names),
         )  # fmt: skip
     except BaseException:
         journal.close()
         raise
-    return hub
 
 
 def free_socket(port: int) -> socket.socket:
@@ -137,6 +155,7 @@ def serve(hub: Hub, port: int) -> None:
     except KeyboardInterrupt:
         pass
     finally:
+        hub.jobs.close()
         hub.pictures.close()
         making.join(10)
         hub.state.journal.close()

@@ -36,8 +36,9 @@ from meshgnn.mapping.filling import MeshFilling, mesh_key
 from meshgnn.mapping.rounds import MOST_JUDGED, schemes, section_scores, summary
 from meshgnn.mapping.socket import Situation
 from meshgnn.progress import Progress
-from meshgnn.sockets import FeatureMaker
+from meshgnn.sockets import Brain, FeatureMaker
 from meshgnn.source.images import image_hash
+from meshgnn.source.sections import SectionStack
 from meshgnn.store import content_hash, load_table, read_arrays, save_table, write_arrays
 
 KEPT = "kept"
@@ -108,6 +109,10 @@ class GraphEngine:
         return MeshFilling.write(
             folder, situation, engine=self.name, areas=evidence.areas, shares=shares, figures=figures, ribbons=ribbons
         )
+
+    def read(self, folder: Path, stack: SectionStack, brain: Brain | None) -> MeshFilling:
+        """See `Engine.read`."""
+        return MeshFilling(folder, stack, brain)
 
     def filled(
         self,

@@ -35,7 +35,7 @@ def between(cortex: Any, strokes: Sequence[Any], pixel_um: float) -> Any:
     for longer_mm in LONGER_MM:
         lines = [_longer(stroke, longer_mm * 1000 / pixel_um) for stroke in strokes]
         edges = shapely.union_all([shapely.boundary(cortex), *lines])
-        parts = [part for part in shapely.get_parts(shapely.polygonize(shapely.get_parts(shapely.node(edges))))]
+        parts = list(shapely.get_parts(shapely.polygonize(shapely.get_parts(shapely.node(edges)))))
         parts = [part for part in parts if cortex.contains(part.representative_point())]
         shared = np.array([[_shared(part, stroke) for stroke in strokes] for part in parts]).reshape(-1, 2)
         if not len(shared):
@@ -68,7 +68,7 @@ def _longer(stroke: Any, by: float) -> Any:
     ends = []
     for end, inner in ((points[0], points[1:]), (points[-1], points[-2::-1])):
         lengths = np.linalg.norm(inner - end, axis=1)
-        behind = inner[min(int(np.searchsorted(lengths, by)), len(inner) - 1)]  # hands tremble: not the last point alone
+        behind = inner[min(int(np.searchsorted(lengths, by)), len(inner) - 1)]  # hands tremble: not the last alone
         step = end - behind
         length = float(np.linalg.norm(step))
         ends.append(end + step / length * by if length > 0 else end)

@@ -1,7 +1,6 @@
 """The application: all routes, behind the guard."""
 
 import asyncio
-import json
 import re
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -23,45 +22,15 @@ from meshgnn.mapping.kept.arrivals import imported
 from meshgnn.mapping.kept.changes import asked
 from meshgnn.mapping.kept.state import Stale
 from meshgnn.mapping.pictures.tiles import NotReady
-from meshgnn.mapping.record import Record
+from meshgnn.mapping.server.fillings import Fillings
 from meshgnn.mapping.server.guard import Guard, TooLarge, error
 from meshgnn.mapping.server.hub import Hub
+from meshgnn.mapping.server.outlines import Outlines
+from meshgnn.mapping.server.shared import body_of, plain, who
 
 WAIT_S = 25.0
 _ASSET = re.compile(r"[A-Za-z0-9][\w.-]*")
 _KINDS = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".svg": "image/svg+xml"}
-_MAPPER = re.compile(r"[\w .@'-]{1,60}")
-
-
-def who(request: Request, hub: Hub) -> str:
-    """The mapper of a request: header X-Mapper (UTF-8, percent-encoded or plain), else the server's own setting.
-
-    Raises:
-        InputError: a name that is none.
-    """
-    from urllib.parse import unquote
-
-    name = unquote(request.headers.get("x-mapper", "")).strip() or hub.mapper
-    if not _MAPPER.fullmatch(name):
-        raise InputError("the mapper's name must be letters, digits, spaces and . _ - @ ', at most 60 of them")
-    return name
-
-
-async def body_of(request: Request) -> Any:
-    """JSON of the body. Raises InputError; NaN is no JSON."""
-    data = await request.body()
-
-    def refused(text: str) -> Any:
-        raise ValueError(text)
-
-    try:
-        return await run_in_threadpool(json.loads, data, parse_constant=refused)
-    except (ValueError, RecursionError):
-        raise InputError("the body is not valid JSON") from None
-
-
-def plain(records: tuple[Record, ...] | list[Record]) -> list[dict[str, Any]]:
-    return [dict(vars(record)) for record in records]
 
 
 class Routes:
@@ -153,7 +122,7 @@ class Routes:
         return JSONResponse({"seq": self.hub.state.seq, "records": plain(self.hub.state.history(section.index))})
 
     async def changes(self, request: Request) -> Response:
-        section, mapper, body = self.hub.section(request.path_params["index"]), who(request, self.hub), None
+        section, mapper = self.hub.section(request.path_params["index"]), who(request, self.hub)
         body = await body_of(request)
 
         def write() -> dict[str, Any]:
@@ -178,16 +147,21 @@ class Routes:
         return JSONResponse(await run_in_threadpool(write))
 
     async def events(self, request: Request) -> Response:
-        since = request.query_params.get("since", "")
-        if not since.isdigit():
-            raise InputError("add ?since=SEQ")
+        since, jobs = (request.query_params.get(name, "") for name in ("since", "jobs"))
+        if not since.isdigit() or not (jobs.isdigit() or not jobs):
+            raise InputError("add ?since=SEQ, a number")
         loop, state = asyncio.get_running_loop(), self.hub.state
         until = loop.time() + WAIT_S
-        while state.seq <= int(since) and loop.time() < until and not self.hub.bell.ending:
+        seen = int(jobs) if jobs else self.hub.jobs.changes
+        while state.seq <= int(since) and self.hub.jobs.changes == seen and not self.hub.bell.ending:
+            if loop.time() >= until:
+                break
             if await request.is_disconnected():
                 break
             await self.hub.bell.wait(min(5.0, until - loop.time()))
-        return JSONResponse({"seq": state.seq, "sections": list(state.since(int(since))), "jobs": 0})
+        return JSONResponse(
+            {"seq": state.seq, "sections": list(state.since(int(since))), "jobs": self.hub.jobs.changes}
+        )
 
 
 Handler = Callable[[Request, Any], Awaitable[Response]]
@@ -226,5 +200,6 @@ def application(hub: Hub, tokens: Mapping[str, bool]) -> ASGIApp:
         hub.bell.hang()
         yield
 
-    app = Starlette(routes=Routes(hub).routes(), exception_handlers=_handlers(), lifespan=life)
+    routes = [route for part in (Routes(hub), Outlines(hub), Fillings(hub)) for route in part.routes()]
+    app = Starlette(routes=routes, exception_handlers=_handlers(), lifespan=life)
     return Guard(app, tokens)
