@@ -148,7 +148,12 @@ def serve(hub: Hub, port: int) -> None:
     )
     print(f"draw:  {address(port, token)}", flush=True)
     print(f"guest: {address(port, guest)}", flush=True)
-    making = threading.Thread(target=hub.pictures.prepare, args=(TerminalBars(),), daemon=True)
+
+    def prepare() -> None:
+        hub.warm()
+        hub.pictures.prepare(TerminalBars())
+
+    making = threading.Thread(target=prepare, daemon=True)
     making.start()
     try:
         server.run(sockets=[listening])

@@ -1,6 +1,7 @@
 """What all routes share: the stack, what was drawn, pictures, and who waits for news."""
 
 import asyncio
+import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from meshgnn.mapping.kept.concepts import Concepts
 from meshgnn.mapping.kept.state import State
 from meshgnn.mapping.pictures import Pictures
 from meshgnn.mapping.situation import situation_of
+from meshgnn.mapping.socket import Situation
 from meshgnn.mapping.work.job import Job
 from meshgnn.mapping.work.jobs import Jobs
 from meshgnn.mapping.work.predictions import Predictions, scores
@@ -81,7 +83,12 @@ class Hub:
     def __post_init__(self) -> None:
         self.sections: Mapping[int, Section] = {section.index: section for section in self.stack}
         self._lock = threading.Lock()
+        self._knowing = threading.Lock()
         self._checked: tuple[int, dict[str, str]] = (-1, {})
+        self._known: tuple[int, Situation] | None = None
+        # Outlines as files that `Annotations` reads; what guests see may not be written into the state folder.
+        self._own = tempfile.TemporaryDirectory(prefix="meshgnn-mapping-") if self.read_only else None
+        self.snapshot = Path(self._own.name) if self._own else self.folder / "snapshots" / "server"
 
     def rounds(self) -> list[Job]:
         """Fillings that are done, oldest first."""
@@ -101,15 +108,27 @@ class Hub:
         if self.read_only:
             return "this server only shows what was drawn"
         try:
-            stack, brain = self.predictions.brain()
-            snapshot = self.folder / "snapshots" / "server"
-            known = situation_of(
-                self.state.all_records(), stack, brain, self.concepts.table, snapshot, every=self.stack
-            )
-            self.predictions.setup.engines[engine].check(known)
+            self.predictions.setup.engines[engine].check(self.situation())
         except InputError as error:
             return str(error)
         return ""
+
+    def situation(self) -> Situation:
+        """What is known now. Raises InputError as `situation_of`."""
+        seq = self.state.seq
+        with self._knowing:
+            if self._known is None or self._known[0] != seq:
+                stack, brain = self.predictions.brain()
+                known = situation_of(
+                    self.state.all_records(), stack, brain, self.concepts.table, self.snapshot, every=self.stack
+                )
+                self._known = (seq, known)
+            return self._known[1]
+
+    def warm(self) -> None:
+        """Load what the first look at the page asks for."""
+        for engine in self.predictions.setup.engines:
+            self.why_not(engine)
 
     def section(self, index: int) -> Section:
         """Raises InputError if there is none of that number."""
