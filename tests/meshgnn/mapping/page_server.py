@@ -39,17 +39,22 @@ def stack(folder: Path) -> Path:
 
 
 class Server:
-    """`python -m meshgnn.mapping` on a stack; `kill` and `start` as often as a test likes, on one port."""
+    """`python -m meshgnn.mapping` on a stack; `kill` and `start` as often as a test likes, on one port.
 
-    def __init__(self, folder: Path, *more: str) -> None:
-        self.folder, self.more = folder, more
+    Args:
+        folder: of the stack.
+        module: `meshgnn.mapping`, or `serve_copies` for an engine that needs no mesh.
+    """
+
+    def __init__(self, folder: Path, module: str = "meshgnn.mapping") -> None:
+        self.folder, self.module = folder, module
         with socket.socket() as one:
             one.bind(("127.0.0.1", 0))
             self.port = one.getsockname()[1]
         self.start()
 
     def start(self) -> None:
-        words = [sys.executable, "-m", "meshgnn.mapping", str(self.folder), "--port", str(self.port), *self.more]
+        words = [sys.executable, "-m", self.module, str(self.folder), "--port", str(self.port)]
         where = {**os.environ, "PYTHONPATH": str(ROOT)}
         self._process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=where)
         assert self._process.stdout is not None
@@ -145,8 +150,9 @@ class Page:
         found: list[str] = self.ask("page.store.state.records.map((one) => `${one.kind} ${one.area}`)")
         return found
 
-    def clean(self, allowed: Sequence[str] = ("404",)) -> None:
+    def clean(self, allowed: Sequence[str] = ()) -> None:
         """No complaint on the console, no request to another host."""
+        allowed = (*allowed, "404")
         assert [one for one in self.browser.problems if not any(word in one for word in allowed)] == []
         assert [one for one in self.browser.requests if not one.startswith("http://127.0.0.1:")] == []
 

@@ -16,7 +16,7 @@ SQUARE = [(300, 300), (500, 300), (500, 500), (300, 500)]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with Server(stack(tmp_path_factory.mktemp("mapping") / "stack")) as running:
+    with Server(stack(tmp_path_factory.mktemp("mapping") / "stack"), "tests.meshgnn.mapping.serve_copies") as running:
         yield running
 
 
@@ -135,6 +135,15 @@ def test_borders_have_sides_and_notes_have_words(page, server):
     page.go(12)
     page.stroke("r", [(80, 430), (140, 440), (210, 450)])
     page.browser.wait("page.store.state.selected.size === 1")
+    page.stroke("r", [(80, 520), (140, 510), (210, 500)])
+    page.browser.wait("page.store.state.selected.size === 2")
+    page.browser.key("i")  # the ribbon between the two
+    page.browser.wait("page.store.state.records.some((one) => one.kind === 'area')")
+    page.saved()
+    (ribbon,) = [one for one in server.records(12) if one["kind"] == "area"]
+    assert area(ribbon) == pytest.approx(80 * 75, rel=0.4)  # 75 px of cortex
+    page.browser.key("Delete")
+    page.saved()
     page.browser.key("n")
     page.click(800, 300)
     page.browser.wait("document.activeElement.id === 'note'")
@@ -142,16 +151,45 @@ def test_borders_have_sides_and_notes_have_words(page, server):
     page.browser.key("Escape")
     page.browser.wait("page.store.state.records.some((one) => one.note === 'a fold')")
     page.saved()
-    border, note = sorted(server.records(12), key=lambda one: one["kind"])
+    border, _, note = sorted(server.records(12), key=lambda one: one["kind"])
     assert border["geometry"]["type"] == "LineString"
     assert border["area"]
     assert note["note"] == "a fold"
     page.browser.key("x")  # mirrored: what is seen on the left of a stroke stays on its left in the record
-    page.stroke("r", [(80, 500), (140, 500), (210, 500)])
+    page.stroke("r", [(80, 600), (140, 600), (210, 600)])
     page.saved()
     page.browser.key("x")
-    (mirrored,) = [one for one in server.records(12) if one["kind"] == "border" and one["id"] != border["id"]]
+    mirrored = server.records(12)[-1]
     assert mirrored["geometry"]["coordinates"][0][0] > mirrored["geometry"]["coordinates"][-1][0]
+
+
+def test_filling_is_accepted_corrected_rejected_and_undone(page, server):
+    page.go(12)  # nothing is drawn there but borders and a note
+    page.ask("page.store.set({tab: 'filling'})")
+    page.browser.wait("document.querySelector('[data-mark=fill-copies]')?.disabled === false")
+    page.ask("document.querySelector('[data-mark=fill-copies]').click()")
+    page.browser.wait("page.store.state.predictions.areas.length > 0", 60)
+    page.browser.wait("document.querySelector('#panel-filling').textContent.includes('Outlines were copied')")
+    name = page.ask("page.store.state.predictions.areas[0].area")
+    before = shot(page)
+    page.ask(f"document.querySelector('[data-mark=accept-{name}]').click()")
+    page.browser.wait("page.store.state.records.some((one) => one.origin === 'accepted')")
+    page.browser.wait("page.store.state.predictions.areas[0].decision === 'accepted'")
+    assert np.abs(shot(page) - before).mean() > 0.1
+    (accepted,) = [one for one in server.records(12) if one["kind"] == "area"]
+    assert (accepted["origin"], accepted["area"]) == ("accepted", name)
+    page.browser.wait("page.store.state.sections.get(12).accepted === 1")
+    page.browser.key("z", modifiers="ctrl")
+    page.saved()
+    page.browser.wait("page.store.state.predictions.areas[0].decision === 'none'")
+    page.ask(f"document.querySelector('[data-mark=reject-{name}]').click()")
+    page.browser.wait("page.store.state.predictions.areas[0].decision === 'rejected'")
+    page.ask(f"document.querySelector('[data-mark=correct-{name}]').click()")
+    page.browser.wait("page.store.state.selected.size === 1 && page.store.state.tool === 'select'")
+    page.open(server.addresses[0])  # all is there after a reload
+    page.go(12)
+    page.browser.wait("page.store.state.predictions.areas[0]?.decision === 'accepted'")
+    assert page.kinds().count(f"area {name}") == 1
 
 
 def test_two_windows_lose_nothing_and_a_conflict_is_chosen(page, server):
@@ -180,7 +218,7 @@ def test_two_windows_lose_nothing_and_a_conflict_is_chosen(page, server):
         other.ask("document.querySelector('#conflict .primary').click()")
         other.saved()
         assert server.records(13)[0]["note"] == "mine"
-        other.clean(allowed=("409", "404"))
+        other.clean(allowed=("409",))
 
 
 def test_a_crash_of_server_and_browser_loses_nothing(tmp_path):

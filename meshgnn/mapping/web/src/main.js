@@ -82,8 +82,8 @@ function tabs(store) {
 // Waits for news, for ever. What was missed while the server was away is read anew.
 async function listenForNews({ store, model, panels }) {
   let seq = store.state.stack.seq;
+  let jobs = store.state.stack.jobs ?? 0;
   let away = false;
-  let works;
   let later;
   const summary = () => {
     clearTimeout(later);
@@ -97,10 +97,10 @@ async function listenForNews({ store, model, panels }) {
   };
   for (;;) {
     try {
-      const news = await api.events(seq);
+      const news = await api.events(seq, jobs);
       const missed = away || news.seq < seq;
-      const worked = typeof news.jobs === "number" ? works !== undefined && news.jobs !== works : news.jobs;
-      works = news.jobs;
+      const worked = news.jobs !== jobs;
+      jobs = news.jobs;
       away = false;
       seq = news.seq;
       if (missed) model.queue.pump();

@@ -65,7 +65,7 @@ function heading(store, step) {
   store.listen(["section", "sections"], ({ section, sections, order }) => {
     const one = sections.get(section);
     if (!one) return;
-    const flags = [...(one.flags ?? []), ...(one.usable === false ? ["not usable"] : [])];
+    const flags = one.flags ?? [];
     byId("where").replaceChildren(h("b", {}, `Section ${section}`), h("span", {}, `${number(one.position_mm)} mm · ${order.indexOf(section) + 1} of ${order.length}`), flags.length ? h("span", { class: "flag", title: flags.join(", ") }, `▲ ${flags.join(", ")}`) : "");
   });
 }

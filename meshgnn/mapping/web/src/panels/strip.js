@@ -14,7 +14,7 @@ export function strip({ store, reason }) {
     const one = sections.get(index);
     const drawn = Object.keys(one.drawn ?? {});
     const told = reason(index);
-    const flags = [...(one.flags ?? []), ...(one.usable === false ? ["not usable"] : [])];
+    const flags = one.flags ?? [];
     const facts = [drawn.length ? `drawn: ${drawn.join(", ")}` : "", one.accepted ? `accepted: ${one.accepted}` : "", one.predicted ? "predicted" : "", ...flags, told].filter(Boolean);
     const picture = h("img", { src: api.thumbnail(index), alt: "", loading: "lazy", decoding: "async", draggable: "false" });
     return h("button", { type: "button", tabindex: index === section ? 0 : -1, class: "thumb", "aria-current": index === section, "aria-label": `Section ${index}${facts.length ? `; ${facts.join("; ")}` : ""}`, title: facts.join("\n"), style: { left: `${k * STEP}px` }, onclick: () => store.set({ section: index }) },
