@@ -14,7 +14,7 @@ export const person = { name: sessionStorage.getItem("mapper") ?? localStorage.g
 async function ask(path, options = {}) {
   const who = person.name ? { "X-Mapper": encodeURIComponent(person.name) } : {};
   const answer = await fetch(path, { credentials: "same-origin", ...options, headers: { ...options.headers, ...who } });
-  if (answer.ok) return answer.status === 204 ? null : answer.json();
+  if (answer.ok) return options.file ? answer.blob() : answer.json();
   let told = null;
   try {
     told = await answer.json();
@@ -48,6 +48,7 @@ export const api = {
   rounds: () => ask("/api/rounds"),
   agreement: () => ask("/api/agreement"),
   bring: (section, file) => ask(`/api/import?section=${section}`, { method: "POST", headers: { "Content-Type": "application/geo+json" }, body: file }),
+  file: (path) => ask(path, { file: true }),
   tile: (section, level, row, column) => of(section, `tiles/${level}/${row}/${column}.jpg`),
   thumbnail: (section) => of(section, "thumbnail.jpg"),
 };

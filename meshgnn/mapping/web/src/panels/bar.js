@@ -142,7 +142,7 @@ function display(store, stage) {
     fill(box,
       slider("Contrast", "contrast", 0.3, 4), slider("Brightness", "brightness", -0.6, 0.6), slider("Gamma", "gamma", 0.3, 3),
       h("div", { class: "buttons" }, button("Turn left", () => stage.view.turn(-90)), button("Turn right", () => stage.view.turn(90)), button("Mirror", () => mirror(stage), { "aria-pressed": stage.view.mirror })),
-      h("div", { class: "ticks" }, tick("Drawn", "drawn", "H"), tick("Predicted", "predicted", "G"), tick("Other mappers", "others"), tick("Names", "labels"), tick("Surfaces", "ribbon"), tick("Borders of profiles", "borders")),
+      h("div", { class: "ticks" }, tick("Drawn", "drawn", "H"), tick("Predicted", "predicted", "G"), tick("Predicted, also where drawn", "beside"), tick("Other mappers", "others"), tick("Names", "labels"), tick("Surfaces", "ribbon"), tick("Borders of profiles", "borders")),
       h("div", { class: "buttons" }, button("As scanned", () => { store.set({ tone: { contrast: 1, brightness: 0, gamma: 1 } }); stage.view.angle = 0; stage.view.mirror = false; stage.fit(); draw(); }, { class: "quiet" })));
   };
   return set;

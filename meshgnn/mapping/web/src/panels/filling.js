@@ -2,6 +2,7 @@
 
 import { api } from "../data/api.js";
 import { bounds } from "../geometry.js";
+import { offered } from "../stage/overlay.js";
 import { button, byId, empty, fill, h, number, swatch, tried } from "../ui.js";
 
 const ENDED = ["done", "failed", "stopped"];
@@ -9,6 +10,7 @@ const TOLD = { waiting: "waiting", running: "running", done: "done", failed: "fa
 
 export function fillingPanel({ store, model, stage }) {
   const box = byId("panel-filling");
+  let reading = false;
   let from = ""; // the engine whose newest round is shown; empty: the newest of all
 
   const start = tried(async (engine) => {
@@ -29,8 +31,12 @@ export function fillingPanel({ store, model, stage }) {
   const predictions = tried(async () => {
     const { section } = store.state;
     if (section === null) return;
+    reading = true;
+    draw();
     const answer = await api.predictions(section, from);
-    if (store.state.section === section) store.set({ predictions: { areas: [], ...answer } });
+    if (store.state.section !== section) return;
+    reading = false;
+    store.set({ predictions: { areas: [], ...answer } });
   });
 
   const decide = tried(async (areas, decision) => {
@@ -79,18 +85,19 @@ export function fillingPanel({ store, model, stage }) {
         one.decision === "none" ? button("Reject", () => decide([one.area], "reject"), { "data-mark": `reject-${one.area}` }) : "") : "");
   }
 
-  const undecided = () => store.state.predictions.areas.filter((one) => one.decision === "none");
+  const undecided = () => offered(store.state).filter((one) => one.decision === "none");
   const acceptAll = () => decide(undecided().map((one) => one.area), "accept");
 
   function draw() {
     const { stack, predictions: found, rounds: all } = store.state;
     if (!stack) return;
     const engines = stack.engines ?? [];
+    const listed = offered(store.state);
     const newest = [...all].sort((a, b) => b.round - a.round);
     fill(box,
       engines.length ? engines.map(engine) : empty("No engine is set up to fill areas in."),
       h("div", { class: "line" }, h("h3", {}, "On this section"), source()),
-      found.areas.length ? found.areas.map(prediction) : empty("Nothing is predicted here. Draw an area on two sections or more, then fill."),
+      listed.length ? listed.map(prediction) : empty(reading ? "Reading …" : "Nothing is predicted here. Draw an area on two sections or more, then fill."),
       undecided().length > 1 && !stack.read_only ? h("div", { class: "buttons" }, button("Accept all", acceptAll, { "data-mark": "all" }), h("kbd", {}, "Shift J")) : "",
       newest.length ? [h("h3", {}, "What the rounds say"), newest.slice(0, 8).map((one) => h("div", { class: "round" }, h("p", { class: "facts" }, `Round ${one.round} · ${titleOf(one.engine)} · ${number(one.seconds ?? 0, 0)} s`), (one.words ?? []).map((text) => h("p", {}, text))))] : "",
       newest.length ? h("p", {}, h("a", { href: "/brain", target: "_blank", rel: "noopener" }, "The map on the brain in 3D ↗")) : "");
@@ -110,11 +117,12 @@ export function fillingPanel({ store, model, stage }) {
 
   const titleOf = (name) => store.state.stack.engines?.find((one) => one.name === name)?.title ?? name;
 
-  store.listen(["jobs", "predictions", "rounds", "stack", "picked"], draw);
+  store.listen(["jobs", "predictions", "rounds", "stack", "picked", "records", "show"], draw);
   store.listen(["section"], () => {
+    reading = true;
     store.set({ predictions: { areas: [] }, picked: null });
-    predictions();
   });
+  store.listen(["viewed"], ({ viewed, section }) => viewed === section && predictions());
   const decideHere = (decision) => {
     const at = stage.pointer && stage.prediction(stage.pointer);
     const area = at?.area ?? store.state.picked;

@@ -14,13 +14,13 @@ export class Stage {
     this.image = byId("image");
     this.drawing = byId("drawing");
     this.tool = null;
-    this.times = []; // how long each section took until its view was whole, for benchmarks/mapping_page.py
+    this.times = []; // of each section until its view was whole, and since the page was asked for: benchmarks/mapping_page.py
     this.view.listen(() => {
       this.fetch();
       this.redraw();
     });
     store.listen(["section"], () => this.#go());
-    store.listen(["records", "predictions", "ribbon", "profile", "selected", "show", "theirs", "tool", "colours", "hover"], () => this.redraw());
+    store.listen(["records", "predictions", "ribbon", "profile", "selected", "show", "theirs", "tool", "colours", "hover", "along"], () => this.redraw());
     store.listen(["tone"], () => this.#tone());
     new ResizeObserver(() => this.#size()).observe(byId("stage"));
     this.#size();
@@ -66,6 +66,9 @@ export class Stage {
     if (!this.last || this.last.width !== section.width || this.last.height !== section.height) this.fit();
     else this.view.changed();
     this.last = section;
+    // Everything else waits for the picture, but not for ever.
+    clearTimeout(this.late);
+    this.late = setTimeout(() => this.store.set({ viewed: section.index }), 1500);
   }
 
   fit() {
@@ -107,8 +110,10 @@ export class Stage {
     byId("wait").hidden = whole;
     if (whole && this.shown !== section.index) {
       this.shown = section.index;
-      this.times.push({ section: section.index, ms: performance.now() - this.started });
+      const now = performance.now();
+      this.times.push({ section: section.index, ms: now - this.started, at: now });
       document.body.dataset.shown = section.index;
+      this.store.set({ viewed: section.index });
     }
   }
 
