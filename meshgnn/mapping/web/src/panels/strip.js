@@ -15,7 +15,7 @@ export function strip({ store, reason }) {
     const drawn = Object.keys(one.drawn ?? {});
     const told = reason(index);
     const flags = one.flags ?? [];
-    const facts = [drawn.length ? `drawn: ${drawn.join(", ")}` : "", one.accepted ? `accepted: ${one.accepted}` : "", one.predicted ? "predicted" : "", ...flags, told].filter(Boolean);
+    const facts = [drawn.length ? `drawn: ${drawn.join(", ")}` : "", one.accepted ? `accepted: ${one.accepted}` : "", one.predicted ? "predicted" : "", one.score ? `Dice ${Math.round(100 * one.score)} % when it was hidden` : "", ...flags, told].filter(Boolean);
     const picture = h("img", { src: store.state.viewed === null ? null : api.thumbnail(index), alt: "", loading: "lazy", decoding: "async", draggable: "false" });
     return h("button", { type: "button", tabindex: index === section ? 0 : -1, class: "thumb", "aria-current": index === section, "aria-label": `Section ${index}${facts.length ? `; ${facts.join("; ")}` : ""}`, title: facts.join("\n"), style: { left: `${k * STEP}px` }, onclick: () => store.set({ section: index }) },
       picture,
