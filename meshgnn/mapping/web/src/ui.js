@@ -48,7 +48,10 @@ export function popover(opener, box, opened = () => {}) {
   const set = (open) => {
     box.hidden = !open;
     opener.setAttribute("aria-expanded", String(open));
-    if (open) opened();
+    if (open) {
+      opened();
+      if (!box.contains(document.activeElement)) box.querySelector("input, button, select")?.focus();
+    }
     else if (box.contains(document.activeElement)) byId("drawing").focus();
   };
   opener.setAttribute("aria-expanded", "false");

@@ -40,7 +40,9 @@ export function bar({ store, model, stage, step }) {
   store.listen(["saved"], ({ saved }) => {
     const text = { saved: "Saved", saving: "Saving …", "not saved": "Not saved" }[saved.state];
     byId("saved").dataset.state = saved.state;
-    byId("saved-text").textContent = saved.state === "not saved" ? `${text}: ${saved.waiting} ${saved.waiting === 1 ? "change waits" : "changes wait"}${saved.why ? `, ${saved.why}` : ""}` : text;
+    byId("saved-text").textContent = text;
+    byId("unsaved").hidden = saved.state !== "not saved";
+    byId("unsaved").textContent = `${saved.waiting} ${saved.waiting === 1 ? "change waits" : "changes wait"} on this machine${saved.why ? `: ${saved.why}` : ""}`;
   });
   return { areas };
 }

@@ -99,8 +99,14 @@ export function fillingPanel({ store, model, stage }) {
       h("div", { class: "line" }, h("h3", {}, "On this section"), source()),
       listed.length ? listed.map(prediction) : empty(reading ? "Reading …" : "Nothing is predicted here. Draw an area on two sections or more, then fill."),
       undecided().length > 1 && !stack.read_only ? h("div", { class: "buttons" }, button("Accept all", acceptAll, { "data-mark": "all" }), h("kbd", {}, "Shift J")) : "",
-      newest.length ? [h("h3", {}, "What the rounds say"), newest.slice(0, 8).map((one) => h("div", { class: "round" }, h("p", { class: "facts" }, `Round ${one.round} · ${titleOf(one.engine)} · ${number(one.seconds ?? 0, 0)} s`), (one.words ?? []).map((text) => h("p", {}, text))))] : "",
+      newest.length ? [h("h3", {}, "What the rounds say"), newest.slice(0, 8).map((one) => h("div", { class: "round" }, h("p", { class: "facts" }, `Round ${one.round} · ${titleOf(one.engine)} · ${number(one.seconds ?? 0, 0)} s`), words(one.words ?? [])))] : "",
       newest.length ? h("p", {}, h("a", { href: "/brain", target: "_blank", rel: "noopener" }, "The map on the brain in 3D ↗")) : "");
+  }
+
+  function words(all) {
+    const lines = all.map((text) => h("p", {}, text));
+    if (lines.length < 5) return lines;
+    return [lines.slice(0, 3), h("details", {}, h("summary", {}, `${lines.length - 3} more`), lines.slice(3))];
   }
 
   // With several engines: whose outlines are shown.

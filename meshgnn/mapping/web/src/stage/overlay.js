@@ -216,7 +216,7 @@ export class Overlay {
     let last = [-99, -99];
     for (const point of vertices(record.geometry)) {
       const [x, y] = this.view.toScreen(point);
-      if (x < 0 || y < 0 || x > this.view.width || y > this.view.height || Math.hypot(x - last[0], y - last[1]) < 7) continue;
+      if (x < 0 || y < 0 || x > this.view.width || y > this.view.height || Math.hypot(x - last[0], y - last[1]) < 12) continue;
       last = [x, y];
       context.beginPath();
       context.rect(x - 2.5, y - 2.5, 5, 5);
