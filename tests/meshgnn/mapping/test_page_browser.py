@@ -1,6 +1,7 @@
 """The mapping page in a real browser, against the real server."""
 
 import io
+import json
 import time
 
 import numpy as np
@@ -221,6 +222,7 @@ def test_two_windows_lose_nothing_and_a_conflict_is_chosen(page, server):
         other.clean(allowed=("409",))
 
 
+@pytest.mark.slow
 def test_a_crash_of_server_and_browser_loses_nothing(tmp_path):
     with Server(stack(tmp_path / "stack")) as server:
         profile = tmp_path / "profile"
@@ -243,6 +245,76 @@ def test_a_crash_of_server_and_browser_loses_nothing(tmp_path):
             page.go(10)
             assert len(page.kinds()) == 2
             page.clean()
+
+
+def test_keys_choose_areas_and_certainty_and_help_names_them(page, server):
+    page.go(14)
+    names = page.ask("page.store.state.stack.areas.map((one) => one.name)")
+    page.browser.key("a")
+    page.browser.wait("document.activeElement.type === 'search'")
+    page.browser.type(names[-1])
+    page.browser.key("Enter")
+    assert page.ask("page.store.state.area") == names[-1]
+    place = page.ask(f"page.store.state.recent.indexOf({json.dumps(names[0])})") + 1
+    page.browser.key(str(place))
+    assert page.ask("page.store.state.area") == names[0]
+    page.browser.key("v")
+    page.click(400, 400)
+    page.browser.wait("page.store.state.selected.size === 1")
+    page.browser.key("c")
+    page.saved()
+    assert server.records(14)[0]["confidence"] == 1
+    page.browser.key("?")
+    shown = page.ask("document.querySelector('#help').textContent")
+    assert [word for word in ("Undo", "Border stroke", "Next section") if word not in shown] == []
+    page.browser.key("Escape")
+    assert page.ask("document.querySelector('#help').hidden")
+    page.browser.key("ArrowLeft")
+    page.browser.wait("page.store.state.section === 13")
+    page.browser.key("ArrowRight", modifiers="shift")  # moves the picture, not the section
+    assert page.ask("page.store.state.section") == 13
+
+
+def test_files_come_in_and_go_out(page, server):
+    page.go(14)
+    before = len(server.records(14))
+    name = page.ask("page.store.state.stack.areas[1].name")
+    feature = {
+        "type": "Feature", "properties": {"classification": {"name": name}},
+        "geometry": {"type": "Polygon", "coordinates": [[[700, 300], [800, 300], [800, 400], [700, 400], [700, 300]]]},
+    }  # fmt: skip
+    text = json.dumps(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    page.ask("page.store.set({tab: 'files'})")
+    page.ask(
+        f"(() => {{ const input = document.querySelector('.file input'), held = new DataTransfer();"
+        f"held.items.add(new File([{text}], 'a.geojson')); input.files = held.files;"
+        "input.dispatchEvent(new Event('change')); })()"
+    )
+    page.browser.wait(f"page.store.state.records.length === {before + 1}")
+    assert server.records(14)[-1]["origin"] == "imported"
+    page.ask("document.querySelector('#panel-files .primary').click()")
+    page.browser.wait("document.querySelector('#toast').textContent.includes('is ready')")
+    page.browser.key("z", modifiers="ctrl")
+    page.saved()
+    assert len(server.records(14)) == before
+
+
+def test_the_server_is_killed_and_started_while_a_mapper_draws(server):
+    with chromium.Browser() as browser:
+        page = Page(browser, server.addresses[0])
+        page.go(10)
+        before = len(server.records(10))
+        server.kill()
+        for x in (600, 750, 900):
+            page.stroke("f", ring(x, 650, 50))
+        browser.key("z", modifiers="ctrl")
+        browser.wait("!document.querySelector('#unsaved').hidden")
+        server.start()
+        browser.wait("document.querySelector('#unsaved').textContent.includes('open the address')")
+        page.ask(f"fetch('{server.addresses[0]}').then((one) => one.status)")  # as any tab of this browser may
+        page.saved()
+        assert len(server.records(10)) == before + 2
+        assert page.ask("document.querySelector('#unsaved').hidden")
 
 
 def test_a_guest_looks_and_cannot_draw(server):
