@@ -178,7 +178,7 @@ async function start() {
     store.set({ selected: new Set(), ribbon: null, theirs: null });
     model.load(store.state.section).catch((error) => say(error.message));
   });
-  store.listen(["viewed"], () => ribbon(store));
+  store.listen(["viewed"], ({ viewed, section }) => viewed === section && ribbon(store));
   take();
   hint();
   keyboard(keyTable({ ...shared, panels, areas, say }), shared);
@@ -192,8 +192,8 @@ async function start() {
   document.body.dataset.ready = "yes";
   window.page = { store, model, stage, panels };
   let begun = false;
-  store.listen(["viewed"], () => {
-    if (begun) return;
+  store.listen(["viewed"], ({ viewed, section }) => {
+    if (begun || viewed !== section) return;
     begun = true;
     panels.filling.jobs();
     panels.filling.rounds();

@@ -98,7 +98,7 @@ export function bordersPanel({ store, stage }) {
   }
 
   store.listen(["section"], () => store.set({ profile: null, along: null }));
-  store.listen(["tab", "viewed"], load);
+  store.listen(["tab", "viewed"], ({ viewed, section }) => viewed === section && load());
   store.listen(["profile", "tab"], draw);
   let timer;
   stage.view.listen(() => {
