@@ -95,6 +95,24 @@ def test_an_outline_never_covers_another_unless_allowed(page, server):
     page.browser.key("o")
 
 
+def test_strokes_snap_to_the_edge_of_the_tissue_when_asked(page, server):
+    page.go(12)
+    page.browser.key("s")
+    # Along the lower rim of section 12, an ellipse with axes of 480 and 340 px, about 8 px inside of it.
+    rim = [(600 + 472 * np.cos(a), 450 + 332 * np.sin(a)) for a in np.linspace(1.2, 1.9, 30)]
+    page.stroke("f", [*rim, (520, 700), (680, 700)])
+    page.browser.wait("page.store.state.records.some((one) => one.kind === 'area')")
+    page.saved()
+    page.browser.key("s")
+    (record,) = [one for one in server.records(12) if one["kind"] == "area"]
+    x, y = np.array(record["geometry"]["coordinates"][0]).T
+    low = y > 740
+    away = np.hypot((x[low] - 600) / 480, (y[low] - 450) / 340)
+    assert np.abs(away - 1).mean() < 0.01
+    page.browser.key("z", modifiers="ctrl")
+    page.saved()
+
+
 def test_brush_adds_and_takes_away(page, server):
     page.go(13)
     page.stroke("f", ring(400, 450, 100))
