@@ -103,13 +103,20 @@ class GraphEngine:
             )
         progress("outlines", 1, 1)
         features = self.features(situation, kept, progress)
-        votes = discriminant_votes(features) if not stopped() else _silent
+        votes = self.votes(situation, features, kept, progress, stopped) if not stopped() else _silent
         situation = replace(situation, rejected=_still_rejected(situation, evidence))
         shares, figures = self.filled(situation, evidence, votes, kept, progress, stopped)
         figures["seconds"] = round(time.perf_counter() - start, 2)
         return MeshFilling.write(
             folder, situation, engine=self.name, areas=evidence.areas, shares=shares, figures=figures
         )
+
+    def votes(
+        self, situation: Situation, features: NDArray[np.float32], kept: Path, progress: Progress,
+        stopped: Callable[[], bool],
+    ) -> Votes:  # fmt: skip
+        """The model of the features [V, D]: what is fitted anew to whatever evidence it is given."""
+        return discriminant_votes(features)
 
     def read(self, folder: Path, stack: SectionStack, brain: Brain | None) -> MeshFilling:
         """See `Engine.read`."""

@@ -300,3 +300,65 @@ def test_a_record_that_is_no_area_is_told(ball, tmp_path):
     broken = record(12, "A1", {"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]})
     with pytest.raises(InputError, match="at least three"):
         fill(situation([broken], stack, one, tmp_path), tmp_path)
+
+
+def test_the_map_can_be_exported(ball, tmp_path):
+    from meshgnn.export.command import export
+
+    stack, one, labels = ball
+    found = fill(situation(drawings(stack, one, labels, SOME, ("A1",)), stack, one, tmp_path), tmp_path)
+    written = [path.name for path in export(found.area_map(), tmp_path / "out", ("gifti", "html"))]
+    assert any(name.endswith(".label.gii") for name in written)
+    assert any(name.endswith(".html") for name in written)
+
+
+def test_a_folder_that_cannot_be_written_is_told(ball, tmp_path):
+    stack, one, labels = ball
+    seen = situation(drawings(stack, one, labels, (12,)), stack, one, tmp_path)
+    (tmp_path / "kept").write_text("a file stands where the folder belongs")
+    with pytest.raises((InputError, NotADirectoryError, FileExistsError)):
+        fill(seen, tmp_path)
+
+
+def test_a_table_kept_by_a_run_takes_part(ball, tmp_path):
+    from meshgnn.graph import FeatureTable
+
+    stack, one, labels = ball
+    told = np.where(labels < 0, 0, labels)[:, None] == np.arange(4)
+    graph = one.graph.with_table(
+        FeatureTable(
+            name="cyto", values=told.astype(np.float32), mask=one.graph.cortex, columns=("c0", "c1", "c2", "c3")
+        )
+    )
+    rich = replace(one, graph=graph)
+    records = drawings(stack, one, labels, (10, 13, 16, 19))
+    found = fill(situation(records, stack, rich, tmp_path / "a"), tmp_path / "a")
+    bare = fill(situation(records, stack, rich, tmp_path / "b"), tmp_path / "b", own_tables=False)
+    assert right(found, labels) > right(bare, labels) + 0.02
+    assert found.figures["joining"]["weight"] > 0
+
+
+@pytest.mark.slow
+def test_a_graph_network_stands_in_for_the_discriminant_and_goes_on_when_killed(ball, tmp_path):
+    from meshgnn.mapping.engines.network import NetworkEngine
+
+    stack, one, labels = ball
+    seen = situation(drawings(stack, one, labels, ALL), stack, one, tmp_path)
+    engine = NetworkEngine.Config(hidden=8, layers=1, epochs=20, workers=1).build()
+
+    class Killed(Exception):
+        pass
+
+    def kill(step, done, total, figures=None):
+        if step == "judging":
+            raise Killed
+
+    place = tmp_path / "rounds" / "0001" / "network"
+    with pytest.raises(Killed):
+        engine.fill(seen, place, kill, lambda: False)
+    members = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").rglob("member.safetensors")}
+    assert len(members) == 2 * 4  # the map, and three sets of hidden sections
+    found = engine.fill(seen, place, silent, lambda: False)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").rglob("member.safetensors")} == members
+    assert found.engine == "network"
+    assert right(found, labels) > 0.9
