@@ -27,8 +27,8 @@ from meshgnn.mapping.engines.experts import (
     Hidden,
     Votes,
     allowed,
+    around,
     choose,
-    class_prior,
     discriminant_votes,
 )
 from meshgnn.mapping.engines.ribbon import Ribbons
@@ -146,7 +146,7 @@ class GraphEngine:
         progress("hidden sections", len(plans), max(len(plans), 1))
         joining, loss = choose(hidden)
         far, away = carried(graph, evidence)
-        shares = joining.apply(far, away, votes(evidence, far), class_prior(evidence))
+        shares = joining.apply(far, away, votes(evidence, far), around(graph, evidence, far))
         shares = _as_said(shares, evidence, graph, _rejected(situation, evidence, graph))
         figures: dict[str, Any] = {
             "joining": joining.plain(),
@@ -228,7 +228,7 @@ def _hide(graph: MeshGraph, evidence: Evidence, plan: Sequence[int], votes: Vote
         carried=far,
         away_mm=away,
         votes=votes(shown, far),
-        prior=class_prior(shown),
+        around=around(graph, shown, far),
     )
 
 
@@ -275,7 +275,7 @@ def _judged(
     order = sorted(drawn.sections, key=lambda number: place[number])
     half = {number: (k // 2) % 2 for k, number in enumerate(order)}
     joinings = [choose([_part(one, drawn, half, 1 - k) for one in hidden])[0] for k in (0, 1)]
-    said = [[joining.apply(one.carried, one.away_mm, one.votes, one.prior) for joining in joinings] for one in hidden]
+    said = [[joining.apply(one.carried, one.away_mm, one.votes, one.around) for joining in joinings] for one in hidden]
     asked: dict[int, list[int]] = {}
     for number, one in enumerate(hidden):
         for index in one.sections[:: max(1, -(-len(one.sections) // MOST_JUDGED))]:
