@@ -16,6 +16,7 @@ from scipy.sparse import csgraph
 from meshgnn.data.split import inner_edges
 from meshgnn.errors import InputError
 from meshgnn.graph import MeshGraph
+from meshgnn.mapping.ribbon import OUTSIDE_MM
 from meshgnn.mapping.socket import Situation
 from meshgnn.mesh.operators import adjacency, geodesic_graph
 from meshgnn.source.annotations import Annotations, voted
@@ -25,7 +26,6 @@ from meshgnn.train.propagate import ROUNDS
 
 COARSE_UM = 100.0  # outlines are asked at this width
 VOTE_MM = 0.5  # a node takes the commonest class in a square of this side
-OUTSIDE_MM = 1.0  # this far from an outline a node lies outside it: neither border nor alignment is exact
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -31,8 +31,8 @@ from meshgnn.mapping.engines.experts import (
     choose,
     discriminant_votes,
 )
-from meshgnn.mapping.engines.ribbon import Ribbons
 from meshgnn.mapping.filling import MeshFilling, mesh_key
+from meshgnn.mapping.ribbon import Ribbons
 from meshgnn.mapping.rounds import MOST_JUDGED, DrawnSection, schemes, summary
 from meshgnn.mapping.socket import Situation
 from meshgnn.progress import Progress

@@ -9,8 +9,8 @@ import pytest
 from meshgnn.errors import InputError
 from meshgnn.mapping.engines.experts import Joining
 from meshgnn.mapping.engines.graph import GraphEngine
-from meshgnn.mapping.engines.ribbon import Ribbons
 from meshgnn.mapping.filling import NONE, MeshFilling
+from meshgnn.mapping.ribbon import Ribbons
 from meshgnn.mapping.rounds import schemes
 from meshgnn.progress import silent
 from meshgnn.source.polygons import paint, signed_area
