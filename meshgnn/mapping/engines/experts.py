@@ -79,7 +79,7 @@ class Hidden:
 
 def allowed(evidence: Evidence) -> NDArray[np.bool_]:
     """[V, A + 1] what every node may be by what was drawn."""
-    one = evidence.value.any(1)
+    one = np.asarray(evidence.value.any(1))
     areas = np.where(one[:, None], evidence.value > 0, ~evidence.known)
     return np.column_stack([areas, ~one])
 

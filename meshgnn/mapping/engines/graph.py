@@ -93,14 +93,14 @@ class GraphEngine:
         """
         self.check(situation)
         assert situation.brain is not None
-        start, kept = time.perf_counter(), folder.parents[2] / KEPT
+        start, kept = time.perf_counter(), folder.resolve().parents[2] / KEPT
         progress("outlines", 0, 1)
         evidence = Evidence.of(situation, kept)
         if not evidence.known.any():
-            raise InputError(
-                "no node of the mesh lies on a section that was drawn on, or all of these are marked unusable; draw on "
-                f"another one than {_listed(evidence.left_out)}"
-            )
+            why = "no area that is to be mapped was drawn yet; areas.json says which are"
+            if evidence.left_out:
+                why = f"no node of the mesh lies on {_listed(evidence.left_out)}; draw on a section that the mesh knows"
+            raise InputError(why)
         progress("outlines", 1, 1)
         features = self.features(situation, kept, progress)
         votes = self.votes(situation, features, kept, progress, stopped) if not stopped() else _silent
@@ -147,6 +147,7 @@ class GraphEngine:
         joining, loss = choose(hidden)
         far, away = carried(graph, evidence)
         shares = joining.apply(far, away, votes(evidence, far), around(graph, evidence, far))
+        shares[~np.isfinite(away)] = 0  # a hemisphere of which nothing is known
         shares = _as_said(shares, evidence, graph, _rejected(situation, evidence, graph))
         figures: dict[str, Any] = {
             "joining": joining.plain(),
@@ -278,7 +279,8 @@ def _judged(
     said = [[joining.apply(one.carried, one.away_mm, one.votes, one.around) for joining in joinings] for one in hidden]
     asked: dict[int, list[int]] = {}
     for number, one in enumerate(hidden):
-        for index in one.sections[:: max(1, -(-len(one.sections) // MOST_JUDGED))]:
+        outlined = [index for index in one.sections if index in situation.drawn.sections]  # others have borders alone
+        for index in outlined[:: max(1, -(-len(outlined) // MOST_JUDGED))]:
             asked.setdefault(index, []).append(number)
     rows = []
     for done, (index, numbers) in enumerate(sorted(asked.items())):

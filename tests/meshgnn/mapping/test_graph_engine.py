@@ -338,6 +338,28 @@ def test_a_table_kept_by_a_run_takes_part(ball, tmp_path):
     assert found.figures["joining"]["weight"] > 0
 
 
+def test_borders_alone_fill_in_and_are_not_judged_as_outlines(ball, tmp_path):
+    stack, one, labels = ball
+    section = stack.at(15)
+    row, column, _ = section.mm_to_pixel(np.array([-32.0, section.position_mm, 30.0]))
+    line = {"type": "LineString", "coordinates": [[column, row - 10], [column, row + 10]]}
+    border = record(15, "A1", line, kind="border", other="A2")
+    alone = fill(situation([border], stack, one, tmp_path), tmp_path)
+    assert alone.drawn == (0, 1)
+    left = one.graph.hemisphere == "L"
+    assert alone.shares[left & one.graph.cortex].any(1).all()
+    assert not alone.shares[~left].any()
+    both = situation([border, *drawings(stack, one, labels, (11, 13, 17, 19))], stack, one, tmp_path)
+    assert 15 not in {row["section"] for row in fill(both, tmp_path, 2).figures["hidden"]}
+
+
+def test_an_area_that_is_not_mapped_is_told(ball, tmp_path):
+    stack, one, _ = ball
+    square = {"type": "Polygon", "coordinates": [[[90, 20], [150, 20], [150, 60], [90, 60], [90, 20]]]}
+    with pytest.raises(InputError, match="no area that is to be mapped"):
+        fill(situation([record(15, "not isocortex", square)], stack, one, tmp_path), tmp_path)
+
+
 @pytest.mark.slow
 def test_a_graph_network_stands_in_for_the_discriminant_and_goes_on_when_killed(ball, tmp_path):
     from meshgnn.mapping.engines.network import NetworkEngine
