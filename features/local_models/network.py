@@ -9,12 +9,13 @@ DEPTH = 8  # fine pixels per pixel of the deepest maps
 
 
 class Block(nn.Sequential):
-    """Two convolutions with group norm: a batch of any size gives the same rows."""
+    """Two convolutions with batch norm. Norms over a single image (group, instance) would take away what tells a crop
+    that lies within an area from one that lies outside, and would make a tile depend on its size."""
 
     def __init__(self, entering: int, leaving: int) -> None:
         parts: list[nn.Module] = []
         for width in (entering, leaving):
-            parts += [nn.Conv2d(width, leaving, 3, padding=1), nn.GroupNorm(4, leaving), nn.SiLU()]
+            parts += [nn.Conv2d(width, leaving, 3, padding=1), nn.BatchNorm2d(leaving), nn.SiLU()]
         super().__init__(*parts)
 
 

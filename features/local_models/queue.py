@@ -25,7 +25,7 @@ def run_jobs(
 
     Args:
         folders: of jobs (`write_job`).
-        workers: processes side by side; 1 runs them in this one.
+        workers: processes side by side.
     """
     if not folders:
         return []
