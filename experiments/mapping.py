@@ -9,8 +9,7 @@ from reconstruct.maker import MeshFromSections
 
 
 def mapping() -> Setup.Config:
-    """Engines of `python -m meshgnn.mapping`: the graph over the mesh, with depth profiles as its features; local models
-    and interpolated contours between two drawn sections, with or without a mesh."""
+    """Engines of `python -m meshgnn.mapping`: the graph over the mesh with depth profiles, local models, contours."""
     return Setup.Config(
         mesh=MeshFromSections.Config(),
         engines=(

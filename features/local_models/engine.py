@@ -145,16 +145,16 @@ class LocalModels:
                 write_section(path, grid, graph, drawn)
             progress("sections", number + 1, len(wanted))
         jobs = []
-        for first, last, between, areas in plans:
+        for first, last, between, group in plans:
             inside = [first, *between, last]
-            key = content_hash(to_plain(self.config.model), areas, [keys[index] for index in inside])
+            key = content_hash(to_plain(self.config.model), group, [keys[index] for index in inside])
             folder = kept / "models" / key
             files = {index: str((kept / "sections" / f"{keys[index]}.safetensors").resolve()) for index in inside}
             write_job(
-                folder, areas=list(areas), first=first, last=last, files=files, settings=self.config.model,
+                folder, areas=list(group), first=first, last=last, files=files, settings=self.config.model,
                 sections=[plain_section(situation.stack.at(index)) for index in inside],
             )  # fmt: skip
-            jobs.append(Job(folder=folder, areas=areas, first=first, last=last, between=between))
+            jobs.append(Job(folder=folder, areas=group, first=first, last=last, between=between))
         return jobs
 
     def _joined(
@@ -173,7 +173,9 @@ class LocalModels:
         for index, jobs in by_section.items():
             grid = SectionGrid.of(situation.stack.at(index), self.config.model.fine_um)
             classes = tuple(area for job in jobs for area in job.areas)
-            chances = np.concatenate([kept[job.folder][f"chances_{index}"] for job in jobs]).astype(np.float32) / 255
+            chances = np.concatenate([kept[job.folder][f"chances_{index}"] for job in jobs]).astype(
+                np.float32
+            ) / np.float32(255)
             other = np.concatenate(
                 [np.repeat(kept[job.folder][f"other_{index}"][None], len(job.areas), 0) for job in jobs]
             ).astype(np.float32)

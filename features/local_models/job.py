@@ -181,9 +181,9 @@ def _batch(settings: ModelSettings, drawn: list[Drawn], step: int, areas: int) -
             image[-areas:] = (image[-areas:] + moved).clip(-1, 1)
         fine[0] += rng.normal(0, 0.05, fine[0].shape)
         flips = [axis for axis in (-2, -1) if rng.random() < 0.5]
-        items.append([np.flip(image, flips) if flips else image for image in (fine, coarse, classes)])
-    fine, coarse, classes = (torch.from_numpy(np.stack(part)) for part in zip(*items))
-    return fine.float(), coarse.float(), classes.long()
+        items.append([np.flip(image, tuple(flips)) if flips else image for image in (fine, coarse, classes)])
+    near, far_off, target = (torch.from_numpy(np.stack(part)) for part in zip(*items))
+    return near.float(), far_off.float(), target.long()
 
 
 def _crop(image: NDArray[Any], row: int, column: int, height: int, width: int = 0) -> NDArray[Any]:
@@ -197,6 +197,7 @@ def _crop(image: NDArray[Any], row: int, column: int, height: int, width: int = 
     return out
 
 
+FLIPS: tuple[list[int], ...] = ([], [-1])  # each section is seen as it is and mirrored
 TILE, MARGIN = 512, 32  # fine pixels at a time, and how much of them is left to the neighbours on each side
 
 
@@ -220,9 +221,9 @@ def _predict(network: TwoScaleUNet, fine: NDArray[np.float32], areas: int) -> ND
                 coarse, (place[0] - far) // APART, (place[1] - far) // APART,
                 (tall + 2 * far) // APART, (wide + 2 * far) // APART,
             )  # fmt: skip
-            total = 0
-            for flips in ([], [-1]):
-                both = [torch.from_numpy(np.flip(one, flips).copy())[None] for one in (near, whole)]
+            total = torch.zeros(1)
+            for flips in FLIPS:
+                both = [torch.from_numpy(np.flip(one, tuple(flips)).copy())[None] for one in (near, whole)]
                 total = total + network(*both).softmax(1)[0].flip(flips)
             part = (total / 2).numpy()[:, MARGIN : MARGIN + height, MARGIN : MARGIN + width]
             chance[:, top : top + height, left : left + width] = part

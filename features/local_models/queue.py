@@ -68,8 +68,8 @@ def _on_cluster(
             failed.append(f"{folders[number].name}: {result}")
         progress(STEP, done + 1, len(folders))
         if stopped():
-            found.close()  # takes the rest back
             break
+    del found  # takes back what has not ended
     return failed
 
 
