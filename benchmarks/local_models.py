@@ -32,7 +32,7 @@ from scipy.spatial import cKDTree  # noqa: E402
 
 from benchmarks._pairs import keep, row, show  # noqa: E402
 from features.local_models.engine import LocalModels  # noqa: E402
-from features.local_models.job import ModelSettings  # noqa: E402
+from features.local_models.settings import ModelSettings  # noqa: E402
 from features.profiles import ProfileFeatures  # noqa: E402
 from meshgnn.mapping.engines.contours import Contours  # noqa: E402
 from meshgnn.mapping.engines.graph import GraphEngine  # noqa: E402

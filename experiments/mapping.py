@@ -2,19 +2,16 @@
 
 from features.local_models.engine import LocalModels
 from features.profiles import ProfileFeatures
+from meshgnn.config import choices
+from meshgnn.mapping.config import MappingServer
 from meshgnn.mapping.engines.contours import Contours
 from meshgnn.mapping.engines.graph import GraphEngine
-from meshgnn.mapping.setup import Setup
 from reconstruct.maker import MeshFromSections
 
+ENGINES = (GraphEngine.Config(features=(ProfileFeatures.Config(),)), LocalModels.Config(), Contours.Config())
 
-def mapping() -> Setup.Config:
-    """Engines of `python -m meshgnn.mapping`: the graph over the mesh with depth profiles, local models, contours."""
-    return Setup.Config(
-        mesh=MeshFromSections.Config(),
-        engines=(
-            GraphEngine.Config(features=(ProfileFeatures.Config(),)),
-            LocalModels.Config(),
-            Contours.Config(),
-        ),
-    )
+
+@choices({"mesh": (MeshFromSections.Config(),), "engines": ENGINES, "engines.0.features": (ProfileFeatures.Config(),)})
+def mapping() -> MappingServer.Config:
+    """The page for drawing areas on sections, which `python -m meshgnn.mapping STACK` serves (it has no stages)."""
+    return MappingServer.Config(mesh=MeshFromSections.Config(), engines=ENGINES)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from features.local_models.inputs import plain_section, write_section
-from features.local_models.job import DONE, ModelSettings, write_job
 from features.local_models.queue import run_jobs
+from features.local_models.settings import DONE, ModelSettings, write_job
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
 from meshgnn.errors import InputError, SettingError

@@ -4,8 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from features.local_models.settings import HALVED
+
 APART = 4  # coarse pixels are so many fine ones wide
-DEPTH = 8  # fine pixels per pixel of the deepest maps
+DEPTH = HALVED
 
 
 class Block(nn.Sequential):

@@ -6,7 +6,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from features.local_models.job import DONE, run_job
+from features.local_models.settings import DONE
 from meshgnn.errors import InputError
 from meshgnn.progress import Progress
 from meshgnn.slurm_jobs import SlurmJobs
@@ -35,7 +35,7 @@ def run_jobs(
     failed: list[str] = []
     pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
     try:
-        waiting = {pool.submit(run_job, folder): folder for folder in folders}
+        waiting = {pool.submit(_run, folder): folder for folder in folders}
         while waiting:
             ended, _ = wait(waiting, timeout=ASKED_S, return_when=FIRST_COMPLETED)
             for future in ended:
@@ -62,7 +62,7 @@ def _on_cluster(
     folders: Sequence[Path], slurm: SlurmJobs.Config, progress: Progress, stopped: Callable[[], bool]
 ) -> list[str]:
     failed = []
-    found = slurm.build().map(run_job, [(folder,) for folder in folders], folders[0].parent / "slurm")
+    found = slurm.build().map(_run, [(folder,) for folder in folders], folders[0].parent / "slurm")
     for done, (number, result) in enumerate(found):
         if not (folders[number] / DONE).is_file():
             failed.append(f"{folders[number].name}: {result}")
@@ -71,6 +71,12 @@ def _on_cluster(
             break
     del found  # takes back what has not ended
     return failed
+
+
+def _run(folder: Path) -> str:
+    from features.local_models.job import run_job  # torch is loaded in the jobs alone
+
+    return run_job(folder)
 
 
 def _line(folder: Path, error: BaseException) -> str:

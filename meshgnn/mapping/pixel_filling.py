@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from meshgnn.errors import InputError
-from meshgnn.graph import Areas
+from meshgnn.export.area_map import AreaMap
+from meshgnn.graph import Areas, MeshGraph
 from meshgnn.mapping.engines.ribbon import smooth_outlines
-from meshgnn.mapping.filling import FILE, FORMAT, mesh_key
+from meshgnn.mapping.filling import FILE, FORMAT, GREY, NONE, mesh_key
 from meshgnn.mapping.socket import PredictedArea, Situation
 from meshgnn.sockets import Brain
 from meshgnn.source.polygons import outlines, signed_area
@@ -101,6 +102,7 @@ class PixelFilling:
         if about["mesh"] is not None and brain is not None and mesh_key(brain.graph) != about["mesh"]:
             raise InputError(f"{self.folder}: was filled in over another mesh; fill in again")
         self.about: dict[str, Any] = about
+        self.graph = brain.graph if brain is not None else None
 
     @staticmethod
     def write(
@@ -163,6 +165,13 @@ class PixelFilling:
         path = self.folder / f"{FILE}.safetensors"
         return read_arrays(path)["probabilities"] if self.about["mesh"] is not None and path.is_file() else None
 
+    def area_map(self) -> AreaMap:
+        """As `MeshFilling.area_map`. Raises InputError without a mesh."""
+        chances = self.probabilities
+        if chances is None or self.graph is None:
+            raise InputError("this was filled in without a mesh; let the graph fill in for a map of the brain")
+        return with_rest(self.graph, self.areas, chances)
+
     def on(self, section: int) -> Sequence[PredictedArea]:
         """Areas on one section, largest first; none on a section that it says nothing of."""
         if section not in self.sections:
@@ -178,6 +187,16 @@ class PixelFilling:
             if row["area"] not in refused
         ]
         return sorted(found, key=lambda one: -sum(abs(signed_area(polygon[0])) for polygon in one.polygons))
+
+
+def with_rest(graph: MeshGraph, areas: Areas, chances: NDArray[np.floating]) -> AreaMap:
+    """A map of areas [V, K] and of one more, `none of the drawn areas`, to which the rest of every row goes."""
+    names, keys = (*areas.names, NONE), (*areas.keys, max(areas.keys, default=0) + 1)
+    whole = Areas(names=names, keys=keys, colours=np.concatenate([areas.colours, [GREY]]))
+    rest = np.clip(1 - chances.sum(1, keepdims=True), 0, 1)
+    return AreaMap(
+        graph=graph.relabelled(np.full(graph.n_nodes, -1), whole), probabilities=np.concatenate([chances, rest], axis=1)
+    )
 
 
 def predicted_areas(

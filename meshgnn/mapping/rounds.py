@@ -38,67 +38,59 @@ def schemes(sections: Sequence[int]) -> list[tuple[int, ...]]:
     return found
 
 
-def section_scores(
-    ribbon: Ribbon,
-    annotations: Annotations,
-    best: NDArray[np.integer],
-    drawn: Sequence[int],
-) -> list[dict[str, Any]]:
-    """Dice and border distance of every area that was drawn on a section.
+class DrawnSection:
+    """What was drawn on a section, on the pixels of its cortex."""
 
-    Args:
-        best: [P] predicted place in `drawn`, or its length for none of them.
-        drawn: class numbers of all areas that were drawn anywhere.
+    def __init__(self, ribbon: Ribbon, annotations: Annotations, drawn: Sequence[int]) -> None:
+        """drawn: class numbers of all areas that were drawn anywhere."""
+        self.ribbon, self.drawn = ribbon, list(drawn)
+        coarse = annotations.coarse(ribbon.section.index, ribbon.step)
+        rows, columns = np.divmod(ribbon.pixel, ribbon.shape[1])
+        self.classes = coarse[rows, columns]
+        away = np.full(coarse.shape, np.inf)
+        if (coarse >= 0).any():
+            away = ndimage.distance_transform_edt(coarse < 0) * ribbon.width_mm
+        self.judged = (self.classes >= 0) | (away[rows, columns] > OUTSIDE_MM)
+        pairs = ribbon.neighbours
+        self.pairs = pairs[:, self.judged[pairs].all(0)]
+        points = np.column_stack([rows, columns]) * ribbon.width_mm
+        self.between = (points[self.pairs[0]] + points[self.pairs[1]]) / 2
 
-    Returns:
-        Rows with `area` (class number), `dice`, `border_mm` (mean distance between drawn and predicted borders, both
-        ways; None where one has no border), `mm2`.
-    """
-    classes = ribbon.drawn(annotations)
-    image = ribbon.image(np.maximum(classes, -1))
-    away = ndimage.distance_transform_edt(image < 0) * ribbon.width_mm if (classes >= 0).any() else None
-    if away is None:
-        return []
-    judged = (classes >= 0) | (away.ravel()[ribbon.pixel] > OUTSIDE_MM)
-    rows = []
-    for area in np.unique(classes[classes >= 0]).tolist():
-        true, found = (classes == area) & judged, (best == drawn.index(area)) & judged
-        both = int(true.sum() + found.sum())
-        off = _border_mm(ribbon, true, found, judged)
-        rows.append({
-            "area": int(area), "dice": round(2 * int((true & found).sum()) / both, 4) if both else 1.0,
-            "border_mm": None if off is None else round(off, 3),
-            "mm2": round(float(true.sum()) * ribbon.width_mm**2, 2),
-        })  # fmt: skip
-    return rows
+    def scores(self, best: NDArray[np.integer]) -> list[dict[str, Any]]:
+        """Dice and border distance of every area that was drawn on the section.
 
+        Args:
+            best: [P] predicted place in `drawn`, or its length for none of them.
 
-def _border_mm(
-    ribbon: Ribbon, one: NDArray[np.bool_], other: NDArray[np.bool_], judged: NDArray[np.bool_]
-) -> float | None:
-    points = [_borders(ribbon.image(np.where(judged, mask, -1))) * ribbon.width_mm for mask in (one, other)]
-    if not all(len(p) for p in points):
-        return None
-    there, back = cKDTree(points[0]).query(points[1])[0], cKDTree(points[1]).query(points[0])[0]
-    return float((there.mean() + back.mean()) / 2)
+        Returns:
+            Rows with `area` (class number), `dice`, `border_mm` (mean distance between drawn and predicted borders,
+            both ways; None where one has no border), `mm2`.
+        """
+        rows = []
+        for area in np.unique(self.classes[self.classes >= 0]).tolist():
+            true, found = (self.classes == area) & self.judged, (best == self.drawn.index(area)) & self.judged
+            off = self._border_mm(true, found)
+            rows.append({
+                "area": int(area),
+                "dice": round(2 * int((true & found).sum()) / max(int(true.sum() + found.sum()), 1), 4),
+                "border_mm": None if off is None else round(off, 3),
+                "mm2": round(float(true.sum()) * self.ribbon.width_mm**2, 2),
+            })  # fmt: skip
+        return rows
 
-
-def _borders(image: NDArray[np.integer]) -> NDArray[np.float64]:
-    """[n, 2] places between neighbouring pixels of which one is 1 and the other 0."""
-    found = []
-    for axis in (0, 1):
-        ahead = np.swapaxes(image, 0, axis)
-        row, column = np.nonzero((ahead[1:] >= 0) & (ahead[:-1] >= 0) & (ahead[1:] != ahead[:-1]))
-        points = np.column_stack([row + 0.5, column.astype(float)])
-        found.append(points if axis == 0 else points[:, ::-1])
-    return np.concatenate(found)
+    def _border_mm(self, one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float | None:
+        points = [self.between[mask[self.pairs[0]] != mask[self.pairs[1]]] for mask in (one, other)]
+        if not all(len(p) for p in points):
+            return None
+        there, back = cKDTree(points[0]).query(points[1])[0], cKDTree(points[1]).query(points[0])[0]
+        return float((there.mean() + back.mean()) / 2)
 
 
 def summary(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:
     """Rows of hidden sections as figures and sentences.
 
     Args:
-        rows: of `section_scores`, each with `section`, `sections_away`, `mm_away` (to the nearest section shown).
+        rows: of `DrawnSection.scores`, each with `section`, `sections_away`, `mm_away` (to the nearest section shown).
         names: of all areas by class number.
 
     Returns:

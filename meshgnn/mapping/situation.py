@@ -4,7 +4,8 @@ Outlines become `Annotations` backed by GeoJSON files in a snapshot folder, one 
 if it changed. What was drawn or imported and what was accepted from a prediction are kept apart.
 
 A border whose two areas are said labels the nodes beside it: those of the section that lie within `BESIDE_MM` of the
-stroke and hang together on the mesh with the nearest one, so that the other bank of a sulcus is left alone.
+stroke (or one and a half edges of the mesh, if that is more) and hang together on the mesh with the nearest one, so
+that the other bank of a sulcus is left alone.
 """
 
 import json
@@ -176,6 +177,7 @@ def beside_borders(
     """
     found = np.full(graph.n_nodes, -1, np.int32)
     places, near = graph.locations, adjacency(graph.n_nodes, graph.edges)
+    reach_mm = max(BESIDE_MM, 1.5 * float(np.median(edge_lengths_mm(graph))))
     known = {section.index: section for section in stack}
     for record in borders:
         line = np.asarray(record.geometry.get("coordinates", ()), np.float64)
@@ -184,7 +186,7 @@ def beside_borders(
         here = np.flatnonzero(graph.cortex & places.observed & (places.section == record.section))
         section = known[record.section]
         away_px, left = _from_line(stored_points(section, places.row_px[here], places.column_px[here]), line[:, :2])
-        close = away_px * section.pixel_um / 1000 <= BESIDE_MM
+        close = away_px * section.pixel_um / 1000 <= reach_mm
         if not close.any():
             continue
         nodes, left, away_px = here[close], left[close], away_px[close]
@@ -192,6 +194,12 @@ def beside_borders(
         one = part == part[away_px.argmin()]
         found[nodes[one]] = np.where(left[one], numbers[record.area], numbers[record.other])
     return found
+
+
+def edge_lengths_mm(graph: MeshGraph) -> NDArray[np.float64]:
+    """[E] of the directed edges."""
+    points = graph.vertices_mm.astype(np.float64)
+    return np.asarray(np.linalg.norm(points[graph.edges[0]] - points[graph.edges[1]], axis=1))
 
 
 def stored_points(section: Section, row: NDArray[np.floating], column: NDArray[np.floating]) -> NDArray[np.float64]:

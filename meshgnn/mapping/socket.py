@@ -101,6 +101,11 @@ class Engine(Protocol):
         """
         ...
 
+    def read(self, folder: Path, stack: SectionStack, brain: Brain | None) -> Filling:
+        """What `fill` kept in `folder`, for the server: loads no torch. Raises InputError: not complete, or of another
+        mesh or stack."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Suggestion:

@@ -11,9 +11,10 @@ import tifffile
 import torch
 
 from features.local_models.engine import LocalModels
-from features.local_models.job import DONE, ModelSettings, _batch, _coarse, _crop, _drawn, run_job
+from features.local_models.job import _batch, _coarse, _crop, _drawn, run_job
 from features.local_models.network import APART, TwoScaleUNet, segmentation_loss
 from features.local_models.queue import run_jobs
+from features.local_models.settings import DONE, ModelSettings
 from meshgnn.errors import InputError, SettingError
 from meshgnn.mapping.engines.contours import Contours, intervals
 from meshgnn.mapping.pixel_filling import PixelFilling, SectionGrid, signed_mm

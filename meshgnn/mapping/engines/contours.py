@@ -15,8 +15,9 @@ from meshgnn.mapping.engines.ribbon import Ribbons
 from meshgnn.mapping.pixel_filling import PixelFilling, SectionGrid, at_nodes, predicted_areas, signed_mm
 from meshgnn.mapping.socket import PredictedArea, Situation
 from meshgnn.progress import Progress
+from meshgnn.sockets import Brain
 from meshgnn.source.annotations import Annotations
-from meshgnn.source.sections import Section
+from meshgnn.source.sections import Section, SectionStack
 from meshgnn.train.contours import FALL_MM, FARTHEST_MM
 
 
@@ -127,6 +128,10 @@ class Contours:
         return PixelFilling.write(
             folder, situation, engine=self.name, areas=areas, probabilities=chances, figures=figures
         )
+
+    def read(self, folder: Path, stack: SectionStack, brain: Brain | None) -> PixelFilling:
+        """See `Engine.read`."""
+        return PixelFilling(folder, brain)
 
     def distances(
         self, situation: Situation, found: Sequence[Interval]

@@ -19,7 +19,7 @@ from meshgnn.train.same_inputs import Discriminant
 
 LEAST = 0.02  # share of the prior even beside what was drawn
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
-REACHES_MM = (4.0, 8.0, 16.0, 32.0, 64.0)
+REACHES_MM = (4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 TEMPERATURES = (0.7, 0.85, 1.0, 1.2, 1.5, 2.0)
 SAMPLE = 3000  # hidden nodes on which the three are chosen
 

@@ -33,14 +33,16 @@ from meshgnn.mapping.engines.experts import (
 )
 from meshgnn.mapping.engines.ribbon import Ribbons
 from meshgnn.mapping.filling import MeshFilling, mesh_key
-from meshgnn.mapping.rounds import MOST_JUDGED, schemes, section_scores, summary
+from meshgnn.mapping.rounds import MOST_JUDGED, DrawnSection, schemes, summary
 from meshgnn.mapping.socket import Situation
 from meshgnn.progress import Progress
-from meshgnn.sockets import FeatureMaker
+from meshgnn.sockets import Brain, FeatureMaker
 from meshgnn.source.images import image_hash
+from meshgnn.source.sections import SectionStack
 from meshgnn.store import content_hash, load_table, read_arrays, save_table, write_arrays
 
 KEPT = "kept"
+JUDGED_UM = 300.0  # width of the pixels on which hidden sections are judged
 
 
 class GraphEngine:
@@ -102,12 +104,16 @@ class GraphEngine:
         progress("outlines", 1, 1)
         features = self.features(situation, kept, progress)
         votes = discriminant_votes(features) if not stopped() else _silent
+        situation = replace(situation, rejected=_still_rejected(situation, evidence))
         shares, figures = self.filled(situation, evidence, votes, kept, progress, stopped)
         figures["seconds"] = round(time.perf_counter() - start, 2)
-        ribbons = figures.pop("ribbons")
         return MeshFilling.write(
-            folder, situation, engine=self.name, areas=evidence.areas, shares=shares, figures=figures, ribbons=ribbons
+            folder, situation, engine=self.name, areas=evidence.areas, shares=shares, figures=figures
         )
+
+    def read(self, folder: Path, stack: SectionStack, brain: Brain | None) -> MeshFilling:
+        """See `Engine.read`."""
+        return MeshFilling(folder, stack, brain)
 
     def filled(
         self,
@@ -143,15 +149,14 @@ class GraphEngine:
             "features": [maker.name for maker in self.makers] + [path.stem for path in self.config.tables],
             "stopped": bool(len(hidden) < len(plans)),
         }
-        ribbons = Ribbons(graph)
         if self.config.judge:
-            rows = _judged(situation, drawn, hidden, ribbons, progress, stopped)
+            rows = _judged(situation, drawn, hidden, Ribbons(graph, JUDGED_UM), progress, stopped)
             figures |= {"hidden": rows, **summary(rows, situation.areas.names)}
         if evidence.left_out:
             figures.setdefault("words", []).append(
                 f"What was drawn on {_listed(evidence.left_out)} is not used: no node of the mesh lies there."
             )
-        return shares, figures | {"ribbons": ribbons}
+        return shares, figures
 
     def features(self, situation: Situation, kept: Path, progress: Progress) -> NDArray[np.float32]:
         """[V, D] multi-scale features of the brain, made once; 0 columns where there are none.
@@ -231,14 +236,21 @@ def _as_said(
     return np.divide(shares, total, out=np.zeros_like(shares), where=total > 0)
 
 
+def _still_rejected(situation: Situation, evidence: Evidence) -> tuple[tuple[int, int], ...]:
+    """(section, class) that a mapper rejected and did not draw since."""
+    return tuple(
+        (section, area)
+        for section, area in situation.rejected
+        if area not in evidence.areas[evidence.value[evidence.section == section].any(0)]
+    )
+
+
 def _rejected(situation: Situation, evidence: Evidence, graph: MeshGraph) -> NDArray[np.bool_]:
-    """[V, A] areas that a mapper rejected on the section of a node and did not draw there since."""
+    """[V, A] areas that a mapper rejected on the section of a node."""
     found = np.zeros(evidence.value.shape, bool)
     assert graph.locations is not None
     for section, area in situation.rejected:
-        for place in np.flatnonzero(evidence.areas == area):
-            here = graph.locations.section == section
-            found[:, place] |= here & ~(evidence.value[here, place] > 0).any()
+        found |= (graph.locations.section == section)[:, None] & (evidence.areas == area)
     return found
 
 
@@ -250,7 +262,7 @@ def _judged(
     progress: Progress,
     stopped: Callable[[], bool],
 ) -> list[dict[str, Any]]:
-    """Rows of `section_scores` of hidden sections. What is chosen is chosen on the hidden sections of other blocks."""
+    """Rows of `DrawnSection.scores` of hidden sections; what is chosen is chosen on hidden sections of other blocks."""
     sections = {s.index: s for s in situation.stack}
     place = {s.index: k for k, s in enumerate(situation.stack)}
     order = sorted(drawn.sections, key=lambda number: place[number])
@@ -266,11 +278,11 @@ def _judged(
         if stopped():
             break
         progress("judging", done, len(asked))
-        ribbon = ribbons.of(sections[index])
+        drawn_here = DrawnSection(ribbons.of(sections[index]), situation.drawn, drawn.areas.tolist())
         for number in numbers:
             shown = [other for other in order if other not in hidden[number].sections]
             nearest = min(shown, key=lambda other: abs(sections[other].position_mm - sections[index].position_mm))
-            best = ribbon.shares(said[number][half[index]]).argmax(1)
+            best = drawn_here.ribbon.shares(said[number][half[index]]).argmax(1)
             rows += [
                 {
                     "section": index,
@@ -279,7 +291,7 @@ def _judged(
                     "scheme": number,
                     **row,
                 }
-                for row in section_scores(ribbon, situation.drawn, best, drawn.areas.tolist())
+                for row in drawn_here.scores(best)
             ]
     progress("judging", len(asked), max(len(asked), 1))
     return rows

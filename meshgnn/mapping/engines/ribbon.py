@@ -4,15 +4,15 @@ P pixels of cortex, N nodes around a pixel, V nodes of the mesh.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from meshgnn.graph import MeshGraph
+from meshgnn.mapping.situation import edge_lengths_mm
 from meshgnn.mesh.operators import adjacency
-from meshgnn.source.annotations import Annotations
 from meshgnn.source.polygons import Polygon, Ring, outlines, signed_area
 from meshgnn.source.sections import Section
 
@@ -57,16 +57,15 @@ class Ribbon:
         found[self.pixel] = values
         return found.reshape(self.shape)
 
-    def drawn(self, annotations: Annotations) -> NDArray[np.int32]:
-        """Classes [P] that were drawn at the pixels, -1 where nothing was."""
-        coarse = annotations.coarse(self.section.index, self.step)
+    @cached_property
+    def neighbours(self) -> NDArray[np.int64]:
+        """[2, E] pairs of pixels that share an edge."""
+        place = np.full((self.shape[0] + 1, self.shape[1] + 1), -1)
+        place[:-1, :-1] = self.image(np.arange(len(self.pixel)))
         rows, columns = np.divmod(self.pixel, self.shape[1])
-        return coarse[rows.clip(0, coarse.shape[0] - 1), columns.clip(0, coarse.shape[1] - 1)]
-
-    def points_mm(self) -> NDArray[np.float64]:
-        """[P, 2] places of the pixels on the section in mm."""
-        rows, columns = np.divmod(self.pixel, self.shape[1])
-        return np.column_stack([columns, rows]) * self.width_mm
+        pairs = [np.stack([np.arange(len(rows)), place[rows + down, columns + 1 - down]]) for down in (0, 1)]
+        joined = np.concatenate(pairs, axis=1)
+        return joined[:, joined[1] >= 0]
 
 
 class Ribbons:
@@ -82,8 +81,7 @@ class Ribbons:
         thickness = np.full(graph.n_nodes, THICKNESS_MM)
         if {"pial", "white"} <= set(graph.surfaces):
             thickness = np.linalg.norm(graph.surfaces["pial"] - graph.surfaces["white"], axis=1)
-        edges = graph.edges
-        self.edge_mm = float(np.median(np.linalg.norm(self.points[edges[0]] - self.points[edges[1]], axis=1)))
+        self.edge_mm = float(np.median(edge_lengths_mm(graph)))
         self.reach_mm = np.where(graph.cortex, np.hypot(thickness / 2, self.edge_mm / 2), 0)
         self.around = _around(graph, self.points)
         self.of = lru_cache(maxsize=8)(self._of)
