@@ -12,7 +12,10 @@ others 1 to 3 mm.
     random          as many places drawn at random
     network         where the named run's map changes its area, on its own mesh, whose errors are in it
 
-    python benchmarks/borders.py [--stack STACK] [--run RUN --brain NAME] [--sections N] [--quick] [--json FILE]
+With --mesh the borders are those that a user gets, on the ribbon of a reconstruction, which has errors of its own.
+
+    python benchmarks/borders.py [--stack STACK] [--mesh MESH] [--run RUN --brain NAME] [--sections N]
+        [--quick] [--json FILE]
 """
 
 import argparse
@@ -30,6 +33,7 @@ from scipy.ndimage import maximum_filter1d  # noqa: E402
 from scipy.spatial import cKDTree  # noqa: E402
 
 from benchmarks._pairs import keep, show  # noqa: E402
+from meshgnn.borders.command import read_mesh  # noqa: E402
 from meshgnn.borders.ribbon import on_section, ribbon_lines  # noqa: E402
 from meshgnn.borders.section import (  # noqa: E402
     SectionBorderFinder,
@@ -167,6 +171,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stack", type=Path, help="a virtual brain; made (default preset) if absent")
     parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--mesh", type=Path, help="its reconstruction, whose ribbon is taken")
     parser.add_argument("--run", type=Path, help="finished run whose map of this brain is judged too")
     parser.add_argument("--brain", default="")
     parser.add_argument("--sections", type=int, default=0, help="only so many, next to each other in the middle")
@@ -185,16 +190,33 @@ def main() -> None:
     keep(rows, options.json)
 
 
+def place_of(truth: Any, number: int) -> Any:
+    return lambda points: truth.to_section(number, points)
+
+
 def measured(options: argparse.Namespace, folder: Path, many: int) -> list[dict[str, Any]]:
     stack, truth = read_stack(folder).usable(), read_truth(folder)
     graph = SurfaceFolder.Config(folder=folder / "truth", atlas="virtual").build().read().graph
     middle = len(stack) // 2
     sections = stack.sections[max(0, middle - many // 2) :][:many] if many else stack.sections
     finder, start, found = SectionBorderFinder.Config().build(), time.perf_counter(), []
+    known = []
+    if options.mesh is not None:
+        made, stack = read_mesh(options.mesh, folder)
+        sections = tuple(stack.at(one.index) for one in sections if one.index in {k.index for k in stack})
     for section in sections:
-        found.append(finder.find(section, graph, lambda points, k=section.index: truth.to_section(k, points)))
+        place = place_of(truth, section.index)
+        if options.mesh is not None:
+            runs, left_out = finder.runs(section, graph, place)
+            known.append(
+                SectionBorders(section=section.index, pixel_um=section.pixel_um, runs=tuple(runs), left_out=left_out)
+            )
+            found.append(finder.find(section, made))
+        else:
+            found.append(finder.find(section, graph, place))
     seconds = (time.perf_counter() - start) / max(len(sections), 1)
     found = in_neighbours(found, {one.index: one for one in sections})
+    known = known or found
     area_map = placed = None
     if options.run is not None:
         maps = read_area_maps(options.run)
@@ -202,8 +224,8 @@ def measured(options: argparse.Namespace, folder: Path, many: int) -> list[dict[
         area_map, (placed, _) = stored.area_map, read_sections(stored, folder)
     scores: dict[str, Score] = defaultdict(lambda: Score(options.reach_mm))
     rng = np.random.default_rng(0)
-    for one in found:
-        true = true_borders(one, graph)
+    for one, seen in zip(found, known):
+        true = true_borders(seen, graph)
         count = sum(len(run.series.borders) for run in one.runs)
         expected = sum(len(points) for kind in true.values() for points in kind.values())
         length = sum(float(run.line.position_mm[-1] - run.line.position_mm[0]) for run in one.runs)

@@ -28,6 +28,7 @@ from typing import Any
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # this file must not stand for the package of its name
 
 import numpy as np  # noqa: E402
+from scipy import ndimage  # noqa: E402
 from scipy.spatial import cKDTree  # noqa: E402
 
 from benchmarks._pairs import keep, row, show  # noqa: E402
@@ -56,7 +57,10 @@ def true_classes(
 ) -> np.ndarray:
     """Classes [rows, columns] of a section's pixels, -1 outside isocortex."""
     rows, columns = np.meshgrid(*(np.arange(size) for size in section.shape), indexing="ij")
-    points = truth.to_space(section.index, rows, columns).reshape(-1, 3)
+    coarse = np.meshgrid(*(np.arange(0, size + 16, 16) for size in section.shape), indexing="ij")
+    warped = truth.to_space(section.index, *coarse)  # smooth: taken at every 16th pixel, linear between
+    places = np.stack([rows / 16, columns / 16])
+    points = np.stack([ndimage.map_coordinates(warped[..., k], places, order=1) for k in range(3)], -1).reshape(-1, 3)
     found, nearest = np.full(len(points), -1), np.full(len(points), np.inf)
     for tree, labels, reach in trees.values():
         away, node = tree.query(points, distance_upper_bound=float(reach.max()))
@@ -216,12 +220,20 @@ def restricted(folder: Path, annotations: Annotations, areas: Sequence[int]) -> 
     return replace(annotations, images=images)
 
 
+def drawn_at(ribbon: Any, truth: Annotations) -> np.ndarray:
+    """Classes [P] at the pixels of a ribbon."""
+    coarse = truth.coarse(ribbon.section.index, ribbon.step)
+    rows, columns = np.divmod(ribbon.pixel, ribbon.shape[1])
+    return coarse[rows.clip(0, coarse.shape[0] - 1), columns.clip(0, coarse.shape[1] - 1)]
+
+
 def judge(
     rows: list[dict[str, Any]], ribbon: Any, truth: Annotations, best: np.ndarray, areas: Sequence[int],
     pair: tuple[int, int],
 ) -> None:  # fmt: skip
     """Dice and border distance of each area on the cortex of one section; an area that is not found has no border."""
-    classes, points = ribbon.drawn(truth), ribbon.points_mm()
+    classes = drawn_at(ribbon, truth)
+    points = np.column_stack(np.divmod(ribbon.pixel, ribbon.shape[1])) * ribbon.width_mm
     near = cKDTree(points)
     beside = near.query_pairs(1.01 * ribbon.width_mm, output_type="ndarray")
     for place, area in enumerate(areas):
