@@ -37,8 +37,8 @@ from features.local_models.settings import ModelSettings  # noqa: E402
 from features.profiles import ProfileFeatures  # noqa: E402
 from meshgnn.mapping.engines.contours import Contours  # noqa: E402
 from meshgnn.mapping.engines.graph import GraphEngine  # noqa: E402
-from meshgnn.mapping.engines.ribbon import Ribbons  # noqa: E402
 from meshgnn.mapping.pixel_filling import SectionGrid  # noqa: E402
+from meshgnn.mapping.ribbon import Ribbons  # noqa: E402
 from meshgnn.mapping.situation import open_brain  # noqa: E402
 from meshgnn.mapping.socket import Situation  # noqa: E402
 from meshgnn.progress import silent  # noqa: E402
