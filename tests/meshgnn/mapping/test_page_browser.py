@@ -335,7 +335,7 @@ def test_the_server_is_killed_and_started_while_a_mapper_draws(server):
         assert page.ask("document.querySelector('#unsaved').hidden")
 
 
-def test_a_guest_looks_and_cannot_draw(server):
+def test_a_guest_looks_and_a_mapper_has_a_name(server):
     with chromium.Browser() as browser:
         page = Page(browser, server.addresses[1])
         page.go(10)
@@ -346,3 +346,13 @@ def test_a_guest_looks_and_cannot_draw(server):
         assert server.records(10) == before
         assert page.ask("document.querySelectorAll('#tools button').length") == 1
         page.clean()
+        page.ask("localStorage.setItem('mapper', '</b>')")  # no name that the server takes
+        page.open(server.addresses[0])
+        page.go(11)
+        page.ask("document.querySelector('#mapper').click()")
+        page.ask("document.querySelector('#who input').value = 'Ånna B.'")
+        page.ask("document.querySelector('#who .primary').click()")
+        browser.wait("document.querySelector('#mapper')?.textContent === 'Ånna B.' && document.body.dataset.shown")
+        page.stroke("f", ring(900, 600, 50))
+        page.saved()
+        assert server.records(11)[-1]["mapper"] == "Ånna B."

@@ -153,8 +153,19 @@ async function listenForNews({ store, model, panels }) {
   }
 }
 
+// A name that was kept here and that this server refuses must not lock the page.
+async function stackOf() {
+  try {
+    return await api.stack();
+  } catch (error) {
+    if (!(error instanceof Refused) || error.status !== 400 || !person.name) throw error;
+    person.name = "";
+    return api.stack();
+  }
+}
+
 async function start() {
-  const stack = await api.stack();
+  const stack = await stackOf();
   if (!stack.sections.length) throw new Error("the stack has no sections");
   const kept = remembered();
   const recent = JSON.parse(localStorage.getItem(`recent:${stack.name}`) ?? "[]").filter((name) =>
@@ -215,7 +226,7 @@ async function start() {
   byId("mapper").textContent = stack.read_only ? "Guest, read only" : stack.mapper;
   document.body.classList.toggle("read-only", Boolean(stack.read_only));
   document.title = `${stack.name} – mapping`;
-  if (!stack.read_only) byId("mapper").addEventListener("click", () => rename(stack));
+  if (!stack.read_only) byId("mapper").addEventListener("click", () => rename(stack, model));
   const stage = new Stage(store);
   const model = new Model(await Kept.open(`${stack.name}:${stack.mapper}`), store);
   const records = () => store.state.section !== null && store.set({ records: model.records(store.state.section) });
@@ -299,7 +310,7 @@ async function start() {
 }
 
 // Several mappers may use one server: the name goes with every change.
-function rename(stack) {
+function rename(stack, model) {
   const box = byId("who");
   const input = h("input", {
     type: "text",
@@ -312,9 +323,17 @@ function rename(stack) {
     box.hidden = true;
     byId("mapper").focus();
   };
-  const take = (event) => {
+  const take = async (event) => {
     event.preventDefault();
-    person.name = input.value.trim();
+    if (model.queue.entries.length) return say("Changes of this mapper still wait to be saved.");
+    const before = person.name;
+    try {
+      person.name = input.value.trim();
+      await api.stack(); // the server says whether this can be a name
+    } catch (error) {
+      person.name = before;
+      return say(error.message);
+    }
     sessionStorage.setItem("mapper", person.name);
     localStorage.setItem("mapper", person.name);
     location.reload();

@@ -180,22 +180,20 @@ function picker(store) {
     }
     opener.replaceChildren(swatch(colours.get(area)), h("span", {}, area || "no area"), h("kbd", {}, "A"));
     byId("recent").replaceChildren(
-      ...recent
-        .slice(0, 6)
-        .map((name, k) =>
-          h(
-            "button",
-            {
-              type: "button",
-              "aria-pressed": name === area,
-              "aria-label": `Area ${name}`,
-              title: `${name} (${k + 1})`,
-              onclick: () => store.set({ area: name }),
-            },
-            swatch(colours.get(name)),
-            h("kbd", {}, String(k + 1)),
-          ),
+      ...recent.slice(0, 6).map((name, k) =>
+        h(
+          "button",
+          {
+            type: "button",
+            "aria-pressed": name === area,
+            "aria-label": `Area ${name}`,
+            title: `${name} (${k + 1})`,
+            onclick: () => store.set({ area: name }),
+          },
+          swatch(colours.get(name)),
+          h("kbd", {}, String(k + 1)),
         ),
+      ),
     );
   };
   store.listen(["area", "recent", "colours"], show);
