@@ -28,7 +28,7 @@ from meshgnn.mapping.work.predictions import Predictions
 from meshgnn.mapping.work.worker import Place
 from meshgnn.override import override
 from meshgnn.progress import TerminalBars
-from meshgnn.source.aligned import check_same_sections
+from meshgnn.source.aligned import FILE, check_same_sections
 from meshgnn.source.images import image_hash
 from meshgnn.source.sections import SectionStack, read_stack
 from meshgnn.store import read_json, write_json
@@ -63,6 +63,8 @@ def check_mesh(mesh: Path, stack: SectionStack, state: Path) -> None:
         InputError: it was not, or the images have changed since.
     """
     place = mesh / "mesh" if (mesh / "mesh").is_dir() else mesh  # brains/NAME of a run
+    if not (place / FILE).is_file():
+        raise InputError(f"--mesh: {mesh} holds no {FILE}; name the folder of a reconstruction of these sections")
     kept = state / "images.json"
     known: dict[str, str] = {}
     with suppress(InputError, ValueError, TypeError):
