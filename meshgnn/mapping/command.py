@@ -129,7 +129,7 @@ def free_socket(port: int) -> socket.socket:
     return listening
 
 
-def serve(hub: Hub, port: int) -> None:
+def serve(hub: Hub, listening: socket.socket) -> None:
     """Until Ctrl-C or SIGTERM."""
     import uvicorn
 
@@ -142,7 +142,6 @@ def serve(hub: Hub, port: int) -> None:
             super().handle_exit(sig, frame)
 
     token, guest = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
-    listening = free_socket(port)
     port = listening.getsockname()[1]
     app = application(hub, {token: not hub.read_only, guest: False})
     server = Server(
@@ -166,7 +165,6 @@ def serve(hub: Hub, port: int) -> None:
         hub.pictures.close()
         making.join(10)
         hub.state.journal.close()
-        listening.close()
     print(f"ended; everything that was drawn is in {hub.folder}", file=sys.stderr)
 
 
@@ -177,7 +175,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = override(maker(), options.sets, allowed)
     if not isinstance(config, MappingServer.Config):
         raise InputError(f"experiments/{EXPERIMENT}.py must return settings of the mapping server")
-    serve(assembled(options, config, TerminalBars()), options.port)
+    with free_socket(options.port) as listening:
+        serve(assembled(options, config, TerminalBars()), listening)
     return 0
 
 
