@@ -36,7 +36,7 @@ lint: $(READY)  ## style, types, import directions, declared dependencies
 bench: $(READY)  ## figures of docs/benchmarks.md
 	for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file --json runs/$$(basename $$file .py).json || exit 1; done
 
-page-bundle:  ## the programs of the pages, made anew from meshgnn/export/page/web (needs node and npm; the result is committed)
+page-bundle:  ## the programs of the pages, made anew from meshgnn/export/page/web and meshgnn/mapping/web (needs node and npm; the result is committed)
 	cd meshgnn/export/page/web && npm ci --no-audit --no-fund && npm run build
 
 graph-tool:  ## Debian's graph-tool, for block models: it belongs to the system's Python and its numpy; nothing here changes

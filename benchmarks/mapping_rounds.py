@@ -4,7 +4,7 @@ A simulated mapper draws whole sections of virtual brains, with the generator's 
 graph engine fills in; the map is judged by the truth (macro-F1). Counted are the sections until 90 % of the score of
 the map from all sections. `even` is no order of rounds: for every number of sections, that many at equal distances.
 
-python benchmarks/mapping_rounds.py [--brains 61,62,63,64] [--out runs/mapping_rounds] [--random 3] [--quick] [--json FILE]
+python benchmarks/mapping_rounds.py [--brains 61,62,63,64] [--out FOLDER] [--random 3] [--quick] [--json FILE]
 
 Brains and finished curves lie in --out; the same command goes on where it was ended. A row's `ratio` is the number of
 sections in the other order over that of the worklist (mean over brains); `low` and `high` bound the difference by
@@ -34,6 +34,7 @@ from meshgnn.experiment.section_brain import keep_truth, make_mesh  # noqa: E402
 from meshgnn.mapping.engines.evidence import Evidence  # noqa: E402
 from meshgnn.mapping.engines.experts import Votes, discriminant_votes  # noqa: E402
 from meshgnn.mapping.engines.graph import GraphEngine  # noqa: E402
+from meshgnn.mapping.setup import Setup  # noqa: E402
 from meshgnn.mapping.situation import open_brain  # noqa: E402
 from meshgnn.mapping.socket import Situation  # noqa: E402
 from meshgnn.mapping.worklist import Order, worklist  # noqa: E402
@@ -61,7 +62,7 @@ class Simulation:
 
     @staticmethod
     def of(folder: Path) -> "Simulation":
-        setup = mapping().build()
+        setup = Setup(mapping())
         stack, brain = open_brain(folder / "sections", folder, setup.maker)
         situation = Situation(stack=stack, brain=brain, drawn=read_annotations(folder / "sections"))
         engine, kept = setup.engines["graph"], folder / "kept"
@@ -191,8 +192,8 @@ def compared(brains: Sequence[dict[str, Any]], other: str) -> dict[str, Any]:
 
 
 def filling_seconds(folder: Path, every: int = 3) -> dict[str, Any]:
-    """From a new stroke to a filling that is kept and judged, features being there: the engine as the server runs it."""
-    setup = mapping().build()
+    """From a new stroke to a filling that is kept and judged, as the server runs it; features are there."""
+    setup = Setup(mapping())
     stack, brain = open_brain(folder / "sections", folder, setup.maker)
     drawn = read_annotations(folder / "sections")
     first = drawn.sections[::every]

@@ -18,9 +18,9 @@ from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
 from meshgnn.errors import InputError, SettingError
 from meshgnn.mapping.engines.contours import cortex_of, intervals
-from meshgnn.mapping.engines.ribbon import Ribbons
 from meshgnn.mapping.filling import mesh_key
 from meshgnn.mapping.pixel_filling import PixelFilling, SectionGrid, at_nodes, predicted_areas
+from meshgnn.mapping.ribbon import Ribbons
 from meshgnn.mapping.socket import PredictedArea, Situation
 from meshgnn.progress import Progress
 from meshgnn.slurm_jobs import SlurmJobs

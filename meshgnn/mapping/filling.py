@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from meshgnn.errors import InputError
 from meshgnn.export.area_map import AreaMap
 from meshgnn.graph import Areas, MeshGraph
-from meshgnn.mapping.engines.ribbon import Ribbons, smooth_outlines
+from meshgnn.mapping.ribbon import Ribbons, smooth_outlines
 from meshgnn.mapping.socket import PredictedArea, Situation
 from meshgnn.sockets import Brain
 from meshgnn.source.sections import SectionStack

@@ -18,8 +18,8 @@ from scipy import ndimage
 from meshgnn.errors import InputError
 from meshgnn.export.area_map import AreaMap
 from meshgnn.graph import Areas, MeshGraph
-from meshgnn.mapping.engines.ribbon import smooth_outlines
 from meshgnn.mapping.filling import FILE, FORMAT, GREY, NONE, mesh_key
+from meshgnn.mapping.ribbon import smooth_outlines
 from meshgnn.mapping.socket import PredictedArea, Situation
 from meshgnn.sockets import Brain
 from meshgnn.source.polygons import outlines, signed_area

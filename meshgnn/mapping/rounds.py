@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from meshgnn.mapping.engines.evidence import OUTSIDE_MM
-from meshgnn.mapping.engines.ribbon import Ribbon
+from meshgnn.mapping.ribbon import OUTSIDE_MM, Ribbon
 from meshgnn.source.annotations import Annotations
 
 LEAST_HIDDEN = 3  # drawn sections: fewer leave nothing to judge by

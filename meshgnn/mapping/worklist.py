@@ -119,7 +119,7 @@ def worklist(
             reason=reasons[k] or _reason(found, k, filling is not None),
             areas=found.doubtful[k],
         )
-        for k in chosen
+        for k in chosen.tolist()
     )  # fmt: skip
     return Worklist(order=order, items=items, none_left=none_left)
 
@@ -127,7 +127,8 @@ def worklist(
 def _sections(situation: Situation, filling: Filling | None) -> _Sections:
     sections = [section for section in situation.stack if section.usable]
     drawn = np.array([section.index in situation.drawn.sections for section in sections], bool)
-    nodes, wrong, doubtful = np.ones(len(sections), np.int64), np.ones(len(sections)), [()] * len(sections)
+    nodes, wrong = np.ones(len(sections), np.int64), np.ones(len(sections))
+    doubtful: list[tuple[str, ...]] = [()] * len(sections)
     if situation.brain is not None and situation.brain.graph.locations is not None:
         graph, places = situation.brain.graph, situation.brain.graph.locations
         inside = graph.cortex & places.observed
@@ -228,9 +229,9 @@ def _disagreements(
                     score[k] = share
                     reasons[k] = f"{filling.engine} and {other.engine} name {share:.0%} of its cortex differently."
     for number, (share, text) in mapper_disagreements(situation, records).items():
-        for k in np.flatnonzero(found.index == number):
-            if share > score[k]:
-                score[k], reasons[k], mappers[k] = share, text, True
+        for place in np.flatnonzero(found.index == number).tolist():
+            if share > score[place]:
+                score[place], reasons[place], mappers[place] = share, text, True
     return score, reasons, mappers
 
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import InputError, SettingError
-from meshgnn.mapping.engines.ribbon import Ribbons
 from meshgnn.mapping.pixel_filling import PixelFilling, SectionGrid, at_nodes, predicted_areas, signed_mm
+from meshgnn.mapping.ribbon import Ribbons
 from meshgnn.mapping.socket import PredictedArea, Situation
 from meshgnn.progress import Progress
 from meshgnn.sockets import Brain

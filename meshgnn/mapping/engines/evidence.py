@@ -5,6 +5,7 @@ outline is known not to be of that area; what else it may be stays open, unless 
 areas that were drawn anywhere.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from scipy.sparse import csgraph
 from meshgnn.data.split import inner_edges
 from meshgnn.errors import InputError
 from meshgnn.graph import MeshGraph
+from meshgnn.mapping.ribbon import OUTSIDE_MM
 from meshgnn.mapping.socket import Situation
 from meshgnn.mesh.operators import adjacency, geodesic_graph
 from meshgnn.source.annotations import Annotations, voted
@@ -24,8 +26,8 @@ from meshgnn.store import content_hash, file_hash, read_arrays, write_arrays
 from meshgnn.train.propagate import ROUNDS
 
 COARSE_UM = 100.0  # outlines are asked at this width
+MOST_KEPT = 8  # readings of one section
 VOTE_MM = 0.5  # a node takes the commonest class in a square of this side
-OUTSIDE_MM = 1.0  # this far from an outline a node lies outside it: neither border nor alignment is exact
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -129,8 +131,9 @@ def _read(
     key = content_hash(file_hash(annotations.file(section.index)), annotations.areas.names, at)
     path = kept / "outlines" / f"{section.index:06d}-{key}.safetensors" if kept else None
     if path and path.is_file():
-        arrays = read_arrays(path)
-        return arrays["labels"], arrays["outside"], arrays["classes"]
+        with suppress(InputError):  # another engine may clear it away at this very moment
+            arrays = read_arrays(path)
+            return arrays["labels"], arrays["outside"], arrays["classes"]
     step = max(1.0, COARSE_UM / section.pixel_um)
     image = annotations.coarse(section.index, step)
     if section.mirrored:
@@ -144,8 +147,10 @@ def _read(
     outside = (labels < 0) & (away[at_row, at_column] > OUTSIDE_MM)
     classes = np.unique(image[image >= 0]).astype(np.int64)
     if path:
-        for old in path.parent.glob(f"{section.index:06d}-*"):
-            old.unlink(missing_ok=True)
+        with suppress(OSError):  # another engine may do the same
+            older = sorted(path.parent.glob(f"{section.index:06d}-*"), key=lambda one: one.stat().st_mtime)
+            for old in older[: max(0, len(older) - MOST_KEPT)]:
+                old.unlink(missing_ok=True)
         write_arrays(path, {"labels": labels, "outside": outside, "classes": classes})
     return labels, outside, classes
 

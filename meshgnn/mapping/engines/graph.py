@@ -27,12 +27,12 @@ from meshgnn.mapping.engines.experts import (
     Hidden,
     Votes,
     allowed,
+    around,
     choose,
-    class_prior,
     discriminant_votes,
 )
-from meshgnn.mapping.engines.ribbon import Ribbons
 from meshgnn.mapping.filling import MeshFilling, mesh_key
+from meshgnn.mapping.ribbon import Ribbons
 from meshgnn.mapping.rounds import MOST_JUDGED, DrawnSection, schemes, summary
 from meshgnn.mapping.socket import Situation
 from meshgnn.progress import Progress
@@ -93,23 +93,30 @@ class GraphEngine:
         """
         self.check(situation)
         assert situation.brain is not None
-        start, kept = time.perf_counter(), folder.parents[2] / KEPT
+        start, kept = time.perf_counter(), folder.resolve().parents[2] / KEPT
         progress("outlines", 0, 1)
         evidence = Evidence.of(situation, kept)
         if not evidence.known.any():
-            raise InputError(
-                "no node of the mesh lies on a section that was drawn on, or all of these are marked unusable; draw on "
-                f"another one than {_listed(evidence.left_out)}"
-            )
+            why = "no area that is to be mapped was drawn yet; areas.json says which are"
+            if evidence.left_out:
+                why = f"no node of the mesh lies on {_listed(evidence.left_out)}; draw on a section that the mesh knows"
+            raise InputError(why)
         progress("outlines", 1, 1)
         features = self.features(situation, kept, progress)
-        votes = discriminant_votes(features) if not stopped() else _silent
+        votes = self.votes(situation, features, kept, progress, stopped) if not stopped() else _silent
         situation = replace(situation, rejected=_still_rejected(situation, evidence))
         shares, figures = self.filled(situation, evidence, votes, kept, progress, stopped)
         figures["seconds"] = round(time.perf_counter() - start, 2)
         return MeshFilling.write(
             folder, situation, engine=self.name, areas=evidence.areas, shares=shares, figures=figures
         )
+
+    def votes(
+        self, situation: Situation, features: NDArray[np.float32], kept: Path, progress: Progress,
+        stopped: Callable[[], bool],
+    ) -> Votes:  # fmt: skip
+        """The model of the features [V, D]: what is fitted anew to whatever evidence it is given."""
+        return discriminant_votes(features)
 
     def read(self, folder: Path, stack: SectionStack, brain: Brain | None) -> MeshFilling:
         """See `Engine.read`."""
@@ -139,7 +146,8 @@ class GraphEngine:
         progress("hidden sections", len(plans), max(len(plans), 1))
         joining, loss = choose(hidden)
         far, away = carried(graph, evidence)
-        shares = joining.apply(far, away, votes(evidence, far), class_prior(evidence))
+        shares = joining.apply(far, away, votes(evidence, far), around(graph, evidence, far))
+        shares[~np.isfinite(away)] = 0  # a hemisphere of which nothing is known
         shares = _as_said(shares, evidence, graph, _rejected(situation, evidence, graph))
         figures: dict[str, Any] = {
             "joining": joining.plain(),
@@ -221,7 +229,7 @@ def _hide(graph: MeshGraph, evidence: Evidence, plan: Sequence[int], votes: Vote
         carried=far,
         away_mm=away,
         votes=votes(shown, far),
-        prior=class_prior(shown),
+        around=around(graph, shown, far),
     )
 
 
@@ -268,10 +276,11 @@ def _judged(
     order = sorted(drawn.sections, key=lambda number: place[number])
     half = {number: (k // 2) % 2 for k, number in enumerate(order)}
     joinings = [choose([_part(one, drawn, half, 1 - k) for one in hidden])[0] for k in (0, 1)]
-    said = [[joining.apply(one.carried, one.away_mm, one.votes, one.prior) for joining in joinings] for one in hidden]
+    said = [[joining.apply(one.carried, one.away_mm, one.votes, one.around) for joining in joinings] for one in hidden]
     asked: dict[int, list[int]] = {}
     for number, one in enumerate(hidden):
-        for index in one.sections[:: max(1, -(-len(one.sections) // MOST_JUDGED))]:
+        outlined = [index for index in one.sections if index in situation.drawn.sections]  # others have borders alone
+        for index in outlined[:: max(1, -(-len(outlined) // MOST_JUDGED))]:
             asked.setdefault(index, []).append(number)
     rows = []
     for done, (index, numbers) in enumerate(sorted(asked.items())):

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from meshgnn.graph import NodeLocations
-from meshgnn.mapping.engines.ribbon import Ribbons, smooth_outlines
 from meshgnn.mapping.record import Record
+from meshgnn.mapping.ribbon import Ribbons, smooth_outlines
 from meshgnn.mapping.situation import situation_of
 from meshgnn.sockets import Brain
 from meshgnn.source.area_table import AreaTable

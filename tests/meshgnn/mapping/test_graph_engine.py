@@ -9,8 +9,8 @@ import pytest
 from meshgnn.errors import InputError
 from meshgnn.mapping.engines.experts import Joining
 from meshgnn.mapping.engines.graph import GraphEngine
-from meshgnn.mapping.engines.ribbon import Ribbons
 from meshgnn.mapping.filling import NONE, MeshFilling
+from meshgnn.mapping.ribbon import Ribbons
 from meshgnn.mapping.rounds import schemes
 from meshgnn.progress import silent
 from meshgnn.source.polygons import paint, signed_area
@@ -300,3 +300,87 @@ def test_a_record_that_is_no_area_is_told(ball, tmp_path):
     broken = record(12, "A1", {"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]})
     with pytest.raises(InputError, match="at least three"):
         fill(situation([broken], stack, one, tmp_path), tmp_path)
+
+
+def test_the_map_can_be_exported(ball, tmp_path):
+    from meshgnn.export.command import export
+
+    stack, one, labels = ball
+    found = fill(situation(drawings(stack, one, labels, SOME, ("A1",)), stack, one, tmp_path), tmp_path)
+    written = [path.name for path in export(found.area_map(), tmp_path / "out", ("gifti", "html"))]
+    assert any(name.endswith(".label.gii") for name in written)
+    assert any(name.endswith(".html") for name in written)
+
+
+def test_a_folder_that_cannot_be_written_is_told(ball, tmp_path):
+    stack, one, labels = ball
+    seen = situation(drawings(stack, one, labels, (12,)), stack, one, tmp_path)
+    (tmp_path / "kept").write_text("a file stands where the folder belongs")
+    with pytest.raises((InputError, NotADirectoryError, FileExistsError)):
+        fill(seen, tmp_path)
+
+
+def test_a_table_kept_by_a_run_takes_part(ball, tmp_path):
+    from meshgnn.graph import FeatureTable
+
+    stack, one, labels = ball
+    told = np.where(labels < 0, 0, labels)[:, None] == np.arange(4)
+    graph = one.graph.with_table(
+        FeatureTable(
+            name="cyto", values=told.astype(np.float32), mask=one.graph.cortex, columns=("c0", "c1", "c2", "c3")
+        )
+    )
+    rich = replace(one, graph=graph)
+    records = drawings(stack, one, labels, (10, 13, 16, 19))
+    found = fill(situation(records, stack, rich, tmp_path / "a"), tmp_path / "a")
+    bare = fill(situation(records, stack, rich, tmp_path / "b"), tmp_path / "b", own_tables=False)
+    assert right(found, labels) > right(bare, labels) + 0.02
+    assert found.figures["joining"]["weight"] > 0
+
+
+def test_borders_alone_fill_in_and_are_not_judged_as_outlines(ball, tmp_path):
+    stack, one, labels = ball
+    section = stack.at(15)
+    row, column, _ = section.mm_to_pixel(np.array([-32.0, section.position_mm, 30.0]))
+    line = {"type": "LineString", "coordinates": [[column, row - 10], [column, row + 10]]}
+    border = record(15, "A1", line, kind="border", other="A2")
+    alone = fill(situation([border], stack, one, tmp_path), tmp_path)
+    assert alone.drawn == (0, 1)
+    left = one.graph.hemisphere == "L"
+    assert alone.shares[left & one.graph.cortex].any(1).all()
+    assert not alone.shares[~left].any()
+    both = situation([border, *drawings(stack, one, labels, (11, 13, 17, 19))], stack, one, tmp_path)
+    assert 15 not in {row["section"] for row in fill(both, tmp_path, 2).figures["hidden"]}
+
+
+def test_an_area_that_is_not_mapped_is_told(ball, tmp_path):
+    stack, one, _ = ball
+    square = {"type": "Polygon", "coordinates": [[[90, 20], [150, 20], [150, 60], [90, 60], [90, 20]]]}
+    with pytest.raises(InputError, match="no area that is to be mapped"):
+        fill(situation([record(15, "not isocortex", square)], stack, one, tmp_path), tmp_path)
+
+
+@pytest.mark.slow
+def test_a_graph_network_stands_in_for_the_discriminant_and_goes_on_when_killed(ball, tmp_path):
+    from meshgnn.mapping.engines.network import NetworkEngine
+
+    stack, one, labels = ball
+    seen = situation(drawings(stack, one, labels, ALL), stack, one, tmp_path)
+    engine = NetworkEngine.Config(hidden=8, layers=1, epochs=20, workers=1).build()
+
+    class Killed(Exception):
+        pass
+
+    def kill(step, done, total, figures=None):
+        if step == "judging":
+            raise Killed
+
+    place = tmp_path / "rounds" / "0001" / "network"
+    with pytest.raises(Killed):
+        engine.fill(seen, place, kill, lambda: False)
+    members = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").rglob("member.safetensors")}
+    assert len(members) == 2 * 4  # the map, and three sets of hidden sections
+    found = engine.fill(seen, place, silent, lambda: False)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").rglob("member.safetensors")} == members
+    assert found.engine == "network"
+    assert right(found, labels) > 0.9

@@ -41,7 +41,7 @@ export function keyTable({ store, model, stage, step, panels, areas, say }) {
     ["Drawing", [
       [["V"], "Choose and change", tool("select")], [["P"], "Polygon", tool("polygon"), true], [["F"], "Freehand", tool("freehand"), true], [["B"], "Brush", tool("brush"), true],
       [["R"], "Border stroke", tool("border"), true], [["N"], "Note", tool("note"), true], [["[", ","], "Smaller brush", brush(0.8)], [["]", "."], "Larger brush", brush(1.25)],
-      [["A"], "Areas", areas.open, true], [["1 – 9"], "One of the recent areas", null], [["C"], "How sure", sure, true],
+      [["A"], "Areas", areas.open, true], [["1 – 9"], "One of the recent areas", null], [["Alt+1 – 9"], "The same, on the right of a border", null], [["C"], "How sure", sure, true],
       [["I"], "Fill between two chosen borders", panels.drawn.between, true],
       [["S"], "Snap to the tissue's edge", toggle("snap", "Snapping"), true], [["O"], "No overlaps", toggle("apart", "No overlaps:"), true],
       [["Delete", "Backspace"], "Delete what is chosen", () => model.remove(store.state.section, chosen().map((record) => record.id)), true],
@@ -62,7 +62,15 @@ const nameOf = (event) => {
   return `${event.ctrlKey || event.metaKey ? "Ctrl+" : ""}${event.shiftKey && !sign ? "Shift+" : ""}${key}`;
 };
 
-export function keyboard(table, { store, stage }) {
+export function keyboard(table, { store, model, stage }) {
+  // The area on the right of the chosen border, and of those drawn from now on.
+  const right = (name) => {
+    if (!name) return;
+    store.set({ other: name });
+    const { section, selected } = store.state;
+    const borders = [...selected].map((id) => model.find(section, id)).filter((record) => record?.kind === "border" && own(store.state, record));
+    model.change(section, borders.map((record) => ({ id: record.id, after: { ...record, other: name } })));
+  };
   const known = new Map();
   for (const [, rows] of table) for (const [keys, , act, writes] of rows) if (act) for (const key of keys) known.set(key, { act, writes });
   document.addEventListener("keydown", (event) => {
@@ -80,6 +88,11 @@ export function keyboard(table, { store, stage }) {
     }
     if (event.target.tagName === "BUTTON" && (event.key === "Enter" || event.key === " ")) return;
     if (stage.tool?.key?.(event)) return void event.preventDefault();
+    if (/^Digit[1-9]$/.test(event.code) && event.altKey && !store.state.stack.read_only) {
+      event.preventDefault();
+      right(store.state.recent[Number(event.code.at(-1)) - 1]);
+      return;
+    }
     if (/^[1-9]$/.test(event.key) && !event.ctrlKey && !event.altKey) {
       const name = store.state.recent[Number(event.key) - 1];
       if (name) store.set({ area: name });

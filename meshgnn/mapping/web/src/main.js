@@ -82,8 +82,8 @@ function tabs(store) {
 // Waits for news, for ever. What was missed while the server was away is read anew.
 async function listenForNews({ store, model, panels }) {
   let seq = store.state.stack.seq;
+  let jobs = store.state.stack.jobs ?? 0;
   let away = false;
-  let works;
   let later;
   const summary = () => {
     clearTimeout(later);
@@ -97,10 +97,10 @@ async function listenForNews({ store, model, panels }) {
   };
   for (;;) {
     try {
-      const news = await api.events(seq);
+      const news = await api.events(seq, jobs);
       const missed = away || news.seq < seq;
-      const worked = typeof news.jobs === "number" ? works !== undefined && news.jobs !== works : news.jobs;
-      works = news.jobs;
+      const worked = news.jobs !== jobs;
+      jobs = news.jobs;
       away = false;
       seq = news.seq;
       if (missed) model.queue.pump();
@@ -130,10 +130,10 @@ async function start() {
   const annotated = stack.sections.map((section, k) => [k, section]).filter(([, section]) => Object.keys(section.drawn ?? {}).length);
   const first = annotated.sort((a, b) => Math.abs(a[0] - middle) - Math.abs(b[0] - middle))[0]?.[1] ?? stack.sections[middle];
   const store = makeStore({
-    ...fromStack(stack), section: null, records: [], selected: new Set(), predictions: { areas: [] }, ribbon: null, profile: null, theirs: null, open: null,
+    ...fromStack(stack), section: null, records: [], selected: new Set(), predictions: { areas: [] }, ribbon: null, profile: null, theirs: null, open: null, along: null, viewed: null,
     tool: stack.read_only ? "select" : kept.tool ?? "select", area: kept.area && stack.areas.some((area) => area.name === kept.area) ? kept.area : recent[0] ?? stack.areas[0]?.name ?? "",
     other: "", recent, confidence: 3, snap: kept.snap ?? false, apart: kept.apart ?? true, brush: kept.brush ?? 18, tone: kept.tone ?? { contrast: 1, brightness: 0, gamma: 1 },
-    show: { drawn: true, predicted: true, others: true, labels: true, ribbon: true, borders: true, ...kept.show }, tab: kept.tab ?? "drawn",
+    show: { drawn: true, predicted: true, others: true, labels: true, ribbon: true, borders: true, beside: false, ...kept.show }, tab: kept.tab ?? "drawn",
     jobs: [], rounds: [], work: { order: "gain", items: [], left: true }, picked: null, hover: null, write: null, saved: { state: "saved", waiting: 0 }, tick: 0,
   });
   byId("name").textContent = stack.name;
@@ -177,8 +177,8 @@ async function start() {
     stage.tool?.cancel?.();
     store.set({ selected: new Set(), ribbon: null, theirs: null });
     model.load(store.state.section).catch((error) => say(error.message));
-    ribbon(store);
   });
+  store.listen(["viewed"], ({ viewed, section }) => viewed === section && ribbon(store));
   take();
   hint();
   keyboard(keyTable({ ...shared, panels, areas, say }), shared);
@@ -191,9 +191,14 @@ async function start() {
   }
   document.body.dataset.ready = "yes";
   window.page = { store, model, stage, panels };
-  panels.filling.jobs();
-  panels.filling.rounds();
-  panels.next.load();
+  let begun = false;
+  store.listen(["viewed"], ({ viewed, section }) => {
+    if (begun || viewed !== section) return;
+    begun = true;
+    panels.filling.jobs();
+    panels.filling.rounds();
+    panels.next.load();
+  });
   // A running job's progress is read while it runs: news tells only that something has ended or begun.
   setInterval(() => store.state.jobs.some((job) => ["waiting", "running"].includes(job.state)) && panels.filling.jobs(), 1000);
   listenForNews({ store, model, panels });

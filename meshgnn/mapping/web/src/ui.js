@@ -27,7 +27,7 @@ export function fill(box, ...children) {
   if (box.contains(active) && /^(TEXTAREA|INPUT|SELECT)$/.test(active.tagName) && active.type !== "range") return false;
   const mark = box.contains(active) ? active.dataset.mark : null;
   const top = box.scrollTop;
-  box.replaceChildren(...children.flat().filter(Boolean));
+  box.replaceChildren(...children.flat(Infinity).filter(Boolean));
   box.scrollTop = top;
   if (mark) box.querySelector(`[data-mark="${CSS.escape(mark)}"]`)?.focus();
   return true;
@@ -48,7 +48,10 @@ export function popover(opener, box, opened = () => {}) {
   const set = (open) => {
     box.hidden = !open;
     opener.setAttribute("aria-expanded", String(open));
-    if (open) opened();
+    if (open) {
+      opened();
+      if (!box.contains(document.activeElement)) box.querySelector("input, button, select")?.focus();
+    }
     else if (box.contains(document.activeElement)) byId("drawing").focus();
   };
   opener.setAttribute("aria-expanded", "false");

@@ -40,7 +40,9 @@ export function bar({ store, model, stage, step }) {
   store.listen(["saved"], ({ saved }) => {
     const text = { saved: "Saved", saving: "Saving …", "not saved": "Not saved" }[saved.state];
     byId("saved").dataset.state = saved.state;
-    byId("saved-text").textContent = saved.state === "not saved" ? `${text}: ${saved.waiting} ${saved.waiting === 1 ? "change waits" : "changes wait"}${saved.why ? `, ${saved.why}` : ""}` : text;
+    byId("saved-text").textContent = text;
+    byId("unsaved").hidden = saved.state !== "not saved";
+    byId("unsaved").textContent = `${saved.waiting} ${saved.waiting === 1 ? "change waits" : "changes wait"} on this machine${saved.why ? `: ${saved.why}` : ""}`;
   });
   return { areas };
 }
@@ -65,7 +67,7 @@ function heading(store, step) {
   store.listen(["section", "sections"], ({ section, sections, order }) => {
     const one = sections.get(section);
     if (!one) return;
-    const flags = [...(one.flags ?? []), ...(one.usable === false ? ["not usable"] : [])];
+    const flags = one.flags ?? [];
     byId("where").replaceChildren(h("b", {}, `Section ${section}`), h("span", {}, `${number(one.position_mm)} mm · ${order.indexOf(section) + 1} of ${order.length}`), flags.length ? h("span", { class: "flag", title: flags.join(", ") }, `▲ ${flags.join(", ")}`) : "");
   });
 }
@@ -142,7 +144,7 @@ function display(store, stage) {
     fill(box,
       slider("Contrast", "contrast", 0.3, 4), slider("Brightness", "brightness", -0.6, 0.6), slider("Gamma", "gamma", 0.3, 3),
       h("div", { class: "buttons" }, button("Turn left", () => stage.view.turn(-90)), button("Turn right", () => stage.view.turn(90)), button("Mirror", () => mirror(stage), { "aria-pressed": stage.view.mirror })),
-      h("div", { class: "ticks" }, tick("Drawn", "drawn", "H"), tick("Predicted", "predicted", "G"), tick("Other mappers", "others"), tick("Names", "labels"), tick("Surfaces", "ribbon"), tick("Borders of profiles", "borders")),
+      h("div", { class: "ticks" }, tick("Drawn", "drawn", "H"), tick("Predicted", "predicted", "G"), tick("Predicted, also where drawn", "beside"), tick("Other mappers", "others"), tick("Names", "labels"), tick("Surfaces", "ribbon"), tick("Borders of profiles", "borders")),
       h("div", { class: "buttons" }, button("As scanned", () => { store.set({ tone: { contrast: 1, brightness: 0, gamma: 1 } }); stage.view.angle = 0; stage.view.mirror = false; stage.fit(); draw(); }, { class: "quiet" })));
   };
   return set;

@@ -47,7 +47,7 @@ export function drawnPanel({ store, model, stage }) {
   function card(record) {
     const { stack } = store.state;
     const mine = own(store.state, record) && !stack.read_only;
-    const facts = h("p", { class: "facts" }, `${KINDS[record.kind]} by ${record.mapper}, ${when(record.time)} · version ${record.version}`);
+    const facts = h("p", { class: "facts" }, `${KINDS[record.kind]} ${record.mapper === "imported" ? "read from files" : `by ${record.mapper}`}, ${when(record.time)} · version ${record.version}`);
     const buttons = [button("Show", () => stage.view.show(bounds(record.geometry))), button(history?.id === record.id ? "Hide history" : "History", tried(() => toggle(record)), { "data-mark": "history" })];
     if (!mine) return h("div", { class: "card" }, h("h3", {}, title(record)), record.note ? h("p", {}, record.note) : "", facts, h("div", { class: "buttons" }, buttons), versions(record));
     buttons.push(button("Delete", () => model.remove(store.state.section, [record.id]), { class: "danger", title: "Delete" }));

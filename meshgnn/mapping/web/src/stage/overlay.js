@@ -20,6 +20,13 @@ export function visible(state, record) {
   return state.show.drawn && (state.show.others || own(state, record));
 }
 
+// An area counts as drawn whole where it is drawn: what was predicted of it there is shown only when asked for.
+export function offered(state) {
+  if (!state.show.predicted) return [];
+  const drawn = new Set(state.records.filter((record) => record.kind === "area" && record.origin !== "accepted").map((record) => record.area));
+  return state.predictions.areas.filter((one) => state.show.beside || !drawn.has(one.area));
+}
+
 export class Overlay {
   constructor(view) {
     this.view = view;
@@ -32,14 +39,14 @@ export class Overlay {
     context.setTransform(...matrix);
     context.lineJoin = context.lineCap = "round";
     if (state.show.ribbon && state.ribbon) this.#ribbon(context, state.ribbon);
-    if (state.show.predicted) for (const one of state.predictions.areas) this.#prediction(context, state, one);
+    for (const one of offered(state)) this.#prediction(context, state, one);
     const shown = state.records.filter((record) => visible(state, record));
     for (const record of shown) if (record.kind === "area") this.#outline(context, state, record);
     for (const record of shown) if (record.kind === "border") this.#border(context, state, record);
     for (const conflict of state.theirs ?? []) this.#theirs(context, conflict);
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    if (state.show.borders && state.profile) this.#peaks(context, state.profile);
-    if (state.show.predicted) for (const one of state.predictions.areas) if (one.decision === "none") this.#label(context, state, one.geometry, one.area, true);
+    if (state.show.borders && state.profile) this.#peaks(context, state.profile, state.along);
+    for (const one of offered(state)) if (one.decision === "none") this.#label(context, state, one.geometry, one.area, true);
     for (const record of shown) {
       if (record.kind === "note") this.#note(context, record, state.selected.has(record.id));
       else if (record.kind === "area") this.#label(context, state, record.geometry, record.area, false);
@@ -111,19 +118,36 @@ export class Overlay {
     }
   }
 
-  #peaks(context, profile) {
-    for (const { point } of profile.peaks ?? []) {
-      if (!point) continue;
+  #peaks(context, profile, along) {
+    const mark = (point, colour, trace) => {
+      if (!point) return;
       const [x, y] = this.view.toScreen(point);
       context.beginPath();
-      for (const [dx, dy] of [[0, -7], [7, 0], [0, 7], [-7, 0]]) context.lineTo(x + dx, y + dy);
-      context.closePath();
-      context.fillStyle = "#cc79a7";
+      trace(x, y);
+      context.fillStyle = colour;
       context.strokeStyle = "#000";
       context.lineWidth = 1.5;
       context.fill();
       context.stroke();
-    }
+    };
+    const disc = (x, y) => context.arc(x, y, 4, 0, 7);
+    const diamond = (x, y) => {
+      for (const [dx, dy] of [[0, -7], [7, 0], [0, 7], [-7, 0]]) context.lineTo(x + dx, y + dy);
+      context.closePath();
+    };
+    for (const { point } of profile.peaks ?? []) mark(point, "#cc79a7", diamond);
+    for (const { point } of profile.mapper ?? []) mark(point, "#ffffff", disc);
+    for (const { point } of profile.predicted ?? []) mark(point, "#56b4e9", disc);
+    if (!along) return;
+    const [x, y] = this.view.toScreen(along);
+    context.beginPath();
+    context.arc(x, y, 11, 0, 7);
+    context.strokeStyle = "#000";
+    context.lineWidth = 4;
+    context.stroke();
+    context.strokeStyle = "#fff";
+    context.lineWidth = 2;
+    context.stroke();
   }
 
   #stroke(context, shape, colour, width) {
@@ -192,7 +216,7 @@ export class Overlay {
     let last = [-99, -99];
     for (const point of vertices(record.geometry)) {
       const [x, y] = this.view.toScreen(point);
-      if (x < 0 || y < 0 || x > this.view.width || y > this.view.height || Math.hypot(x - last[0], y - last[1]) < 7) continue;
+      if (x < 0 || y < 0 || x > this.view.width || y > this.view.height || Math.hypot(x - last[0], y - last[1]) < 12) continue;
       last = [x, y];
       context.beginPath();
       context.rect(x - 2.5, y - 2.5, 5, 5);
@@ -222,10 +246,9 @@ export class Overlay {
   }
 
   predictionAt(context, state, sx, sy) {
-    if (!state.show.predicted) return null;
     const point = this.view.toImage(sx, sy);
     context.setTransform(1, 0, 0, 1, 0, 0);
-    return state.predictions.areas.find((one) => one.decision === "none" && context.isPointInPath(path(one.geometry).path, ...point, "evenodd")) ?? null;
+    return offered(state).find((one) => one.decision === "none" && context.isPointInPath(path(one.geometry).path, ...point, "evenodd")) ?? null;
   }
 }
 

@@ -104,7 +104,7 @@ export class Tiles {
     const [a, b, c, d, e, f] = view.matrix().map((value) => value * ratio);
     context.setTransform(a, b, c, d, e, f);
     context.imageSmoothingEnabled = view.scale < 4;
-    const seam = 0.5 / (view.scale * ratio); // turned tiles would show hairlines between them
+    const seam = (view.angle ? 1 : 0.5) / (view.scale * ratio); // turned tiles would show hairlines between them
     const whole = this.complete(section, view);
     for (let level = whole ? best : section.levels.length - 1; level >= best; level--) {
       for (const tile of this.within(section, level, box)) {

@@ -1,7 +1,8 @@
 // A round brush: adds to the outline it starts on, or takes from it (Alt, or the right button).
 
-import { band, joined, meet, without } from "../geometry.js";
+import { joined, meet, without } from "../geometry.js";
 import { own } from "../stage/overlay.js";
+import { band } from "./band.js";
 
 export class BrushTool {
   constructor({ store, model, stage, commit }) {
@@ -45,10 +46,12 @@ export class BrushTool {
 
   up() {
     if (!this.points.length) return;
-    const stroke = band(this.points, this.store.state.brush / this.stage.view.scale);
+    const { view } = this.stage;
+    const stroke = band(this.points.map((point) => view.toScreen(point)), this.store.state.brush, (x, y) => view.toImage(x, y));
     const { target, take, commit, store } = this;
     this.points = [];
     this.stage.redraw();
+    if (!stroke) return;
     if (!target) return void commit.area(stroke);
     if (take) {
       const left = without(target.geometry, [stroke], commit.least());

@@ -14,7 +14,7 @@ export class LineTool {
   get hint() {
     if (this.mode === "freehand") return "Draw around the area; let go to close it.";
     if (this.mode === "polygon") return this.points.length ? "Click for corners · Enter or double click closes · Backspace takes the last one back · Esc gives up" : "Click for corners, or drag; Enter closes the outline.";
-    return "Draw across the cortex where the border is. The current area lies on the left of the stroke.";
+    return "Draw across the cortex where the border is. The current area lies on its left; Alt and a number says what lies on its right.";
   }
 
   down(at, event) {

@@ -19,6 +19,7 @@ from meshgnn.source.sections import Section
 WIDTH_UM = 200.0  # of a pixel
 AROUND = 8  # nodes around a pixel at most: the nearest one and its neighbours
 LEAST_MM2 = 0.5  # smaller pieces are not outlined
+OUTSIDE_MM = 1.0  # this far from an outline cortex lies outside it: neither border nor alignment is exact
 THICKNESS_MM = 2.5  # of cortex whose surfaces are not known
 
 
