@@ -46,7 +46,8 @@ def test_wrong_folders_and_settings_are_told_in_one_line(tmp_path, capsys):
     ("content", "why"),
     [
         ("[]", "no areas"), ("{", "not valid JSON"), ('[{"key": 1}]', "no name"), ('"V1"', "needs a list"),
-        ('[{"name": "V1", "colour": "red"}]', "#rrggbb"), ('[{"name": "V1"}, {"name": "V2"}, {"name": "V1"}]', "areas are called"),
+        ('[{"name": "V1", "colour": "red"}]', "#rrggbb"),
+        ('[{"name": "V1"}, {"name": "V2"}, {"name": "V1"}]', "areas are called"),
         ('[{"name": "V9"}]', "lacks 'V1'"), ('[{"name": "V1", "key": -1}, {"name": "V2"}]', "key is -1"),
     ],
 )  # fmt: skip
