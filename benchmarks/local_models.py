@@ -8,7 +8,7 @@ truth: Dice and border distance (mm) of each area that both drawn sections show 
     nearest             the outline of the nearer drawn section
     graph               the graph engine with depth profiles
     local               local models: grey values, ribbon and interpolated outlines
-    local_no_mesh       the same without ribbon
+    local_no_mesh       the same without ribbon (--no-mesh-too)
 
     python benchmarks/local_models.py [--stack STACK --mesh MESH] [--pairs 2] [--apart 5] [--quick] [--json FILE]
 
@@ -131,6 +131,7 @@ def main() -> None:
     parser.add_argument("--most-areas", type=int, default=12, help="of a pair, the largest ones")
     parser.add_argument("--steps", type=int, default=ModelSettings().steps)
     parser.add_argument("--areas-at-once", type=int, default=LocalModels.Config().areas_at_once)
+    parser.add_argument("--no-mesh-too", action="store_true", help="local models without the mesh, too")
     parser.add_argument("--quick", action="store_true", help="one pair, two areas, few steps")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -171,8 +172,9 @@ def measured(options: argparse.Namespace, folder: Path, stack: SectionStack, bra
         "contours": (Contours.Config().build(), True),
         "graph": (GraphEngine.Config(features=(ProfileFeatures.Config(),), judge=False).build(), True),
         "local": (local.build(), True),
-        "local_no_mesh": (local.build(), False),
     }
+    if options.no_mesh_too:
+        engines["local_no_mesh"] = (local.build(), False)
     for pair in pairs:
         chosen = areas_of(everything, stack, pair, options.most_areas)
         drawn = restricted(folder / f"drawn-{pair[0]}", only(everything, pair), chosen)

@@ -24,7 +24,9 @@ from meshgnn.mapping.ribbon import Ribbons
 from meshgnn.mapping.socket import PredictedArea, Situation
 from meshgnn.progress import Progress
 from meshgnn.slurm_jobs import SlurmJobs
+from meshgnn.sockets import Brain
 from meshgnn.source.images import image_hash
+from meshgnn.source.sections import SectionStack
 from meshgnn.store import content_hash, read_arrays, read_json
 
 KEPT = "local-models"
@@ -108,6 +110,10 @@ class LocalModels:
         return PixelFilling.write(
             folder, situation, engine=self.name, areas=areas, probabilities=chances, figures=figures
         )
+
+    def read(self, folder: Path, stack: SectionStack, brain: Brain | None) -> PixelFilling:
+        """See `Engine.read`."""
+        return PixelFilling(folder, brain)
 
     def jobs(self, situation: Situation, kept: Path, progress: Progress, stopped: Callable[[], bool]) -> list[Job]:
         """Put down the jobs of a situation, with what they read.

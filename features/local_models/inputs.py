@@ -76,6 +76,7 @@ def section_channels(
     files: Mapping[int, Path],
     areas: Sequence[int],
     ends: tuple[int, int],
+    distances: dict[tuple[int, int], NDArray[np.float32]],
 ) -> NDArray[np.float32]:
     """[C, rows, columns] of one section: density, within pial and white (with a mesh), and for every area a soft map
     of where its outlines on the drawn sections put it.
@@ -87,6 +88,7 @@ def section_channels(
         grids: of all sections of the interval; files: of each, by `write_section`.
         areas: class numbers.
         ends: the drawn sections.
+        distances: to outlines of drawn sections by area and section; what is asked for first is put there.
     """
     kept = read_arrays(files[number])
     parts = [
@@ -96,8 +98,10 @@ def section_channels(
     known = {index: grid.section for index, grid in grids.items()}
 
     def distance(area: int, index: int) -> NDArray[np.float32]:
-        drawn = read_arrays(files[index])["drawn"] == area
-        return signed_mm(drawn, grids[index].width_mm, FARTHEST_MM)
+        if (area, index) not in distances:
+            drawn = read_arrays(files[index])["drawn"] == area
+            distances[area, index] = signed_mm(drawn, grids[index].width_mm, FARTHEST_MM)
+        return distances[area, index]
 
     grid = grids[number]
     for area in areas:

@@ -53,12 +53,13 @@ def run_job(folder: Path) -> str:
         raise InputError(f"{folder / 'job.json'}: damaged ({error}); fill in again") from None
     grids = {index: SectionGrid.of(section, settings.fine_um) for index, section in sections.items()}
     start = time.perf_counter()
-    network, loss = _train(settings, [_drawn(k, grids, inputs, areas, ends) for k in ends], len(areas))
+    distances: dict[tuple[int, int], NDArray[np.float32]] = {}
+    network, loss = _train(settings, [_drawn(k, grids, inputs, areas, ends, distances) for k in ends], len(areas))
     trained = time.perf_counter()
     found: dict[str, NDArray[Any]] = {}
     for index in sections:
         if index not in ends:
-            chance = _predict(network, section_channels(index, grids, inputs, areas, ends), len(areas))
+            chance = _predict(network, section_channels(index, grids, inputs, areas, ends, distances), len(areas))
             found[f"chances_{index}"] = np.rint(chance[OTHER + 1 :] * 255).astype(np.uint8)
             found[f"other_{index}"] = np.rint(chance[: OTHER + 1].max(0) * 255).astype(np.uint8)
     write_arrays(folder / "model.safetensors", {k: v.detach().numpy() for k, v in network.state_dict().items()})
@@ -79,14 +80,16 @@ def _coarse(image: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _drawn(
-    number: int, grids: dict[int, SectionGrid], inputs: dict[int, Path], areas: list[int], ends: tuple[int, int]
-) -> Drawn:
-    fine = section_channels(number, grids, inputs, areas, ends)
+    number: int, grids: dict[int, SectionGrid], inputs: dict[int, Path], areas: list[int], ends: tuple[int, int],
+    distances: dict[tuple[int, int], NDArray[np.float32]],
+) -> Drawn:  # fmt: skip
+    fine = section_channels(number, grids, inputs, areas, ends, distances)
     classes = classes_of(number, inputs, areas)
     target = classes > OTHER
     wide = ndimage.maximum_filter(classes, 3) != ndimage.minimum_filter(classes, 3)
     border = wide & ndimage.binary_dilation(target, iterations=2)
-    near = ndimage.binary_dilation(target, iterations=max(1, int(10 / grids[number].width_mm))) & ~target
+    away = ndimage.distance_transform_edt(~target) * grids[number].width_mm
+    near = (away > 0) & (away < 10)
     elsewhere = near & (classes > 0) if (near & (classes > 0)).any() else classes >= 0
     kinds = tuple(np.argwhere(mask if mask.any() else elsewhere) for mask in (target, border, elsewhere))
     return Drawn(fine=fine, coarse=_coarse(fine), classes=classes, centres=kinds)
@@ -150,13 +153,12 @@ def _crop(image: NDArray[Any], row: int, column: int, height: int, width: int = 
     return out
 
 
-FLIPS: tuple[list[int], ...] = ([], [-1])  # each section is seen as it is and mirrored
-TILE, MARGIN = 512, 32  # fine pixels at a time, and how much of them is left to the neighbours on each side
+TILE, MARGIN = 256, 32  # fine pixels at a time, and how much of them is left to the neighbours on each side
 
 
 @torch.no_grad()
 def _predict(network: TwoScaleUNet, fine: NDArray[np.float32], areas: int) -> NDArray[np.float32]:
-    """Probabilities [K, rows, columns] around where the areas may be, averaged over a mirror image; glass elsewhere."""
+    """Probabilities [K, rows, columns] around where the areas may be; glass elsewhere."""
     coarse = _coarse(fine)
     chance = np.zeros((network.last.out_channels, *fine.shape[1:]), np.float32)
     chance[0] = 1
@@ -167,6 +169,8 @@ def _predict(network: TwoScaleUNet, fine: NDArray[np.float32], areas: int) -> ND
     for top in range(rows[0] // APART * APART, rows[-1] + 1, kept):
         for left in range(columns[0] // APART * APART, columns[-1] + 1, kept):
             height, width = (min(kept, last + 1 - first) for first, last in ((top, rows[-1]), (left, columns[-1])))
+            if not (fine[-areas:, top : top + height, left : left + width] > NOWHERE).any():
+                continue
             tall, wide = (-(-(size + 2 * MARGIN) // (APART * DEPTH)) * APART * DEPTH for size in (height, width))
             place, far = (top - MARGIN, left - MARGIN), 4 * APART * DEPTH
             near = _crop(fine, *place, tall, wide)
@@ -174,10 +178,7 @@ def _predict(network: TwoScaleUNet, fine: NDArray[np.float32], areas: int) -> ND
                 coarse, (place[0] - far) // APART, (place[1] - far) // APART,
                 (tall + 2 * far) // APART, (wide + 2 * far) // APART,
             )  # fmt: skip
-            total = torch.zeros(1)
-            for flips in FLIPS:
-                both = [torch.from_numpy(np.flip(one, tuple(flips)).copy())[None] for one in (near, whole)]
-                total = total + network(*both).softmax(1)[0].flip(flips)
-            part = (total / 2).numpy()[:, MARGIN : MARGIN + height, MARGIN : MARGIN + width]
+            both = [torch.from_numpy(one)[None] for one in (near, whole)]
+            part = network(*both).softmax(1)[0].numpy()[:, MARGIN : MARGIN + height, MARGIN : MARGIN + width]
             chance[:, top : top + height, left : left + width] = part
     return chance

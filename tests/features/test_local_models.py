@@ -200,7 +200,7 @@ def test_crops_are_drawn_by_seed_and_step_and_half_of_them_show_the_area(tmp_pat
     grids = {k: SectionGrid.of(situation.stack.at(k), 200) for k in range(6)}
     about = json.loads((job.folder / "job.json").read_text())
     files = {int(k): Path(file) for k, file in about["files"].items()}
-    drawn = [_drawn(k, grids, files, [0], (0, 5)) for k in (0, 5)]
+    drawn = [_drawn(k, grids, files, [0], (0, 5), {}) for k in (0, 5)]
     one, two, other = (_batch(TINY, drawn, step, 1) for step in (3, 3, 4))
     assert all(torch.equal(a, b) for a, b in zip(one, two))
     assert not torch.equal(one[0], other[0])
