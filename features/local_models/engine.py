@@ -4,6 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from meshgnn.mapping.ribbon import Ribbons
 from meshgnn.mapping.socket import PredictedArea, Situation
 from meshgnn.progress import Progress
 from meshgnn.slurm_jobs import SlurmJobs
+from meshgnn.sockets import Brain
 from meshgnn.source.images import image_hash
+from meshgnn.source.sections import SectionStack
 from meshgnn.store import content_hash, read_arrays, read_json
 
 KEPT = "local-models"
@@ -109,6 +112,10 @@ class LocalModels:
             folder, situation, engine=self.name, areas=areas, probabilities=chances, figures=figures
         )
 
+    def read(self, folder: Path, stack: SectionStack, brain: Brain | None) -> PixelFilling:
+        """See `Engine.read`."""
+        return PixelFilling(folder, brain)
+
     def jobs(self, situation: Situation, kept: Path, progress: Progress, stopped: Callable[[], bool]) -> list[Job]:
         """Put down the jobs of a situation, with what they read.
 
@@ -138,7 +145,7 @@ class LocalModels:
             drawn = situation.drawn.coarse(index, grid.block) if index in drawn_on else None
             keys[index] = content_hash(
                 image_hash(section.path), plain_section(section), mesh, grid.block,
-                "" if drawn is None else content_hash(drawn.tobytes().hex()),
+                "" if drawn is None else sha256(drawn.tobytes()).hexdigest(),
             )  # fmt: skip
             path = kept / "sections" / f"{keys[index]}.safetensors"
             if not path.is_file():
