@@ -4,19 +4,22 @@ A simulated mapper draws whole sections of virtual brains, with the generator's 
 graph engine fills in; the map is judged by the truth (macro-F1). Counted are the sections until 90 % of the score of
 the map from all sections. `even` is no order of rounds: for every number of sections, that many at equal distances.
 
-python benchmarks/mapping_rounds.py [--brains 61,62,63,64] [--out FOLDER] [--random 3] [--quick] [--json FILE]
+python benchmarks/mapping_rounds.py [--brains 61,62,63,64] [--out FOLDER] [--quick | --network] [--json FILE]
 
 Brains and finished curves lie in --out; the same command goes on where it was ended. A row's `ratio` is the number of
 sections in the other order over that of the worklist (mean over brains); `low` and `high` bound the difference by
 Student's t over brains, 95 %. The row `filling_s` is the time from a new stroke to the new map, judged and kept.
+`every N`: macro-F1 of the map from every N-th section, and how well its probabilities are calibrated (expected
+calibration error by the truth) on the sections between. `--network` alone compares both engines on every fifth section.
 """
 
 import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -42,10 +45,12 @@ from meshgnn.progress import silent  # noqa: E402
 from meshgnn.source.annotations import Annotations, read_annotations  # noqa: E402
 from meshgnn.source.virtual import VirtualBrain  # noqa: E402
 from meshgnn.store import read_arrays, write_json  # noqa: E402
+from meshgnn.train.metrics import expected_calibration_error  # noqa: E402
 from reconstruct.maker import MeshFromSections  # noqa: E402
 from reconstruct.steps.midsurface import ExtractMidsurface  # noqa: E402
 
 SHARE = 0.9
+EVERY = (4, 7, 12)
 MOST = 40  # sections; an order that does not get there is counted with this number
 
 
@@ -99,6 +104,19 @@ class Simulation:
         judged = situation.brain.graph.cortex & (self.truth >= 0)
         return situation, whole[:, :count], macro_f1(self.truth[judged], whole[judged].argmax(1), count + 1)
 
+    def calibration(self, every: int) -> dict[str, float]:
+        """Scores of the map from every n-th section that holds cortex, beginning in the middle of the first n."""
+        able = sorted(item.section for item in worklist(self.drawn_on([])[0]).items)
+        sections = able[every // 2 :: every]
+        situation, shares, score = self.filled(sections)
+        assert situation.brain is not None
+        graph = situation.brain.graph
+        assert graph.locations is not None
+        asked = graph.cortex & (self.truth >= 0) & ~np.isin(graph.locations.section, sections)
+        whole = np.column_stack([shares, 1 - shares.sum(1)])
+        error = expected_calibration_error(self.truth[asked], whole[asked])
+        return {"sections": len(sections), "macro_f1": round(score, 4), "ece_between": round(error, 4)}
+
     def ordered(self, order: Order, seed: int) -> Iterator[float]:
         """Scores after each section that the worklist puts first."""
         chosen: list[int] = []
@@ -142,18 +160,24 @@ def make_brain(folder: Path, seed: int) -> None:
 
 def curve(folder: Path, name: str, scores: Iterator[float], goal: float) -> dict[str, Any]:
     """Scores until the goal, from the file if they are there already."""
-    path = folder / "curves" / f"{name}.json"
-    if path.is_file():
-        found: dict[str, Any] = json.loads(path.read_text())
-        return found
-    started, kept = time.process_time(), []
-    for score in scores:
-        kept.append(round(score, 5))
-        if score >= goal or len(kept) >= MOST:
-            break
-    found = {"sections": len(kept), "reached": bool(kept and kept[-1] >= goal), "scores": kept,
-             "processor_s": round(time.process_time() - started, 1)}  # fmt: skip
-    write_json(path, found)
+
+    def drawn() -> dict[str, Any]:
+        started, kept = time.process_time(), []
+        for score in scores:
+            kept.append(round(score, 5))
+            if score >= goal or len(kept) >= MOST:
+                break
+        return {"sections": len(kept), "reached": bool(kept and kept[-1] >= goal), "scores": kept,
+                "processor_s": round(time.process_time() - started, 1)}  # fmt: skip
+
+    return kept_or(folder / "curves" / f"{name}.json", drawn)
+
+
+def kept_or(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What the file holds, or what is made for it now."""
+    if not path.is_file():
+        write_json(path, make())
+    found: dict[str, Any] = json.loads(path.read_text())
     return found
 
 
@@ -161,11 +185,11 @@ def measure(folder: Path, seed: int, random: int, orders: Sequence[str]) -> dict
     """Sections to the goal by order, for one brain."""
     make_brain(folder, seed)
     one = Simulation.of(folder)
-    path = folder / "curves" / "all.json"
-    if not path.is_file():
-        write_json(path, {"score": one.filled(one.everything.sections)[2]})
-    goal = SHARE * json.loads(path.read_text())["score"]
+    curves = folder / "curves"
+    goal = SHARE * kept_or(curves / "all.json", lambda: {"score": one.filled(one.everything.sections)[2]})["score"]
     found: dict[str, Any] = {"brain": seed, "goal": round(goal, 4)}
+    for every in EVERY:
+        found[f"every {every}"] = kept_or(curves / f"every-{every}.json", partial(one.calibration, every))
     for order in orders:
         if order == "random":
             runs = [curve(folder, f"random-{k}", one.ordered("random", k), goal) for k in range(random)]
@@ -209,6 +233,27 @@ def filling_seconds(folder: Path, every: int = 3) -> dict[str, Any]:
             "ratio": round(20 / took, 2), "first_s": round(seconds[0], 2), "drawn": len(first)}  # fmt: skip
 
 
+def network_row(folder: Path, every: int = 5) -> dict[str, Any]:
+    """Both engines on every n-th section of one brain: macro-F1, and seconds with the features there."""
+    setup = Setup(mapping())
+    stack, brain = open_brain(folder / "sections", folder, setup.maker)
+    assert brain is not None
+    drawn, truth = read_annotations(folder / "sections"), read_arrays(folder / "truth.safetensors")["labels"]
+    situation = Situation(stack=stack, brain=brain, drawn=some(drawn, drawn.sections[::every]))
+    judged, found = brain.graph.cortex & (truth >= 0), {}
+    for name in ("graph", "network"):
+        setup.engines[name].features(situation, folder / "both" / "kept", silent)  # type: ignore[attr-defined]
+        start = time.perf_counter()
+        place = folder / "both" / "rounds" / "0001" / name
+        filled = setup.engines[name].fill(situation, place, silent, lambda: False)
+        seconds = time.perf_counter() - start
+        areas = filled.area_map()  # type: ignore[attr-defined]
+        score = macro_f1(truth[judged], areas.predicted[judged], len(areas.graph.areas))
+        found |= {name: round(score, 4), f"{name}_s": round(seconds, 1)}
+    return {"name": "network_f1", "ours": found["network"], "peer": found["graph"], "peer_name": "discriminant",
+            "unit": "macro_f1", "ratio": round(found["network"] / found["graph"], 3), **found}  # fmt: skip
+
+
 def main() -> int:
     make = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     make.add_argument("--brains", default="61,62,63,64", help="seeds (default: %(default)s)")
@@ -216,10 +261,16 @@ def main() -> int:
     make.add_argument("--random", type=int, default=3, help="random orders per brain (default: %(default)s)")
     make.add_argument("--orders", default="gain,gap,even,random", help="default: %(default)s")
     make.add_argument("--quick", action="store_true", help="the time of a filling alone, on one brain")
+    make.add_argument("--network", action="store_true", help="the engine `network` against `graph`, on one brain")
     make.add_argument("--json", type=Path, help="write the rows here")
     given = make.parse_args()
     seeds = [int(seed) for seed in given.brains.split(",")]
     make_brain(given.out / f"virtual-{seeds[0]}", seeds[0])
+    if given.network:
+        rows = [network_row(given.out / f"virtual-{seeds[0]}")]
+        show(rows[0])
+        keep(rows, given.json)
+        return 0
     rows = [filling_seconds(given.out / f"virtual-{seeds[0]}")]
     show(rows[0])
     if not given.quick:

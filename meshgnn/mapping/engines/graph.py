@@ -210,7 +210,8 @@ class GraphEngine:
             brain=graph.brain, meshes=graph.meshes, cortex=graph.cortex, tables={one.name: one for one in tables}
         )
         inner, maker = inner_edges(bare), self.config.inputs.build()
-        return maker.features(bare, inner, maker.raw(bare, inner, maker.names(bare)))
+        with at("inputs"):
+            return maker.features(bare, inner, maker.raw(bare, inner, maker.names(bare)))
 
 
 def _silent(evidence: Evidence, far: NDArray[np.float32]) -> NDArray[np.float32]:

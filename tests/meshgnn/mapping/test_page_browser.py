@@ -95,6 +95,24 @@ def test_an_outline_never_covers_another_unless_allowed(page, server):
     page.browser.key("o")
 
 
+def test_strokes_snap_to_the_edge_of_the_tissue_when_asked(page, server):
+    page.go(12)
+    page.browser.key("s")
+    # Along the lower rim of section 12, an ellipse with axes of 480 and 340 px, about 8 px inside of it.
+    rim = [(600 + 472 * np.cos(a), 450 + 332 * np.sin(a)) for a in np.linspace(1.2, 1.9, 30)]
+    page.stroke("f", [*rim, (520, 700), (680, 700)])
+    page.browser.wait("page.store.state.records.some((one) => one.kind === 'area')")
+    page.saved()
+    page.browser.key("s")
+    (record,) = [one for one in server.records(12) if one["kind"] == "area"]
+    x, y = np.array(record["geometry"]["coordinates"][0]).T
+    low = y > 740
+    away = np.hypot((x[low] - 600) / 480, (y[low] - 450) / 340)
+    assert np.abs(away - 1).mean() < 0.01
+    page.browser.key("z", modifiers="ctrl")
+    page.saved()
+
+
 def test_brush_adds_and_takes_away(page, server):
     page.go(13)
     page.stroke("f", ring(400, 450, 100))
@@ -317,7 +335,7 @@ def test_the_server_is_killed_and_started_while_a_mapper_draws(server):
         assert page.ask("document.querySelector('#unsaved').hidden")
 
 
-def test_a_guest_looks_and_cannot_draw(server):
+def test_a_guest_looks_and_a_mapper_has_a_name(server):
     with chromium.Browser() as browser:
         page = Page(browser, server.addresses[1])
         page.go(10)
@@ -328,3 +346,13 @@ def test_a_guest_looks_and_cannot_draw(server):
         assert server.records(10) == before
         assert page.ask("document.querySelectorAll('#tools button').length") == 1
         page.clean()
+        page.ask("localStorage.setItem('mapper', '</b>')")  # no name that the server takes
+        page.open(server.addresses[0])
+        page.go(11)
+        page.ask("document.querySelector('#mapper').click()")
+        page.ask("document.querySelector('#who input').value = 'Ånna B.'")
+        page.ask("document.querySelector('#who .primary').click()")
+        browser.wait("document.querySelector('#mapper')?.textContent === 'Ånna B.' && document.body.dataset.shown")
+        page.stroke("f", ring(900, 600, 50))
+        page.saved()
+        assert server.records(11)[-1]["mapper"] == "Ånna B."

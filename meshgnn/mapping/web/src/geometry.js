@@ -5,12 +5,14 @@ import { difference, intersection, union } from "polyclip-ts";
 const round = (value) => Math.round(value * 100) / 100;
 export const rounded = (points) => points.map(([x, y]) => [round(x), round(y)]);
 
-export const rings = ({ type, coordinates }) => (type === "Polygon" ? coordinates : type === "MultiPolygon" ? coordinates.flat() : []);
+export const rings = ({ type, coordinates }) =>
+  type === "Polygon" ? coordinates : type === "MultiPolygon" ? coordinates.flat() : [];
 const multi = ({ type, coordinates }) => (type === "Polygon" ? [coordinates] : coordinates);
 
 export function length(points) {
   let sum = 0;
-  for (let k = 1; k < points.length; k++) sum += Math.hypot(points[k][0] - points[k - 1][0], points[k][1] - points[k - 1][1]);
+  for (let k = 1; k < points.length; k++)
+    sum += Math.hypot(points[k][0] - points[k - 1][0], points[k][1] - points[k - 1][1]);
   return sum;
 }
 
@@ -20,7 +22,12 @@ export function ringArea(ring) {
   return sum / 2;
 }
 
-export const area = (geometry) => multi(geometry).reduce((sum, [outer, ...holes]) => sum + Math.abs(ringArea(outer)) - holes.reduce((a, hole) => a + Math.abs(ringArea(hole)), 0), 0);
+export const area = (geometry) =>
+  multi(geometry).reduce(
+    (sum, [outer, ...holes]) =>
+      sum + Math.abs(ringArea(outer)) - holes.reduce((a, hole) => a + Math.abs(ringArea(hole)), 0),
+    0,
+  );
 
 // Ramer, Douglas and Peucker's thinning of a line, without recursion.
 export function thin(points, tolerance) {
@@ -57,7 +64,10 @@ const directed = (ring, outer) => (ringArea(ring) > 0 === outer ? ring : [...rin
 function geometryOf(polygons, least) {
   const kept = polygons
     .filter(([outer]) => Math.abs(ringArea(outer)) > least)
-    .map(([outer, ...holes]) => [directed(rounded(outer), true), ...holes.filter((hole) => Math.abs(ringArea(hole)) > least).map((hole) => directed(rounded(hole), false))]);
+    .map(([outer, ...holes]) => [
+      directed(rounded(outer), true),
+      ...holes.filter((hole) => Math.abs(ringArea(hole)) > least).map((hole) => directed(rounded(hole), false)),
+    ]);
   if (!kept.length) return null;
   return kept.length === 1 ? { type: "Polygon", coordinates: kept[0] } : { type: "MultiPolygon", coordinates: kept };
 }
@@ -70,7 +80,8 @@ export function fromRing(points, least = 4) {
 }
 
 export const joined = (a, b, least = 4) => geometryOf(union(multi(a), multi(b)), least);
-export const without = (a, others, least = 4) => (others.length ? geometryOf(difference(multi(a), ...others.map(multi)), least) : a);
+export const without = (a, others, least = 4) =>
+  others.length ? geometryOf(difference(multi(a), ...others.map(multi)), least) : a;
 export const meet = (a, b) => intersection(multi(a), multi(b)).length > 0;
 
 // Whether no two edges of a closed ring cross. Clipping, which works with long numbers, is spared to most strokes by this.
@@ -81,7 +92,13 @@ function simple(ring) {
     const [x0, x1, y0, y1] = [Math.min(a[0], b[0]), Math.max(a[0], b[0]), Math.min(a[1], b[1]), Math.max(a[1], b[1])];
     for (let j = i + 1; j < n; j++) {
       const [c, d] = [ring[j], ring[j + 1]];
-      if (Math.max(c[0], d[0]) < x0 || Math.min(c[0], d[0]) > x1 || Math.max(c[1], d[1]) < y0 || Math.min(c[1], d[1]) > y1) continue;
+      if (
+        Math.max(c[0], d[0]) < x0 ||
+        Math.min(c[0], d[0]) > x1 ||
+        Math.max(c[1], d[1]) < y0 ||
+        Math.min(c[1], d[1]) > y1
+      )
+        continue;
       if (j === i + 1 || (i === 0 && j === n - 1)) {
         // Neighbours share a corner; folded back onto each other they would share more.
         const [shared, p, q] = j === i + 1 ? [b, a, d] : [a, b, c];
@@ -98,7 +115,12 @@ function simple(ring) {
 const turn = (o, a, b) => (a[0] - o[0]) * (b[1] - o[1]) - (a[1] - o[1]) * (b[0] - o[0]);
 
 export function bounds(geometry) {
-  const points = geometry.type === "Point" ? [geometry.coordinates] : geometry.type === "LineString" ? geometry.coordinates : rings(geometry).flat();
+  const points =
+    geometry.type === "Point"
+      ? [geometry.coordinates]
+      : geometry.type === "LineString"
+        ? geometry.coordinates
+        : rings(geometry).flat();
   const box = [Infinity, Infinity, -Infinity, -Infinity];
   for (const [x, y] of points) {
     box[0] = Math.min(box[0], x);
@@ -123,7 +145,8 @@ export function inside(geometry) {
       }
     }
     at.sort((a, b) => a - b);
-    for (let k = 0; k + 1 < at.length; k += 2) if (at[k + 1] - at[k] > best.size) best = { size: at[k + 1] - at[k], point: [(at[k] + at[k + 1]) / 2, y] };
+    for (let k = 0; k + 1 < at.length; k += 2)
+      if (at[k + 1] - at[k] > best.size) best = { size: at[k + 1] - at[k], point: [(at[k] + at[k + 1]) / 2, y] };
   }
   return best.point;
 }

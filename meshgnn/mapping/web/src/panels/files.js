@@ -3,7 +3,13 @@
 import { api } from "../data/api.js";
 import { button, byId, empty, fill, h, number, say, swatch, tried } from "../ui.js";
 
-const PARTS = [["geojson", "Outlines (GeoJSON, QuPath)"], ["labels", "Label images"], ["annotations", "Annotations folder"], ["gifti", "Maps on the mesh (GIfTI)", true], ["tables", "Tables of areas (CSV)", true]];
+const PARTS = [
+  ["geojson", "Outlines (GeoJSON, QuPath)"],
+  ["labels", "Label images"],
+  ["annotations", "Annotations folder"],
+  ["gifti", "Maps on the mesh (GIfTI)", true],
+  ["tables", "Tables of areas (CSV)", true],
+];
 
 export function filesPanel({ store, model }) {
   const box = byId("panel-files");
@@ -13,7 +19,7 @@ export function filesPanel({ store, model }) {
   const load = tried(async () => {
     if (store.state.tab !== "files") return;
     const answer = await api.agreement();
-    rows = Array.isArray(answer) ? answer : answer.rows ?? answer.pairs ?? [];
+    rows = Array.isArray(answer) ? answer : (answer.rows ?? answer.pairs ?? []);
     draw();
   });
 
@@ -43,19 +49,90 @@ export function filesPanel({ store, model }) {
     if (!stack || section === null) return;
     // Maps and tables are of a filling over a mesh.
     const mapped = stack.mesh !== false && store.state.rounds.length > 0;
-    const ticks = PARTS.map(([name, text, mesh]) => h("label", { class: "tick" }, h("input", { type: "checkbox", value: name, checked: !mesh, disabled: mesh && !mapped }), text));
+    const ticks = PARTS.map(([name, text, mesh]) =>
+      h(
+        "label",
+        { class: "tick" },
+        h("input", { type: "checkbox", value: name, checked: !mesh, disabled: mesh && !mapped }),
+        text,
+      ),
+    );
     const takeAll = () => {
-      const parts = ticks.map((tick) => tick.firstChild).filter((input) => input.checked).map((input) => input.value);
-      if (parts.length) take(`/api/export.zip?parts=${parts.join(",")}${accepted ? "&accepted=1" : ""}`, `${stack.name}.zip`);
+      const parts = ticks
+        .map((tick) => tick.firstChild)
+        .filter((input) => input.checked)
+        .map((input) => input.value);
+      if (parts.length)
+        take(`/api/export.zip?parts=${parts.join(",")}${accepted ? "&accepted=1" : ""}`, `${stack.name}.zip`);
     };
-    const too = h("label", { class: "tick" }, h("input", { type: "checkbox", checked: accepted, onchange: (event) => (accepted = event.target.checked) }), "Accepted predictions too");
-    fill(box,
-      h("h3", {}, "Out"), ticks, too,
-      h("div", { class: "buttons" }, button("Download", takeAll, { class: "primary" }), button("Area statistics (CSV)", () => take("/api/areas-table.csv", `${stack.name}_areas.csv`), { disabled: !mapped, title: mapped ? "" : "after the graph has filled in" })),
-      stack.read_only ? "" : [h("h3", {}, "In"), h("p", { class: "facts" }, `Outlines in pixels of the image, as QuPath writes them, onto section ${section}.`), h("label", { class: "button file" }, "Choose a GeoJSON file", h("input", { type: "file", accept: ".geojson,.json,application/geo+json", onchange: bring }))],
+    const too = h(
+      "label",
+      { class: "tick" },
+      h("input", { type: "checkbox", checked: accepted, onchange: (event) => (accepted = event.target.checked) }),
+      "Accepted predictions too",
+    );
+    fill(
+      box,
+      h("h3", {}, "Out"),
+      ticks,
+      too,
+      h(
+        "div",
+        { class: "buttons" },
+        button("Download", takeAll, { class: "primary" }),
+        button("Area statistics (CSV)", () => take("/api/areas-table.csv", `${stack.name}_areas.csv`), {
+          disabled: !mapped,
+          title: mapped ? "" : "after the graph has filled in",
+        }),
+      ),
+      stack.read_only
+        ? ""
+        : [
+            h("h3", {}, "In"),
+            h(
+              "p",
+              { class: "facts" },
+              `Outlines in pixels of the image, as QuPath writes them, onto section ${section}.`,
+            ),
+            h(
+              "label",
+              { class: "button file" },
+              "Choose a GeoJSON file",
+              h("input", { type: "file", accept: ".geojson,.json,application/geo+json", onchange: bring }),
+            ),
+          ],
       h("h3", {}, "Agreement of mappers"),
-      rows?.length ? h("table", {}, h("thead", {}, h("tr", {}, ["Area", "Mappers", "Sections", "Dice", "Border mm"].map((text) => h("th", { scope: "col" }, text)))),
-        h("tbody", {}, rows.map((row) => h("tr", {}, h("td", {}, swatch(colours.get(row.area)), row.area), h("td", {}, row.mappers.join(", ")), h("td", {}, Array.isArray(row.sections) ? row.sections.length : row.sections), h("td", {}, number(row.dice)), h("td", {}, number(row.border_mm)))))) : empty("Nobody else has drawn on the same sections yet."));
+      rows?.length
+        ? h(
+            "table",
+            {},
+            h(
+              "thead",
+              {},
+              h(
+                "tr",
+                {},
+                ["Area", "Mappers", "Sections", "Dice", "Border mm"].map((text) => h("th", { scope: "col" }, text)),
+              ),
+            ),
+            h(
+              "tbody",
+              {},
+              rows.map((row) =>
+                h(
+                  "tr",
+                  {},
+                  h("td", {}, swatch(colours.get(row.area)), row.area),
+                  h("td", {}, row.mappers.join(", ")),
+                  h("td", {}, Array.isArray(row.sections) ? row.sections.length : row.sections),
+                  h("td", {}, number(row.dice)),
+                  h("td", {}, number(row.border_mm)),
+                ),
+              ),
+            ),
+          )
+        : empty("Nobody else has drawn on the same sections yet."),
+    );
   }
 
   store.listen(["tab", "stack"], load);

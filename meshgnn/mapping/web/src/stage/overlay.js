@@ -5,7 +5,8 @@ import { inside, pathOf, rings, toSegment } from "../geometry.js";
 const paths = new WeakMap();
 
 export function path(geometry) {
-  if (!paths.has(geometry)) paths.set(geometry, { path: pathOf(geometry), label: geometry.type.endsWith("Polygon") ? inside(geometry) : null });
+  if (!paths.has(geometry))
+    paths.set(geometry, { path: pathOf(geometry), label: geometry.type.endsWith("Polygon") ? inside(geometry) : null });
   return paths.get(geometry);
 }
 
@@ -23,7 +24,11 @@ export function visible(state, record) {
 // An area counts as drawn whole where it is drawn: what was predicted of it there is shown only when asked for.
 export function offered(state) {
   if (!state.show.predicted) return [];
-  const drawn = new Set(state.records.filter((record) => record.kind === "area" && record.origin !== "accepted").map((record) => record.area));
+  const drawn = new Set(
+    state.records
+      .filter((record) => record.kind === "area" && record.origin !== "accepted")
+      .map((record) => record.area),
+  );
   return state.predictions.areas.filter((one) => state.show.beside || !drawn.has(one.area));
 }
 
@@ -46,12 +51,14 @@ export class Overlay {
     for (const conflict of state.theirs ?? []) this.#theirs(context, conflict);
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     if (state.show.borders && state.profile) this.#peaks(context, state.profile, state.along);
-    for (const one of offered(state)) if (one.decision === "none") this.#label(context, state, one.geometry, one.area, true);
+    for (const one of offered(state))
+      if (one.decision === "none") this.#label(context, state, one.geometry, one.area, true);
     for (const record of shown) {
       if (record.kind === "note") this.#note(context, record, state.selected.has(record.id));
       else if (record.kind === "area") this.#label(context, state, record.geometry, record.area, false);
     }
-    for (const record of shown) if (state.selected.has(record.id) && !state.stack.read_only) this.#handles(context, record);
+    for (const record of shown)
+      if (state.selected.has(record.id) && !state.stack.read_only) this.#handles(context, record);
   }
 
   #outline(context, state, record) {
@@ -94,7 +101,10 @@ export class Overlay {
     const picked = state.selected.has(record.id);
     const { path: line } = path(record.geometry);
     this.#stroke(context, line, picked ? "#fff" : "#000b", picked ? 12 : 10);
-    for (const [name, side] of [[record.area, -1], [record.other, 1]]) {
+    for (const [name, side] of [
+      [record.area, -1],
+      [record.other, 1],
+    ]) {
       if (name) this.#stroke(context, offset(points, side * 3 * this.px), colourOf(state, name), 3);
     }
     this.#stroke(context, line, "#fff", 1.8);
@@ -132,7 +142,13 @@ export class Overlay {
     };
     const disc = (x, y) => context.arc(x, y, 4, 0, 7);
     const diamond = (x, y) => {
-      for (const [dx, dy] of [[0, -7], [7, 0], [0, 7], [-7, 0]]) context.lineTo(x + dx, y + dy);
+      for (const [dx, dy] of [
+        [0, -7],
+        [7, 0],
+        [0, 7],
+        [-7, 0],
+      ])
+        context.lineTo(x + dx, y + dy);
       context.closePath();
     };
     for (const { point } of profile.peaks ?? []) mark(point, "#cc79a7", diamond);
@@ -216,7 +232,8 @@ export class Overlay {
     let last = [-99, -99];
     for (const point of vertices(record.geometry)) {
       const [x, y] = this.view.toScreen(point);
-      if (x < 0 || y < 0 || x > this.view.width || y > this.view.height || Math.hypot(x - last[0], y - last[1]) < 12) continue;
+      if (x < 0 || y < 0 || x > this.view.width || y > this.view.height || Math.hypot(x - last[0], y - last[1]) < 12)
+        continue;
       last = [x, y];
       context.beginPath();
       context.rect(x - 2.5, y - 2.5, 5, 5);
@@ -238,24 +255,35 @@ export class Overlay {
       }
       if (record.kind === "border") return nearest(geometry, point).distance < reach;
       context.setTransform(1, 0, 0, 1, 0, 0);
-      return context.isPointInPath(path(geometry).path, ...point, "evenodd") || nearest(geometry, point).distance < reach / 2;
+      return (
+        context.isPointInPath(path(geometry).path, ...point, "evenodd") || nearest(geometry, point).distance < reach / 2
+      );
     });
     const order = { note: 0, border: 1, area: 2 };
-    const rank = (record) => (state.selected.has(record.id) && record.kind !== "area" ? -1 : order[record.kind] + (own(state, record) ? 0 : 0.5));
+    const rank = (record) =>
+      state.selected.has(record.id) && record.kind !== "area"
+        ? -1
+        : order[record.kind] + (own(state, record) ? 0 : 0.5);
     return hits.sort((a, b) => rank(a) - rank(b) || sizeOf(a) - sizeOf(b))[0] ?? null;
   }
 
   predictionAt(context, state, sx, sy) {
     const point = this.view.toImage(sx, sy);
     context.setTransform(1, 0, 0, 1, 0, 0);
-    return offered(state).find((one) => one.decision === "none" && context.isPointInPath(path(one.geometry).path, ...point, "evenodd")) ?? null;
+    return (
+      offered(state).find(
+        (one) => one.decision === "none" && context.isPointInPath(path(one.geometry).path, ...point, "evenodd"),
+      ) ?? null
+    );
   }
 }
 
 function sizeOf(record) {
   if (record.kind !== "area") return 0;
   const [outer] = rings(record.geometry);
-  return outer.length ? Math.abs(outer.reduce((sum, [x, y], k) => sum + x * (outer[(k + 1) % outer.length][1] - outer.at(k - 1)[1]), 0)) : 0;
+  return outer.length
+    ? Math.abs(outer.reduce((sum, [x, y], k) => sum + x * (outer[(k + 1) % outer.length][1] - outer.at(k - 1)[1]), 0))
+    : 0;
 }
 
 // Without the repeated last point of rings.

@@ -20,7 +20,22 @@ export class Stage {
       this.redraw(true);
     });
     store.listen(["section"], () => this.#go());
-    store.listen(["records", "predictions", "ribbon", "profile", "selected", "show", "theirs", "tool", "colours", "hover", "along"], () => this.redraw());
+    store.listen(
+      [
+        "records",
+        "predictions",
+        "ribbon",
+        "profile",
+        "selected",
+        "show",
+        "theirs",
+        "tool",
+        "colours",
+        "hover",
+        "along",
+      ],
+      () => this.redraw(),
+    );
     store.listen(["tone"], () => this.#tone());
     new ResizeObserver(() => this.#size()).observe(byId("stage"));
     this.#size();
@@ -81,8 +96,11 @@ export class Stage {
     if (!section || this.view.width <= 1) return;
     const { order, sections } = this.store.state;
     const at = order.indexOf(section.index);
-    const ahead = [order[at + 1], order[at - 1]].filter((index) => index !== undefined).map((index) => sections.get(index))
-      .filter((other) => other.width === section.width && other.height === section.height).map((other) => [other, this.view]);
+    const ahead = [order[at + 1], order[at - 1]]
+      .filter((index) => index !== undefined)
+      .map((index) => sections.get(index))
+      .filter((other) => other.width === section.width && other.height === section.height)
+      .map((other) => [other, this.view]);
     this.tiles.want(section, this.view, ahead);
   }
 
@@ -135,7 +153,8 @@ export class Stage {
       }
     }
     byId("bar").style.width = `${mm / mmPerPx}px`;
-    byId("bar-text").textContent = mm >= 0.1 ? `${Number(mm.toPrecision(1))} mm` : `${Number((mm * 1000).toPrecision(1))} µm`;
+    byId("bar-text").textContent =
+      mm >= 0.1 ? `${Number(mm.toPrecision(1))} mm` : `${Number((mm * 1000).toPrecision(1))} µm`;
     byId("bar-text").dataset.mm = mm;
   }
 
@@ -144,7 +163,10 @@ export class Stage {
     if (!section) return;
     const [x, y] = this.view.toImage(sx, sy);
     const grey = this.tiles.grey(section, [x, y]);
-    byId("readout").textContent = grey === null ? "" : `x ${number(Math.floor(x), 0)}  y ${number(Math.floor(y), 0)} px · ${number((x * section.pixel_um) / 1000)}, ${number((y * section.pixel_um) / 1000)} mm · grey ${grey}`;
+    byId("readout").textContent =
+      grey === null
+        ? ""
+        : `x ${number(Math.floor(x), 0)}  y ${number(Math.floor(y), 0)} px · ${number((x * section.pixel_um) / 1000)}, ${number((y * section.pixel_um) / 1000)} mm · grey ${grey}`;
   }
 
   at(event) {
@@ -201,10 +223,18 @@ export class Stage {
     });
     canvas.addEventListener("dblclick", (event) => this.tool?.double?.(this.at(event), event));
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
-    canvas.addEventListener("wheel", (event) => {
-      event.preventDefault();
-      const at = this.at(event);
-      this.view.zoom(Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.0016) * (event.deltaMode ? 20 : 1)), at.sx, at.sy);
-    }, { passive: false });
+    canvas.addEventListener(
+      "wheel",
+      (event) => {
+        event.preventDefault();
+        const at = this.at(event);
+        this.view.zoom(
+          Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.0016) * (event.deltaMode ? 20 : 1)),
+          at.sx,
+          at.sy,
+        );
+      },
+      { passive: false },
+    );
   }
 }
