@@ -4,6 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ class LocalModels:
             drawn = situation.drawn.coarse(index, grid.block) if index in drawn_on else None
             keys[index] = content_hash(
                 image_hash(section.path), plain_section(section), mesh, grid.block,
-                "" if drawn is None else content_hash(drawn.tobytes().hex()),
+                "" if drawn is None else sha256(drawn.tobytes()).hexdigest(),
             )  # fmt: skip
             path = kept / "sections" / f"{keys[index]}.safetensors"
             if not path.is_file():

@@ -111,7 +111,7 @@ def _train(settings: ModelSettings, drawn: list[Drawn], areas: int) -> tuple[Two
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-        if step >= 0.9 * settings.steps:
+        if step >= min(0.9 * settings.steps, settings.steps - 1):
             last.append(float(loss.detach()))
     return network.eval(), float(np.mean(last))
 

@@ -16,13 +16,16 @@ from features.local_models.network import APART, TwoScaleUNet, segmentation_loss
 from features.local_models.queue import run_jobs
 from features.local_models.settings import DONE, ModelSettings
 from meshgnn.errors import InputError, SettingError
+from meshgnn.graph import NodeLocations
 from meshgnn.mapping.engines.contours import Contours, intervals
 from meshgnn.mapping.pixel_filling import PixelFilling, SectionGrid, signed_mm
 from meshgnn.mapping.socket import Situation
 from meshgnn.progress import silent
+from meshgnn.sockets import Brain
 from meshgnn.source.annotations import read_annotations
 from meshgnn.source.polygons import paint
 from meshgnn.source.sections import read_stack, write_tiff
+from tests.meshgnn.borders.test_borders import ball, write_ball
 
 SIZE, PIXEL_UM = 160, 200.0
 TINY = ModelSettings(fine_um=200.0, crop=32, width=4, steps=110, batch=4)
@@ -124,6 +127,45 @@ def test_a_grid_maps_to_space_and_back(tmp_path):
         assert grid.block == 2
         row, column = grid.from_space(grid.to_space(np.array([3.0, 70]), np.array([5.0, 20])))
         np.testing.assert_allclose([row, column], [[3, 70], [5, 20]], atol=1e-9)
+
+
+def test_with_a_mesh_cortex_alone_is_filled_in_and_its_nodes_get_probabilities(tmp_path):
+    """Sections through a ball 3 mm thick, area B where x is above 3 mm."""
+    folder = write_ball(tmp_path / "stack")
+    (folder / "annotations").mkdir()
+    labels = np.where(np.arange(480)[None] * 0.1 - 23.95 > 3, 2, 1) * np.ones((480, 1), int)
+    for index in (0, 2):
+        write_tiff(folder / "annotations" / f"{index}.tif", labels.astype(np.uint16), 100.0)
+    (folder / "annotations" / "annotations.csv").write_text("index,labels\n0,0.tif\n2,2.tif\n")
+    (folder / "annotations" / "areas.json").write_text(
+        '[{"key": 1, "name": "A", "colour": [1, 0, 0, 1]}, {"key": 2, "name": "B", "colour": [0, 1, 0, 1]}]'
+    )
+    stack, graph = read_stack(folder, space="ball"), ball()
+    row, column, away = stack.at(1).mm_to_pixel(graph.vertices_mm)
+    near, zero = np.abs(away) < 1, np.zeros(graph.n_nodes)
+    places = NodeLocations(
+        section=np.where(near, 1, -1), row_px=row, column_px=column, normal_angle_deg=zero, obliqueness_deg=zero,
+        residual_mm=np.abs(away), observed=near,
+    )  # fmt: skip
+    graph = graph._replace(locations=places)
+    situation = Situation(stack=stack, brain=Brain(graph=graph, sections=stack), drawn=read_annotations(folder))
+    tiny = LocalModels.Config(model=replace(TINY, steps=2), workers=1)
+    for engine in (Contours.Config().build(), tiny.build()):
+        filling = engine.fill(situation, tmp_path / engine.name / "rounds" / "1" / "x", silent, lambda: False)
+        assert filling.probabilities.shape == (graph.n_nodes, 2)
+        assert filling.probabilities[near].any()
+        assert not filling.probabilities[~near].any()
+        assert filling.area_map().graph.areas.names[-1] == "none of the drawn areas"
+        assert engine.read(filling.folder, stack, situation.brain).sections == (1,)
+        if engine.name == "contours":
+            best = filling.probabilities[near].argmax(1)
+            sure = np.abs(graph.vertices_mm[near, 0] - 3) > 1
+            assert (best == (graph.vertices_mm[near, 0] > 3))[sure].all()
+            painted = paint([(one.area, one.polygons) for one in filling.on(1)], (480, 480)) >= 0
+            assert not painted[240, 200:280].any()  # the middle of the ball is white matter
+            assert painted[240, 440 - 5]
+        with pytest.raises(InputError, match="another mesh"):
+            engine.read(filling.folder, stack, Brain(graph=graph._replace(cortex=~near), sections=stack))
 
 
 # -- network and crops ---------------------------------------------------------------------------------------------

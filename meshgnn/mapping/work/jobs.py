@@ -211,6 +211,10 @@ class Jobs:
 
     def _keep(self, job: Job) -> None:
         self._jobs[job.id] = job
+        self.changed()
+
+    def changed(self) -> None:
+        """Tell windows that there is news of engines or jobs."""
         self.changes += 1
         self.told()
 

@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 
 from meshgnn.mapping.command import assembled, parser
 from meshgnn.mapping.config import MappingServer
+from meshgnn.mapping.server import hub
 from meshgnn.mapping.server.app import application
 from meshgnn.source.polygons import outlines, to_geojson
 from meshgnn.source.sections import write_tiff
@@ -66,6 +67,7 @@ class Served:
     """A server without engines; `owner`, `guest` and `nobody` are clients."""
 
     def __init__(self, stack: Path, *words: str, config: MappingServer.Config | None = None) -> None:
+        hub.PATIENCE_S = 20.0  # tests wait for what engines say of themselves
         config = config or MappingServer.Config()
         options = parser(config, {}).parse_args([str(stack), *words])
         self.hub = assembled(options, config, lambda *_: None)
