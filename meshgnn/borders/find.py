@@ -146,7 +146,7 @@ class BorderTest:
                 )
             )
             # What lies within half a block of the border is that border, whichever size says so.
-            away = np.abs(np.arange(peaks.shape[1]) - place)
-            peaks[away <= sizes[:, None] / 2] = -np.inf
+            away = np.abs(np.arange(len(votes)) - place)
+            peaks = np.where(away <= sizes.reshape(-1, 1) / 2, -np.inf, peaks)
             peaks[chosen, at] = -np.inf
         return tuple(sorted(found, key=lambda border: border.place))

@@ -95,7 +95,8 @@ def area_sizes(area_map: AreaMap, *, shrinkage: float = 1.0) -> list[AreaSize]:
     volume, thickness = _depths(graph)
     volume, thickness = volume * shrinkage, thickness * shrinkage ** (1 / 3)
     sides = {mesh.hemisphere: graph.hemisphere == mesh.hemisphere for mesh in graph.meshes}
-    found = []
+    found: list[AreaSize] = []
+    told = bool(np.isfinite(volume).any())
     for number, (name, key) in enumerate(zip(graph.areas.names, graph.areas.keys)):
 
         def one(
@@ -109,7 +110,8 @@ def area_sizes(area_map: AreaMap, *, shrinkage: float = 1.0) -> list[AreaSize]:
 
             return AreaSize(
                 area=name, key=key, hemisphere=hemisphere, surface_mm2=float(weight.sum()),
-                volume_mm3=float(volume[mine].sum()) if np.isfinite(volume).any() else NAN, thickness_mm=mean(thickness), probability=mean(chances[:, k]),
+                volume_mm3=float(volume[mine].sum()) if told else NAN,
+                thickness_mm=mean(thickness), probability=mean(chances[:, k]),
                 expected_surface_mm2=float(surface[inside] @ chances[inside, k]),
                 expected_volume_mm3=float(volume[inside] @ chances[inside, k]), nodes=int(mine.sum()),
             )  # fmt: skip

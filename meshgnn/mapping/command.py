@@ -28,7 +28,7 @@ from meshgnn.mapping.work.predictions import Predictions
 from meshgnn.mapping.work.worker import Place
 from meshgnn.override import override
 from meshgnn.progress import TerminalBars
-from meshgnn.source.aligned import check_same_sections
+from meshgnn.source.aligned import FILE, check_same_sections
 from meshgnn.source.images import image_hash
 from meshgnn.source.sections import SectionStack, read_stack
 from meshgnn.store import read_json, write_json
@@ -63,6 +63,8 @@ def check_mesh(mesh: Path, stack: SectionStack, state: Path) -> None:
         InputError: it was not, or the images have changed since.
     """
     place = mesh / "mesh" if (mesh / "mesh").is_dir() else mesh  # brains/NAME of a run
+    if not (place / FILE).is_file():
+        raise InputError(f"--mesh: {mesh} holds no {FILE}; name the folder of a reconstruction of these sections")
     kept = state / "images.json"
     known: dict[str, str] = {}
     with suppress(InputError, ValueError, TypeError):
@@ -127,7 +129,7 @@ def free_socket(port: int) -> socket.socket:
     return listening
 
 
-def serve(hub: Hub, port: int) -> None:
+def serve(hub: Hub, listening: socket.socket) -> None:
     """Until Ctrl-C or SIGTERM."""
     import uvicorn
 
@@ -140,7 +142,6 @@ def serve(hub: Hub, port: int) -> None:
             super().handle_exit(sig, frame)
 
     token, guest = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
-    listening = free_socket(port)
     port = listening.getsockname()[1]
     app = application(hub, {token: not hub.read_only, guest: False})
     server = Server(
@@ -148,7 +149,12 @@ def serve(hub: Hub, port: int) -> None:
     )
     print(f"draw:  {address(port, token)}", flush=True)
     print(f"guest: {address(port, guest)}", flush=True)
-    making = threading.Thread(target=hub.pictures.prepare, args=(TerminalBars(),), daemon=True)
+
+    def prepare() -> None:
+        hub.warm()
+        hub.pictures.prepare(TerminalBars())
+
+    making = threading.Thread(target=prepare, daemon=True)
     making.start()
     try:
         server.run(sockets=[listening])
@@ -159,7 +165,6 @@ def serve(hub: Hub, port: int) -> None:
         hub.pictures.close()
         making.join(10)
         hub.state.journal.close()
-        listening.close()
     print(f"ended; everything that was drawn is in {hub.folder}", file=sys.stderr)
 
 
@@ -170,7 +175,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = override(maker(), options.sets, allowed)
     if not isinstance(config, MappingServer.Config):
         raise InputError(f"experiments/{EXPERIMENT}.py must return settings of the mapping server")
-    serve(assembled(options, config, TerminalBars()), options.port)
+    with free_socket(options.port) as listening:
+        serve(assembled(options, config, TerminalBars()), listening)
     return 0
 
 

@@ -91,8 +91,9 @@ SMALL: dict[str, tuple[str, ...]] = {
 REFUSED = {"surface_demo": "pip install", "reconstruct:bigbrain": "pip install"}
 # What a command makes whose work another documented one does as well (`virtual_brain --set compare=UNIFORM`).
 INCLUDED = ("DEMO",)
-# Needs the tests, hence a checkout; and what has the stages of virtual_brain:uniform, which runs.
-ELSEWHERE = ("tests.integration.kill_and_resume", "virtual_brain:masked")
+# Needs the tests, hence a checkout; what has the stages of virtual_brain:uniform, which runs; and what serves a page
+# until it is ended (tests/meshgnn/mapping).
+ELSEWHERE = ("tests.integration.kill_and_resume", "virtual_brain:masked", "meshgnn.mapping")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,24 +31,23 @@ def between(cortex: Any, strokes: Sequence[Any], pixel_um: float) -> Any:
     """
     if cortex.is_empty:
         raise InputError("no cortex is known on this section; draw the outline itself")
-    missed = ["", ""]
+    inside = np.array([stroke.intersection(cortex).length for stroke in strokes])
     for longer_mm in LONGER_MM:
         lines = [_longer(stroke, longer_mm * 1000 / pixel_um) for stroke in strokes]
         edges = shapely.union_all([shapely.boundary(cortex), *lines])
         parts = list(shapely.get_parts(shapely.polygonize(shapely.get_parts(shapely.node(edges)))))
         parts = [part for part in parts if cortex.contains(part.representative_point())]
         shared = np.array([[_shared(part, stroke) for stroke in strokes] for part in parts]).reshape(-1, 2)
-        if not len(shared):
-            continue
-        most = shared.max(0)
-        missed = [name if best <= 0 else "" for name, best in zip(("first", "second"), most)]
-        good = (shared >= 0.5 * most).all(1) & (most > 0).all()
-        if good.any():
-            return min((part for part, fits in zip(parts, good) if fits), key=lambda part: part.area)
-    wrong = [name for name in missed if name]
-    if wrong:
-        raise InputError(f"the {wrong[0]} stroke does not cross the cortex; draw it from its outer to its inner rim")
-    raise InputError("no cortex lies between the two strokes; draw both across the same fold")
+        bounds = (shared > 0.5 * inside) & (inside > 0)
+        found = [part for part, both in zip(parts, bounds.all(1)) if both]
+        if found:
+            return min(found, key=lambda part: part.area)
+    for name, length in zip(("first", "second"), inside):
+        if not length > 0:
+            raise InputError(f"the {name} stroke does not cross the cortex; draw it from its outer to its inner rim")
+    raise InputError(
+        "no cortex lies between the two strokes; draw both across the same fold, from its outer to its inner rim"
+    )
 
 
 def band(tissue: Any, strokes: Sequence[Any]) -> Any:

@@ -229,6 +229,9 @@ class PyramidFile:
                 self._places = [
                     (np.array(page.dataoffsets, np.int64), np.array(page.databytecounts, np.int64)) for page in pages
                 ]
+            end = max(int((offsets + counts).max()) for offsets, counts in self._places)
+            if end > path.stat().st_size:
+                raise ValueError("it is cut short")
             self._handle = os.open(path, os.O_RDONLY)
         except Exception as error:  # tifffile raises whatever a broken file leads to
             raise InputError(f"{path}: not a pyramid of ours ({error})") from None

@@ -135,10 +135,12 @@ class Pictures:
             return False
         try:
             with PyramidFile(path) as file:
-                about = file.about
+                about, shapes = file.about, file.shapes
         except InputError:
             return False
         if about.get("stain") != one.section.stain or about.get("first") != one.first:
+            return False
+        if shapes != [level.shape for level in one.levels[one.first :]]:
             return False
         return about.get("etag") == one.etag or about.get("image") == image_hash(one.section.path)
 

@@ -26,6 +26,7 @@ from meshgnn.mapping.server.fillings import Fillings
 from meshgnn.mapping.server.guard import Guard, TooLarge, error
 from meshgnn.mapping.server.hub import Hub
 from meshgnn.mapping.server.outlines import Outlines
+from meshgnn.mapping.server.results import Results
 from meshgnn.mapping.server.shared import body_of, plain, who
 
 WAIT_S = 25.0
@@ -184,7 +185,10 @@ def _handlers() -> Mapping[Any, Handler]:
     async def http(_: Request, problem: HTTPException) -> Response:
         return error(problem.status_code, problem.detail)
 
-    return {InputError: wrong, Stale: stale, OSError: disk, TooLarge: large, HTTPException: http}
+    async def fault(_: Request, problem: Exception) -> Response:
+        return error(500, f"a fault of this program ({type(problem).__name__}); the terminal tells more")
+
+    return {Exception: fault, InputError: wrong, Stale: stale, OSError: disk, TooLarge: large, HTTPException: http}
 
 
 def application(hub: Hub, tokens: Mapping[str, bool]) -> ASGIApp:
@@ -200,6 +204,7 @@ def application(hub: Hub, tokens: Mapping[str, bool]) -> ASGIApp:
         hub.bell.hang()
         yield
 
-    routes = [route for part in (Routes(hub), Outlines(hub), Fillings(hub)) for route in part.routes()]
+    parts = (Routes(hub), Outlines(hub), Fillings(hub), Results(hub))
+    routes = [route for part in parts for route in part.routes()]
     app = Starlette(routes=routes, exception_handlers=_handlers(), lifespan=life)
     return Guard(app, tokens)

@@ -1,8 +1,10 @@
 """What all routes share: the stack, what was drawn, pictures, and who waits for news."""
 
 import asyncio
+import tempfile
 import threading
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,14 @@ from meshgnn.mapping.kept.concepts import Concepts
 from meshgnn.mapping.kept.state import State
 from meshgnn.mapping.pictures import Pictures
 from meshgnn.mapping.situation import situation_of
+from meshgnn.mapping.socket import Situation
 from meshgnn.mapping.work.job import Job
 from meshgnn.mapping.work.jobs import Jobs
 from meshgnn.mapping.work.predictions import Predictions, scores
 from meshgnn.source.sections import Section, SectionStack
+
+PATIENCE_S = 0.05
+"""The page is not kept waiting longer for what each engine says of itself."""
 
 
 class Bell:
@@ -81,7 +87,14 @@ class Hub:
     def __post_init__(self) -> None:
         self.sections: Mapping[int, Section] = {section.index: section for section in self.stack}
         self._lock = threading.Lock()
-        self._checked: tuple[int, dict[str, str]] = (-1, {})
+        self._knowing = threading.Lock()
+        self._checked: dict[str, tuple[int, str]] = {}
+        self._asking: dict[str, Future[str]] = {}
+        self._asker = ThreadPoolExecutor(1)
+        self._known: tuple[int, Situation] | None = None
+        # Outlines as files that `Annotations` reads; what guests see may not be written into the state folder.
+        self._own = tempfile.TemporaryDirectory(prefix="meshgnn-mapping-") if self.read_only else None
+        self.snapshot = Path(self._own.name) if self._own else self.folder / "snapshots" / "server"
 
     def rounds(self) -> list[Job]:
         """Fillings that are done, oldest first."""
@@ -91,25 +104,49 @@ class Hub:
         """Why an engine can fill in nothing now, in a mapper's words; empty if it can."""
         seq = self.state.seq
         with self._lock:
-            if self._checked[0] != seq:
-                self._checked = (seq, {})
-            if engine not in self._checked[1]:
-                self._checked[1][engine] = self._check(engine)
-            return self._checked[1][engine]
+            if self._checked.get(engine, (-1, ""))[0] != seq:
+                self._checked[engine] = (seq, self._check(engine))
+            return self._checked[engine][1]
+
+    def known_why_not(self, engine: str) -> str:
+        """The same without a long wait: what was known last, while it is looked at anew; then windows are told."""
+        seq, text = self._checked.get(engine, (-1, ""))
+        if seq == self.state.seq:
+            return text
+        asked = self._asking.get(engine)
+        if asked is None or asked.done():
+            asked = self._asking[engine] = self._asker.submit(self.why_not, engine)
+        try:
+            return asked.result(PATIENCE_S)
+        except TimeoutError:
+            asked.add_done_callback(lambda _: self.jobs.changed())
+            return text
 
     def _check(self, engine: str) -> str:
         if self.read_only:
             return "this server only shows what was drawn"
         try:
-            stack, brain = self.predictions.brain()
-            snapshot = self.folder / "snapshots" / "server"
-            known = situation_of(
-                self.state.all_records(), stack, brain, self.concepts.table, snapshot, every=self.stack
-            )
-            self.predictions.setup.engines[engine].check(known)
+            self.predictions.setup.engines[engine].check(self.situation())
         except InputError as error:
             return str(error)
         return ""
+
+    def situation(self) -> Situation:
+        """What is known now. Raises InputError as `situation_of`."""
+        seq = self.state.seq
+        with self._knowing:
+            if self._known is None or self._known[0] != seq:
+                stack, brain = self.predictions.brain()
+                known = situation_of(
+                    self.state.all_records(), stack, brain, self.concepts.table, self.snapshot, every=self.stack
+                )
+                self._known = (seq, known)
+            return self._known[1]
+
+    def warm(self) -> None:
+        """Load what the first look at the page asks for."""
+        for engine in self.predictions.setup.engines:
+            self.why_not(engine)
 
     def section(self, index: int) -> Section:
         """Raises InputError if there is none of that number."""
@@ -130,8 +167,9 @@ class Hub:
             "jobs": self.jobs.changes,
             "mesh": self.mesh is not None,
             "engines": [
-                {"name": name, "title": one.title, "ready": not self.why_not(name), "why_not": self.why_not(name)}
+                {"name": name, "title": one.title, "ready": not why_not, "why_not": why_not}
                 for name, one in engines.items()
+                for why_not in [self.known_why_not(name)]
             ],
             "areas": list(self.concepts.rows),
             "sections": [self._section(one, one.index in predicted, scored.get(one.index)) for one in self.stack],

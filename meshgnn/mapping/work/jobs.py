@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
-from multiprocessing.synchronize import Event
 from typing import Any
 
 from meshgnn.errors import InputError
@@ -31,7 +30,7 @@ class _Lane:
     thread: threading.Thread | None = None
     process: Any = None
     tasks: Connection | None = None
-    stop: Event | None = None
+    stop: Any  # shared byte, 1 to end the job; without a lock, which a killed process could hold for ever
 
 
 class Jobs:
@@ -73,11 +72,13 @@ class Jobs:
             OSError, InputError: nothing can be written.
         """
         with self._lock:
-            lane = self._lanes.setdefault(engine, _Lane())
+            if engine not in self._lanes:
+                self._lanes[engine] = _Lane(stop=self._context.RawValue("b", 0))
+            lane = self._lanes[engine]
             for job in lane.waiting:
                 if job.seq == seq:
                     return job
-            if lane.running is not None and lane.running.seq == seq and not (lane.stop and lane.stop.is_set()):
+            if lane.running is not None and lane.running.seq == seq and not _asked(lane):
                 return lane.running
             mine = [job for job in self._jobs.values() if job.engine == engine]
             last = max(mine, key=lambda job: job.round, default=None)
@@ -103,8 +104,8 @@ class Jobs:
                 job = replace(job, state="stopped")
                 write_job(job, self.place.state)
                 self._keep(job)
-            elif lane is not None and lane.running is not None and lane.running.id == job.id and lane.stop:
-                lane.stop.set()
+            elif lane is not None and lane.running is not None and lane.running.id == job.id:
+                lane.stop.value = 1
                 threading.Timer(GRACE_S, self._end, (lane, job.id)).start()
             return job
 
@@ -115,13 +116,17 @@ class Jobs:
             lanes = list(self._lanes.values())
             for lane in lanes:
                 lane.waiting.clear()
-                if lane.stop is not None:
-                    lane.stop.set()
+                lane.stop.value = 1
         until = time.monotonic() + 3
         for lane in lanes:
-            if lane.thread is not None:
-                lane.thread.join(max(0.0, until - time.monotonic()))
-            self._drop(lane)
+            thread = lane.thread
+            if thread is not None:
+                thread.join(max(0.0, until - time.monotonic()))
+                if lane.process is not None:
+                    lane.process.kill()  # the thread hears of it
+                thread.join(2)
+            if thread is None or not thread.is_alive():
+                self._drop(lane)
 
     # -- in a thread per lane ----------------------------------------------------------------------------------------
 
@@ -132,6 +137,7 @@ class Jobs:
                     lane.thread = None
                     return
                 job = lane.waiting.pop(0)
+                lane.stop.value = 0
                 job = lane.running = replace(job, state="running", step="starting")
                 self._keep(job)
             start = time.monotonic()
@@ -154,24 +160,22 @@ class Jobs:
         write_job(job, self.place.state)
         if lane.process is None or not lane.process.is_alive():
             self._drop(lane)
-            lane.stop = self._context.Event()
             lane.tasks, theirs = self._context.Pipe()
             words = (self.config, engine, self.place, theirs, lane.stop)
             lane.process = self._context.Process(target=work, args=words, daemon=True)
             lane.process.start()
             theirs.close()
-        assert lane.stop is not None
         assert lane.tasks is not None
-        lane.stop.clear()
         lane.tasks.send(job.folder(self.place.state))
         start = time.monotonic()
         while True:
             try:
                 told: Told = lane.tasks.recv()
             except (EOFError, OSError):
-                asked = lane.stop.is_set() or self._ending
-                code = lane.process.exitcode
+                asked = _asked(lane) or self._ending
+                process = lane.process
                 self._drop(lane)
+                code = process.exitcode
                 if asked:
                     return replace(job, state="stopped")
                 return replace(job, state="failed", error=f"the process ended by itself (exit code {code}); "
@@ -192,7 +196,7 @@ class Jobs:
     def _end(self, lane: _Lane, id: str) -> None:
         with self._lock:
             process = lane.process if lane.running is not None and lane.running.id == id else None
-            if process is not None and lane.stop is not None and lane.stop.is_set():
+            if process is not None and _asked(lane):
                 process.kill()
 
     def _drop(self, lane: _Lane) -> None:
@@ -207,5 +211,14 @@ class Jobs:
 
     def _keep(self, job: Job) -> None:
         self._jobs[job.id] = job
+        self.changed()
+
+    def changed(self) -> None:
+        """Tell windows that there is news of engines or jobs."""
         self.changes += 1
         self.told()
+
+
+def _asked(lane: _Lane) -> bool:
+    """The job at hand was to be ended."""
+    return bool(lane.stop.value)

@@ -6,8 +6,8 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import Any
 
 from meshgnn.errors import InputError
 from meshgnn.mapping.kept import Journal, State
@@ -56,7 +56,7 @@ class Told:
     trace: str = ""
 
 
-def work(config: Setup.Config, engine: str, place: Place, tasks: Connection, stop: Event) -> None:
+def work(config: Setup.Config, engine: str, place: Place, tasks: Connection, stop: Any) -> None:
     """Take round folders from `tasks` and fill them, until it is closed.
 
     Args:
@@ -64,7 +64,7 @@ def work(config: Setup.Config, engine: str, place: Place, tasks: Connection, sto
         engine: name of the one that works here.
         place: of everything.
         tasks: folders in, `Told` out.
-        stop: set to end the job at hand.
+        stop: shared byte, 1 to end the job at hand.
     """
     import signal
 
@@ -84,7 +84,7 @@ def work(config: Setup.Config, engine: str, place: Place, tasks: Connection, sto
                 tasks.send(Told(kind="progress", step=step, done=done, total=total))
 
         def stopped() -> bool:
-            return stop.is_set() or os.getppid() != parent
+            return bool(stop.value) or os.getppid() != parent
 
         try:
             if kept is None:

@@ -116,10 +116,11 @@ class Browser:
             if not url.startswith(("data:", "blob:", "about:")):
                 self.requests.append(url)
 
-    def open(self, page: Path | str, seconds: float = 60) -> None:
+    def open(self, page: Path | str, seconds: float = 60, *, ready: bool = True) -> None:
         """Open a page from disk, or an address, and wait until it says that it is ready."""
         self._send("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
-        self.wait("document.body && document.body.dataset.ready === 'yes'", seconds)
+        if ready:
+            self.wait("document.body && document.body.dataset.ready === 'yes'", seconds)
 
     def ask(self, expression: str) -> Any:
         """The value of a JavaScript expression; promises are awaited."""

@@ -5,12 +5,14 @@ import { difference, intersection, union } from "polyclip-ts";
 const round = (value) => Math.round(value * 100) / 100;
 export const rounded = (points) => points.map(([x, y]) => [round(x), round(y)]);
 
-export const rings = ({ type, coordinates }) => (type === "Polygon" ? coordinates : type === "MultiPolygon" ? coordinates.flat() : []);
+export const rings = ({ type, coordinates }) =>
+  type === "Polygon" ? coordinates : type === "MultiPolygon" ? coordinates.flat() : [];
 const multi = ({ type, coordinates }) => (type === "Polygon" ? [coordinates] : coordinates);
 
 export function length(points) {
   let sum = 0;
-  for (let k = 1; k < points.length; k++) sum += Math.hypot(points[k][0] - points[k - 1][0], points[k][1] - points[k - 1][1]);
+  for (let k = 1; k < points.length; k++)
+    sum += Math.hypot(points[k][0] - points[k - 1][0], points[k][1] - points[k - 1][1]);
   return sum;
 }
 
@@ -20,7 +22,12 @@ export function ringArea(ring) {
   return sum / 2;
 }
 
-export const area = (geometry) => multi(geometry).reduce((sum, [outer, ...holes]) => sum + Math.abs(ringArea(outer)) - holes.reduce((a, hole) => a + Math.abs(ringArea(hole)), 0), 0);
+export const area = (geometry) =>
+  multi(geometry).reduce(
+    (sum, [outer, ...holes]) =>
+      sum + Math.abs(ringArea(outer)) - holes.reduce((a, hole) => a + Math.abs(ringArea(hole)), 0),
+    0,
+  );
 
 // Ramer, Douglas and Peucker's thinning of a line, without recursion.
 export function thin(points, tolerance) {
@@ -57,7 +64,10 @@ const directed = (ring, outer) => (ringArea(ring) > 0 === outer ? ring : [...rin
 function geometryOf(polygons, least) {
   const kept = polygons
     .filter(([outer]) => Math.abs(ringArea(outer)) > least)
-    .map(([outer, ...holes]) => [directed(rounded(outer), true), ...holes.filter((hole) => Math.abs(ringArea(hole)) > least).map((hole) => directed(rounded(hole), false))]);
+    .map(([outer, ...holes]) => [
+      directed(rounded(outer), true),
+      ...holes.filter((hole) => Math.abs(ringArea(hole)) > least).map((hole) => directed(rounded(hole), false)),
+    ]);
   if (!kept.length) return null;
   return kept.length === 1 ? { type: "Polygon", coordinates: kept[0] } : { type: "MultiPolygon", coordinates: kept };
 }
@@ -65,42 +75,52 @@ function geometryOf(polygons, least) {
 // A ring as it was drawn; loops of the hand become a shape that does not cross itself.
 export function fromRing(points, least = 4) {
   if (points.length < 3) return null;
-  return geometryOf(union([[...points, points[0]]]), least);
+  const ring = [...points, points[0]];
+  return geometryOf(simple(ring) ? [[ring]] : union([ring]), least);
 }
 
 export const joined = (a, b, least = 4) => geometryOf(union(multi(a), multi(b)), least);
-export const without = (a, others, least = 4) => (others.length ? geometryOf(difference(multi(a), ...others.map(multi)), least) : a);
+export const without = (a, others, least = 4) =>
+  others.length ? geometryOf(difference(multi(a), ...others.map(multi)), least) : a;
 export const meet = (a, b) => intersection(multi(a), multi(b)).length > 0;
 
-// The band that a round brush of `radius` leaves along a line.
-export function band(points, radius) {
-  const line = thin(points, radius / 8);
-  const corners = 20;
-  const disc = ([x, y]) => Array.from({ length: corners }, (_, k) => [x + radius * Math.cos((2 * Math.PI * k) / corners), y + radius * Math.sin((2 * Math.PI * k) / corners)]);
-  const parts = [];
-  for (let k = 0; k < Math.max(1, line.length - 1); k++) parts.push([hull([...disc(line[k]), ...disc(line[Math.min(k + 1, line.length - 1)])])]);
-  return geometryOf(union(...parts.map((part) => [part])), 0);
-}
-
-// Andrew's monotone chain; closed.
-function hull(points) {
-  const sorted = [...points].sort((a, b) => a[0] - b[0] || a[1] - b[1]);
-  const half = (list) => {
-    const out = [];
-    for (const p of list) {
-      while (out.length > 1 && turn(out.at(-2), out.at(-1), p) <= 0) out.pop();
-      out.push(p);
+// Whether no two edges of a closed ring cross. Clipping, which works with long numbers, is spared to most strokes by this.
+function simple(ring) {
+  const n = ring.length - 1;
+  for (let i = 0; i < n; i++) {
+    const [a, b] = [ring[i], ring[i + 1]];
+    const [x0, x1, y0, y1] = [Math.min(a[0], b[0]), Math.max(a[0], b[0]), Math.min(a[1], b[1]), Math.max(a[1], b[1])];
+    for (let j = i + 1; j < n; j++) {
+      const [c, d] = [ring[j], ring[j + 1]];
+      if (
+        Math.max(c[0], d[0]) < x0 ||
+        Math.min(c[0], d[0]) > x1 ||
+        Math.max(c[1], d[1]) < y0 ||
+        Math.min(c[1], d[1]) > y1
+      )
+        continue;
+      if (j === i + 1 || (i === 0 && j === n - 1)) {
+        // Neighbours share a corner; folded back onto each other they would share more.
+        const [shared, p, q] = j === i + 1 ? [b, a, d] : [a, b, c];
+        const along = (p[0] - shared[0]) * (q[0] - shared[0]) + (p[1] - shared[1]) * (q[1] - shared[1]);
+        if (turn(shared, p, q) === 0 && along > 0) return false;
+        continue;
+      }
+      if (turn(a, b, c) * turn(a, b, d) <= 0 && turn(c, d, a) * turn(c, d, b) <= 0) return false;
     }
-    return out.slice(0, -1);
-  };
-  const all = [...half(sorted), ...half(sorted.reverse())];
-  return [...all, all[0]];
+  }
+  return true;
 }
 
 const turn = (o, a, b) => (a[0] - o[0]) * (b[1] - o[1]) - (a[1] - o[1]) * (b[0] - o[0]);
 
 export function bounds(geometry) {
-  const points = geometry.type === "Point" ? [geometry.coordinates] : geometry.type === "LineString" ? geometry.coordinates : rings(geometry).flat();
+  const points =
+    geometry.type === "Point"
+      ? [geometry.coordinates]
+      : geometry.type === "LineString"
+        ? geometry.coordinates
+        : rings(geometry).flat();
   const box = [Infinity, Infinity, -Infinity, -Infinity];
   for (const [x, y] of points) {
     box[0] = Math.min(box[0], x);
@@ -125,7 +145,8 @@ export function inside(geometry) {
       }
     }
     at.sort((a, b) => a - b);
-    for (let k = 0; k + 1 < at.length; k += 2) if (at[k + 1] - at[k] > best.size) best = { size: at[k + 1] - at[k], point: [(at[k] + at[k + 1]) / 2, y] };
+    for (let k = 0; k + 1 < at.length; k += 2)
+      if (at[k + 1] - at[k] > best.size) best = { size: at[k + 1] - at[k], point: [(at[k] + at[k + 1]) / 2, y] };
   }
   return best.point;
 }

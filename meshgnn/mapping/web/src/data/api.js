@@ -2,7 +2,11 @@
 
 export class Refused extends Error {
   constructor(status, answer) {
-    super(answer?.error ?? `the server answers ${status}`);
+    super(
+      status === 401
+        ? "the server was started anew: open the address that it printed, in any tab of this browser"
+        : (answer?.error ?? `the server answers ${status}`),
+    );
     this.status = status;
     this.records = answer?.records ?? [];
   }
@@ -14,7 +18,7 @@ export const person = { name: sessionStorage.getItem("mapper") ?? localStorage.g
 async function ask(path, options = {}) {
   const who = person.name ? { "X-Mapper": encodeURIComponent(person.name) } : {};
   const answer = await fetch(path, { credentials: "same-origin", ...options, headers: { ...options.headers, ...who } });
-  if (answer.ok) return answer.status === 204 ? null : answer.json();
+  if (answer.ok) return options.file ? answer.blob() : answer.json();
   let told = null;
   try {
     told = await answer.json();
@@ -34,12 +38,14 @@ export const api = {
   records: (section) => ask(of(section, "records")),
   history: (section) => ask(of(section, "history")),
   change: (section, changes) => send(of(section, "changes"), { changes }),
-  events: (since, signal) => ask(`/api/events?since=${since}`, { signal }),
+  events: (since, jobs) => ask(`/api/events?since=${since}&jobs=${jobs}`),
   ribbon: (section) => ask(of(section, "ribbon")),
   between: (section, strokes) => send(of(section, "between"), { strokes }),
   snap: (section, geometry, reachUm) => send(of(section, "snap"), { geometry, reach_um: reachUm }),
-  predictions: (section) => ask(of(section, "predictions")),
-  review: (section, round, area, decision) => send(of(section, "review"), { round, area, decision }),
+  predictions: (section, engine) =>
+    ask(`${of(section, "predictions")}${engine ? `?engine=${encodeURIComponent(engine)}` : ""}`),
+  review: (section, { round, engine }, area, decision) =>
+    send(of(section, "review"), { round, engine, area, decision }),
   borders: (section) => ask(of(section, "borders")),
   fill: (engine) => send("/api/fill", { engine }),
   jobs: () => ask("/api/jobs"),
@@ -47,7 +53,13 @@ export const api = {
   worklist: (order) => ask(`/api/worklist?order=${order}`),
   rounds: () => ask("/api/rounds"),
   agreement: () => ask("/api/agreement"),
-  bring: (section, file) => ask(`/api/import?section=${section}`, { method: "POST", headers: { "Content-Type": "application/geo+json" }, body: file }),
+  bring: (section, file) =>
+    ask(`/api/import?section=${section}`, {
+      method: "POST",
+      headers: { "Content-Type": "application/geo+json" },
+      body: file,
+    }),
+  file: (path) => ask(path, { file: true }),
   tile: (section, level, row, column) => of(section, `tiles/${level}/${row}/${column}.jpg`),
   thumbnail: (section) => of(section, "thumbnail.jpg"),
 };

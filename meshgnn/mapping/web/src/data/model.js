@@ -11,12 +11,20 @@ export class Model {
     this.loading = new Map();
     this.done = [];
     this.undone = [];
-    this.queue = new Queue(kept, (section, records) => this.#take(section, records), () => this.#tell());
+    this.queue = new Queue(
+      kept,
+      (section, records) => this.#take(section, records),
+      () => this.#tell(),
+    );
   }
 
   #tell() {
     const { queue } = this;
-    this.store.set({ saved: { state: queue.state, waiting: queue.entries.length, why: queue.why ?? "" }, open: queue.open ?? null, tick: this.store.state.tick + 1 });
+    this.store.set({
+      saved: { state: queue.state, waiting: queue.entries.length, why: queue.why ?? "" },
+      open: queue.open ?? null,
+      tick: this.store.state.tick + 1,
+    });
   }
 
   #take(section, records) {
@@ -33,11 +41,15 @@ export class Model {
 
   async load(section) {
     if (this.loading.has(section)) return this.loading.get(section);
-    const work = api.records(section).then(({ records }) => {
-      this.server.set(section, new Map(records.map((record) => [record.id, record])));
-      for (const record of records) this.versions.set(record.id, Math.max(record.version, this.versions.get(record.id) ?? 0));
-      this.#tell();
-    }).finally(() => this.loading.delete(section));
+    const work = api
+      .records(section)
+      .then(({ records }) => {
+        this.server.set(section, new Map(records.map((record) => [record.id, record])));
+        for (const record of records)
+          this.versions.set(record.id, Math.max(record.version, this.versions.get(record.id) ?? 0));
+        this.#tell();
+      })
+      .finally(() => this.loading.delete(section));
     this.loading.set(section, work);
     return work;
   }
@@ -106,12 +118,19 @@ export class Model {
   }
 
   remove(section, ids) {
-    this.change(section, ids.map((id) => ({ id, after: null })));
+    this.change(
+      section,
+      ids.map((id) => ({ id, after: null })),
+    );
   }
 
   // Records that the server made for this window (an accepted prediction) can be undone like strokes.
   made(section, records) {
-    const items = records.map((record) => ({ id: record.id, before: this.find(section, record.id) ?? null, after: record.deleted ? null : record }));
+    const items = records.map((record) => ({
+      id: record.id,
+      before: this.find(section, record.id) ?? null,
+      after: record.deleted ? null : record,
+    }));
     this.#take(section, records);
     this.done.push({ section, items });
     this.undone = [];
@@ -135,7 +154,11 @@ export class Model {
     });
     if (changed) return "Somebody has changed this since: see its history to bring a version back.";
     to.push(action);
-    this.change(section, items.map((item) => ({ id: item.id, after: item[then] })), false);
+    this.change(
+      section,
+      items.map((item) => ({ id: item.id, after: item[then] })),
+      false,
+    );
     return "";
   }
 }

@@ -8,7 +8,8 @@ const CONTENT = ["kind", "area", "other", "confidence", "note"];
 export function content(record) {
   const numbers = JSON.stringify(record.geometry?.coordinates ?? []).match(/-?[\d.]+(?:e-?\d+)?/g) ?? [];
   const corners = new Set();
-  for (let k = 0; k + 1 < numbers.length; k += 2) corners.add(`${Number(numbers[k]).toFixed(1)} ${Number(numbers[k + 1]).toFixed(1)}`);
+  for (let k = 0; k + 1 < numbers.length; k += 2)
+    corners.add(`${Number(numbers[k]).toFixed(1)} ${Number(numbers[k + 1]).toFixed(1)}`);
   return JSON.stringify([...CONTENT.map((name) => record[name] ?? ""), ...[...corners].sort()]);
 }
 

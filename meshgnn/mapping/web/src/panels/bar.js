@@ -10,7 +10,10 @@ export const TOOLS = [
   ["border", "Border stroke", "R", "M3 9c6-3 12-3 18 0M3 19c6-3 12-3 18 0M12 3v18"],
   ["note", "Note", "N", "M12 22c-4-6-7-8-7-12a7 7 0 0 1 14 0c0 4-3 6-7 12zM12 10h.01"],
 ];
-const TOGGLES = [["snap", "Snap to the tissue's edge", "S", "M4 18c5-1 5-9 10-9h6M4 6l4 4M4 10l4-4"], ["apart", "No overlaps: cut new outlines at those that are there", "O", "M4 4h9v9H4zM13 9h7v11H9v-7"]];
+const TOGGLES = [
+  ["snap", "Snap to the tissue's edge", "S", "M4 18c5-1 5-9 10-9h6M4 6l4 4M4 10l4-4"],
+  ["apart", "No overlaps: cut new outlines at those that are there", "O", "M4 4h9v9H4zM13 9h7v11H9v-7"],
+];
 
 const icon = (path) => {
   const NS = "http://www.w3.org/2000/svg";
@@ -36,11 +39,19 @@ export function bar({ store, model, stage, step }) {
     redo.disabled = !model.undone.length;
   });
   undo.disabled = redo.disabled = true;
-  for (const [text, label, act] of [["+", "Zoom in", () => stage.view.zoom(1.4)], ["−", "Zoom out", () => stage.view.zoom(1 / 1.4)], ["⤢", "Whole section (0)", () => stage.fit()]]) byId("zoom").append(button(text, act, { "aria-label": label, title: label }));
+  for (const [text, label, act] of [
+    ["+", "Zoom in", () => stage.view.zoom(1.4)],
+    ["−", "Zoom out", () => stage.view.zoom(1 / 1.4)],
+    ["⤢", "Whole section (0)", () => stage.fit()],
+  ])
+    byId("zoom").append(button(text, act, { "aria-label": label, title: label }));
   store.listen(["saved"], ({ saved }) => {
     const text = { saved: "Saved", saving: "Saving …", "not saved": "Not saved" }[saved.state];
     byId("saved").dataset.state = saved.state;
-    byId("saved-text").textContent = saved.state === "not saved" ? `${text}: ${saved.waiting} ${saved.waiting === 1 ? "change waits" : "changes wait"}${saved.why ? `, ${saved.why}` : ""}` : text;
+    byId("saved-text").textContent = text;
+    byId("unsaved").hidden = saved.state !== "not saved";
+    byId("unsaved").textContent =
+      `${saved.waiting} ${saved.waiting === 1 ? "change waits" : "changes wait"} on this machine${saved.why ? `: ${saved.why}` : ""}`;
   });
   return { areas };
 }
@@ -48,9 +59,31 @@ export function bar({ store, model, stage, step }) {
 function tools(store) {
   const open = !store.state.stack.read_only;
   const list = (open ? TOOLS : TOOLS.slice(0, 1)).map(([id, title, key, path]) =>
-    h("button", { type: "button", "data-tool": id, "aria-label": `${title} (${key})`, "data-tip": `${title}  ${key}`, onclick: () => store.set({ tool: id }) }, icon(path)));
+    h(
+      "button",
+      {
+        type: "button",
+        "data-tool": id,
+        "aria-label": `${title} (${key})`,
+        "data-tip": `${title}  ${key}`,
+        onclick: () => store.set({ tool: id }),
+      },
+      icon(path),
+    ),
+  );
   const toggles = (open ? TOGGLES : []).map(([id, title, key, path]) =>
-    h("button", { type: "button", "data-toggle": id, "aria-label": `${title} (${key})`, "data-tip": `${title}  ${key}`, onclick: () => store.set({ [id]: !store.state[id] }) }, icon(path)));
+    h(
+      "button",
+      {
+        type: "button",
+        "data-toggle": id,
+        "aria-label": `${title} (${key})`,
+        "data-tip": `${title}  ${key}`,
+        onclick: () => store.set({ [id]: !store.state[id] }),
+      },
+      icon(path),
+    ),
+  );
   byId("tools").append(...list, ...(open ? [h("hr")] : []), ...toggles);
   const mark = () => {
     list.forEach((one) => one.setAttribute("aria-pressed", String(one.dataset.tool === store.state.tool)));
@@ -61,12 +94,20 @@ function tools(store) {
 }
 
 function heading(store, step) {
-  byId("section-nav").append(button("‹", () => step(-1), { "aria-label": "Previous section", title: "Previous (←)" }), h("div", { id: "where", "aria-live": "polite" }), button("›", () => step(1), { "aria-label": "Next section", title: "Next (→)" }));
+  byId("section-nav").append(
+    button("‹", () => step(-1), { "aria-label": "Previous section", title: "Previous (←)" }),
+    h("div", { id: "where", "aria-live": "polite" }),
+    button("›", () => step(1), { "aria-label": "Next section", title: "Next (→)" }),
+  );
   store.listen(["section", "sections"], ({ section, sections, order }) => {
     const one = sections.get(section);
     if (!one) return;
-    const flags = [...(one.flags ?? []), ...(one.usable === false ? ["not usable"] : [])];
-    byId("where").replaceChildren(h("b", {}, `Section ${section}`), h("span", {}, `${number(one.position_mm)} mm · ${order.indexOf(section) + 1} of ${order.length}`), flags.length ? h("span", { class: "flag", title: flags.join(", ") }, `▲ ${flags.join(", ")}`) : "");
+    const flags = one.flags ?? [];
+    byId("where").replaceChildren(
+      h("b", {}, `Section ${section}`),
+      h("span", {}, `${number(one.position_mm)} mm · ${order.indexOf(section) + 1} of ${order.length}`),
+      flags.length ? h("span", { class: "flag", title: flags.join(", ") }, `▲ ${flags.join(", ")}`) : "",
+    );
   });
 }
 
@@ -81,7 +122,9 @@ function picker(store) {
   const found = () => {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     const { stack, recent } = store.state;
-    const named = stack.areas.filter((area) => words.every((word) => `${area.name} ${area.key}`.toLowerCase().includes(word)));
+    const named = stack.areas.filter((area) =>
+      words.every((word) => `${area.name} ${area.key}`.toLowerCase().includes(word)),
+    );
     const rank = (area) => (recent.includes(area.name) && !words.length ? recent.indexOf(area.name) : 99);
     return [...named].sort((a, b) => rank(a) - rank(b));
   };
@@ -94,8 +137,21 @@ function picker(store) {
     const { recent } = store.state;
     const all = found();
     at = Math.min(at, Math.max(0, all.length - 1));
-    list.replaceChildren(...all.map((area, k) => h("button", { type: "button", role: "option", "aria-selected": k === at, onclick: () => take(area.name) }, swatch(area.colour), h("span", { class: "name" }, area.name), recent.indexOf(area.name) >= 0 && recent.indexOf(area.name) < 9 ? h("kbd", {}, String(recent.indexOf(area.name) + 1)) : "")));
-    if (!all.length) list.append(h("p", { class: "empty" }, "No area has this name. The list is areas.json beside the stack."));
+    list.replaceChildren(
+      ...all.map((area, k) =>
+        h(
+          "button",
+          { type: "button", role: "option", "aria-selected": k === at, onclick: () => take(area.name) },
+          swatch(area.colour),
+          h("span", { class: "name" }, area.name),
+          recent.indexOf(area.name) >= 0 && recent.indexOf(area.name) < 9
+            ? h("kbd", {}, String(recent.indexOf(area.name) + 1))
+            : "",
+        ),
+      ),
+    );
+    if (!all.length)
+      list.append(h("p", { class: "empty" }, "No area has this name. The list is areas.json beside the stack."));
     list.children[at]?.scrollIntoView({ block: "nearest" });
   };
   const set = popover(opener, box, () => {
@@ -123,7 +179,22 @@ function picker(store) {
       localStorage.setItem(`recent:${store.state.stack.name}`, JSON.stringify(recent));
     }
     opener.replaceChildren(swatch(colours.get(area)), h("span", {}, area || "no area"), h("kbd", {}, "A"));
-    byId("recent").replaceChildren(...recent.slice(0, 6).map((name, k) => h("button", { type: "button", "aria-pressed": name === area, "aria-label": `Area ${name}`, title: `${name} (${k + 1})`, onclick: () => store.set({ area: name }) }, swatch(colours.get(name)), h("kbd", {}, String(k + 1)))));
+    byId("recent").replaceChildren(
+      ...recent.slice(0, 6).map((name, k) =>
+        h(
+          "button",
+          {
+            type: "button",
+            "aria-pressed": name === area,
+            "aria-label": `Area ${name}`,
+            title: `${name} (${k + 1})`,
+            onclick: () => store.set({ area: name }),
+          },
+          swatch(colours.get(name)),
+          h("kbd", {}, String(k + 1)),
+        ),
+      ),
+    );
   };
   store.listen(["area", "recent", "colours"], show);
   show(store.state);
@@ -135,15 +206,76 @@ function display(store, stage) {
   const set = popover(byId("display-open"), box, () => draw());
   const slider = (label, name, min, max) => {
     const { tone } = store.state;
-    return h("label", { class: "slider" }, h("span", {}, label), h("input", { type: "range", min, max, step: 0.01, value: tone[name], oninput: (event) => { store.set({ tone: { ...store.state.tone, [name]: Number(event.target.value) } }); event.target.nextSibling.textContent = number(Number(event.target.value)); } }), h("output", {}, number(tone[name])));
+    return h(
+      "label",
+      { class: "slider" },
+      h("span", {}, label),
+      h("input", {
+        type: "range",
+        min,
+        max,
+        step: 0.01,
+        value: tone[name],
+        oninput: (event) => {
+          store.set({ tone: { ...store.state.tone, [name]: Number(event.target.value) } });
+          event.target.nextSibling.textContent = number(Number(event.target.value));
+        },
+      }),
+      h("output", {}, number(tone[name])),
+    );
   };
-  const tick = (label, name, key) => h("label", { class: "tick" }, h("input", { type: "checkbox", checked: store.state.show[name], onchange: (event) => store.set({ show: { ...store.state.show, [name]: event.target.checked } }) }), label, key ? h("kbd", {}, key) : "");
+  const tick = (label, name, key) =>
+    h(
+      "label",
+      { class: "tick" },
+      h("input", {
+        type: "checkbox",
+        checked: store.state.show[name],
+        onchange: (event) => store.set({ show: { ...store.state.show, [name]: event.target.checked } }),
+      }),
+      label,
+      key ? h("kbd", {}, key) : "",
+    );
   const draw = () => {
-    fill(box,
-      slider("Contrast", "contrast", 0.3, 4), slider("Brightness", "brightness", -0.6, 0.6), slider("Gamma", "gamma", 0.3, 3),
-      h("div", { class: "buttons" }, button("Turn left", () => stage.view.turn(-90)), button("Turn right", () => stage.view.turn(90)), button("Mirror", () => mirror(stage), { "aria-pressed": stage.view.mirror })),
-      h("div", { class: "ticks" }, tick("Drawn", "drawn", "H"), tick("Predicted", "predicted", "G"), tick("Other mappers", "others"), tick("Names", "labels"), tick("Surfaces", "ribbon"), tick("Borders of profiles", "borders")),
-      h("div", { class: "buttons" }, button("As scanned", () => { store.set({ tone: { contrast: 1, brightness: 0, gamma: 1 } }); stage.view.angle = 0; stage.view.mirror = false; stage.fit(); draw(); }, { class: "quiet" })));
+    fill(
+      box,
+      slider("Contrast", "contrast", 0.3, 4),
+      slider("Brightness", "brightness", -0.6, 0.6),
+      slider("Gamma", "gamma", 0.3, 3),
+      h(
+        "div",
+        { class: "buttons" },
+        button("Turn left", () => stage.view.turn(-90)),
+        button("Turn right", () => stage.view.turn(90)),
+        button("Mirror", () => mirror(stage), { "aria-pressed": stage.view.mirror }),
+      ),
+      h(
+        "div",
+        { class: "ticks" },
+        tick("Drawn", "drawn", "H"),
+        tick("Predicted", "predicted", "G"),
+        tick("Predicted, also where drawn", "beside"),
+        tick("Other mappers", "others"),
+        tick("Names", "labels"),
+        tick("Surfaces", "ribbon"),
+        tick("Borders of profiles", "borders"),
+      ),
+      h(
+        "div",
+        { class: "buttons" },
+        button(
+          "As scanned",
+          () => {
+            store.set({ tone: { contrast: 1, brightness: 0, gamma: 1 } });
+            stage.view.angle = 0;
+            stage.view.mirror = false;
+            stage.fit();
+            draw();
+          },
+          { class: "quiet" },
+        ),
+      ),
+    );
   };
   return set;
 }

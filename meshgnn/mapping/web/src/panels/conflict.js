@@ -25,11 +25,27 @@ export function conflicts({ store, model, stage }) {
     const who = open.newest?.[0];
     box.replaceChildren(
       h("h2", {}, refused ? "The server did not take a change" : "Two versions of the same thing"),
-      h("p", {}, refused ? `${name} on section ${open.section}: ${open.error}` : `${name} on section ${open.section}: ${who?.mapper ?? "somebody"} ${who?.deleted ? "deleted it" : "changed it"} (${when(who?.time)}) while you did. ${theirs.length && here ? "Theirs is the white dotted line, yours is filled." : ""}`),
-      h("div", { class: "buttons" },
+      h(
+        "p",
+        {},
+        refused
+          ? `${name} on section ${open.section}: ${open.error}`
+          : `${name} on section ${open.section}: ${who?.mapper ?? "somebody"} ${who?.deleted ? "deleted it" : "changed it"} (${when(who?.time)}) while you did. ${theirs.length && here ? "Theirs is the white dotted line, yours is filled." : ""}`,
+      ),
+      h(
+        "div",
+        { class: "buttons" },
         here ? "" : button("Go there", () => store.set({ section: open.section })),
-        here && theirs.length && theirs[0].geometry?.type ? button("Show", () => stage.view.show(bounds(theirs[0].geometry))) : "",
-        button(refused ? "Try again" : change.op === "delete" ? "Delete it" : "Keep mine", () => model.queue.settle(open, true), { class: "primary" }),
-        button(refused ? "Drop the change" : "Take theirs", () => model.queue.settle(open, false))));
+        here && theirs.length && theirs[0].geometry?.type
+          ? button("Show", () => stage.view.show(bounds(theirs[0].geometry)))
+          : "",
+        button(
+          refused ? "Try again" : change.op === "delete" ? "Delete it" : "Keep mine",
+          () => model.queue.settle(open, true),
+          { class: "primary" },
+        ),
+        button(refused ? "Drop the change" : "Take theirs", () => model.queue.settle(open, false)),
+      ),
+    );
   });
 }

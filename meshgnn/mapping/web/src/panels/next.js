@@ -3,7 +3,13 @@
 import { api } from "../data/api.js";
 import { button, byId, empty, fill, h, number, swatch } from "../ui.js";
 
-const ORDERS = [["gain", "Most to gain"], ["gap", "Widest gaps"], ["uncertain", "Least certain"], ["disagree", "Most disagreement"], ["random", "At random"]];
+const ORDERS = [
+  ["gain", "Most to gain"],
+  ["gap", "Widest gaps"],
+  ["uncertain", "Least certain"],
+  ["disagree", "Most disagreement"],
+  ["random", "At random"],
+];
 
 export function nextPanel({ store }) {
   const box = byId("panel-next");
@@ -38,18 +44,87 @@ export function nextPanel({ store }) {
     const { work, section, colours } = store.state;
     const items = open();
     const most = Math.max(...items.map((item) => item.gain), 1e-9);
-    const order = h("select", { "aria-label": "Order", onchange: (event) => { store.state.work.order = event.target.value; event.target.blur(); load(); } }, ORDERS.map(([value, text]) => h("option", { value, selected: value === work.order }, text)));
-    fill(box,
-      h("div", { class: "line" }, h("label", {}, h("span", {}, "Order"), order), button("Next", go, { class: "primary", disabled: !items.length })),
+    const order = h(
+      "select",
+      {
+        "aria-label": "Order",
+        onchange: (event) => {
+          store.state.work.order = event.target.value;
+          event.target.blur();
+          load();
+        },
+      },
+      ORDERS.map(([value, text]) => h("option", { value, selected: value === work.order }, text)),
+    );
+    fill(
+      box,
+      h(
+        "div",
+        { class: "line" },
+        h("label", {}, h("span", {}, "Order"), order),
+        button("Next", go, { class: "primary", disabled: !items.length }),
+      ),
       wrong ? h("p", { class: "wrong" }, wrong) : "",
-      items.length ? h("ol", { class: "work" }, items.map((item) =>
-        h("li", { "aria-current": item.section === section },
-          h("button", { type: "button", class: "row", "data-mark": `work-${item.section}`, onclick: () => store.set({ section: item.section }) },
-            h("span", { class: "name" }, h("b", {}, `Section ${item.section}`), h("small", {}, item.reason), h("span", { class: "chips" }, (item.areas ?? []).map((name) => h("span", {}, swatch(colours.get(name)), name)))),
-            h("span", { class: "track", title: "expected gain" }, h("i", { style: { width: `${(100 * item.gain) / most}%` } })),
-            h("span", { class: "figure" }, `${number(100 * item.gain, 1)} %`)),
-          button("Skip", () => skip(item), { class: "quiet", "aria-label": `Skip section ${item.section}` })))) : empty(work.left === false && !skipped.size ? "Nothing is left to look at." : "The list is empty. It fills after the first round."),
-      skipped.size ? h("p", { class: "facts" }, `${skipped.size} skipped in this window `, button("Show again", () => { skipped.clear(); sessionStorage.removeItem("skipped"); store.set({ work: { ...store.state.work } }); }, { class: "quiet" })) : "");
+      items.length
+        ? h(
+            "ol",
+            { class: "work" },
+            items.map((item) =>
+              h(
+                "li",
+                { "aria-current": item.section === section },
+                h(
+                  "button",
+                  {
+                    type: "button",
+                    class: "row",
+                    "data-mark": `work-${item.section}`,
+                    onclick: () => store.set({ section: item.section }),
+                  },
+                  h(
+                    "span",
+                    { class: "name" },
+                    h("b", {}, `Section ${item.section}`),
+                    h("small", {}, item.reason),
+                    h(
+                      "span",
+                      { class: "chips" },
+                      (item.areas ?? []).map((name) => h("span", {}, swatch(colours.get(name)), name)),
+                    ),
+                  ),
+                  h(
+                    "span",
+                    { class: "track", title: "expected gain" },
+                    h("i", { style: { width: `${(100 * item.gain) / most}%` } }),
+                  ),
+                  h("span", { class: "figure" }, `${number(100 * item.gain, 1)} %`),
+                ),
+                button("Skip", () => skip(item), { class: "quiet", "aria-label": `Skip section ${item.section}` }),
+              ),
+            ),
+          )
+        : empty(
+            work.left === false && !skipped.size
+              ? "Nothing is left to look at."
+              : "The list is empty. It fills after the first round.",
+          ),
+      skipped.size
+        ? h(
+            "p",
+            { class: "facts" },
+            `${skipped.size} skipped in this window `,
+            button(
+              "Show again",
+              () => {
+                skipped.clear();
+                sessionStorage.removeItem("skipped");
+                store.set({ work: { ...store.state.work } });
+              },
+              { class: "quiet" },
+            ),
+          )
+        : "",
+    );
   }
 
   function go() {

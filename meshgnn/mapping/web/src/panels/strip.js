@@ -14,18 +14,47 @@ export function strip({ store, reason }) {
     const one = sections.get(index);
     const drawn = Object.keys(one.drawn ?? {});
     const told = reason(index);
-    const flags = [...(one.flags ?? []), ...(one.usable === false ? ["not usable"] : [])];
-    const facts = [drawn.length ? `drawn: ${drawn.join(", ")}` : "", one.accepted ? `accepted: ${one.accepted}` : "", one.predicted ? "predicted" : "", ...flags, told].filter(Boolean);
-    const picture = h("img", { src: api.thumbnail(index), alt: "", loading: "lazy", decoding: "async", draggable: "false" });
-    return h("button", { type: "button", tabindex: index === section ? 0 : -1, class: "thumb", "aria-current": index === section, "aria-label": `Section ${index}${facts.length ? `; ${facts.join("; ")}` : ""}`, title: facts.join("\n"), style: { left: `${k * STEP}px` }, onclick: () => store.set({ section: index }) },
+    const flags = one.flags ?? [];
+    const facts = [
+      drawn.length ? `drawn: ${drawn.join(", ")}` : "",
+      one.accepted ? `accepted: ${one.accepted}` : "",
+      one.predicted ? "predicted" : "",
+      one.score ? `Dice ${Math.round(100 * one.score)} % when it was hidden` : "",
+      ...flags,
+      told,
+    ].filter(Boolean);
+    const picture = h("img", {
+      src: store.state.viewed === null ? null : api.thumbnail(index),
+      alt: "",
+      loading: "lazy",
+      decoding: "async",
+      draggable: "false",
+    });
+    return h(
+      "button",
+      {
+        type: "button",
+        tabindex: index === section ? 0 : -1,
+        class: "thumb",
+        "aria-current": index === section,
+        "aria-label": `Section ${index}${facts.length ? `; ${facts.join("; ")}` : ""}`,
+        title: facts.join("\n"),
+        style: { left: `${k * STEP}px` },
+        onclick: () => store.set({ section: index }),
+      },
       picture,
       h("span", { class: "number" }, String(index)),
-      h("span", { class: "marks" },
-        drawn.slice(0, 4).map((name) => swatch(colours.get(name))), drawn.length > 4 ? `+${drawn.length - 4}` : "",
+      h(
+        "span",
+        { class: "marks" },
+        drawn.slice(0, 3).map((name) => swatch(colours.get(name))),
+        drawn.length > 3 ? `+${drawn.length - 3}` : "",
         one.accepted ? h("b", { class: "accepted", title: "accepted predictions" }, "✓") : "",
         one.predicted ? h("b", { class: "predicted" }, "◌") : "",
         told ? h("b", { class: "wanted" }, "★") : "",
-        flags.length ? h("b", { class: "torn" }, "▲") : ""));
+        flags.length ? h("b", { class: "torn" }, "▲") : "",
+      ),
+    );
   }
 
   function draw() {
@@ -43,7 +72,8 @@ export function strip({ store, reason }) {
     inner.style.width = `${store.state.order.length * STEP}px`;
     const k = store.state.order.indexOf(store.state.section);
     const [left, width] = [k * STEP, box.clientWidth];
-    if (left < box.scrollLeft + STEP || left > box.scrollLeft + width - 2 * STEP) box.scrollLeft = left - width / 2 + STEP / 2;
+    if (left < box.scrollLeft + STEP || left > box.scrollLeft + width - 2 * STEP)
+      box.scrollLeft = left - width / 2 + STEP / 2;
   }
 
   let waiting = false;
@@ -58,5 +88,5 @@ export function strip({ store, reason }) {
   box.addEventListener("scroll", soon);
   new ResizeObserver(soon).observe(box);
   store.listen(["section"], follow);
-  store.listen(["section", "sections", "work", "colours"], soon);
+  store.listen(["section", "sections", "work", "colours", "viewed"], soon);
 }

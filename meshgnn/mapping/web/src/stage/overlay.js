@@ -5,7 +5,8 @@ import { inside, pathOf, rings, toSegment } from "../geometry.js";
 const paths = new WeakMap();
 
 export function path(geometry) {
-  if (!paths.has(geometry)) paths.set(geometry, { path: pathOf(geometry), label: geometry.type.endsWith("Polygon") ? inside(geometry) : null });
+  if (!paths.has(geometry))
+    paths.set(geometry, { path: pathOf(geometry), label: geometry.type.endsWith("Polygon") ? inside(geometry) : null });
   return paths.get(geometry);
 }
 
@@ -20,6 +21,17 @@ export function visible(state, record) {
   return state.show.drawn && (state.show.others || own(state, record));
 }
 
+// An area counts as drawn whole where it is drawn: what was predicted of it there is shown only when asked for.
+export function offered(state) {
+  if (!state.show.predicted) return [];
+  const drawn = new Set(
+    state.records
+      .filter((record) => record.kind === "area" && record.origin !== "accepted")
+      .map((record) => record.area),
+  );
+  return state.predictions.areas.filter((one) => state.show.beside || !drawn.has(one.area));
+}
+
 export class Overlay {
   constructor(view) {
     this.view = view;
@@ -32,19 +44,21 @@ export class Overlay {
     context.setTransform(...matrix);
     context.lineJoin = context.lineCap = "round";
     if (state.show.ribbon && state.ribbon) this.#ribbon(context, state.ribbon);
-    if (state.show.predicted) for (const one of state.predictions.areas) this.#prediction(context, state, one);
+    for (const one of offered(state)) this.#prediction(context, state, one);
     const shown = state.records.filter((record) => visible(state, record));
     for (const record of shown) if (record.kind === "area") this.#outline(context, state, record);
     for (const record of shown) if (record.kind === "border") this.#border(context, state, record);
     for (const conflict of state.theirs ?? []) this.#theirs(context, conflict);
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    if (state.show.borders && state.profile) this.#peaks(context, state.profile);
-    if (state.show.predicted) for (const one of state.predictions.areas) if (one.decision === "none") this.#label(context, state, one.geometry, one.area, true);
+    if (state.show.borders && state.profile) this.#peaks(context, state.profile, state.along);
+    for (const one of offered(state))
+      if (one.decision === "none") this.#label(context, state, one.geometry, one.area, true);
     for (const record of shown) {
       if (record.kind === "note") this.#note(context, record, state.selected.has(record.id));
       else if (record.kind === "area") this.#label(context, state, record.geometry, record.area, false);
     }
-    for (const record of shown) if (state.selected.has(record.id) && !state.stack.read_only) this.#handles(context, record);
+    for (const record of shown)
+      if (state.selected.has(record.id) && !state.stack.read_only) this.#handles(context, record);
   }
 
   #outline(context, state, record) {
@@ -87,7 +101,10 @@ export class Overlay {
     const picked = state.selected.has(record.id);
     const { path: line } = path(record.geometry);
     this.#stroke(context, line, picked ? "#fff" : "#000b", picked ? 12 : 10);
-    for (const [name, side] of [[record.area, -1], [record.other, 1]]) {
+    for (const [name, side] of [
+      [record.area, -1],
+      [record.other, 1],
+    ]) {
       if (name) this.#stroke(context, offset(points, side * 3 * this.px), colourOf(state, name), 3);
     }
     this.#stroke(context, line, "#fff", 1.8);
@@ -111,19 +128,42 @@ export class Overlay {
     }
   }
 
-  #peaks(context, profile) {
-    for (const { point } of profile.peaks ?? []) {
-      if (!point) continue;
+  #peaks(context, profile, along) {
+    const mark = (point, colour, trace) => {
+      if (!point) return;
       const [x, y] = this.view.toScreen(point);
       context.beginPath();
-      for (const [dx, dy] of [[0, -7], [7, 0], [0, 7], [-7, 0]]) context.lineTo(x + dx, y + dy);
-      context.closePath();
-      context.fillStyle = "#cc79a7";
+      trace(x, y);
+      context.fillStyle = colour;
       context.strokeStyle = "#000";
       context.lineWidth = 1.5;
       context.fill();
       context.stroke();
-    }
+    };
+    const disc = (x, y) => context.arc(x, y, 4, 0, 7);
+    const diamond = (x, y) => {
+      for (const [dx, dy] of [
+        [0, -7],
+        [7, 0],
+        [0, 7],
+        [-7, 0],
+      ])
+        context.lineTo(x + dx, y + dy);
+      context.closePath();
+    };
+    for (const { point } of profile.peaks ?? []) mark(point, "#cc79a7", diamond);
+    for (const { point } of profile.mapper ?? []) mark(point, "#ffffff", disc);
+    for (const { point } of profile.predicted ?? []) mark(point, "#56b4e9", disc);
+    if (!along) return;
+    const [x, y] = this.view.toScreen(along);
+    context.beginPath();
+    context.arc(x, y, 11, 0, 7);
+    context.strokeStyle = "#000";
+    context.lineWidth = 4;
+    context.stroke();
+    context.strokeStyle = "#fff";
+    context.lineWidth = 2;
+    context.stroke();
   }
 
   #stroke(context, shape, colour, width) {
@@ -192,7 +232,8 @@ export class Overlay {
     let last = [-99, -99];
     for (const point of vertices(record.geometry)) {
       const [x, y] = this.view.toScreen(point);
-      if (x < 0 || y < 0 || x > this.view.width || y > this.view.height || Math.hypot(x - last[0], y - last[1]) < 7) continue;
+      if (x < 0 || y < 0 || x > this.view.width || y > this.view.height || Math.hypot(x - last[0], y - last[1]) < 12)
+        continue;
       last = [x, y];
       context.beginPath();
       context.rect(x - 2.5, y - 2.5, 5, 5);
@@ -214,25 +255,35 @@ export class Overlay {
       }
       if (record.kind === "border") return nearest(geometry, point).distance < reach;
       context.setTransform(1, 0, 0, 1, 0, 0);
-      return context.isPointInPath(path(geometry).path, ...point, "evenodd") || nearest(geometry, point).distance < reach / 2;
+      return (
+        context.isPointInPath(path(geometry).path, ...point, "evenodd") || nearest(geometry, point).distance < reach / 2
+      );
     });
     const order = { note: 0, border: 1, area: 2 };
-    const rank = (record) => (state.selected.has(record.id) && record.kind !== "area" ? -1 : order[record.kind] + (own(state, record) ? 0 : 0.5));
+    const rank = (record) =>
+      state.selected.has(record.id) && record.kind !== "area"
+        ? -1
+        : order[record.kind] + (own(state, record) ? 0 : 0.5);
     return hits.sort((a, b) => rank(a) - rank(b) || sizeOf(a) - sizeOf(b))[0] ?? null;
   }
 
   predictionAt(context, state, sx, sy) {
-    if (!state.show.predicted) return null;
     const point = this.view.toImage(sx, sy);
     context.setTransform(1, 0, 0, 1, 0, 0);
-    return state.predictions.areas.find((one) => one.decision === "none" && context.isPointInPath(path(one.geometry).path, ...point, "evenodd")) ?? null;
+    return (
+      offered(state).find(
+        (one) => one.decision === "none" && context.isPointInPath(path(one.geometry).path, ...point, "evenodd"),
+      ) ?? null
+    );
   }
 }
 
 function sizeOf(record) {
   if (record.kind !== "area") return 0;
   const [outer] = rings(record.geometry);
-  return outer.length ? Math.abs(outer.reduce((sum, [x, y], k) => sum + x * (outer[(k + 1) % outer.length][1] - outer.at(k - 1)[1]), 0)) : 0;
+  return outer.length
+    ? Math.abs(outer.reduce((sum, [x, y], k) => sum + x * (outer[(k + 1) % outer.length][1] - outer.at(k - 1)[1]), 0))
+    : 0;
 }
 
 // Without the repeated last point of rings.

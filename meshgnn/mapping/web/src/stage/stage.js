@@ -10,17 +10,32 @@ export class Stage {
     this.store = store;
     this.view = new View();
     this.overlay = new Overlay(this.view);
-    this.tiles = new Tiles(() => this.redraw());
+    this.tiles = new Tiles(() => this.redraw(true));
     this.image = byId("image");
     this.drawing = byId("drawing");
     this.tool = null;
-    this.times = []; // how long each section took until its view was whole, for benchmarks/mapping_page.py
+    this.times = []; // of each section until its view was whole, and since the page was asked for: benchmarks/mapping_page.py
     this.view.listen(() => {
       this.fetch();
-      this.redraw();
+      this.redraw(true);
     });
     store.listen(["section"], () => this.#go());
-    store.listen(["records", "predictions", "ribbon", "profile", "selected", "show", "theirs", "tool", "colours", "hover"], () => this.redraw());
+    store.listen(
+      [
+        "records",
+        "predictions",
+        "ribbon",
+        "profile",
+        "selected",
+        "show",
+        "theirs",
+        "tool",
+        "colours",
+        "hover",
+        "along",
+      ],
+      () => this.redraw(),
+    );
     store.listen(["tone"], () => this.#tone());
     new ResizeObserver(() => this.#size()).observe(byId("stage"));
     this.#size();
@@ -62,10 +77,14 @@ export class Stage {
     if (!section) return;
     this.started = performance.now();
     this.shown = null;
+    if (this.store.state.viewed !== null) this.store.set({ viewed: -1 });
     // Neighbours are looked at in the same place; a section of another size is fitted anew.
     if (!this.last || this.last.width !== section.width || this.last.height !== section.height) this.fit();
     else this.view.changed();
     this.last = section;
+    // Everything else waits for the picture, but not for ever.
+    clearTimeout(this.late);
+    this.late = setTimeout(() => this.store.set({ viewed: section.index }), 1500);
   }
 
   fit() {
@@ -77,12 +96,17 @@ export class Stage {
     if (!section || this.view.width <= 1) return;
     const { order, sections } = this.store.state;
     const at = order.indexOf(section.index);
-    const ahead = [order[at + 1], order[at - 1]].filter((index) => index !== undefined).map((index) => sections.get(index))
-      .filter((other) => other.width === section.width && other.height === section.height).map((other) => [other, this.view]);
+    const ahead = [order[at + 1], order[at - 1]]
+      .filter((index) => index !== undefined)
+      .map((index) => sections.get(index))
+      .filter((other) => other.width === section.width && other.height === section.height)
+      .map((other) => [other, this.view]);
     this.tiles.want(section, this.view, ahead);
   }
 
-  redraw() {
+  // picture: the section's picture too; what is drawn over it changes much more often.
+  redraw(picture = false) {
+    this.stale ||= picture;
     if (this.waiting) return;
     this.waiting = true;
     requestAnimationFrame(() => {
@@ -93,22 +117,29 @@ export class Stage {
 
   #draw() {
     const { section } = this;
-    const context = this.image.getContext("2d");
-    context.setTransform(1, 0, 0, 1, 0, 0);
-    context.clearRect(0, 0, this.image.width, this.image.height);
     const top = this.drawing.getContext("2d");
     top.setTransform(1, 0, 0, 1, 0, 0);
     top.clearRect(0, 0, this.drawing.width, this.drawing.height);
     if (!section) return;
-    const whole = this.tiles.draw(context, section, this.view, this.ratio);
+    if (this.stale) this.#picture(section);
     this.overlay.draw(top, this.store.state, this.ratio);
     this.tool?.draw?.(top, this.ratio);
+  }
+
+  #picture(section) {
+    this.stale = false;
+    const context = this.image.getContext("2d");
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, this.image.width, this.image.height);
+    const whole = this.tiles.draw(context, section, this.view, this.ratio);
     this.#scale(section);
     byId("wait").hidden = whole;
     if (whole && this.shown !== section.index) {
       this.shown = section.index;
-      this.times.push({ section: section.index, ms: performance.now() - this.started });
+      const now = performance.now();
+      this.times.push({ section: section.index, ms: now - this.started, at: now });
       document.body.dataset.shown = section.index;
+      this.store.set({ viewed: section.index });
     }
   }
 
@@ -122,7 +153,8 @@ export class Stage {
       }
     }
     byId("bar").style.width = `${mm / mmPerPx}px`;
-    byId("bar-text").textContent = mm >= 0.1 ? `${Number(mm.toPrecision(1))} mm` : `${Number((mm * 1000).toPrecision(1))} µm`;
+    byId("bar-text").textContent =
+      mm >= 0.1 ? `${Number(mm.toPrecision(1))} mm` : `${Number((mm * 1000).toPrecision(1))} µm`;
     byId("bar-text").dataset.mm = mm;
   }
 
@@ -131,7 +163,10 @@ export class Stage {
     if (!section) return;
     const [x, y] = this.view.toImage(sx, sy);
     const grey = this.tiles.grey(section, [x, y]);
-    byId("readout").textContent = grey === null ? "" : `x ${number(Math.floor(x), 0)}  y ${number(Math.floor(y), 0)} px · ${number((x * section.pixel_um) / 1000)}, ${number((y * section.pixel_um) / 1000)} mm · grey ${grey}`;
+    byId("readout").textContent =
+      grey === null
+        ? ""
+        : `x ${number(Math.floor(x), 0)}  y ${number(Math.floor(y), 0)} px · ${number((x * section.pixel_um) / 1000)}, ${number((y * section.pixel_um) / 1000)} mm · grey ${grey}`;
   }
 
   at(event) {
@@ -188,10 +223,18 @@ export class Stage {
     });
     canvas.addEventListener("dblclick", (event) => this.tool?.double?.(this.at(event), event));
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
-    canvas.addEventListener("wheel", (event) => {
-      event.preventDefault();
-      const at = this.at(event);
-      this.view.zoom(Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.0016) * (event.deltaMode ? 20 : 1)), at.sx, at.sy);
-    }, { passive: false });
+    canvas.addEventListener(
+      "wheel",
+      (event) => {
+        event.preventDefault();
+        const at = this.at(event);
+        this.view.zoom(
+          Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.0016) * (event.deltaMode ? 20 : 1)),
+          at.sx,
+          at.sy,
+        );
+      },
+      { passive: false },
+    );
   }
 }

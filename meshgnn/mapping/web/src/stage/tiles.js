@@ -28,7 +28,17 @@ export class Tiles {
     const [c0, c1] = [Math.max(0, Math.floor(x0 / w)), Math.min(columns - 1, Math.floor(x1 / w))];
     const found = [];
     for (let row = r0; row <= r1; row++) {
-      for (let column = c0; column <= c1; column++) found.push({ section: section.index, level, row, column, x: column * w, y: row * h, fx: w / section.tile_px, fy: h / section.tile_px });
+      for (let column = c0; column <= c1; column++)
+        found.push({
+          section: section.index,
+          level,
+          row,
+          column,
+          x: column * w,
+          y: row * h,
+          fx: w / section.tile_px,
+          fy: h / section.tile_px,
+        });
     }
     const [mx, my] = [(x0 + x1) / 2, (y0 + y1) / 2];
     const away = (tile) => Math.hypot(tile.x + w / 2 - mx, tile.y + h / 2 - my);
@@ -104,7 +114,7 @@ export class Tiles {
     const [a, b, c, d, e, f] = view.matrix().map((value) => value * ratio);
     context.setTransform(a, b, c, d, e, f);
     context.imageSmoothingEnabled = view.scale < 4;
-    const seam = 0.5 / (view.scale * ratio); // turned tiles would show hairlines between them
+    const seam = (view.angle ? 1 : 0.5) / (view.scale * ratio); // turned tiles would show hairlines between them
     const whole = this.complete(section, view);
     for (let level = whole ? best : section.levels.length - 1; level >= best; level--) {
       for (const tile of this.within(section, level, box)) {
@@ -127,7 +137,17 @@ export class Tiles {
       const picture = tile && this.held.get(keyOf(tile));
       if (!picture) continue;
       this.probe ??= new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
-      this.probe.drawImage(picture, Math.min(picture.width - 1, Math.floor((x - tile.x) / tile.fx)), Math.min(picture.height - 1, Math.floor((y - tile.y) / tile.fy)), 1, 1, 0, 0, 1, 1);
+      this.probe.drawImage(
+        picture,
+        Math.min(picture.width - 1, Math.floor((x - tile.x) / tile.fx)),
+        Math.min(picture.height - 1, Math.floor((y - tile.y) / tile.fy)),
+        1,
+        1,
+        0,
+        0,
+        1,
+        1,
+      );
       return this.probe.getImageData(0, 0, 1, 1).data[0];
     }
     return null;

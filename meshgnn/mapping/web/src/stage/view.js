@@ -33,14 +33,20 @@ export class View {
 
   // Image pixels that can be seen, as a box.
   seen() {
-    const corners = [[0, 0], [this.width, 0], [0, this.height], [this.width, this.height]].map(([x, y]) => this.toImage(x, y));
+    const corners = [
+      [0, 0],
+      [this.width, 0],
+      [0, this.height],
+      [this.width, this.height],
+    ].map(([x, y]) => this.toImage(x, y));
     const [xs, ys] = [corners.map((p) => p[0]), corners.map((p) => p[1])];
     return [Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys)];
   }
 
   fit(width, height) {
     const [cos, sin] = [Math.abs(Math.cos(this.angle)), Math.abs(Math.sin(this.angle))];
-    const scale = 0.94 * Math.min(this.width / (width * cos + height * sin), this.height / (width * sin + height * cos));
+    const scale =
+      0.94 * Math.min(this.width / (width * cos + height * sin), this.height / (width * sin + height * cos));
     Object.assign(this, { x: width / 2, y: height / 2, scale });
     this.changed();
   }

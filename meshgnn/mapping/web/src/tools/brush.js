@@ -1,7 +1,8 @@
 // A round brush: adds to the outline it starts on, or takes from it (Alt, or the right button).
 
-import { band, joined, meet, without } from "../geometry.js";
+import { joined, meet, without } from "../geometry.js";
 import { own } from "../stage/overlay.js";
+import { band } from "./band.js";
 
 export class BrushTool {
   constructor({ store, model, stage, commit }) {
@@ -30,7 +31,9 @@ export class BrushTool {
     const { store, stage, model } = this;
     const found = stage.record(at);
     if (found?.kind === "area" && own(store.state, found)) return found;
-    const chosen = [...store.state.selected].map((id) => model.find(store.state.section, id)).find((record) => record?.kind === "area");
+    const chosen = [...store.state.selected]
+      .map((id) => model.find(store.state.section, id))
+      .find((record) => record?.kind === "area");
     return chosen && (this.take || chosen.area === store.state.area) ? chosen : null;
   }
 
@@ -38,17 +41,24 @@ export class BrushTool {
     this.here = at;
     if (this.points.length) {
       const last = this.stage.view.toScreen(this.points.at(-1));
-      if (Math.hypot(at.sx - last[0], at.sy - last[1]) > Math.max(2, this.store.state.brush / 6)) this.points.push(at.point);
+      if (Math.hypot(at.sx - last[0], at.sy - last[1]) > Math.max(2, this.store.state.brush / 6))
+        this.points.push(at.point);
     }
     this.stage.redraw();
   }
 
   up() {
     if (!this.points.length) return;
-    const stroke = band(this.points, this.store.state.brush / this.stage.view.scale);
+    const { view } = this.stage;
+    const stroke = band(
+      this.points.map((point) => view.toScreen(point)),
+      this.store.state.brush,
+      (x, y) => view.toImage(x, y),
+    );
     const { target, take, commit, store } = this;
     this.points = [];
     this.stage.redraw();
+    if (!stroke) return;
     if (!target) return void commit.area(stroke);
     if (take) {
       const left = without(target.geometry, [stroke], commit.least());
@@ -77,7 +87,7 @@ export class BrushTool {
     const { view } = this.stage;
     const { brush, colours, area } = this.store.state;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    const colour = this.take && this.points.length ? "#ffffff" : colours.get(area) ?? "#fff";
+    const colour = this.take && this.points.length ? "#ffffff" : (colours.get(area) ?? "#fff");
     if (this.points.length) {
       context.beginPath();
       this.points.map((point) => view.toScreen(point)).forEach(([x, y]) => context.lineTo(x, y));

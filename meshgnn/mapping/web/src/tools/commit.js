@@ -32,8 +32,18 @@ export class Commit {
     const { apart, records, stack } = this.store.state;
     if (!apart) return geometry;
     const box = bounds(geometry);
-    const others = records.filter((record) => record.kind === "area" && record.id !== except && own(this.store.state, record) && overlap(box, bounds(record.geometry)));
-    return without(geometry, others.map((record) => record.geometry), this.least());
+    const others = records.filter(
+      (record) =>
+        record.kind === "area" &&
+        record.id !== except &&
+        own(this.store.state, record) &&
+        overlap(box, bounds(record.geometry)),
+    );
+    return without(
+      geometry,
+      others.map((record) => record.geometry),
+      this.least(),
+    );
   }
 
   // A new area, or (with `record`) another outline of it. Nothing is asked of the server unless snapping is on.

@@ -13,8 +13,11 @@ export class LineTool {
 
   get hint() {
     if (this.mode === "freehand") return "Draw around the area; let go to close it.";
-    if (this.mode === "polygon") return this.points.length ? "Click for corners · Enter or double click closes · Backspace takes the last one back · Esc gives up" : "Click for corners, or drag; Enter closes the outline.";
-    return "Draw across the cortex where the border is. The current area lies on the left of the stroke.";
+    if (this.mode === "polygon")
+      return this.points.length
+        ? "Click for corners · Enter or double click closes · Backspace takes the last one back · Esc gives up"
+        : "Click for corners, or drag; Enter closes the outline.";
+    return "Draw across the cortex where the border is. The current area lies on its left; Alt and a number says what lies on its right.";
   }
 
   down(at, event) {
@@ -84,10 +87,17 @@ export class LineTool {
   // Left and right are meant as seen; in a mirrored view the stroke is turned round so that the record says the same.
   #border(points) {
     const { store, stage, model } = this;
-    if (points.length < 2 || length(points) * stage.view.scale < 8) return this.commit.say("A border needs a stroke across the cortex.");
+    if (points.length < 2 || length(points) * stage.view.scale < 8)
+      return this.commit.say("A border needs a stroke across the cortex.");
     const { section, area, other, confidence } = store.state;
     const coordinates = stage.view.mirror ? [...points].reverse() : points;
-    const id = model.add(section, { kind: "border", area, other, geometry: { type: "LineString", coordinates }, confidence });
+    const id = model.add(section, {
+      kind: "border",
+      area,
+      other,
+      geometry: { type: "LineString", coordinates },
+      confidence,
+    });
     const before = [...store.state.selected].filter((one) => model.find(section, one)?.kind === "border");
     store.set({ selected: new Set([...before.slice(-1), id]) });
   }

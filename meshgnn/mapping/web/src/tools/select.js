@@ -12,14 +12,18 @@ export class SelectTool {
   }
 
   get hint() {
-    return this.store.state.selected.size ? "Drag the corners · Alt and click takes one away · Delete removes the whole" : "";
+    return this.store.state.selected.size
+      ? "Drag the corners · Alt and click takes one away · Delete removes the whole"
+      : "";
   }
 
   down(at, event) {
     if (event.button !== 0) return false;
     const { store, stage, model } = this;
     const { section, selected, stack } = store.state;
-    const chosen = [...selected].map((id) => model.find(section, id)).filter((record) => record && own(this.store.state, record) && !stack.read_only);
+    const chosen = [...selected]
+      .map((id) => model.find(section, id))
+      .filter((record) => record && own(this.store.state, record) && !stack.read_only);
     for (const record of chosen) {
       if (record.kind === "note" && stage.record(at)?.id === record.id) {
         this.held = { record, geometry: record.geometry };
@@ -32,7 +36,7 @@ export class SelectTool {
     const found = stage.record(at);
     const next = new Set(event.shiftKey ? selected : []);
     if (found) next.has(found.id) ? next.delete(found.id) : next.add(found.id);
-    store.set({ selected: next, picked: found ? null : stage.prediction(at)?.area ?? null });
+    store.set({ selected: next, picked: found ? null : (stage.prediction(at)?.area ?? null) });
     if (found && found.area && !event.shiftKey && found.kind === "area") store.set({ tab: "drawn" });
     return found !== null;
   }
@@ -109,7 +113,8 @@ export class SelectTool {
     if (!held?.moved) return;
     const { record } = held;
     let { geometry } = held;
-    if (geometry.type === "Polygon" && geometry.coordinates.length === 1) geometry = fromRing(geometry.coordinates[0].slice(0, -1)) ?? record.geometry;
+    if (geometry.type === "Polygon" && geometry.coordinates.length === 1)
+      geometry = fromRing(geometry.coordinates[0].slice(0, -1)) ?? record.geometry;
     if (record.kind === "area") this.commit.area(geometry, record).then((id) => id ?? model.refresh());
     else model.edit(store.state.section, record, { geometry });
   }
@@ -133,7 +138,10 @@ export class SelectTool {
   }
 }
 
-const linesOf = (geometry) => (geometry.type === "LineString" ? [geometry.coordinates.map((p) => [...p])] : rings(geometry).map((ring) => ring.map((p) => [...p])));
+const linesOf = (geometry) =>
+  geometry.type === "LineString"
+    ? [geometry.coordinates.map((p) => [...p])]
+    : rings(geometry).map((ring) => ring.map((p) => [...p]));
 
 function rebuilt({ type, coordinates }, lines) {
   const all = lines.map(rounded);
@@ -155,7 +163,10 @@ export class NoteTool {
   down(at, event) {
     if (event.button !== 0) return false;
     const { section } = this.store.state;
-    const id = this.model.add(section, { kind: "note", geometry: { type: "Point", coordinates: rounded([at.point])[0] } });
+    const id = this.model.add(section, {
+      kind: "note",
+      geometry: { type: "Point", coordinates: rounded([at.point])[0] },
+    });
     this.store.set({ selected: new Set([id]), tab: "drawn", write: id });
     return true;
   }
