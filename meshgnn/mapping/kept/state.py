@@ -164,7 +164,8 @@ class State:
             self._history.setdefault(record.section, []).append(record)
         for review in entry.reviews:
             self._reviews[review.section, review.area] = review
-        self._touched.append(frozenset(one.section for one in (*entry.records, *entry.reviews)))
+        numbers = [record.section for record in entry.records] + [review.section for review in entry.reviews]
+        self._touched.append(frozenset(numbers))
 
 
 def _a(kind: str) -> str:

@@ -38,8 +38,8 @@ def between(cortex: Any, strokes: Sequence[Any], pixel_um: float) -> Any:
         parts = list(shapely.get_parts(shapely.polygonize(shapely.get_parts(shapely.node(edges)))))
         parts = [part for part in parts if cortex.contains(part.representative_point())]
         shared = np.array([[_shared(part, stroke) for stroke in strokes] for part in parts]).reshape(-1, 2)
-        bounds = (shared > 0.5 * inside) & (inside > 0)
-        found = [part for part, both in zip(parts, bounds.all(1)) if both]
+        bounds = ((shared > 0.5 * inside) & (inside > 0)).all(axis=1)
+        found = [parts[k] for k in np.flatnonzero(bounds)]
         if found:
             return min(found, key=lambda part: part.area)
     for name, length in zip(("first", "second"), inside):
