@@ -34,9 +34,9 @@ def tissue(side: int) -> np.ndarray:
 
 def locations(row_px: np.ndarray, column_px: np.ndarray) -> NodeLocations:
     count = len(row_px)
-    rng = np.random.default_rng(1)
+    angle = np.random.default_rng(1).uniform(-180, 180, count)
     return NodeLocations(
-        section=np.zeros(count, int), row_px=row_px, column_px=column_px, normal_angle_deg=rng.uniform(-180, 180, count),
+        section=np.zeros(count, int), row_px=row_px, column_px=column_px, normal_angle_deg=angle,
         obliqueness_deg=np.zeros(count), residual_mm=np.zeros(count), observed=np.ones(count, bool),
     )  # fmt: skip
 

@@ -104,7 +104,7 @@ def lightning_steps(patches: np.ndarray, labels: np.ndarray, steps: int, threads
         encoder, objective, PatchAugment.Config().build(), views=1, batch=batches.size, seed=0, steps=steps,
         learning_rate=1e-3, weight_decay=1e-2, probe=None, report=lambda row: None,
     )  # fmt: skip
-    stream = BatchStream(lambda items: patches[items], labels, batches, steps)
+    stream = BatchStream(lambda items: (patches[items], np.ones(len(items), bool)), labels, batches, steps)
     stream.module = module
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
