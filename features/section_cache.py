@@ -219,7 +219,8 @@ def _averaged(
     y, x = top * factor, left * factor
     height, width = min(rows * factor, full[0] - y), min(columns * factor, full[1] - x)
     if factor == 1:
-        if not image.mirrored and height <= reduced.cell[0] and width <= reduced.cell[1]:
+        tile = image.levels[reduced.level].tile_shape
+        if not image.mirrored and height <= tile[0] and width <= tile[1]:
             blocks = list(image.blocks(reduced.level, y, y + height, x, x + width))
             if len(blocks) == 1:  # one tile, as it is
                 (first, west, pixels) = blocks[0]
