@@ -14,6 +14,7 @@ import tifffile
 from scipy import ndimage
 
 from benchmarks._pairs import paired, row
+from features.convert import ConvertJob, convert
 from features.node_data.section_patches import SectionPatches
 from meshgnn.graph import NodeLocations
 from meshgnn.source.sections import SectionStack, read_stack, write_tiff
@@ -108,7 +109,7 @@ def measure(side: int, patches: int, runs: int, threads: int) -> list[dict[str, 
         corners = rng.integers(side // 16, side - side // 16 - SIZE, (patches, 2))
         where = locations(*(corners.T + (SIZE - 1) / 2))
         order = np.arange(patches)
-        lying = {"upright": False, "values": "grey", "cache_mb": 0.01}
+        lying = {"upright": False, "values": "grey", "cache_mb": 4.0}
 
         def add(name: str, what: str, call: Callable[[], Any], peer: Callable[[], Any], count: int, text: str) -> None:
             found = row(name, *(count / s for s in paired(call, peer, runs)), text, "patches/s")
@@ -152,4 +153,27 @@ def measure(side: int, patches: int, runs: int, threads: int) -> list[dict[str, 
                 len(grid),
                 text,
             )
+        rows += by_zarr(folder, stack, where, runs, threads)
     return rows
+
+
+def by_zarr(
+    folder: Path, stack: SectionStack, where: NodeLocations, runs: int, threads: int
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The same image as sharded OME-Zarr (zstd), read by us and by zarr-python; nothing where that is not there."""
+    try:
+        import zarr
+    except ImportError:
+        return []
+    convert(ConvertJob(stack=stack.folder, format="zarr", tile=TILE), folder / "zarr")
+    array = zarr.open_group(str(folder / "zarr" / "s.ome.zarr"), mode="r")["0"]
+    data = reader(read_stack(folder / "zarr", minimum=1), where, upright=False, values="grey", cache_mb=4.0)
+    first = np.stack([where.row_px, where.column_px], 1).astype(int) - SIZE // 2 + 1
+
+    def theirs(corner: list[int]) -> Any:
+        return array[corner[0] : corner[0] + SIZE, corner[1] : corner[1] + SIZE].astype(np.float32) * (1 / 255)
+
+    order = np.arange(len(first))
+    times = paired(lambda: read_all(data, order, threads), lambda: each(theirs, first.tolist(), threads), runs)
+    found = row("patch_zarr", *(len(first) / s for s in times), "zarr-python, same shards", "patches/s")
+    return [found | {"patches": "lying, grey", "threads": threads}]
