@@ -27,6 +27,7 @@ import lightning as L
 import torch
 
 from features.command import Bar, run
+from features.data_stage import STAGE, DataStage, told
 from features.encoders.section_cnn import SectionCNN
 from features.model_files import (
     ABOUT,
@@ -53,7 +54,7 @@ from meshgnn.errors import InputError, SettingError
 from meshgnn.progress import Progress, silent
 from meshgnn.ranks import rank_and_world, ranks_here
 from meshgnn.source.sections import read_stack
-from meshgnn.store import content_hash, read_json, write_text
+from meshgnn.store import content_hash, read_json, write_json, write_text
 from meshgnn.train.checkpoint import LastCheckpoint, SafetensorsIO, readable
 
 VERSION = 2  # raised when the same config gives other weights
@@ -79,6 +80,7 @@ class PretrainConfig(BaseConfig):
         seed: of weights, batches and augmentation.
         threads: of torch on the CPU. Sums change in the last digit with it, hence it is part of the recipe.
         memory_mb: training items are kept in memory if they fit, otherwise read as they are needed.
+        stage: how batches are read and changed ahead of the steps.
         device: cpu, cuda, or auto.
         precision: of weights and gradients in training; double makes the number of ranks unimportant. The encoder is
             kept in single precision.
@@ -100,6 +102,7 @@ class PretrainConfig(BaseConfig):
     seed: int = 0
     threads: int = 2
     memory_mb: float = 1024.0
+    stage: DataStage.Config = field(default_factory=DataStage.Config)
     device: str = "auto"
     precision: Literal["single", "double"] = "single"
 
@@ -138,7 +141,8 @@ def pretrain(config: PretrainConfig, sources: Sequence[NodeSet], out: Path, prog
     items = TrainingItems(
         sources, labelled=config.objective.labelled, held_out=config.held_out, memory_mb=config.memory_mb
     )
-    key = content_hash(VERSION, to_plain(config), items.key())
+    recipe = {name: value for name, value in to_plain(config).items() if name != "stage"}  # not what is learnt
+    key = content_hash(VERSION, recipe, items.key())
     if (out / ABOUT).is_file() and _stored_key(out) == key:
         return load_encoder(out, config.parts())
     before = torch.get_num_threads()
@@ -173,7 +177,8 @@ def _train(config: PretrainConfig, items: TrainingItems, out: Path, key: str, pr
         steps=total, learning_rate=config.learning_rate, weight_decay=config.weight_decay,
         probe=_probe(config, items) if main else None, report=report,
     )  # fmt: skip
-    stream = BatchStream(items.read, items.labels if labelled else None, sampler, config.epoch_steps)
+    stage = config.stage.build()
+    stream = BatchStream(items.read_checked, items.labels if labelled else None, sampler, config.epoch_steps, stage)
     stream.module = module
     last = out / "checkpoints" / f"last-{key}.safetensors"
     with warnings.catch_warnings():
@@ -195,6 +200,7 @@ def _train(config: PretrainConfig, items: TrainingItems, out: Path, key: str, pr
     if trainer.is_global_zero:
         settings = {"key": key, "config": to_plain(config), "items": items.about(), "history": module.history}
         _write_metrics(out / "metrics.csv", module.history)
+        write_json(out / STAGE, stage.report())
         save_encoder(out, encoder.float(), settings | {"threads": config.threads, "ranks": trainer.world_size})
         last.unlink(missing_ok=True)
     trainer.strategy.barrier()
@@ -271,7 +277,8 @@ def _pretrain(job: PretrainJob, out: Path) -> str:
         sources = [node_set(brain, config.data.build(brain)) for brain in brains]
     with Bar("step") as bar:
         encoder = pretrain(config, sources, out, bar)
-    return f"encoder {encoder.identity()['weights']} ({encoder.out_channels} features) in {out}"
+    text = f"encoder {encoder.identity()['weights']} ({encoder.out_channels} features) in {out}"
+    return f"{text}\n{told(read_json(out / STAGE))}" if (out / STAGE).is_file() else text
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

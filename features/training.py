@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
-from features.ahead import ahead
+from features.data_stage import DataStage
 from features.model_files import NodeEncoder
 from features.probe import knn_classes
 from features.samplers.pool import Sampler
 from meshgnn.confusion import macro_f1
 
 Augment = Callable[..., Tensor]  # (items, *, seed, step, places, batch, view) -> items changed in this view's own way
-Read = Callable[[NDArray[np.int64]], NDArray[np.float32]]
+Read = Callable[[NDArray[np.int64]], tuple[NDArray[np.float32], NDArray[np.bool_]]]
 
 
 class BatchStream:
@@ -27,14 +27,19 @@ class BatchStream:
     time between two checkpoints.
 
     Args:
-        read: items [B, ...] by their numbers.
+        read: items [B, ...] by their numbers, and which of them [B] could be read.
         labels: [N] classes to learn; None: rows of one item, or of items that the sampler puts together, share a
             target instead.
         sampler: draws the items of a step.
         epoch_steps: steps of an epoch.
+        stage: makes batches ahead.
     """
 
-    def __init__(self, read: Read, labels: NDArray[np.integer] | None, sampler: Sampler, epoch_steps: int) -> None:
+    def __init__(
+        self, read: Read, labels: NDArray[np.integer] | None, sampler: Sampler, epoch_steps: int,
+        stage: DataStage | None = None,
+    ) -> None:  # fmt: skip
+        self.stage = stage or DataStage()
         self.read, self.labels, self.sampler, self.epoch_steps = read, labels, sampler, epoch_steps
         self.module: PretrainModule | None = None
 
@@ -51,10 +56,14 @@ class BatchStream:
             drawn = self.sampler.draw(step)
             together = np.arange(len(drawn)) // self.sampler.together
             targets = together if self.labels is None else self.labels[drawn]
-            items, mine = self.read(drawn[places]), targets[places].astype(np.int64)
-            return step, torch.from_numpy(items), torch.from_numpy(mine)
+            items, mine = self.stage.read(self.read, drawn[places], targets[places].astype(np.int64))
+            seen = torch.from_numpy(items)
+            if self.stage.config.where == "workers":
+                seen = self.module.seen(step, seen)
+            return step, seen, torch.from_numpy(mine)
 
-        yield from ahead(batch, range(first, first + self.epoch_steps))
+        self.module.stage = self.stage
+        yield from self.stage.batches(batch, range(first, first + self.epoch_steps))
 
 
 class PretrainModule(L.LightningModule):
@@ -70,17 +79,28 @@ class PretrainModule(L.LightningModule):
         self.batch, self.seed, self.steps = batch, seed, steps
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.probe, self.report = probe, report
+        self.stage = DataStage()  # of the stream, once there is one
         self.history: list[dict[str, Any]] = []
         self.sums: list[Tensor] = []
 
+    def seen(self, step: int, items: Tensor) -> Tensor:
+        """[views x B, ...] the views of this rank's items, one after the other."""
+        places = slice(self.trainer.global_rank, None, self.trainer.world_size)
+
+        def change() -> Tensor:
+            seen = [
+                self.augment(items, seed=self.seed, step=step, places=places, batch=self.batch, view=view)
+                for view in range(self.views)
+            ]
+            return torch.cat(seen) if len(seen) > 1 else seen[0]
+
+        return self.stage.changed(change, self.views * len(items))
+
     def training_step(self, batch: tuple[int, Tensor, Tensor], index: int) -> Tensor:
         step, items, targets = batch
-        places = slice(self.trainer.global_rank, None, self.trainer.world_size)
-        seen = [
-            self.augment(items, seed=self.seed, step=step, places=places, batch=self.batch, view=view)
-            for view in range(self.views)
-        ]
-        items = (torch.cat(seen) if len(seen) > 1 else seen[0]).to(next(self.encoder.parameters()).dtype)
+        if self.stage.config.where == "device":
+            items = self.seen(step, items)
+        items = items.to(next(self.encoder.parameters()).dtype)
         loss = self.objective(self.encoder(items), targets.repeat(self.views))
         self.sums.append(loss.detach())
         return loss
