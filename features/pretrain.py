@@ -39,11 +39,18 @@ from features.model_files import (
 )
 from features.node_data.section_patches import SectionPatches
 from features.node_sets import NodeSet, TrainingItems, node_set
+from features.objectives.area_probabilities import AreaProbabilities
 from features.objectives.contrastive import SupervisedContrastive
 from features.objectives.cross_entropy import CrossEntropy
+from features.objectives.distance_regression import DistanceRegression
 from features.objectives.nt_xent import NTXent
+from features.objectives.spatial_contrast import SpatialContrast
+from features.objectives.weighted_sum import WeightedSum, needs_of
 from features.samplers.balanced import BalancedBatches
+from features.samplers.distance_pairs import DistancePairs
+from features.samplers.mixed import MixedBatches
 from features.samplers.neighbours import NeighbourBatches
+from features.samplers.spatial_pairs import SpatialPairs
 from features.samplers.uniform import UniformBatches
 from features.section_brain import read_annotated_brain
 from features.training import BatchStream, PretrainModule, Probe
@@ -57,8 +64,14 @@ from meshgnn.store import content_hash, read_json, write_text
 from meshgnn.train.checkpoint import LastCheckpoint, SafetensorsIO, readable
 
 VERSION = 2  # raised when the same config gives other weights
-ObjectiveConfig = SupervisedContrastive.Config | NTXent.Config | CrossEntropy.Config
-SamplerConfig = BalancedBatches.Config | UniformBatches.Config | NeighbourBatches.Config
+ObjectiveConfig = (
+    SupervisedContrastive.Config | NTXent.Config | CrossEntropy.Config | AreaProbabilities.Config
+    | SpatialContrast.Config | DistanceRegression.Config | WeightedSum.Config
+)  # fmt: skip
+SamplerConfig = (
+    BalancedBatches.Config | UniformBatches.Config | NeighbourBatches.Config | SpatialPairs.Config
+    | DistancePairs.Config | MixedBatches.Config
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,8 +149,9 @@ def pretrain(config: PretrainConfig, sources: Sequence[NodeSet], out: Path, prog
     """
     out = Path(out)
     items = TrainingItems(
-        sources, labelled=config.objective.labelled, held_out=config.held_out, memory_mb=config.memory_mb
-    )
+        sources, labelled=config.objective.labelled, held_out=config.held_out, memory_mb=config.memory_mb,
+        needs=needs_of(config.objective),
+    )  # fmt: skip
     key = content_hash(VERSION, to_plain(config), items.key())
     if (out / ABOUT).is_file() and _stored_key(out) == key:
         return load_encoder(out, config.parts())
@@ -150,16 +164,22 @@ def pretrain(config: PretrainConfig, sources: Sequence[NodeSet], out: Path, prog
 
 
 def _train(config: PretrainConfig, items: TrainingItems, out: Path, key: str, progress: Progress) -> NodeEncoder:
+    pool, needs, views = items.pool(), needs_of(config.objective), config.objective.views
     with at("sampler"):
-        sampler = config.sampler.build(items.pool(), config.seed)
-    views, labelled = config.objective.views, config.objective.labelled
-    if not labelled and views * sampler.together < 2:
+        sampler = config.sampler.build(pool, config.seed)
+    pairs = next((one for one in getattr(sampler, "parts", [sampler]) if isinstance(one, DistancePairs)), None)
+    if "pairs" in needs and pairs is None:
+        raise SettingError("<objective>=DistanceRegression needs pairs of known distance; use <sampler>=DistancePairs")
+    if not config.objective.labelled and "place" not in needs and views * sampler.together < 2:
         raise SettingError("<objective.views>=1 leaves nothing to compare; use 2, or <sampler>=NeighbourBatches")
     total = config.epochs * config.epoch_steps
     torch.manual_seed(config.seed)
     with at("encoder"):
         encoder = new_encoder(config.encoder, config.data, items.sources[0].data.shape)
     objective = config.objective.build(encoder.out_channels, len(items.names))
+    for part in objective.modules():
+        if isinstance(part, DistanceRegression) and pairs is not None:
+            part.standardise(pairs.typical_mm())
     if config.precision == "double":
         encoder, objective = encoder.double(), objective.double()
 
@@ -173,7 +193,8 @@ def _train(config: PretrainConfig, items: TrainingItems, out: Path, key: str, pr
         steps=total, learning_rate=config.learning_rate, weight_decay=config.weight_decay,
         probe=_probe(config, items) if main else None, report=report,
     )  # fmt: skip
-    stream = BatchStream(items.read, items.labels if labelled else None, sampler, config.epoch_steps)
+    reach = float(getattr(config.objective, "reach_mm", 0)) if "geodesic" in needs else 0.0
+    stream = BatchStream(items.read, pool, sampler, config.epoch_steps, reach)
     stream.module = module
     last = out / "checkpoints" / f"last-{key}.safetensors"
     with warnings.catch_warnings():

@@ -12,8 +12,9 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from features.ahead import ahead
 from features.model_files import NodeEncoder
+from features.objectives.rows import Rows
 from features.probe import knn_classes
-from features.samplers.pool import Sampler
+from features.samplers.pool import Pool, Sampler, apart, joined
 from meshgnn.confusion import macro_f1
 
 Augment = Callable[..., Tensor]  # (items, *, seed, step, places, batch, view) -> items changed in this view's own way
@@ -28,33 +29,43 @@ class BatchStream:
 
     Args:
         read: items [B, ...] by their numbers.
-        labels: [N] classes to learn; None: rows of one item, or of items that the sampler puts together, share a
-            target instead.
+        pool: what is known of all items.
         sampler: draws the items of a step.
         epoch_steps: steps of an epoch.
+        geodesic_mm: how far along the cortex the objective looks; 0: not at all.
     """
 
-    def __init__(self, read: Read, labels: NDArray[np.integer] | None, sampler: Sampler, epoch_steps: int) -> None:
-        self.read, self.labels, self.sampler, self.epoch_steps = read, labels, sampler, epoch_steps
+    def __init__(self, read: Read, pool: Pool, sampler: Sampler, epoch_steps: int, geodesic_mm: float = 0.0) -> None:
+        self.read, self.pool, self.sampler, self.epoch_steps = read, pool, sampler, epoch_steps
+        self.geodesic_mm, self.together = geodesic_mm, joined(sampler)
         self.module: PretrainModule | None = None
 
     def __len__(self) -> int:
         return self.epoch_steps
 
-    def __iter__(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[int, Tensor, Rows]]:
         assert self.module is not None
         trainer = self.module.trainer
         first = trainer.current_epoch * self.epoch_steps
         places = slice(trainer.global_rank, None, trainer.world_size)
 
-        def batch(step: int) -> tuple[int, Tensor, Tensor]:
+        def batch(step: int) -> tuple[int, Tensor, Rows]:
             drawn = self.sampler.draw(step)
-            together = np.arange(len(drawn)) // self.sampler.together
-            targets = together if self.labels is None else self.labels[drawn]
-            items, mine = self.read(drawn[places]), targets[places].astype(np.int64)
-            return step, torch.from_numpy(items), torch.from_numpy(mine)
+            return step, torch.from_numpy(self.read(drawn[places])), self.rows(drawn, places)
 
         yield from ahead(batch, range(first, first + self.epoch_steps))
+
+    def rows(self, drawn: NDArray[np.int64], places: slice) -> Rows:
+        """What is known of the items at these places of a joint batch."""
+        pool, mine = self.pool, drawn[places]
+        known = {
+            "label": pool.labels[mine].astype(np.int64), "together": self.together[places], "item": mine,
+            "part": pool.parts[mine], "place_mm": pool.places_mm[mine], "soft": pool.soft[mine],
+            "seat": np.arange(len(drawn))[places], "apart_mm": apart(self.sampler, drawn)[places],
+        }  # fmt: skip
+        if self.geodesic_mm and pool.geodesic is not None:
+            known["geodesic_mm"] = pool.geodesic(mine, drawn, self.geodesic_mm)
+        return Rows(**{name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in known.items()})
 
 
 class PretrainModule(L.LightningModule):
@@ -73,15 +84,15 @@ class PretrainModule(L.LightningModule):
         self.history: list[dict[str, Any]] = []
         self.sums: list[Tensor] = []
 
-    def training_step(self, batch: tuple[int, Tensor, Tensor], index: int) -> Tensor:
-        step, items, targets = batch
+    def training_step(self, batch: tuple[int, Tensor, Rows], index: int) -> Tensor:
+        step, items, rows = batch
         places = slice(self.trainer.global_rank, None, self.trainer.world_size)
         seen = [
             self.augment(items, seed=self.seed, step=step, places=places, batch=self.batch, view=view)
             for view in range(self.views)
         ]
         items = (torch.cat(seen) if len(seen) > 1 else seen[0]).to(next(self.encoder.parameters()).dtype)
-        loss = self.objective(self.encoder(items), targets.repeat(self.views))
+        loss = self.objective(self.encoder(items), rows.repeated(self.views))
         self.sums.append(loss.detach())
         return loss
 

@@ -6,6 +6,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from features.objectives.contrastive import Projection, supervised_contrastive
+from features.objectives.rows import Rows
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import SettingError
 
@@ -44,6 +45,6 @@ class NTXent(nn.Module):
         self.temperature = config.temperature
         self.projection = Projection(in_channels, config.projection)
 
-    def forward(self, features: Tensor, targets: Tensor) -> Tensor:
-        """This rank's features [views * B, C] and item numbers [views * B] -> scalar; see `ObjectiveConfig`."""
-        return supervised_contrastive(self.projection(features), targets, self.temperature)
+    def forward(self, features: Tensor, rows: Rows) -> Tensor:
+        """This rank's features [R, C] and which belong together -> scalar; its mean over ranks is the joint loss."""
+        return supervised_contrastive(self.projection(features), rows.together, self.temperature)
