@@ -222,6 +222,11 @@ class TrainingItems:
             self._kept = self._read(np.arange(len(self)))
         return self._read(np.asarray(items)) if self._kept is None else self._kept[items]
 
+    def name_of(self, item: int) -> str:
+        """Brain and node of an item."""
+        source = int(np.searchsorted(self._first, item, side="right") - 1)
+        return f"{self.sources[source].brain}, node {int(self._nodes[source][item - self._first[source]])}"
+
     def _read(self, items: NDArray[np.integer]) -> NDArray[np.float32]:
         brain = np.searchsorted(self._first, items, side="right") - 1
         out = np.empty((len(items), *self.sources[0].data.shape), np.float32)
