@@ -11,6 +11,7 @@ from features.encoders.batch_norm import BatchNorm, with_own_batch_norm
 from features.model_files import NodeEncoder
 from features.parallel.joint_norm import with_joint_batch_norm
 from features.pretraining.recipe import PretrainConfig
+from meshgnn.config import at
 from meshgnn.errors import InputError, SettingError
 from meshgnn.ranks import rank_and_world, ranks_here
 from meshgnn.train.checkpoint import SafetensorsIO
@@ -30,6 +31,9 @@ def prepare(config: PretrainConfig, encoder: NodeEncoder, start: NodeEncoder | N
             raise InputError(f"{config.start}: is another encoder ({wrong} differs); give both the same settings")
         start.refuse_other(encoder.data.item_format())
         encoder.network.load_state_dict(start.network.state_dict())
+    if config.weights.file is not None:
+        with at("weights"):
+            config.weights.build().into(encoder.network)
     with_own_batch_norm(encoder)
     norms = any(isinstance(part, BatchNorm) for part in encoder.modules())
     if norms and config.micro:

@@ -23,6 +23,7 @@ from features.samplers.mixed import MixedBatches
 from features.samplers.neighbours import NeighbourBatches
 from features.samplers.spatial_pairs import SpatialPairs
 from features.samplers.uniform import UniformBatches
+from features.transfer.pretrained import Pretrained
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import SettingError
 
@@ -69,6 +70,7 @@ class PretrainConfig(BaseConfig):
         checkpoint_steps: write a checkpoint every so many steps within an epoch too; 0 = after epochs alone. No part
             of the recipe.
         start: folder of an encoder whose weights training begins with.
+        weights: of a local file to begin with (a backbone trained on other images), fitted to the encoder's channels.
     """
 
     moved: ClassVar[dict[str, str]] = {"patches": "data", "augment": "data.augment", "batches": "sampler"}
@@ -99,6 +101,7 @@ class PretrainConfig(BaseConfig):
     deterministic: bool = False
     checkpoint_steps: int = 0
     start: Path | None = None
+    weights: Pretrained.Config = field(default_factory=Pretrained.Config)
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.epoch_steps < 1 or self.threads < 1 or self.probe_patches < 1:
