@@ -222,7 +222,7 @@ def gradient_cache(folder: Path, batch: int, micro: int, side: int) -> list[dict
         {
             **row("gradient_cache", limit, memory["cached"], f"micro-batch of {micro} alone, and embeddings", "MB"),
             "ratio": round(limit / memory["cached"], 3), "ours": round(memory["cached"], 1), "peer": round(limit, 1),
-            **({"whole_batch_mb": round(memory["whole"], 1)} if "whole" in memory else {}), "gradient_apart": found["single"],
+            **{f"{name}_mb": round(memory[name], 1) for name, *_ in whole}, "gradient_apart": found["single"],
             "gradient_apart_double": found["double"], "time_against_whole": round(seconds[1] / seconds[0], 2),
         }
     ]  # fmt: skip
