@@ -1,7 +1,10 @@
 """Gradient caching, optimisers, precision, items that are not finite: the settings of large batches."""
 
 import math
-from dataclasses import replace
+import re
+import subprocess
+from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +13,13 @@ from torch import nn
 
 from features import pretrain as pretraining
 from features.encoders.section_cnn import SectionCNN
+from features.extract import ExtractJob
 from features.model_files import load_encoder, new_encoder
 from features.node_data.section_patches import SectionPatches
 from features.node_sets import NodeSet
 from features.objectives.nt_xent import NTXent
 from features.objectives.rows import Rows
+from features.pretraining.checkpoints import REQUEUE
 from features.samplers.uniform import UniformBatches
 from features.training import PretrainModule
 from features.transfer.lars import LARS
@@ -151,3 +156,16 @@ def test_training_begins_with_the_weights_of_another_run(tmp_path):
     with pytest.raises(InputError, match=r"first: is another encoder \(config differs\)"):
         pretraining.pretrain(wide, [source], tmp_path / "wide")
     assert load_encoder(tmp_path / "first").identity() == first.identity()
+
+
+@pytest.mark.parametrize("name", ["pretrain_one_node", "pretrain_nodes", "extract"])
+def test_the_scripts_for_slurm_are_whole(name: str):
+    path = Path(__file__).parents[2] / "experiments" / "slurm" / f"{name}.sbatch"
+    assert subprocess.run(["bash", "-n", str(path)]).returncode == 0
+    text = path.read_text()
+    if name != "extract":
+        assert f'"$code" -eq {REQUEUE}' in text
+    job = pretraining.PretrainJob() if name != "extract" else ExtractJob()
+    keys = re.findall(r"--set (\w+)=", text)
+    assert keys
+    assert set(keys) - {"KEY"} <= {one.name for one in fields(job)}

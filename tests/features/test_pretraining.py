@@ -310,3 +310,25 @@ def test_extraction_goes_on_from_its_shards(tmp_path, monkeypatch):
     assert sorted(path.name for path in (tmp_path / "t").iterdir()) == ["cyto.json", "cyto.safetensors"]
     extraction.extract(encoder, source.data, config, tmp_path / "t")
     assert len(calls) == -(-int(whole.mask.sum()) // 24) - 1
+
+
+def test_stacks_without_annotations_teach_what_needs_none(tmp_path, capsys):
+    one, two = annotated_brain(tmp_path / "a"), annotated_brain(tmp_path / "b")
+    shutil.rmtree(two[0] / "annotations")
+    small = ["epochs=1", "epoch_steps=2", "patches.size_px=16", "encoder.widths=8,16", "encoder.depth_bands=2"]
+    sampler = ["sampler=SpatialPairs", "sampler.radius_um=4000", "sampler.pairs=8"]
+    alone = [f"stacks={two[0]}", f"reconstructions={two[1]}", *small, *sampler]
+    both = [f"stacks={two[0]},{one[0]}", f"reconstructions={two[1]},{one[1]}", *small, "held_out=0"]
+    for name, sets in {
+        "spatial": [*alone, "objective=SpatialContrast", "objective.sigma_mm=2"],
+        "distance": [*alone[:-3], "objective=DistanceRegression", "sampler=DistancePairs"],
+        "mixed": [*both, "objective=WeightedSum", "objective.parts=CrossEntropy,SpatialContrast",
+                  "sampler=MixedBatches", "sampler.parts.1.radius_um=4000"],
+    }.items():  # fmt: skip
+        words = [word for one in sets for word in ("--set", one)]
+        assert pretraining.main([*words, "--out", str(tmp_path / name)]) == 0, capsys.readouterr().err
+    header = (tmp_path / "distance" / "metrics.csv").read_text().splitlines()[0]
+    assert header.startswith("step,loss,spearman_")
+    words = [word for one in [*alone[:-3]] for word in ("--set", one)]
+    assert pretraining.main([*words, "--out", str(tmp_path / "o")]) == 2
+    assert "annotations.csv" in capsys.readouterr().err
