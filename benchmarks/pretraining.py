@@ -245,6 +245,7 @@ def kills(folder: Path, count: int) -> list[dict[str, Any]]:
                 running.send_signal(signal.SIGKILL)
                 running.wait()
                 left, killed = left - 1, killed + 1
+                print(f"{killed} of {count} kills", file=sys.stderr, flush=True)
         done(worker("killed", str(out)))
         same = (out / "metrics.csv").read_bytes() == (folder / "whole" / "metrics.csv").read_bytes()
         equal += same and load_encoder(out).identity() == load_encoder(folder / "whole").identity()
@@ -255,6 +256,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer steps, runs and kills")
     parser.add_argument("--only", choices=("two_ranks", "gradient_cache", "kills"))
+    parser.add_argument("--kills", type=int, help="how many, instead of 20 (2 with --quick)")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -272,7 +274,7 @@ def main() -> None:
         parts: dict[str, Any] = {
             "two_ranks": lambda: two_ranks(folder, 8 if quick else 25, 1 if quick else 3),
             "gradient_cache": lambda: gradient_cache(folder, 128 if quick else 1024, 32, 128),
-            "kills": lambda: kills(folder, 2 if quick else 20),
+            "kills": lambda: kills(folder, options.kills or (2 if quick else 20)),
         }
         rows = []
         for name, part in parts.items():
