@@ -48,7 +48,7 @@ class DataStage:
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or DataStage.Config()
         self._sums: dict[str, float] = dict.fromkeys(
-            ("read_s", "read_bytes", "change_s", "changed", "wait_s", "total_s", "depth", "batches", "replaced"), 0.0
+            ("read_s", "read_bytes", "change_s", "changed", "wait_s", "total_s", "depth", "batches", "unreadable"), 0.0
         )
         self._lock = Lock()
         self._ready = 0
@@ -81,23 +81,21 @@ class DataStage:
             yield batch
 
     def read(
-        self, read: Callable[[NDArray[np.integer]], tuple[NDArray[np.float32], NDArray[np.bool_]]],
-        items: NDArray[np.integer], targets: NDArray[np.int64],
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:  # fmt: skip
-        """Items [B, ...] and their targets [B]; one that cannot be read gives its place to another of this batch, of
-        the same target if there is one, so that batches keep their size.
+        self, read: Callable[[NDArray[np.int64]], tuple[NDArray[np.float32], NDArray[np.bool_]]],
+        items: NDArray[np.int64],
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:  # fmt: skip
+        """Items [B, ...], and which of them [B] could be read.
 
         Raises:
             InputError: none of them can be read.
         """
         start = time.perf_counter()
         found, good = read(items)
-        if not good.all():
-            chosen = replacements(good, targets)
-            found, targets = found[chosen], targets[chosen]
+        if not good.any():
+            raise InputError("no item of a whole batch could be read; look at the images of the stack")
         with self._lock:
-            self._add(read_s=time.perf_counter() - start, read_bytes=found.nbytes, replaced=int((~good).sum()))
-        return found, targets
+            self._add(read_s=time.perf_counter() - start, read_bytes=found.nbytes, unreadable=int((~good).sum()))
+        return found, good
 
     def changed(self, change: Callable[[], Any], items: int) -> Any:
         """What `change` gives, timed; it changes so many items."""
@@ -123,7 +121,7 @@ class DataStage:
             "ms_per_augmentation": 1e3 * s["change_s"] / s["changed"] if s["changed"] else 0.0,
             "queue_depth": s["depth"] / s["batches"] if s["batches"] else 0.0,
             "idle_share": idle,
-            "items_replaced": int(s["replaced"]),
+            "items_unreadable": int(s["unreadable"]),
             "bound": "data-bound" if idle > _BOUND else "compute-bound",
         }
 
@@ -134,18 +132,5 @@ def told(report: Mapping[str, Any]) -> str:
         f"{report['bound']}: {report['read_mb_per_s']:.0f} MB/s read, {report['ms_per_augmentation']:.2f} ms per "
         f"augmentation, {report['queue_depth']:.1f} batches waiting, training idle {report['idle_share']:.0%}"
     )
-    lost = report["items_replaced"]
-    return f"{line}; {lost} items could not be read and were replaced" if lost else line
-
-
-def replacements(good: NDArray[np.bool_], targets: NDArray[np.integer]) -> NDArray[np.int64]:
-    """[B] places that stand for all places: readable ones for themselves, the next readable one of the same target (or
-    of any) for the others. Raises InputError when there is none."""
-    if not good.any():
-        raise InputError("no item of a whole batch could be read; look at the images of the stack")
-    chosen = np.arange(len(good))
-    for place in np.flatnonzero(~good).tolist():
-        behind = np.roll(chosen, -place)
-        same = [k for k in behind.tolist() if good[k] and targets[k] == targets[place]]
-        chosen[place] = same[0] if same else next(k for k in behind.tolist() if good[k])
-    return chosen
+    lost = report["items_unreadable"]
+    return f"{line}; {lost} items could not be read and were left out" if lost else line

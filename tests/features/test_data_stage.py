@@ -10,7 +10,8 @@ import torch
 
 from features.ahead import ahead
 from features.augment import PatchAugment
-from features.data_stage import DataStage, replacements, told
+from features.data_stage import DataStage, told
+from features.objectives.nt_xent import NTXent
 from features.pretrain import PretrainConfig, pretrain
 from meshgnn.errors import InputError, SettingError
 from meshgnn.store import read_json
@@ -64,16 +65,13 @@ def test_the_stage_tells_who_waits_for_whom():
         DataStage.Config(workers=0)
 
 
-def test_a_lost_item_gives_its_place_to_one_of_its_class():
-    targets = np.array([0, 0, 1, 1, 2])
-    assert replacements(np.array([1, 0, 1, 1, 1], bool), targets).tolist() == [0, 0, 2, 3, 4]
-    assert replacements(np.array([0, 1, 0, 0, 1], bool), targets).tolist() == [1, 1, 4, 4, 4]
-    with pytest.raises(InputError, match="no item of a whole batch"):
-        replacements(np.zeros(5, bool), targets)
+def test_items_that_cannot_be_read_are_counted_and_a_batch_of_nothing_else_is_refused():
     stage = DataStage()
-    items, own = stage.read(lambda k: (k.astype(np.float32), k != 1), np.arange(5), targets)
-    assert (items.tolist(), own.tolist()) == ([0, 0, 2, 3, 4], [0, 0, 1, 1, 2])
-    assert stage.report()["items_replaced"] == 1
+    items, good = stage.read(lambda k: (k.astype(np.float32), k != 1), np.arange(5))
+    assert (items.tolist(), good.tolist()) == ([0, 1, 2, 3, 4], [True, False, True, True, True])
+    assert stage.report()["items_unreadable"] == 1
+    with pytest.raises(InputError, match="no item of a whole batch"):
+        stage.read(lambda k: (k.astype(np.float32), k < 0), np.arange(5))
 
 
 def test_weights_do_not_depend_on_workers_or_on_where_items_are_changed(tmp_path):
@@ -85,7 +83,10 @@ def test_weights_do_not_depend_on_workers_or_on_where_items_are_changed(tmp_path
         report = read_json(out / "stage.json")
         assert report["read_mb_per_s"] > 0
         assert report["ms_per_augmentation"] > 0
-    assert len(weights) == 1
+    for number, where in enumerate(("device", "workers")):
+        twice = replace(SMALL, stage=DataStage.Config(where=where), objective=NTXent.Config(), micro=3)
+        weights.add(pretrain(twice, [brain], tmp_path / f"micro{number}").identity()["weights"])
+    assert len(weights) == 2  # those of one batch, and those of micro-batches of two views
 
 
 def test_more_changes_leave_the_draws_of_the_others_as_they_are():
