@@ -72,8 +72,8 @@ SMALL: dict[str, tuple[str, ...]] = {
     "features.pretrain": _PRETRAIN,
     "features.judge": ("shares=0.5,1", "seeds=0", "data.pixel_um=300", "nodes=300"),
     "judging": (
-        "brain.pixel_um=300", "brain.spacing_mm=6", "data.pixel_um=300", "train=1", "test=2", "shares=0.5", "seeds=0", "steps=2",
-        "per_section=10", "methods=scratch,spatial,pca",
+        "brain.pixel_um=300", "brain.spacing_mm=6", "data.pixel_um=300", "train=1", "test=2", "shares=0.5", "seeds=0",
+        "steps=2", "per_section=10", "methods=scratch,spatial,pca",
     ),
     "subjects": ("cohort.subjects=24", *_SUBJECTS),
     "subjects:folders": _SUBJECTS,
