@@ -118,6 +118,8 @@ def _judge(job: JudgeJob, out: Path) -> str:
                     scores |= described_once
                 rows.append({"method": method, "share": share, "seed": seed, "scores": scores})
     table = {"curves": curve_rows(rows), "rows": rows, "areas": len(areas), "nodes": counts}
+    if len(brains) == 1:
+        table["judged_on"] = "sections of the one brain"
     write_json(out / "metrics.json", {"task": "judging features", "protocol": "strict", "seeds": list(job.seeds),
                                       "classes": len(areas), "judging": table})  # fmt: skip
     write_judging_report(out / "report.html", table, spaces, names, to_plain(job))
@@ -167,7 +169,7 @@ def _untrained(encoder: Any, data: SectionPatches.Config) -> Any:
 
 
 def _components(job: JudgeJob, brains: Sequence[Brain], items: Sequence[Any]) -> list[FeatureTable]:
-    """Principal components of raw pixels, fitted on the stacks that are learnt from."""
+    """Principal components of raw pixels, fitted without labels on the stacks learnt from; of a single one, on it."""
     from sklearn.decomposition import PCA
 
     read = []

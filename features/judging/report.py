@@ -61,7 +61,7 @@ def study_summary(judging: Mapping[str, Any], folder: Path) -> str:
     lines = []
     shares = sorted({row["share"] for row in judging["curves"]})
     for score, words in PROBE_WORDS.items():
-        lines.append(f"\n{words}, macro-F1 on unseen brains" + "".join(f"{share:>24.0%}" for share in shares))
+        lines.append(f"\n{words}, macro-F1" + "".join(f"{share:>24.0%}" for share in shares))
         for key in dict.fromkeys((row["method"], row["minus"]) for row in judging["curves"]):
             cells = {row["share"]: row for row in judging["curves"]
                      if (row["method"], row["minus"]) == key and row["score"] == score}  # fmt: skip
@@ -111,8 +111,9 @@ def write_judging_report(
     table = judging["curves"]
     shares = sorted({row["share"] for row in table})
     lead = [
-        "Macro-F1 on brains that nothing was learnt or chosen on; mean over seeds, 95 % interval over brains "
-        "(Student's t). Areas that no annotated section shows count as not found.",
+        f"Macro-F1 on {judging.get('judged_on', 'brains')} that no probe was fitted or chosen on; mean over seeds, 95 % "
+        "interval over brains (Student's t, from three brains on). Areas that no annotated section shows count as not "
+        "found.",
         f"Areas: {judging['areas']}.",
     ]
     if "known_areas" in judging:
