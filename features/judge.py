@@ -169,7 +169,7 @@ def _untrained(encoder: Any, data: SectionPatches.Config) -> Any:
 
 
 def _components(job: JudgeJob, brains: Sequence[Brain], items: Sequence[Any]) -> list[FeatureTable]:
-    """Principal components of raw pixels, fitted without labels on the stacks learnt from; of a single one, on it."""
+    """Principal components of raw pixels, fitted without labels on the stacks learnt from (a single stack: on it)."""
     from sklearn.decomposition import PCA
 
     read = []
