@@ -111,9 +111,9 @@ def write_judging_report(
     table = judging["curves"]
     shares = sorted({row["share"] for row in table})
     lead = [
-        f"Macro-F1 on {judging.get('judged_on', 'brains')} that no probe was fitted or chosen on; mean over seeds, 95 "
-        "% interval over brains (Student's t, from three brains on). Areas that no annotated section shows count as not "
-        "found.",
+        f"Macro-F1 on {judging.get('judged_on', 'brains')} that no probe was fitted or chosen on; mean over seeds, "
+        "95 % interval over brains (Student's t, from three brains on). Areas that no annotated section shows count as "
+        "not found.",
         f"Areas: {judging['areas']}.",
     ]
     if "known_areas" in judging:
