@@ -120,6 +120,7 @@ def free_socket(port: int) -> socket.socket:
         if not 0 <= port < 1 << 16:
             raise InputError(f"--port: {port} is no port; choose one from 1024 to 65535, or 0")
         listening.bind(("127.0.0.1", port))
+        listening.listen(256)  # whoever opens the address as soon as it is printed waits, and is not turned away
     except OSError as error:
         listening.close()
         raise InputError(f"--port: {port} cannot be used ({error.strerror}); choose another, or 0") from None
