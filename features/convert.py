@@ -202,7 +202,7 @@ def verify(out: Path, progress: Progress = silent) -> int:
         InputError: some are not; names the first and counts them.
     """
     manifest = _manifest(out)
-    wrong = []
+    wrong: list[str] = []
     for number, (name, about) in enumerate(manifest.items()):
         wrong += filter(None, [_wrong(out, name, about, True)])
         progress("verify", number + 1, len(manifest))

@@ -155,7 +155,7 @@ def _shard(pixels: NDArray[Any], tile: int, shard: int) -> bytes:
             piece = np.zeros((tile, tile), pixels.dtype.newbyteorder("<"))
             part = pixels[down * tile : (down + 1) * tile, across * tile : (across + 1) * tile]
             piece[: part.shape[0], : part.shape[1]] = part
-            parts.append(imagecodecs.zstd_encode(piece.tobytes(), level=3))
+            parts.append(bytes(imagecodecs.zstd_encode(piece.tobytes(), level=3)))
             index[down * shard + across] = place, len(parts[-1])
             place += len(parts[-1])
     told = index.tobytes()

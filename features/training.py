@@ -58,7 +58,7 @@ class BatchStream:
 
     def __iter__(self) -> Iterator[tuple[int, Tensor, Rows]]:
         assert self.module is not None
-        trainer = self.module.trainer
+        module, trainer = self.module, self.module.trainer
         first = trainer.global_step
         places = slice(trainer.global_rank, None, trainer.world_size)
 
@@ -69,9 +69,9 @@ class BatchStream:
             if wrong.any():
                 items, rows = self._without(items, rows, wrong)
             seen = torch.from_numpy(items)
-            return step, self.module.views_of(seen, step) if self.stage.config.where == "workers" else seen, rows
+            return step, module.views_of(seen, step) if self.stage.config.where == "workers" else seen, rows
 
-        self.module.stage = self.stage
+        module.stage = self.stage
         yield from self.stage.batches(batch, range(first, (first // self.epoch_steps + 1) * self.epoch_steps))
 
     def _without(self, items: NDArray[np.float32], rows: Rows, wrong: NDArray[np.bool_]) -> tuple[Any, Rows]:

@@ -153,7 +153,7 @@ class JudgingStudy(Experiment):
         table = {"curves": curve_rows(rows), **found}
         write_json(run / SCORES, {"task": f"judging features ({c.brain.preset})", "protocol": "strict",
                                   "classes": len(areas), "seeds": list(c.seeds), "judging": table})  # fmt: skip
-        pictures = {}
+        pictures: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
         show = [one for one in ("pca", "scratch", "supcon", "spatial") if one in c.methods]
         for method in show:
             share = max(c.shares) if method in LABELLED else None

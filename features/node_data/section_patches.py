@@ -190,7 +190,7 @@ class SectionPatches:
         return out, good
 
     def _section(
-        self, reduced: ReducedSection, items: NDArray[np.int64], here: NDArray[np.int64], out: NDArray[np.float32],
+        self, reduced: ReducedSection, items: NDArray[np.integer], here: NDArray[np.int64], out: NDArray[np.float32],
         inside: NDArray[np.bool_] | None,
     ) -> None:  # fmt: skip
         where, size = self.locations, self.config.size_px
@@ -271,7 +271,7 @@ class SectionPatches:
             np.maximum(part, 0, out=part)
 
     def _check(
-        self, reduced: ReducedSection, items: NDArray[np.int64], here: NDArray[np.int64], out: NDArray[np.float32],
+        self, reduced: ReducedSection, items: NDArray[np.integer], here: NDArray[np.int64], out: NDArray[np.float32],
         good: NDArray[np.bool_],
     ) -> None:  # fmt: skip
         """Find patches that are not finite and those without tissue."""
@@ -296,7 +296,7 @@ class SectionPatches:
         for item in items[here[~bad & (means < _EMPTY)]].tolist():
             self.damage.empty(item, self._name(section.index))
 
-    def _leave_out(self, items: NDArray[np.int64], index: int, why: str) -> None:
+    def _leave_out(self, items: NDArray[np.integer], index: int, why: str) -> None:
         for item in items.tolist():
             self.damage.add(item, self._name(index), why)
 

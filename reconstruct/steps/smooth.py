@@ -116,9 +116,9 @@ class Bends:
 
     def __init__(self, work: Frames, matrices: Floats, spacing_mm: float) -> None:
         self.work, self.matrices, self.spacing_mm = work, matrices, spacing_mm
-        low, high = work.grid[0, 0], work.grid[-1, -1]
+        low, high = np.asarray(work.grid[0, 0]), np.asarray(work.grid[-1, -1])
         count = np.ceil((high - low) / spacing_mm).astype(int) + 3
-        self.corner_mm = (low + high) / 2 - (count - 1) / 2 * spacing_mm
+        self.corner_mm: Floats = (low + high) / 2 - (count - 1) / 2 * spacing_mm
         self.knots = np.zeros((len(matrices), 2, *count))
         self.down, self.across = (
             _basis(work.grid.take(0, 1 - axis)[:, axis], self.corner_mm[axis], spacing_mm, count[axis])

@@ -74,7 +74,8 @@ def _one(change: Any, section: int, size: tuple[int, int], names: Sequence[str],
     if strange:
         raise InputError(f"a record has no {strange[0][:40]!r}; it has {', '.join(sorted(_FIELDS))}")
     id, base = _id(given.get("id")), _base(given.get("base", 0))
-    kind, origin = given.get("kind"), given.get("origin", "drawn")
+    kind: Any = given.get("kind")
+    origin: Any = given.get("origin", "drawn")
     if kind not in get_args(Kind):
         raise InputError(f"kind is {str(kind)[:40]!r}; one of {', '.join(get_args(Kind))}")
     if origin not in get_args(Origin):

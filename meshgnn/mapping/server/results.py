@@ -59,7 +59,7 @@ class Results:
             over = [one for one in fillings if one.probabilities is not None]
             first = over[-1] if over else None
             answer = worklist(
-                self.hub.situation(), first, order=order,  # type: ignore[arg-type]
+                self.hub.situation(), first, order=order,
                 others=[one for one in fillings if one is not first], records=self.hub.state.all_records(),
             )  # fmt: skip
             return {
