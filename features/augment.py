@@ -69,8 +69,10 @@ class PatchAugment:
         blur_px: float = 0.0
 
         def __post_init__(self) -> None:
-            values = (self.rotation_deg, self.scale, self.shift, self.stain, self.gamma, self.gradient, self.blur)
-            values = (*values, self.thickness, self.elastic_px, self.blur_px)
+            values = (
+                self.rotation_deg, self.scale, self.shift, self.stain, self.gamma, self.gradient, self.blur,
+                self.thickness, self.elastic_px, self.blur_px,
+            )  # fmt: skip
             if min(values) < 0 or max(self.scale, self.thickness) >= 1 or self.blur > 1:
                 raise SettingError(
                     "<rotation_deg>, <scale>, <thickness>, <elastic_px>, <shift>, <stain>, <gamma>, <gradient>, <blur> "

@@ -68,7 +68,7 @@ def write_tiff_pyramid(
                     piece = np.zeros((tile, tile), kind)
                     part = strip[:, left : left + tile]
                     piece[: part.shape[0], : part.shape[1]] = part
-                    yield imagecodecs.zstd_encode(piece.tobytes(), level=3)
+                    yield bytes(imagecodecs.zstd_encode(piece.tobytes(), level=3))
                 if level == 0:
                     told(last)
 

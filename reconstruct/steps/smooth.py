@@ -116,7 +116,8 @@ class Bends:
 
     def __init__(self, work: Frames, matrices: Floats, spacing_mm: float) -> None:
         self.work, self.matrices, self.spacing_mm = work, matrices, spacing_mm
-        low, high = np.asarray(work.grid[0, 0]), np.asarray(work.grid[-1, -1])
+        corners: Floats = work.grid[[0, -1], [0, -1]]
+        low, high = corners
         count = np.ceil((high - low) / spacing_mm).astype(int) + 3
         self.corner_mm: Floats = (low + high) / 2 - (count - 1) / 2 * spacing_mm
         self.knots = np.zeros((len(matrices), 2, *count))
