@@ -35,6 +35,7 @@ from meshgnn.store import read_json, write_json
 
 EXPERIMENT = "mapping"
 FOLDER = "mapping"
+PORT = 8765
 
 
 def parser(config: Config, allowed: Any) -> argparse.ArgumentParser:
@@ -47,7 +48,7 @@ def parser(config: Config, allowed: Any) -> argparse.ArgumentParser:
     )
     make.add_argument("stack", type=Path, metavar="STACK", help="folder with sections.csv and the images")
     make.add_argument("--mesh", type=Path, help="folder of the reconstruction of these sections")
-    make.add_argument("--port", type=int, default=8765, help="0 for any that is free (default: 8765)")
+    make.add_argument("--port", type=int, help=f"default: {PORT}, or any that is free if it is taken")
     make.add_argument(
         "--state", type=Path, help="where drawings and fillings are kept (default: the folder `mapping` in STACK)"
     )
@@ -112,8 +113,16 @@ def assembled(options: argparse.Namespace, config: MappingServer.Config, progres
         raise
 
 
-def free_socket(port: int) -> socket.socket:
-    """A listening socket on this machine alone. Raises InputError when the port is taken."""
+def free_socket(port: int | None) -> socket.socket:
+    """A listening socket on this machine alone; of any free port if none is named and `PORT` is taken.
+
+    Raises:
+        InputError: the port that was named is taken, or none.
+    """
+    if port is None:
+        with suppress(InputError):
+            return free_socket(PORT)
+        return free_socket(0)
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # for TCP_NODELAY
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
