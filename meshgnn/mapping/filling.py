@@ -28,7 +28,57 @@ NONE = "none of the drawn areas"
 GREY = (0.6, 0.6, 0.6, 1.0)
 
 
-class MeshFilling:
+class KeptFilling:
+    """What all fillings share: filling.json, and maps of their probabilities.
+
+    Attributes:
+        about: filling.json.
+        graph: of the brain; None without a mesh.
+    """
+
+    about: dict[str, Any]
+    graph: MeshGraph | None
+
+    @property
+    def engine(self) -> str:
+        return str(self.about["engine"])
+
+    @property
+    def sections(self) -> tuple[int, ...]:
+        return tuple(self.about["sections"])
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        return dict(self.about["figures"])
+
+    @property
+    def areas(self) -> Areas:
+        about = self.about["areas"]
+        return Areas(names=tuple(about["names"]), keys=tuple(about["keys"]), colours=np.array(about["colours"]))
+
+    @property
+    def probabilities(self) -> NDArray[np.float32] | None:
+        """[V, K]; what is missing from 1 is the probability of none of the drawn areas. None without a mesh."""
+        raise NotImplementedError
+
+    def area_map(self) -> AreaMap:
+        """For the 3D page, GIfTI and everything else that is exported; nodes that are in none of the drawn areas form
+        an area of their own, `none of the drawn areas`.
+
+        Raises:
+            InputError: it was filled in without a mesh.
+        """
+        chances, areas = self.probabilities, self.areas
+        if chances is None or self.graph is None:
+            raise InputError("this was filled in without a mesh; let the graph fill in for a map of the brain")
+        names, keys = (*areas.names, NONE), (*areas.keys, max(areas.keys, default=0) + 1)
+        whole = Areas(names=names, keys=keys, colours=np.concatenate([areas.colours, [GREY]]))
+        rest = np.clip(1 - chances.sum(1, keepdims=True), 0, 1)
+        labelled = self.graph.relabelled(np.full(self.graph.n_nodes, -1), whole)
+        return AreaMap(graph=labelled, probabilities=np.concatenate([chances, rest], axis=1))
+
+
+class MeshFilling(KeptFilling):
     """A `Filling` over the nodes of a mesh.
 
     Args:
@@ -91,18 +141,6 @@ class MeshFilling:
         write_json(folder / f"{FILE}.json", about)
         return MeshFilling(folder, situation.stack, situation.brain, ribbons)
 
-    @property
-    def engine(self) -> str:
-        return str(self.about["engine"])
-
-    @property
-    def sections(self) -> tuple[int, ...]:
-        return tuple(self.about["sections"])
-
-    @property
-    def figures(self) -> Mapping[str, Any]:
-        return dict(self.about["figures"])
-
     @cached_property
     def shares(self) -> NDArray[np.float32]:
         """[V, A + 1] of the drawn areas and of none of them; 0 where nothing is said."""
@@ -115,11 +153,6 @@ class MeshFilling:
     def drawn(self) -> tuple[int, ...]:
         """Class numbers of the areas that were drawn anywhere."""
         return tuple(self.about["drawn"])
-
-    @property
-    def areas(self) -> Areas:
-        about = self.about["areas"]
-        return Areas(names=tuple(about["names"]), keys=tuple(about["keys"]), colours=np.array(about["colours"]))
 
     @property
     def probabilities(self) -> NDArray[np.float32]:
@@ -159,17 +192,6 @@ class MeshFilling:
             if self.drawn[place] not in refused
         ]
         return sorted(found, key=lambda one: -sum(abs(len(ring)) for p in one.polygons for ring in p))
-
-    def area_map(self) -> AreaMap:
-        """For the 3D page, GIfTI and everything else that is exported; nodes that are in none of the drawn areas form
-        an area of their own, `none of the drawn areas`."""
-        areas = self.areas
-        names, keys = (*areas.names, NONE), (*areas.keys, max(areas.keys, default=0) + 1)
-        whole = Areas(names=names, keys=keys, colours=np.concatenate([areas.colours, [GREY]]))
-        shares = np.zeros((self.graph.n_nodes, len(names)), np.float32)
-        shares[:, [*self.drawn, -1]] = self.shares
-        shares[~self.shares.any(1), -1] = 1
-        return AreaMap(graph=self.graph.relabelled(np.full(self.graph.n_nodes, -1), whole), probabilities=shares)
 
 
 def mesh_key(graph: MeshGraph) -> str:

@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from meshgnn.errors import InputError
-from meshgnn.export.area_map import AreaMap
-from meshgnn.graph import Areas, MeshGraph
-from meshgnn.mapping.filling import FILE, FORMAT, GREY, NONE, mesh_key
+from meshgnn.mapping.filling import FILE, FORMAT, KeptFilling, mesh_key
 from meshgnn.mapping.ribbon import smooth_outlines
 from meshgnn.mapping.socket import PredictedArea, Situation
 from meshgnn.sockets import Brain
@@ -83,7 +81,7 @@ def signed_mm(inside: NDArray[np.bool_], width_mm: float, farthest_mm: float) ->
     return np.clip((within - beyond) * width_mm, -farthest_mm, farthest_mm).astype(np.float32)
 
 
-class PixelFilling:
+class PixelFilling(KeptFilling):
     """A `Filling` of outlines on sections.
 
     Args:
@@ -142,35 +140,11 @@ class PixelFilling:
         write_json(folder / f"{FILE}.json", about)
         return PixelFilling(folder, brain)
 
-    @property
-    def engine(self) -> str:
-        return str(self.about["engine"])
-
-    @property
-    def sections(self) -> tuple[int, ...]:
-        return tuple(self.about["sections"])
-
-    @property
-    def figures(self) -> Mapping[str, Any]:
-        return dict(self.about["figures"])
-
-    @property
-    def areas(self) -> Areas:
-        about = self.about["areas"]
-        return Areas(names=tuple(about["names"]), keys=tuple(about["keys"]), colours=np.array(about["colours"]))
-
     @cached_property
     def probabilities(self) -> NDArray[np.float32] | None:
         """[V, K], 0 where nothing is said; None without a mesh."""
         path = self.folder / f"{FILE}.safetensors"
         return read_arrays(path)["probabilities"] if self.about["mesh"] is not None and path.is_file() else None
-
-    def area_map(self) -> AreaMap:
-        """As `MeshFilling.area_map`. Raises InputError without a mesh."""
-        chances = self.probabilities
-        if chances is None or self.graph is None:
-            raise InputError("this was filled in without a mesh; let the graph fill in for a map of the brain")
-        return with_rest(self.graph, self.areas, chances)
 
     def on(self, section: int) -> Sequence[PredictedArea]:
         """Areas on one section, largest first; none on a section that it says nothing of."""
@@ -187,16 +161,6 @@ class PixelFilling:
             if row["area"] not in refused
         ]
         return sorted(found, key=lambda one: -sum(abs(signed_area(polygon[0])) for polygon in one.polygons))
-
-
-def with_rest(graph: MeshGraph, areas: Areas, chances: NDArray[np.floating]) -> AreaMap:
-    """A map of areas [V, K] and of one more, `none of the drawn areas`, to which the rest of every row goes."""
-    names, keys = (*areas.names, NONE), (*areas.keys, max(areas.keys, default=0) + 1)
-    whole = Areas(names=names, keys=keys, colours=np.concatenate([areas.colours, [GREY]]))
-    rest = np.clip(1 - chances.sum(1, keepdims=True), 0, 1)
-    return AreaMap(
-        graph=graph.relabelled(np.full(graph.n_nodes, -1), whole), probabilities=np.concatenate([chances, rest], axis=1)
-    )
 
 
 def predicted_areas(
