@@ -35,6 +35,7 @@ from features.extract import ExtractConfig, embeddings  # noqa: E402
 from features.model_files import new_encoder  # noqa: E402
 from features.node_data.section_patches import SectionPatches  # noqa: E402
 from features.objectives.contrastive import SupervisedContrastive  # noqa: E402
+from features.objectives.rows import Rows  # noqa: E402
 from features.samplers.balanced import BalancedBatches  # noqa: E402
 from features.samplers.pool import Pool  # noqa: E402
 from features.training import BatchStream, PretrainModule  # noqa: E402
@@ -88,9 +89,8 @@ def all_tiles(stack: SectionStack) -> None:
 
 def lightning_steps(patches: np.ndarray, labels: np.ndarray, steps: int, threads: int) -> float:
     """Median seconds of a step as `features.pretrain` makes it."""
-    batches = BalancedBatches.Config().build(
-        Pool(labels=labels, groups=np.arange(len(labels)) % 12, names=("",) * CLASSES), 0
-    )
+    pool = Pool(labels=labels, groups=np.arange(len(labels)) % 12, names=("",) * CLASSES)
+    batches = BalancedBatches.Config().build(pool, 0)
     torch.manual_seed(0)
     encoder = new_encoder(SectionCNN.Config(), SectionPatches.Config(), (48, 48))
     objective = SupervisedContrastive.Config().build(encoder.out_channels, CLASSES)
@@ -104,7 +104,7 @@ def lightning_steps(patches: np.ndarray, labels: np.ndarray, steps: int, threads
         encoder, objective, PatchAugment.Config().build(), views=1, batch=batches.size, seed=0, steps=steps,
         learning_rate=1e-3, weight_decay=1e-2, probe=None, report=lambda row: None,
     )  # fmt: skip
-    stream = BatchStream(lambda items: patches[items], labels, batches, steps)
+    stream = BatchStream(lambda items: patches[items], pool, batches, steps)
     stream.module = module
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -128,7 +128,7 @@ def plain_steps(patches: np.ndarray, labels: np.ndarray, steps: int) -> float:
     for _ in range(steps):
         start = time.perf_counter()
         items = torch.randint(len(ready), (size,))
-        loss = objective(encoder(ready[items]), classes[items])
+        loss = objective(encoder(ready[items]), Rows(label=classes[items]))
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 5.0)

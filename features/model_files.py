@@ -9,11 +9,14 @@ from torch import Tensor, nn
 from features.encoders.biobank_cnn import BiobankCNN
 from features.encoders.monai_network import MONAINetwork
 from features.encoders.naive_cnn import NaiveCNN
+from features.encoders.narrow_resnet import NarrowResNet
 from features.encoders.resnet2d_slices import ResNet2DSlices
 from features.encoders.resnet3d import ResNet3D
 from features.encoders.section_cnn import SectionCNN
 from features.encoders.signal_cnn import SignalCNN
 from features.encoders.table_net import TableNet
+from features.encoders.timm_backbone import TimmBackbone
+from features.encoders.valid_cnn import ValidCNN
 from features.encoders.vertex_transformer import VertexTransformer
 from features.encoders.volume_cnn import VolumeCNN
 from features.encoders.weights import weights_hash
@@ -29,7 +32,8 @@ from meshgnn.store import read_json, write_json
 # What may be chosen by name, and what a file may name.
 EncoderConfig = (
     SectionCNN.Config | VolumeCNN.Config | SignalCNN.Config | TableNet.Config | NaiveCNN.Config | ResNet3D.Config
-    | ResNet2DSlices.Config | BiobankCNN.Config | MONAINetwork.Config | VertexTransformer.Config
+    | ResNet2DSlices.Config | BiobankCNN.Config | MONAINetwork.Config | VertexTransformer.Config | ValidCNN.Config
+    | NarrowResNet.Config | TimmBackbone.Config
 )  # fmt: skip
 DataConfig = SectionPatches.Config | VolumePatches.Config | SectionProfiles.Config | VertexSeries.Config
 FORMAT = 2

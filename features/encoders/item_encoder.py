@@ -67,6 +67,10 @@ class ItemEncoder(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """[B, *shape] -> [B, out_channels]. Raises InputError for items of another shape."""
         self.check(inputs)
+        return self.chain(inputs)
+
+    def chain(self, inputs: Tensor) -> Tensor:
+        """The stages, one after another."""
         for stage in self.stages():
             again = self.recompute and torch.is_grad_enabled()
             inputs = recomputed(stage, inputs) if again else stage(inputs)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from features.encoders.recompute import recomputed
 from features.encoders.residual_block import ResidualBlock
 from features.encoders.weights import weights_hash
 from meshgnn.config import Config as BaseConfig
@@ -65,6 +66,7 @@ class SectionCNN(nn.Module):
             return SectionCNN(self, size_px)
 
     level: Literal["node", "graph"] = "node"
+    recompute: bool = False  # activations of a block are computed again in the backward pass
 
     def __init__(self, config: Config, size_px: int) -> None:
         super().__init__()
@@ -97,7 +99,10 @@ class SectionCNN(nn.Module):
         if inputs.ndim != 3 or inputs.shape[1:] != (size, size):
             raise InputError(f"this encoder takes patches [B, {size}, {size}], got {tuple(inputs.shape)}")
         x = inputs[:, None].to(memory_format=torch.channels_last)
-        x = F.relu(self.norm(self.blocks(self.stem(x))))
+        x = self.stem(x)
+        for block in self.blocks:
+            x = recomputed(block, x) if self.recompute and torch.is_grad_enabled() else block(x)
+        x = F.relu(self.norm(x))
         x = F.adaptive_avg_pool2d(x, (self.config.depth_bands, 1))
         return self.features(x.flatten(1))
 

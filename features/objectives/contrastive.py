@@ -1,13 +1,15 @@
 """Supervised contrastive learning: the loss, over all ranks, and the projection that is dropped afterwards."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from features.objectives.full_precision import full_precision
+from features.objectives.gathered import gather_rows, joint_count, rows_before, world
+from features.objectives.rows import Rows
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import SettingError
 
@@ -51,12 +53,21 @@ class SupervisedContrastive(nn.Module):
         self.projection = Projection(in_channels, config.projection)
         self.prototypes = nn.Linear(in_channels, n_classes) if config.classify else None
 
-    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
-        """This rank's features [B, C] and classes [B] -> scalar; its mean over ranks is the joint loss."""
+    def forward(self, features: Tensor, rows: Rows) -> Tensor:
+        """This rank's features [R, C] and what is known of them -> scalar; its mean over ranks is the joint loss. Rows
+        without a class are left out.
+        """
+        features, labels = with_class(features, rows)
         loss = supervised_contrastive(self.projection(features), labels, self.temperature)
         if self.prototypes is None:
             return loss
         return loss + self.weight * joint_cross_entropy(self.prototypes(features), labels)
+
+
+def with_class(features: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+    """The features [R', C] and classes [R'] of the rows that have a class."""
+    there = rows.label >= 0
+    return (features, rows.label) if bool(there.all()) else (features[there], rows.label[there])
 
 
 @full_precision
@@ -76,25 +87,47 @@ def supervised_contrastive(embeddings: Tensor, labels: Tensor, temperature: floa
     Returns:
         scalar; 0 if no anchor anywhere has a positive.
     """
+    classes = gather_rows(labels)
+    return weighted_contrastive(embeddings, labels[:, None] == classes[None, :], temperature)
+
+
+@full_precision
+def weighted_contrastive(embeddings: Tensor, weights: Tensor, temperature: float) -> Tensor:
+    """The same with positives that count more or less: L_i = - sum_j q_ij log softmax_{j != i}(z_i . z_j /
+    temperature), q_ij = w_ij / sum_k w_ik, w_ii = 0, meaned over the anchors that have a positive.
+
+    With weights of 0 and 1 it is the supervised loss, with one positive per anchor NT-Xent (Chen et al. 2020, eq. 1).
+
+    Args:
+        embeddings: [B, D], of any length; they are normalised here.
+        weights: [B, N] of this rank's rows (anchors) to the rows of all ranks in rank order, not negative; what a row
+            has to itself is ignored. bool, or float.
+        temperature: divides the cosine similarities.
+
+    Returns:
+        scalar whose mean over ranks is that of the joint batch; 0 if no anchor anywhere has a positive.
+    """
     z = F.normalize(embeddings, dim=1)
-    everyone, classes, first = gather_rows(z), gather_rows(labels), _rows_before(len(z))
+    everyone, first = gather_rows(z), rows_before(len(z))
+    if not len(everyone):
+        return z.sum()
     own = torch.arange(first, first + len(z), device=z.device)
     logits = z @ everyone.T / temperature
     itself = F.one_hot(own, len(everyone)).bool()
     logits = logits.masked_fill(itself, float("-inf"))
     log_share = logits - logits.logsumexp(1, keepdim=True)
-    positive = (labels[:, None] == classes[None, :]) & ~itself
-    count = positive.sum(1)
-    per_anchor = -torch.where(positive, log_share, 0).sum(1) / count.clamp(min=1)
-    same = (classes[:, None] == classes[None, :]).sum(1)
-    anchors = (same > 1).sum().clamp(min=1)
-    return per_anchor[count > 0].sum() * _world() / anchors
+    weights = weights.to(z).masked_fill(itself, 0)
+    total = weights.sum(1)
+    drawn = weights > 0
+    per_anchor = -(weights * log_share.masked_fill(~drawn, 0)).sum(1) / total.masked_fill(total == 0, 1)
+    anchors = joint_count((total > 0).sum(), z.device)
+    return per_anchor[total > 0].sum() * world() / max(anchors, 1)
 
 
 def joint_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """This rank's logits [B, K] and classes [B] -> scalar whose mean over ranks is that of the joint batch."""
     total = F.cross_entropy(logits, labels, reduction="sum")
-    return total * _world() / sum(_sizes(len(labels), labels.device))
+    return total * world() / max(joint_count(len(labels), labels.device), 1)
 
 
 class Projection(nn.Module):
@@ -116,56 +149,6 @@ class Projection(nn.Module):
 def standardised(rows: Tensor) -> Tensor:
     """[B, C] with mean 0 and variance 1 per column over the joint batch of all ranks."""
     everyone = gather_rows(rows)
-    return (rows - everyone.mean(0)) * (everyone.var(0, correction=0) + 1e-5).rsqrt()
-
-
-def gather_rows(rows: Tensor) -> Tensor:
-    """Rows of all ranks, end to end in rank order; gradients flow back to the rank that each row came from."""
-    if _world() == 1:
+    if not len(everyone):
         return rows
-    return _Gather.apply(rows) if rows.requires_grad else torch.cat(_gathered(rows))
-
-
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:
-        parts = _gathered(rows)
-        ctx.sizes = [len(part) for part in parts]
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        # Each rank's loss depends on every row: the row's gradient is the sum over ranks.
-        total = gradient.contiguous().clone()
-        distributed.all_reduce(total)
-        return total.split(ctx.sizes)[distributed.get_rank()]
-
-
-def _gathered(rows: Tensor) -> list[Tensor]:
-    sizes = _sizes(len(rows), rows.device)
-    wide = max(sizes)
-    padded = torch.zeros(wide, *rows.shape[1:], dtype=rows.dtype, device=rows.device)
-    padded[: len(rows)] = rows.detach()
-    parts = [torch.empty_like(padded) for _ in sizes]
-    distributed.all_gather(parts, padded)
-    return [part[:size] for part, size in zip(parts, sizes)]
-
-
-def _sizes(count: int, device: torch.device) -> list[int]:
-    if _world() == 1:
-        return [count]
-    mine = torch.tensor([count], device=device)
-    parts = [torch.empty_like(mine) for _ in range(_world())]
-    distributed.all_gather(parts, mine)
-    return [int(part) for part in parts]
-
-
-def _rows_before(count: int) -> int:
-    if _world() == 1:
-        return 0
-    device = torch.device("cuda", torch.cuda.current_device()) if distributed.get_backend() == "nccl" else None
-    return sum(_sizes(count, device or torch.device("cpu"))[: distributed.get_rank()])
-
-
-def _world() -> int:
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+    return (rows - everyone.mean(0)) * (everyone.var(0, correction=0) + 1e-5).rsqrt()

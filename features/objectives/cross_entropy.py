@@ -5,7 +5,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from features.objectives.contrastive import joint_cross_entropy
+from features.objectives.contrastive import joint_cross_entropy, with_class
+from features.objectives.rows import Rows
 from meshgnn.config import Config as BaseConfig
 
 
@@ -24,6 +25,7 @@ class CrossEntropy(nn.Module):
         super().__init__()
         self.classify = nn.Linear(in_channels, n_classes)
 
-    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
-        """This rank's features [B, C] and classes [B] -> scalar; its mean over ranks is the joint loss."""
+    def forward(self, features: Tensor, rows: Rows) -> Tensor:
+        """This rank's features [R, C] and what is known of them -> scalar; its mean over ranks is the joint loss."""
+        features, labels = with_class(features, rows)
         return joint_cross_entropy(self.classify(features), labels)

@@ -6,6 +6,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from features.objectives.contrastive import Projection, supervised_contrastive
+from features.objectives.rows import Rows
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import SettingError
 
@@ -24,6 +25,8 @@ class NTXent(nn.Module):
             temperature: of the loss.
             projection: channels of the space in which views are compared.
             views: augmented views of each item; 1 only with a sampler that puts items together.
+            hidden: units of a projection without standardisation and biases, as that of CL-3D (hidden=90,
+                projection=32, temperature=0.5); 0: the standardised one, with as many units as features.
         """
 
         labelled: ClassVar[bool] = False
@@ -31,10 +34,13 @@ class NTXent(nn.Module):
         temperature: float = 0.2
         projection: int = 64
         views: int = 2
+        hidden: int = 0
 
         def __post_init__(self) -> None:
-            if not self.temperature > 0 or self.projection < 1 or self.views < 1:
-                raise SettingError("<temperature> must be above 0, <projection> and <views> at least 1")
+            if not self.temperature > 0 or self.projection < 1 or self.views < 1 or self.hidden < 0:
+                raise SettingError(
+                    "<temperature> must be above 0, <projection> and <views> at least 1, <hidden> 0 or more"
+                )
 
         def build(self, in_channels: int, n_classes: int) -> "NTXent":
             return NTXent(self, in_channels)
@@ -42,8 +48,14 @@ class NTXent(nn.Module):
     def __init__(self, config: Config, in_channels: int) -> None:
         super().__init__()
         self.temperature = config.temperature
-        self.projection = Projection(in_channels, config.projection)
+        self.projection: nn.Module = Projection(in_channels, config.projection)
+        if config.hidden:
+            layers = (
+                nn.Linear(in_channels, config.hidden, bias=False),
+                nn.Linear(config.hidden, config.projection, bias=False),
+            )
+            self.projection = nn.Sequential(layers[0], nn.ReLU(), layers[1])
 
-    def forward(self, features: Tensor, targets: Tensor) -> Tensor:
-        """This rank's features [views * B, C] and item numbers [views * B] -> scalar; see `ObjectiveConfig`."""
-        return supervised_contrastive(self.projection(features), targets, self.temperature)
+    def forward(self, features: Tensor, rows: Rows) -> Tensor:
+        """This rank's features [R, C] and which belong together -> scalar; its mean over ranks is the joint loss."""
+        return supervised_contrastive(self.projection(features), rows.together, self.temperature)

@@ -108,7 +108,8 @@ class Pretrained:
         prefix = next((f"{name}." for name, child in encoder.named_children() if child is network), "")
         start = "backbone." if any(name.startswith("backbone.") for name in self.weights) and prefix else ""
         state = network.state_dict()
-        first = next((name for name, weight in state.items() if weight.ndim > 2), "")
+        most = max((weight.ndim for weight in state.values()), default=0)  # tokens of transformers come before kernels
+        first = next((name for name, weight in state.items() if weight.ndim == most > 2), "")
         new: dict[str, Tensor] = {}
         taken: list[str] = []
         changed: list[str] = []

@@ -20,6 +20,7 @@ from features.extract import ExtractConfig
 from features.model_files import load_encoder, new_encoder
 from features.node_data.section_patches import SectionPatches
 from features.objectives.contrastive import SupervisedContrastive, supervised_contrastive
+from features.objectives.rows import Rows
 from features.section_brain import read_annotated_brain
 from meshgnn.source.sections import read_stack
 from meshgnn.store import load_table
@@ -58,7 +59,7 @@ def steps_on(rank: int, cut: int, port: int, count: int, out: str) -> None:
     part, told = PARTS[cut][rank], {}
     for step in range(count):
         own = augment(patches[part], seed=1, step=step, places=part, batch=len(patches)).double()
-        loss = objective(encoder(own), labels[part])
+        loss = objective(encoder(own), Rows(label=labels[part]))
         optimiser.zero_grad()
         loss.backward()
         mean = loss.detach().clone()

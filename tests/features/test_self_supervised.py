@@ -18,6 +18,7 @@ from features.node_data.volume_patches import OwnVolume, VolumePatches
 from features.node_sets import NodeSet, TrainingItems, node_set
 from features.objectives.contrastive import SupervisedContrastive
 from features.objectives.nt_xent import NTXent
+from features.objectives.rows import Rows
 from features.pretrain import PretrainConfig, pretrain
 from features.samplers.balanced import BalancedBatches
 from features.samplers.neighbours import NeighbourBatches
@@ -76,7 +77,7 @@ def test_the_loss_is_equation_1_of_chen():
         partner = (i + 5) % 10
         bottom = sum(torch.exp(z[i] @ z[k] / 0.5) for k in range(10) if k != i)
         terms.append(-torch.log(torch.exp(z[i] @ z[partner] / 0.5) / bottom))
-    found = objective(views.flatten(0, 1), torch.arange(5).repeat(2))
+    found = objective(views.flatten(0, 1), Rows(together=torch.arange(5).repeat(2)))
     torch.testing.assert_close(found, sum(terms) / 10)
 
 

@@ -20,6 +20,6 @@ class Agreement(nn.Module):
         def build(self, in_channels, n_classes):
             return Agreement()
 
-    def forward(self, features, targets):
+    def forward(self, features, rows):
         one, two = features.chunk(2)
         return ((one - two) ** 2).mean() + torch.relu(1 - features.std(0)).mean()

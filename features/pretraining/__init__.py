@@ -1,0 +1,1 @@
+"""Parts of `features.pretrain`: the recipe, what prepares a training, checkpoints, probes."""
