@@ -33,18 +33,19 @@ from features.node_data.section_patches import SectionPatches
 from features.node_sets import NodeSet, TrainingItems, node_set
 from features.objectives.distance_regression import DistanceRegression
 from features.objectives.weighted_sum import needs_of
-from features.pretraining.checkpoints import StepCheckpoints, Stopped, refuse_other
+from features.pretraining.checkpoints import StepCheckpoints, Stopped, ready_to_requeue, refuse_other
 from features.pretraining.prepare import lost, prepare, trainer_settings
 from features.pretraining.probes import probe_of
 from features.pretraining.recipe import PretrainConfig as PretrainConfig
 from features.samplers.distance_pairs import DistancePairs
-from features.section_brain import read_annotated_brain
+from features.section_brain import read_annotated_brain, read_section_brain
 from features.training import BatchStream, PretrainModule
 from meshgnn.config import at, to_plain
 from meshgnn.errors import InputError, SettingError
 from meshgnn.progress import Progress, silent
 from meshgnn.ranks import rank_and_world
-from meshgnn.source.sections import read_stack
+from meshgnn.sockets import Brain
+from meshgnn.source.sections import SectionStack, read_stack
 from meshgnn.store import content_hash, read_json, write_text
 from meshgnn.train.checkpoint import LastCheckpoint, readable
 
@@ -204,7 +205,7 @@ def _pretrain(job: PretrainJob, out: Path) -> str:
         with at("data"):
             if isinstance(config.data, SectionPatches.Config):
                 config.data.check(str(folder), stack.coarsest_um)
-    brains = [read_annotated_brain(*pair, vote_mm=job.vote_mm) for pair in zip(stacks, job.reconstructions)]
+    brains = _brains(job, config, stacks)
     with at("data"):
         sources = [node_set(brain, config.data.build(brain)) for brain in brains]
     with Bar("step") as bar:
@@ -212,9 +213,27 @@ def _pretrain(job: PretrainJob, out: Path) -> str:
     return f"encoder {encoder.identity()['weights']} ({encoder.out_channels} features) in {out}"
 
 
+def _brains(job: PretrainJob, config: PretrainConfig, stacks: Sequence[SectionStack]) -> list[Brain]:
+    """With their areas where labels are learnt from; stacks without annotations serve what needs none."""
+    labelled, alone = config.objective.labelled, "any" not in needs_of(config.objective)
+    drawn = [labelled and (alone or (folder / "annotations").is_dir()) for folder in job.stacks]
+    brains = [
+        read_annotated_brain(stack, mesh, vote_mm=job.vote_mm) if has else read_section_brain(stack, mesh)
+        for stack, mesh, has in zip(stacks, job.reconstructions, drawn)
+    ]
+    if any(drawn):  # all share one list of areas
+        areas = brains[drawn.index(True)].graph.areas
+        for k, (brain, has) in enumerate(zip(brains, drawn)):
+            if not has:
+                none = np.full(brain.graph.n_nodes, -1)
+                brains[k] = replace(brain, graph=brain.graph.relabelled(none, areas))
+    return brains
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; see `features.command.run` for exit codes."""
-    return run("features.pretrain", PretrainJob(), _pretrain, arguments)
+    with ready_to_requeue():
+        return run("features.pretrain", PretrainJob(), _pretrain, arguments)
 
 
 if __name__ == "__main__":

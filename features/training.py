@@ -178,9 +178,9 @@ class PretrainModule(L.LightningModule):
 
     def _features(self, items: Tensor, step: int, views: range, places: slice, like: Tensor) -> Tensor:
         items = items.to(like.device)
-        seen = [
-            self.augment(items, seed=self.seed, step=step, places=places, batch=self.batch, view=view) for view in views
-        ]
+        with torch.autocast(items.device.type, enabled=False):
+            draw = {"seed": self.seed, "step": step, "places": places, "batch": self.batch}
+            seen = [self.augment(items, view=view, **draw) for view in views]
         items = (torch.cat(seen) if len(seen) > 1 else seen[0]).to(next(self.encoder.parameters()).dtype)
         found = self._encode[0](items)
         assert isinstance(found, Tensor)
@@ -212,7 +212,7 @@ class PretrainModule(L.LightningModule):
         if not joint_count(int(marks.sum()), self.device):
             return marks
         everyone = gather_rows(torch.from_numpy(marks.astype(np.uint8))[None].to(self.device))
-        return everyone.any(0).cpu().numpy()
+        return everyone.any(0).cpu().numpy().astype(bool)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._join()

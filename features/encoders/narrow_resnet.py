@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from features.encoders.item_encoder import ItemConfig, ItemEncoder, Level, check_counts
 from features.encoders.resnet import features, resnet, resnet_stages
-from features.encoders.section_items import as_images, check_patches
+from features.encoders.section_items import as_images, check_patches, side_by_side
 from meshgnn.errors import SettingError
 
 
@@ -51,7 +50,7 @@ class NarrowResNet(ItemEncoder):
         super().__init__(config, shape, features(50, config.widths))
         channels = 1 if len(shape) == 2 else shape[0]
         self.backbone = resnet(50, 2, channels, "section", config.widths, config.norm)
-        self.to(memory_format=torch.channels_last)
+        side_by_side(self)
 
     def stages(self) -> tuple[nn.Module, ...]:
         return resnet_stages(self.backbone)

@@ -1,7 +1,7 @@
 """Patches of sections as images with channels, as convolutions take them."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from meshgnn.errors import InputError
 
@@ -15,3 +15,10 @@ def check_patches(name: str, shape: tuple[int, ...]) -> None:
 def as_images(inputs: Tensor) -> Tensor:
     """[B, S, S] or [B, C, S, S] -> [B, C, S, S], the channels of a pixel side by side in memory."""
     return (inputs[:, None] if inputs.ndim == 3 else inputs).to(memory_format=torch.channels_last)
+
+
+def side_by_side(network: nn.Module) -> None:
+    """Lay the kernels of a network out as `as_images` lays out its inputs; their values stay."""
+    for weight in network.parameters():
+        if weight.ndim == 4:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)

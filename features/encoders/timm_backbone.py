@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from features.encoders.batch_norm import with_own_batch_norm
 from features.encoders.item_encoder import ItemConfig, ItemEncoder, Level
-from features.encoders.section_items import as_images, check_patches
+from features.encoders.section_items import as_images, check_patches, side_by_side
 from meshgnn.errors import InputError, SettingError
 
 
@@ -50,7 +49,7 @@ class TimmBackbone(ItemEncoder):
         backbone = _made(config.name, 1 if len(shape) == 2 else shape[0], shape[-1])
         super().__init__(config, shape, int(backbone.num_features))
         self.backbone = with_own_batch_norm(backbone)
-        self.to(memory_format=torch.channels_last)
+        side_by_side(self)
 
     def stages(self) -> tuple[nn.Module, ...]:
         return (self.backbone,)

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from features.encoders.item_encoder import ItemConfig, ItemEncoder, Level, check_counts
-from features.encoders.section_items import as_images, check_patches
+from features.encoders.section_items import as_images, check_patches, side_by_side
 from meshgnn.errors import SettingError
 
 
@@ -71,7 +70,7 @@ class ValidCNN(ItemEncoder):
                 )
         self.rows = nn.ModuleList(rows)
         self.out = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, config.out_channels))
-        self.to(memory_format=torch.channels_last)
+        side_by_side(self)
 
     def stages(self) -> tuple[nn.Module, ...]:
         return (*self.rows, self.out)

@@ -1,7 +1,10 @@
 """Checkpoints within an epoch, and the signals by which a cluster takes a job off its machine."""
 
+import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -10,10 +13,29 @@ import lightning as L
 import torch
 
 from meshgnn.errors import InputError
+from meshgnn.store import drop_asides
 from meshgnn.train.checkpoint import load_tree
 
 REQUEUE = 75  # EX_TEMPFAIL of sysexits.h: nothing is wrong, try again
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+@contextmanager
+def ready_to_requeue() -> Iterator[None]:
+    """Before and after a training SIGUSR1 ends the process at once, with `REQUEUE`: there is nothing to keep."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(*_: Any) -> None:
+        drop_asides()
+        os._exit(REQUEUE)
+
+    before = signal.signal(signal.SIGUSR1, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 class Stopped(Exception):

@@ -1,6 +1,7 @@
 """What an encoder has learnt after an epoch: areas named by nearest neighbours, distances ranked."""
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -36,7 +37,9 @@ def probe_of(config: PretrainConfig, items: TrainingItems, pool: Pool) -> "Probe
 def _distance_probe(config: PretrainConfig, items: TrainingItems, pool: Pool) -> "DistanceProbe | None":
     """On pairs of held-out items; of training items where none are held out."""
     samplers = getattr(config.sampler, "parts", (config.sampler,))
-    metric = next((one.metric for one in samplers if isinstance(one, DistancePairs.Config)), "euclidean")
+    metric: Literal["euclidean", "geodesic"] = next(
+        (one.metric for one in samplers if isinstance(one, DistancePairs.Config)), "euclidean"
+    )
     inside = replace(pool, held=~pool.held) if pool.held.any() else pool
     try:
         judge = DistancePairs.Config(pairs=max(1, config.probe_patches // 2), metric=metric).build(inside, config.seed)
@@ -50,7 +53,7 @@ def _distance_probe(config: PretrainConfig, items: TrainingItems, pool: Pool) ->
 
 
 def _finite(values: NDArray[np.float32]) -> NDArray[np.bool_]:
-    return np.isfinite(values.reshape(len(values), -1)).all(1)
+    return np.asarray(np.isfinite(values.reshape(len(values), -1)).all(1))
 
 
 class Probe:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -30,6 +31,7 @@ from meshgnn.errors import InputError
 from meshgnn.sockets import Encoder
 from meshgnn.source.sections import read_stack
 from meshgnn.testing import assert_encoder
+from meshgnn.train.checkpoint import load_tree, save_tree
 from tests.features.sections import annotated_brain
 
 SMALL = pretraining.PretrainConfig(
@@ -134,29 +136,54 @@ def test_pretraining_learns_repeats_and_is_read_back(tmp_path):
     assert about["training"]["items"]["held_out_groups"] == 1
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
+def test_a_run_that_is_stopped_within_epochs_goes_on_to_the_same_weights(tmp_path):
+    """Killed, asked to make room (SIGUSR1), and let run: nothing of it can be told afterwards."""
     stack, reconstruction = annotated_brain(tmp_path / "a")
     sets = [
-        f"stacks={stack}", f"reconstructions={reconstruction}", "epochs=20", "epoch_steps=4", "patches.size_px=16",
-        "encoder.widths=8,16", "encoder.depth_bands=2", "threads=1", "held_out=0",
+        f"stacks={stack}", f"reconstructions={reconstruction}", "epochs=2", "epoch_steps=120", "patches.size_px=16",
+        "encoder.widths=8,16", "encoder.depth_bands=2", "threads=1", "held_out=0", "checkpoint_steps=7",
     ]  # fmt: skip
     options = [word for one in sets for word in ("--set", one)]
     assert pretraining.main([*options, "--out", str(tmp_path / "whole")]) == 0
     command = [sys.executable, "-m", "features.pretrain", *options, "--out", str(tmp_path / "cut")]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert running.stdout is not None
-    for _ in range(3):
-        running.stdout.readline()
-    time.sleep(0.05)
-    running.send_signal(signal.SIGKILL)
-    running.wait()
-    assert not (tmp_path / "cut" / "encoder.json").exists()
-    assert list((tmp_path / "cut" / "checkpoints").glob("last-*.safetensors"))
+    environment, before = {**os.environ, "OMP_NUM_THREADS": "1"}, 0.0
+    for number, code in ((signal.SIGKILL, -9), (signal.SIGUSR1, 75)):
+        running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+        while running.poll() is None:
+            found = list((tmp_path / "cut" / "checkpoints").glob("last-*.safetensors"))
+            if found and found[0].stat().st_mtime > before:
+                break
+            time.sleep(0.005)
+        running.send_signal(number)
+        _, errors = running.communicate(timeout=60)
+        assert running.returncode == code, errors
+        assert not (tmp_path / "cut" / "encoder.json").exists()
+        if code > 0:
+            name = signal.Signals(number).name
+            assert re.fullmatch(rf"stopped by {name} after step \d+; the same command goes on\n", errors)
+        before = next((tmp_path / "cut" / "checkpoints").glob("last-*.safetensors")).stat().st_mtime
     assert pretraining.main([*options, "--out", str(tmp_path / "cut")]) == 0
     whole, cut = (load_encoder(tmp_path / name).identity() for name in ("whole", "cut"))
     assert whole == cut
     metrics = [(tmp_path / name / "metrics.csv").read_text() for name in ("whole", "cut")]
     assert metrics[0] == metrics[1]
+
+
+def test_a_checkpoint_of_another_encoder_is_refused(tmp_path):
+    source = annotated(tmp_path / "a")
+
+    def stop(_, done, total, figures):
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pretraining.pretrain(SMALL, [source], tmp_path / "o", stop)
+    (last,) = (tmp_path / "o" / "checkpoints").glob("last-*")
+    state = load_tree(last)
+    state["state_dict"]["encoder.network.stem.weight"] = torch.zeros(4, 1, 5, 9)
+    save_tree(last, state)
+    with pytest.raises(InputError, match=r"another encoder or objective \(encoder.network.stem.weight\); delete it"):
+        pretraining.pretrain(SMALL, [source], tmp_path / "o")
 
 
 def test_encoder_files_that_are_damaged_or_not_ours_are_refused(tmp_path):
@@ -283,3 +310,25 @@ def test_extraction_goes_on_from_its_shards(tmp_path, monkeypatch):
     assert sorted(path.name for path in (tmp_path / "t").iterdir()) == ["cyto.json", "cyto.safetensors"]
     extraction.extract(encoder, source.data, config, tmp_path / "t")
     assert len(calls) == -(-int(whole.mask.sum()) // 24) - 1
+
+
+def test_stacks_without_annotations_teach_what_needs_none(tmp_path, capsys):
+    one, two = annotated_brain(tmp_path / "a"), annotated_brain(tmp_path / "b")
+    shutil.rmtree(two[0] / "annotations")
+    small = ["epochs=1", "epoch_steps=2", "patches.size_px=16", "encoder.widths=8,16", "encoder.depth_bands=2"]
+    sampler = ["sampler=SpatialPairs", "sampler.radius_um=4000", "sampler.pairs=8"]
+    alone = [f"stacks={two[0]}", f"reconstructions={two[1]}", *small, *sampler]
+    both = [f"stacks={two[0]},{one[0]}", f"reconstructions={two[1]},{one[1]}", *small, "held_out=0"]
+    for name, sets in {
+        "spatial": [*alone, "objective=SpatialContrast", "objective.sigma_mm=2"],
+        "distance": [*alone[:-3], "objective=DistanceRegression", "sampler=DistancePairs"],
+        "mixed": [*both, "objective=WeightedSum", "objective.parts=CrossEntropy,SpatialContrast",
+                  "sampler=MixedBatches", "sampler.parts.1.radius_um=4000"],
+    }.items():  # fmt: skip
+        words = [word for one in sets for word in ("--set", one)]
+        assert pretraining.main([*words, "--out", str(tmp_path / name)]) == 0, capsys.readouterr().err
+    header = (tmp_path / "distance" / "metrics.csv").read_text().splitlines()[0]
+    assert header.startswith("step,loss,spearman_")
+    words = [word for one in [*alone[:-3]] for word in ("--set", one)]
+    assert pretraining.main([*words, "--out", str(tmp_path / "o")]) == 2
+    assert "annotations.csv" in capsys.readouterr().err

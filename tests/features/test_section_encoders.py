@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from features import pretrain as pretraining
@@ -19,6 +18,7 @@ from features.model_files import load_encoder, new_encoder, save_encoder
 from features.node_data.section_patches import SectionPatches
 from features.objectives.nt_xent import NTXent
 from features.transfer.pretrained import Pretrained
+from features.weight_files import write_weights
 from meshgnn.errors import InputError
 from meshgnn.testing import assert_encoder
 
@@ -96,7 +96,7 @@ def test_a_backbone_of_timm_takes_weights_of_three_channels_for_grey_patches(tmp
     monkeypatch.setitem(sys.modules, "timm", made)
     torch.manual_seed(1)
     colour = TimmBackbone.Config(name="small").build((3, 12, 12)).eval()
-    save_file(colour.backbone.state_dict(), tmp_path / "w.safetensors")
+    write_weights(tmp_path / "w.safetensors", colour.backbone)
     digest = hashlib.sha256((tmp_path / "w.safetensors").read_bytes()).hexdigest()
     grey = TimmBackbone.Config(name="small").build((12, 12)).eval()
     Pretrained.Config(file=tmp_path / "w.safetensors", sha256=digest).build().into(grey)
