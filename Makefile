@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-install test-all lint bench page-bundle graph-tool system-deps clean
+.PHONY: demo mapping-demo test test-install test-all lint bench page-bundle graph-tool system-deps clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -14,6 +14,14 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)  ## virtual brains from sections to area maps, in ten minutes on two cores
 	$(BIN)/python -m meshgnn.experiment
+
+MAPPING := runs/mapping-demo
+mapping-demo: $(READY)  ## draw areas in the browser on a small virtual brain, made and reconstructed in a few minutes
+	test -f $(MAPPING)/sections/sections.csv || $(BIN)/python -m meshgnn.experiment virtual_sections \
+		--set source.preset=quick --out $(MAPPING)/sections $$(test -f $(MAPPING)/sections/config.json && echo --resume)
+	test -f $(MAPPING)/mesh/sections.json || $(BIN)/python -m meshgnn.experiment reconstruct \
+		--set source.path=$(MAPPING)/sections --set judge=false --out $(MAPPING)/mesh $$(test -f $(MAPPING)/mesh/config.json && echo --resume)
+	$(BIN)/python -m meshgnn.mapping $(MAPPING)/sections --mesh $(MAPPING)/mesh
 
 test: $(READY)  ## the tests that every change must pass, test-install among them
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
@@ -36,7 +44,7 @@ lint: $(READY)  ## style, types, import directions, declared dependencies
 bench: $(READY)  ## figures of docs/benchmarks.md
 	for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file --json runs/$$(basename $$file .py).json || exit 1; done
 
-page-bundle:  ## the programs of the pages, made anew from meshgnn/export/page/web (needs node and npm; the result is committed)
+page-bundle:  ## the programs of the pages, made anew from meshgnn/export/page/web and meshgnn/mapping/web (needs node and npm; the result is committed)
 	cd meshgnn/export/page/web && npm ci --no-audit --no-fund && npm run build
 
 graph-tool:  ## Debian's graph-tool, for block models: it belongs to the system's Python and its numpy; nothing here changes

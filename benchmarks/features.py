@@ -2,6 +2,10 @@
 
 patch_read         upright patches of a stack (sections not read before), against decoding the tiles alone: those that
                    each patch touches, patch by patch; and, as the floor, every tile of the sections once
+patch_random       patches of 1,024 px from anywhere in a section of 16,384 px (quick: 4,096), page cache warm, against
+                   bare decoding of the zstd tiles that they touch
+patch_section      such patches of the whole section in order of tiles, against decoding every tile once
+patch_zarr         the first against zarr-python on the same sharded OME-Zarr
 extraction         patches read from the sections and encoded, against the encoder's forward on ready tensors
 contrastive_step   a pretraining step (batch drawn and read, augmented, Lightning), against the shortest hand-written
                    loop over the same ready patches with the same encoder, objective and optimiser, not augmented
@@ -28,6 +32,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from scipy import ndimage  # noqa: E402
 
+from benchmarks import _patches  # noqa: E402
 from benchmarks._pairs import keep, paired, row, show  # noqa: E402
 from features.augment import PatchAugment  # noqa: E402
 from features.encoders.section_cnn import SectionCNN  # noqa: E402
@@ -104,7 +109,7 @@ def lightning_steps(patches: np.ndarray, labels: np.ndarray, steps: int, threads
         encoder, objective, PatchAugment.Config().build(), views=1, batch=batches.size, seed=0, steps=steps,
         learning_rate=1e-3, weight_decay=1e-2, probe=None, report=lambda row: None,
     )  # fmt: skip
-    stream = BatchStream(lambda items: patches[items], pool, batches, steps)
+    stream = BatchStream(lambda items: (patches[items], np.ones(len(items), bool)), pool, batches, steps)
     stream.module = module
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -182,6 +187,7 @@ def main() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.set_num_threads(options.threads)
     rows = measure(*((2, 1200, 3) if options.quick else (8, 6000, 5)), options.threads)
+    rows += _patches.measure(*((4096, 24, 3) if options.quick else (16384, 100, 5)), options.threads)
     for found in rows:
         show(found)
     keep(rows, options.json)

@@ -17,6 +17,21 @@ def random_numbers(seed: int, step: int, view: int) -> np.random.Generator:
     return np.random.default_rng((abs(seed), step, 0xA6, *([view] if view else [])))
 
 
+_AT_ONCE = 1 << 22  # pixels changed together on the CPU
+
+
+def _blurred(patches: Tensor, sd_px: Tensor, widest: float) -> Tensor:
+    """[B, S, S], each patch blurred by a Gaussian of its own sd, along rows and columns in turn."""
+    reach = min(max(1, round(3 * widest)), min(patches.shape[1:]) - 1)
+    at = torch.arange(-reach, reach + 1, device=patches.device)
+    kernel = torch.exp(-0.5 * (at / sd_px.clamp(min=1e-3)[:, None]) ** 2)
+    kernel = kernel / kernel.sum(1, keepdim=True)
+    count = len(patches)
+    edged = F.pad(patches[None], (reach, reach, reach, reach), mode="replicate")
+    down = F.conv2d(edged, kernel.view(count, 1, -1, 1), groups=count)
+    return F.conv2d(down, kernel.view(count, 1, 1, -1), groups=count)[0]
+
+
 class PatchAugment:
     """Rotation, flip, scale and shift in one interpolation, then blur, gamma, stain and uneven staining.
 
@@ -30,28 +45,38 @@ class PatchAugment:
             rotation_deg: uniform within +- this; 180 for patches that are not upright.
             flip: mirror along the cortex, half of the time.
             scale: uniform within 1 +- this. Cortical thickness tells areas apart: keep it small.
+            thickness: uniform within 1 +- this: a stretch along the rows alone, which are the depth of the cortex in
+                upright patches.
+            elastic_px: sd of displacements, in pixels of the patch, of a grid of 4 x 4 points that is smoothed over it.
             shift: uniform within +- this share of the side, rows and columns.
-            stain: sd of the log of a factor.
+            stain: sd of the log of a factor. A thicker section is such a factor too (Lambert-Beer).
             gamma: sd of the log of an exponent.
             gradient: sd of a linear change of the factor from side to side, along rows and columns.
             blur: largest share of a 3 x 3 binomial blur that is mixed in.
+            blur_px: a Gaussian blur whose sd is uniform from 0 to this many pixels, for patches of many pixels.
         """
 
         rotation_deg: float = 12.0
         flip: bool = True
         scale: float = 0.08
+        thickness: float = 0.0
+        elastic_px: float = 0.0
         shift: float = 0.04
         stain: float = 0.10
         gamma: float = 0.08
         gradient: float = 0.05
         blur: float = 0.5
+        blur_px: float = 0.0
 
         def __post_init__(self) -> None:
-            values = (self.rotation_deg, self.scale, self.shift, self.stain, self.gamma, self.gradient, self.blur)
-            if min(values) < 0 or self.scale >= 1 or self.blur > 1:
+            values = (
+                self.rotation_deg, self.scale, self.shift, self.stain, self.gamma, self.gradient, self.blur,
+                self.thickness, self.elastic_px, self.blur_px,
+            )  # fmt: skip
+            if min(values) < 0 or max(self.scale, self.thickness) >= 1 or self.blur > 1:
                 raise SettingError(
-                    "<rotation_deg>, <scale>, <shift>, <stain>, <gamma>, <gradient> and <blur> must not be negative, "
-                    "<scale> be below 1, <blur> at most 1"
+                    "<rotation_deg>, <scale>, <thickness>, <elastic_px>, <shift>, <stain>, <gamma>, <gradient>, <blur> "
+                    "and <blur_px> must not be negative, <scale> and <thickness> be below 1, <blur> at most 1"
                 )
 
         def build(self) -> "PatchAugment":
@@ -71,7 +96,15 @@ class PatchAugment:
         """
         draw = self.draws(seed, step, batch, view)
         mine = {name: torch.from_numpy(values[places]).to(patches.device) for name, values in draw.items()}
-        return self._stain(self._move(patches, mine), mine)
+        # Patches are changed one by one where all their grids at a time would fill the memory.
+        many = max(1, _AT_ONCE // (patches.shape[1] * patches.shape[2]))
+        if patches.device.type != "cpu" or len(patches) <= many:
+            return self._stain(self._move(patches, mine), mine)
+        out = torch.empty_like(patches)
+        for k in range(0, len(patches), many):
+            part = {name: values[k : k + many] for name, values in mine.items()}
+            out[k : k + many] = self._stain(self._move(patches[k : k + many], part), part)
+        return out
 
     def draws(self, seed: int, step: int, batch: int, view: int = 0) -> dict[str, NDArray[np.float32]]:
         """One row per patch of the joint batch."""
@@ -88,6 +121,13 @@ class PatchAugment:
             "gamma": np.exp(c.gamma * normal[:, 1]),
             "gradient": c.gradient * normal[:, 2:4],
         }
+        # Drawn after all others, so that these stay what they are.
+        if c.thickness:
+            drawn["thickness"] = 1 + c.thickness * rng.uniform(-1, 1, batch)
+        if c.elastic_px:
+            drawn["elastic"] = c.elastic_px * rng.standard_normal((batch, 2, 4, 4)).clip(-2.5, 2.5)
+        if c.blur_px:
+            drawn["blur_px"] = c.blur_px * rng.uniform(0, 1, batch)
         return {name: np.ascontiguousarray(values, np.float32) for name, values in drawn.items()}
 
     def _move(self, patches: Tensor, draw: dict[str, Tensor]) -> Tensor:
@@ -99,7 +139,15 @@ class PatchAugment:
             ],
             1,
         )
+        if "thickness" in draw:  # rows of the patch as it is seen
+            matrix = torch.cat(
+                [matrix[:, :, :1], matrix[:, :, 1:2] * draw["thickness"][:, None, None], matrix[:, :, 2:]], 2
+            )
         grid = F.affine_grid(matrix, [len(patches), 1, *patches.shape[1:]], align_corners=False)
+        if "elastic" in draw:
+            bend = F.interpolate(draw["elastic"], patches.shape[1:], mode="bicubic", align_corners=True)
+            sides = torch.tensor([patches.shape[2] / 2, patches.shape[1] / 2], device=patches.device)
+            grid = grid + bend.permute(0, 2, 3, 1) / sides
         return F.grid_sample(patches[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
 
     def _stain(self, patches: Tensor, draw: dict[str, Tensor]) -> Tensor:
@@ -107,6 +155,8 @@ class PatchAugment:
         edged = F.pad(patches[:, None], (1, 1, 1, 1), mode="replicate")
         smooth = F.conv2d(F.conv2d(edged, kernel.view(1, 1, 1, 3)), kernel.view(1, 1, 3, 1))[:, 0]
         patches = torch.lerp(patches, smooth, draw["blur"][:, None, None])
+        if "blur_px" in draw:
+            patches = _blurred(patches, draw["blur_px"], self.config.blur_px)
         ramp = torch.linspace(-1, 1, patches.shape[1], device=patches.device)
         uneven = 1 + draw["gradient"][:, 0, None, None] * ramp[:, None] + draw["gradient"][:, 1, None, None] * ramp
         raised = patches.clamp(min=1e-3) ** draw["gamma"][:, None, None]

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csgraph
 
+from features.damage import read_checked
 from features.samplers.pool import Pool
 from meshgnn.errors import InputError
 from meshgnn.mesh.operators import geodesic_graph
@@ -157,7 +159,8 @@ class TrainingItems:
         )
         self.training = np.setdiff1d(np.arange(len(self.groups)), self.held)
         size = len(self.groups) * 4 * int(np.prod(sources[0].data.shape))
-        self._kept: NDArray[np.float32] | None = None
+        self._kept: tuple[NDArray[np.float32], NDArray[np.bool_]] | None = None
+        self._reading = Lock()
         self._keep = size <= memory_mb * 1e6
 
     def __len__(self) -> int:
@@ -218,22 +221,29 @@ class TrainingItems:
 
     def read(self, items: NDArray[np.integer]) -> NDArray[np.float32]:
         """[B, *shape] of these items."""
-        if self._keep and self._kept is None:
-            self._kept = self._read(np.arange(len(self)))
-        return self._read(np.asarray(items)) if self._kept is None else self._kept[items]
+        return self.read_checked(items)[0]
+
+    def read_checked(self, items: NDArray[np.integer]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """[B, *shape] of these items, and which of them [B] could be read. Several threads may call it."""
+        with self._reading:
+            if self._keep and self._kept is None:
+                self._kept = self._read(np.arange(len(self)))
+        return self._read(np.asarray(items)) if self._kept is None else (self._kept[0][items], self._kept[1][items])
 
     def name_of(self, item: int) -> str:
         """Brain and node of an item."""
         source = int(np.searchsorted(self._first, item, side="right") - 1)
         return f"{self.sources[source].brain}, node {int(self._nodes[source][item - self._first[source]])}"
 
-    def _read(self, items: NDArray[np.integer]) -> NDArray[np.float32]:
+    def _read(self, items: NDArray[np.integer]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         brain = np.searchsorted(self._first, items, side="right") - 1
         out = np.empty((len(items), *self.sources[0].data.shape), np.float32)
+        good = np.ones(len(items), bool)
         for b in np.unique(brain).tolist():
             places = np.flatnonzero(brain == b)
-            out[places] = self.sources[b].data.read(self._nodes[b][items[places] - self._first[b]])
-        return out
+            found = read_checked(self.sources[b].data, self._nodes[b][items[places] - self._first[b]])
+            out[places], good[places] = found
+        return out, good
 
     def _hold_out(self, pairs: NDArray[np.integer], every: int) -> NDArray[np.int64]:
         """Items of every n-th labelled group of each brain, as long as each class keeps two groups; of every n-th group

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 from features.command import Bar, run
+from features.data_stage import STAGE, told
 from features.model_files import ABOUT, NodeEncoder, load_encoder, new_encoder, save_encoder
 from features.node_data.section_patches import SectionPatches
 from features.node_sets import NodeSet, TrainingItems, node_set
@@ -46,7 +47,7 @@ from meshgnn.progress import Progress, silent
 from meshgnn.ranks import rank_and_world
 from meshgnn.sockets import Brain
 from meshgnn.source.sections import SectionStack, read_stack
-from meshgnn.store import content_hash, read_json, write_text
+from meshgnn.store import content_hash, read_json, write_json, write_text
 from meshgnn.train.checkpoint import LastCheckpoint, readable
 
 VERSION = 2  # raised when the same config gives other weights
@@ -72,6 +73,7 @@ def pretrain(config: PretrainConfig, sources: Sequence[NodeSet], out: Path, prog
     )  # fmt: skip
     start = None if config.start is None else load_encoder(config.start, config.parts())
     recipe = to_plain(replace(config, checkpoint_steps=0, start=None))
+    del recipe["stage"]  # not what is learnt
     key = content_hash(VERSION, recipe, items.key(), *([] if start is None else [repr(start.identity())]))
     if (out / ABOUT).is_file() and _stored_key(out) == key:
         return load_encoder(out, config.parts())
@@ -120,7 +122,8 @@ def _train(
         warm_up=config.warm_up, micro=config.micro, compiled=config.compile, key=key,
     )  # fmt: skip
     reach = float(getattr(config.objective, "reach_mm", 0)) if "geodesic" in needs else 0.0
-    stream = BatchStream(items.read, pool, sampler, config.epoch_steps, reach, items.name_of)
+    stage = config.stage.build()
+    stream = BatchStream(items.read_checked, pool, sampler, config.epoch_steps, reach, items.name_of, stage)
     stream.module = module
     last = out / "checkpoints" / f"last-{key}.safetensors"
     if there := readable(last):
@@ -158,6 +161,7 @@ def _train(
         if bad := np.flatnonzero(module.unusable).tolist():
             settings["items"] |= {"unusable": len(bad), "unusable_first": [items.name_of(item) for item in bad[:20]]}
         _write_metrics(out / "metrics.csv", module.history)
+        write_json(out / STAGE, stage.report())
         save_encoder(out, encoder.float(), settings | {"threads": config.threads, "ranks": trainer.world_size})
         last.unlink(missing_ok=True)
     trainer.strategy.barrier()
@@ -210,7 +214,8 @@ def _pretrain(job: PretrainJob, out: Path) -> str:
         sources = [node_set(brain, config.data.build(brain)) for brain in brains]
     with Bar("step") as bar:
         encoder = pretrain(config, sources, out, bar)
-    return f"encoder {encoder.identity()['weights']} ({encoder.out_channels} features) in {out}"
+    text = f"encoder {encoder.identity()['weights']} ({encoder.out_channels} features) in {out}"
+    return f"{text}\n{told(read_json(out / STAGE))}" if (out / STAGE).is_file() else text
 
 
 def _brains(job: PretrainJob, config: PretrainConfig, stacks: Sequence[SectionStack]) -> list[Brain]:

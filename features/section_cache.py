@@ -1,5 +1,11 @@
-"""Sections averaged down once and kept as blocks within a budget, with each section's background and tissue level."""
+"""Sections averaged down once and kept in cells of whole tiles within a budget, with each section's background and
+tissue level.
 
+A cell of a section is a rectangle of averaged pixels whose borders are borders of the file's tiles, so that no tile is
+decoded for two cells; sections that are small once averaged are one cell.
+"""
+
+import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,56 +15,102 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from features.open_sections import OpenSections
 from features.resample import block_means
+from meshgnn.errors import InputError
 from meshgnn.source.background import brightest_hump
-from meshgnn.source.sections import Section, SectionImage, SectionStack, open_section
+from meshgnn.source.sections import Section, SectionImage, SectionStack
 
 BLOCK_PX = 2048
+"""Sections up to this size, once averaged, are one cell."""
+_CELL_PX = 256  # a cell's least side, of tiles that are smaller
+_NEAR_PX = 512  # side of the squares within which small patches share a window
 _PROBES = 64
 
 
 class SectionCache:
-    """Levels of the sections of a stack, decoded when asked for; the least recently used blocks go first.
+    """Cells of the sections of a stack, decoded when asked for; the least recently used go first.
+
+    Several threads may read; a cell that one of them decodes is not decoded by another.
 
     Args:
         stack: of sections.
         pixel_um: wanted resolution; sections are averaged over the whole number of pixels nearest to it.
-        budget: bytes of blocks kept at most (one block is always kept).
+        budget: bytes of cells kept at most (one is always kept).
+        skip: give cells with unreadable tiles all the same, as float, NaN where there is nothing to read; the error of
+            the first is kept in `damaged`.
     """
 
-    def __init__(self, stack: SectionStack, pixel_um: float, budget: int) -> None:
-        self.pixel_um, self.budget = pixel_um, budget
+    def __init__(self, stack: SectionStack, pixel_um: float, budget: int, skip: bool = False) -> None:
+        self.pixel_um, self.budget, self.skip = pixel_um, budget, skip
+        self.damaged: dict[int, str] = {}
+        self.decoded_bytes = 0
+        self.images = OpenSections()
         self._sections = {section.index: section for section in stack}
         self._reduced: dict[int, ReducedSection] = {}
-        self._blocks: OrderedDict[tuple[int, int, int], NDArray[Any]] = OrderedDict()
+        self._cells: OrderedDict[tuple[int, int, int], NDArray[Any]] = OrderedDict()
+        self._making: dict[tuple[int, int, int], Lock] = {}
         self._bytes = 0
         self._lock = Lock()
 
     def section(self, index: int) -> "ReducedSection":
         """The averaged section `index`; its grey levels are measured on first use."""
-        with self._lock:
-            if index not in self._reduced:
-                section = self._sections[index]
-                factor = max(1, round(self.pixel_um / section.pixel_um))
-                self._reduced[index] = ReducedSection(section=section, factor=factor, cache=self)
-            return self._reduced[index]
+        if index not in self._reduced:
+            section = self._sections[index]
+            factor = max(1, round(self.pixel_um / section.pixel_um))
+            self._reduced.setdefault(index, ReducedSection(section=section, factor=factor, cache=self))
+        return self._reduced[index]
 
-    def block(self, reduced: "ReducedSection", down: int, across: int) -> NDArray[Any]:
-        """Averaged pixels of one block, decoded if it is not at hand."""
+    def cell(self, reduced: "ReducedSection", down: int, across: int) -> NDArray[Any]:
+        """Averaged pixels of one cell, decoded if it is not at hand."""
         key = (reduced.section.index, down, across)
-        with self._lock:
-            if key in self._blocks:
-                self._blocks.move_to_end(key)
-                return self._blocks[key]
-        with open_section(reduced.section) as image:
-            block = _averaged(image, reduced.factor, reduced.shape, down, across)
-        with self._lock:
-            if key not in self._blocks:
-                self._blocks[key] = block
-                self._bytes += block.nbytes
-            while self._bytes > self.budget and len(self._blocks) > 1:
-                self._bytes -= self._blocks.popitem(last=False)[1].nbytes
-        return block
+        while True:
+            with self._lock:
+                kept = self._cells.get(key)
+                if kept is not None:
+                    self._cells.move_to_end(key)
+                    return kept
+                gate = self._making.get(key)
+                if gate is None:
+                    mine = self._making[key] = Lock()
+                    mine.acquire()
+                    break
+            with gate:  # until the thread that decodes it is done, well or not
+                pass
+        try:
+            pixels = self._decoded(reduced, down, across)
+            with self._lock:
+                self._cells[key] = pixels
+                self._bytes += pixels.nbytes
+                self.decoded_bytes += pixels.size * reduced.factor**2 * reduced.item_bytes
+                while self._bytes > self.budget and len(self._cells) > 1:
+                    self._bytes -= self._cells.popitem(last=False)[1].nbytes
+        finally:
+            with self._lock:
+                del self._making[key]
+            mine.release()
+        return pixels
+
+    def _decoded(self, reduced: "ReducedSection", down: int, across: int) -> NDArray[Any]:
+        top, bottom, left, right = reduced.place(down, across)
+        with self.images.image(reduced.section) as image:
+            try:
+                return _averaged(image, reduced, top, bottom, left, right)
+            except InputError as error:
+                if not self.skip:
+                    raise
+                self.damaged.setdefault(reduced.section.index, str(error))
+            out = np.full((bottom - top, right - left), np.nan, np.float32)
+            tall, wide = image.levels[reduced.level].tile_shape
+            many = max(1, tall // reduced.step), max(1, wide // reduced.step)
+            for y in range(top, bottom, many[0]):
+                for x in range(left, right, many[1]):
+                    low, end = min(y + many[0], bottom), min(x + many[1], right)
+                    try:
+                        out[y - top : low - top, x - left : end - left] = _averaged(image, reduced, y, low, x, end)
+                    except InputError:
+                        continue  # the first one is told
+            return out
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -67,6 +119,8 @@ class ReducedSection:
 
     `background` is the grey of glass, `tissue_density` the optical density of dark tissue (`grey_levels`);
     `full_scale` is the largest value the file's type holds, `floor` the smallest grey that is given a density.
+    It is read from `level` of the image's pyramid, `step` x `step` pixels of which are averaged. Cells have `cell` rows
+    and columns, the first ones `shift` columns fewer (in mirrored images the tiles end at the right border).
     """
 
     section: Section
@@ -77,64 +131,109 @@ class ReducedSection:
     tissue_density: float = field(init=False)
     full_scale: float = field(init=False)
     floor: float = field(init=False)
+    item_bytes: int = field(init=False)
+    whole_numbers: bool = field(init=False)
+    level: int = field(init=False)
+    step: int = field(init=False)
+    cell: tuple[int, int] = field(init=False)
+    shift: int = field(init=False)
 
     def __post_init__(self) -> None:
-        with open_section(self.section) as image:
+        with self.cache.images.image(self.section) as image:
             rows, columns = image.shape
-            background, density = grey_levels(image)
+            background, density = grey_levels(image, self.cache.skip)
             kind = image.dtype
-        object.__setattr__(self, "shape", (-(-rows // self.factor), -(-columns // self.factor)))
-        object.__setattr__(self, "background", background)
-        object.__setattr__(self, "tissue_density", density)
-        object.__setattr__(self, "full_scale", float(np.iinfo(kind).max) if kind.kind == "u" else 1.0)
-        object.__setattr__(self, "floor", max(background / 256, 1e-6))
+            shape = -(-rows // self.factor), -(-columns // self.factor)
+            level, step = _level(image, self.factor, shape)
+            tall, wide = image.levels[level].tile_shape
+            whole = max(shape) <= BLOCK_PX
+            cell = shape if whole else (-(-_CELL_PX // tall) * tall, -(-_CELL_PX // wide) * wide)
+            aligned = image.mirrored and step == 1 and not whole and image.levels[level].shape[1] == shape[1]
+        found = {
+            "shape": shape, "background": background, "tissue_density": density, "level": level, "step": step,
+            "full_scale": float(np.iinfo(kind).max) if kind.kind == "u" else 1.0, "item_bytes": kind.itemsize,
+            "whole_numbers": kind.kind == "u", "floor": max(background / 256, 1e-6), "cell": cell,
+            "shift": -shape[1] % cell[1] if aligned else 0,
+        }  # fmt: skip
+        for name, value in found.items():
+            object.__setattr__(self, name, value)
+
+    def place(self, down: int, across: int) -> tuple[int, int, int, int]:
+        """First and last row, first and last column of a cell; the last ones do not belong to it."""
+        tall, wide = self.cell
+        left = across * wide - self.shift
+        right = min(left + wide, self.shape[1])
+        return down * tall, min((down + 1) * tall, self.shape[0]), max(left, 0), right
 
     def groups(self, y: NDArray[np.float64], x: NDArray[np.float64], reach: int) -> Iterator[NDArray[np.int64]]:
-        """Places of points that one window serves, in order of blocks."""
-        if max(self.shape) <= BLOCK_PX:
+        """Places of points that one window serves, in order of cells."""
+        if self.cell == self.shape:
             yield np.arange(len(y))
             return
-        cell = np.clip(y // BLOCK_PX, 0, None) * 1_000_000 + np.clip(x // BLOCK_PX, 0, None)
-        for one in np.unique(cell):
-            yield np.flatnonzero(cell == one)
+        if 2 * reach > _NEAR_PX:
+            tall, wide = self.cell
+            yield from np.lexsort((x // wide, y // tall))[:, None]
+            return
+        square = np.clip(y // _NEAR_PX, 0, None) * 1_000_000 + np.clip(x // _NEAR_PX, 0, None)
+        for one in np.unique(square):
+            here = np.flatnonzero(square == one)
+            area = (np.ptp(y[here]) + 2 * reach) * (np.ptp(x[here]) + 2 * reach)
+            if area <= 2 * len(here) * (2 * reach) ** 2:
+                yield here
+            else:  # far apart
+                yield from here[:, None]
 
     def window(self, y: NDArray[np.float64], x: NDArray[np.float64], reach: int) -> tuple[NDArray[Any], int, int]:
         """Averaged pixels around these points with their first row and column; nothing outside the image."""
+        if self.cell == self.shape:
+            return self.cache.cell(self, 0, 0), 0, 0
         rows, columns = self.shape
-        if max(self.shape) <= BLOCK_PX:
-            return self.cache.block(self, 0, 0), 0, 0
         top, bottom = (int(np.clip(v, 0, rows)) for v in (y.min() - reach, y.max() + reach + 1))
         left, right = (int(np.clip(v, 0, columns)) for v in (x.min() - reach, x.max() + reach + 1))
-        pieces = [
-            [
-                self.cache.block(self, down, across)[
-                    max(top - down * BLOCK_PX, 0) : bottom - down * BLOCK_PX,
-                    max(left - across * BLOCK_PX, 0) : right - across * BLOCK_PX,
-                ]
-                for across in range(left // BLOCK_PX, -(-right // BLOCK_PX))
-            ]
-            for down in range(top // BLOCK_PX, -(-bottom // BLOCK_PX))
-        ]
-        if not pieces or not pieces[0]:  # the points lie outside the image
+        if top >= bottom or left >= right:  # the points lie outside the image
             return np.zeros((1, 1), np.float32), -(10**6), -(10**6)
-        return (pieces[0][0] if len(pieces) == len(pieces[0]) == 1 else np.block(pieces)), top, left
+        cells = list(self.pieces(top, bottom, left, right))
+        if len(cells) == 1:
+            return cells[0][1], cells[0][0][0], cells[0][0][2]
+        out = np.empty((bottom - top, right - left), np.result_type(*{pixels.dtype for _, pixels in cells}))
+        for (first, last, west, east), pixels in cells:
+            r0, r1, c0, c1 = max(first, top), min(last, bottom), max(west, left), min(east, right)
+            out[r0 - top : r1 - top, c0 - left : c1 - left] = pixels[r0 - first : r1 - first, c0 - west : c1 - west]
+        return out, top, left
+
+    def pieces(
+        self, top: int, bottom: int, left: int, right: int
+    ) -> Iterator[tuple[tuple[int, int, int, int], NDArray[Any]]]:
+        """The cells that hold these rows and columns of the image, each with its place."""
+        tall, wide = self.cell
+        for down in range(top // tall, -(-bottom // tall)):
+            for across in range((left + self.shift) // wide, -(-(right + self.shift) // wide)):
+                yield self.place(down, across), self.cache.cell(self, down, across)
 
 
-def _averaged(image: SectionImage, factor: int, shape: tuple[int, int], down: int, across: int) -> NDArray[Any]:
-    rows = min(BLOCK_PX, shape[0] - down * BLOCK_PX)
-    columns = min(BLOCK_PX, shape[1] - across * BLOCK_PX)
-    level, factor = _level(image, factor, shape)
-    full = image.levels[level].shape
-    y, x = down * BLOCK_PX * factor, across * BLOCK_PX * factor
+def _averaged(
+    image: SectionImage, reduced: ReducedSection, top: int, bottom: int, left: int, right: int
+) -> NDArray[Any]:
+    factor, full = reduced.step, image.levels[reduced.level].shape
+    rows, columns = bottom - top, right - left
+    y, x = top * factor, left * factor
     height, width = min(rows * factor, full[0] - y), min(columns * factor, full[1] - x)
     if factor == 1:
-        return image.window(y, x, height, width, level=level)
+        tile = image.levels[reduced.level].tile_shape
+        if not image.mirrored and height <= tile[0] and width <= tile[1]:
+            blocks = list(image.blocks(reduced.level, y, y + height, x, x + width))
+            if len(blocks) == 1:  # one tile, as it is
+                (first, west, pixels) = blocks[0]
+                return pixels[y - first : y - first + height, x - west : x - west + width]
+        return image.window(y, x, height, width, level=reduced.level)
     out = np.empty((rows, columns), np.float32)
-    strip = max(1, 1024 // factor)  # rows of averaged pixels at a time, to keep full resolution out of memory
+    # Rows at a time, to keep full resolution out of memory; whole tiles, so that none is decoded twice.
+    whole = math.lcm(image.levels[reduced.level].tile_shape[0], factor)
+    strip = max(1, (whole * max(1, 1024 // whole) if whole <= 8192 else 1024) // factor)
     for first in range(0, rows, strip):
         many = min(strip, rows - first)
         tall = min(many * factor, height - first * factor)
-        pixels = image.window(y + first * factor, x, tall, width, level=level)
+        pixels = image.window(y + first * factor, x, tall, width, level=reduced.level)
         block_means(pixels, factor, out[first : first + many])
     return out
 
@@ -155,18 +254,31 @@ def _level(image: SectionImage, factor: int, shape: tuple[int, int]) -> tuple[in
     return 0, factor
 
 
-def grey_levels(image: SectionImage) -> tuple[float, float]:
+def grey_levels(image: SectionImage, skip: bool = False) -> tuple[float, float]:
     """Grey of bare glass and optical density of dark tissue, from up to 64 tiles spread over the image.
 
     Glass is the brightest hump of the histogram; the density is the 80th percentile of what is at least a quarter as
     dense as the 99th: grey matter, whatever its share. An image of one grey gets that as glass, and density 1.
+
+    Args:
+        image: of the section.
+        skip: leave out tiles that cannot be read, as long as there is one that can.
+
+    Raises:
+        InputError: a tile that cannot be read.
     """
     (rows, columns), (tall, wide) = image.shape, image.tile_shape
     across = -(-columns // wide)
     count = -(-rows // tall) * across
     chosen = np.unique(np.linspace(0, count - 1, min(count, _PROBES)).astype(int))
     corners = [(int(k) // across * tall, int(k) % across * wide) for k in chosen]
-    tiles = [image.window(y, x, min(tall, rows - y), min(wide, columns - x)) for y, x in corners]
+    tiles = []
+    for number, (y, x) in enumerate(corners):
+        try:
+            tiles.append(image.window(y, x, min(tall, rows - y), min(wide, columns - x)))
+        except InputError:
+            if not skip or (number == len(corners) - 1 and not tiles):
+                raise
     every = max(1, min(tall, wide) // 32)
     pixels = np.concatenate([tile[::every, ::every].ravel() for tile in tiles]).astype(np.float64)
     pixels = pixels[np.isfinite(pixels)]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.checkpoint import checkpoint
 
-from features.ahead import ahead
+from features.data_stage import DataStage
 from features.model_files import NodeEncoder
 from features.objectives.gathered import gather_rows, joint_count
 from features.objectives.rows import Rows
@@ -22,7 +22,7 @@ from features.transfer.lars import LARS
 from meshgnn.errors import InputError
 
 Augment = Callable[..., Tensor]  # (items, *, seed, step, places, batch, view) -> items changed in this view's own way
-Read = Callable[[NDArray[np.int64]], NDArray[np.float32]]
+Read = Callable[[NDArray[np.int64]], tuple[NDArray[np.float32], NDArray[np.bool_]]]
 Judge = Callable[[NodeEncoder, nn.Module], dict[str, float]]
 
 
@@ -34,18 +34,20 @@ class BatchStream:
     told, counted in `unusable` [N] bool, and stand in the batch without a number: the loss leaves them out.
 
     Args:
-        read: items [B, ...] by their numbers.
+        read: items [B, ...] by their numbers, and which of them [B] could be read.
         pool: what is known of all items.
         sampler: draws the items of a step.
         epoch_steps: steps of an epoch.
         geodesic_mm: how far along the cortex the objective looks; 0: not at all.
         name: of an item by its number, for warnings.
+        stage: makes batches ahead.
     """
 
     def __init__(
         self, read: Read, pool: Pool, sampler: Sampler, epoch_steps: int, geodesic_mm: float = 0.0,
-        name: Callable[[int], str] = "item {}".format,
+        name: Callable[[int], str] = "item {}".format, stage: DataStage | None = None,
     ) -> None:  # fmt: skip
+        self.stage = stage or DataStage()
         self.read, self.pool, self.sampler, self.epoch_steps = read, pool, sampler, epoch_steps
         self.geodesic_mm, self.together, self.name = geodesic_mm, joined(sampler), name
         self.unusable = np.zeros(len(pool.labels), bool)
@@ -56,25 +58,31 @@ class BatchStream:
 
     def __iter__(self) -> Iterator[tuple[int, Tensor, Rows]]:
         assert self.module is not None
-        trainer = self.module.trainer
+        module, trainer = self.module, self.module.trainer
         first = trainer.global_step
         places = slice(trainer.global_rank, None, trainer.world_size)
 
         def batch(step: int) -> tuple[int, Tensor, Rows]:
             drawn = self.sampler.draw(step)
-            items, rows = self.read(drawn[places]), self.rows(drawn, places)
-            wrong = ~np.isfinite(items.reshape(len(items), -1).sum(1))
+            (items, good), rows = self.stage.read(self.read, drawn[places]), self.rows(drawn, places)
+            wrong = ~(good & np.isfinite(items.reshape(len(items), -1).sum(1)))
             if wrong.any():
                 items, rows = self._without(items, rows, wrong)
-            return step, torch.from_numpy(items), rows
+            seen = torch.from_numpy(items)
+            return step, module.views_of(seen, step) if self.stage.config.where == "workers" else seen, rows
 
-        yield from ahead(batch, range(first, (first // self.epoch_steps + 1) * self.epoch_steps))
+        module.stage = self.stage
+        yield from self.stage.batches(batch, range(first, (first // self.epoch_steps + 1) * self.epoch_steps))
 
     def _without(self, items: NDArray[np.float32], rows: Rows, wrong: NDArray[np.bool_]) -> tuple[Any, Rows]:
         item = rows.item.numpy()
         if not self.unusable.any():
             name = self.name(int(item[wrong][0]))
-            print(f"warning: {name}: its values are not finite; such items are left out", file=sys.stderr, flush=True)
+            print(
+                f"warning: {name}: cannot be read, or is not finite; such items are left out",
+                file=sys.stderr,
+                flush=True,
+            )
         self.unusable[item[wrong]] = True
         items = np.where(wrong.reshape(-1, *[1] * (items.ndim - 1)), np.float32(0), items)
         return items, replace(rows, item=torch.from_numpy(np.where(wrong, -1, item)))
@@ -128,6 +136,7 @@ class PretrainModule(L.LightningModule):
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.optimiser, self.warm_up, self.micro, self.key = optimiser, warm_up, micro, key
         self.probe, self.report = probe, report
+        self.stage = DataStage()  # of the stream, once there is one
         self.history: list[dict[str, Any]] = []
         self.losses: list[Tensor] = []  # of this rank since the last checkpoint
         self.joint: list[Tensor] = []  # of all ranks before it, in this epoch
@@ -162,27 +171,41 @@ class PretrainModule(L.LightningModule):
     def features(self, step: int, items: Tensor, rows: Rows) -> Tensor:
         """[views x B, C] of this rank's items, view after view."""
         rank, world = self.trainer.global_rank, self.trainer.world_size
-        if not self.micro or self.micro >= len(items) * self.views:
+        count, ready = len(rows.item), self.stage.config.where == "workers"
+        if not self.micro or self.micro >= count * self.views:
             return self._features(items, step, range(self.views), slice(rank, None, world), rows.item)
         found = []
         for view in range(self.views):
-            for k in range(0, len(items), self.micro):
-                part = items[k : k + self.micro]
-                places = slice(rank + k * world, rank + (k + len(part)) * world, world)
+            for k in range(0, count, self.micro):
+                many = min(self.micro, count - k)
+                first = view * count + k if ready else k
+                places = slice(rank + k * world, rank + (k + many) * world, world)
                 # A tensor on the device goes along, so that its random numbers are drawn again.
                 made = checkpoint(
-                    self._features, part, step, range(view, view + 1), places, rows.item, use_reentrant=False
-                )
+                    self._features, items[first : first + many], step, range(view, view + 1), places, rows.item,
+                    use_reentrant=False,
+                )  # fmt: skip
                 found.append(made)
         return torch.cat(found)
 
+    def views_of(self, items: Tensor, step: int, views: range | None = None, places: slice | None = None) -> Tensor:
+        """[views x n, ...] views of n items, view after view: all views of this rank's, or those of some places."""
+        views = range(self.views) if views is None else views
+        places = slice(self.trainer.global_rank, None, self.trainer.world_size) if places is None else places
+        draw = {"seed": self.seed, "step": step, "places": places, "batch": self.batch}
+
+        def change() -> Tensor:
+            seen = [self.augment(items, view=view, **draw) for view in views]
+            return torch.cat(seen) if len(seen) > 1 else seen[0]
+
+        return self.stage.changed(change, len(views) * len(items))
+
     def _features(self, items: Tensor, step: int, views: range, places: slice, like: Tensor) -> Tensor:
         items = items.to(like.device)
-        with torch.autocast(items.device.type, enabled=False):
-            draw = {"seed": self.seed, "step": step, "places": places, "batch": self.batch}
-            seen = [self.augment(items, view=view, **draw) for view in views]
-        items = (torch.cat(seen) if len(seen) > 1 else seen[0]).to(next(self.encoder.parameters()).dtype)
-        found = self._encode[0](items)
+        if self.stage.config.where == "device":
+            with torch.autocast(items.device.type, enabled=False):
+                items = self.views_of(items, step, views, places)
+        found = self._encode[0](items.to(next(self.encoder.parameters()).dtype))
         assert isinstance(found, Tensor)
         return found
 

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 import torch
 
+from features.data_stage import DataStage
 from features.encoders.section_cnn import SectionCNN
 from features.model_files import DataConfig, EncoderConfig
 from features.node_data.section_patches import SectionPatches
@@ -59,6 +60,7 @@ class PretrainConfig(BaseConfig):
         seed: of weights, batches and augmentation.
         threads: of torch on the CPU. Sums change in the last digit with it, hence it is part of the recipe.
         memory_mb: training items are kept in memory if they fit, otherwise read as they are needed.
+        stage: how batches are read and changed ahead of the steps. No part of the recipe.
         device: cpu, cuda, or auto.
         precision: of weights and gradients in training; double makes the number of ranks unimportant, bf16 computes
             the encoder in half precision (autocast) and the loss in single. The encoder is kept in single precision.
@@ -89,6 +91,7 @@ class PretrainConfig(BaseConfig):
     seed: int = 0
     threads: int = 2
     memory_mb: float = 1024.0
+    stage: DataStage.Config = field(default_factory=DataStage.Config)
     device: str = "auto"
     precision: Literal["single", "double", "bf16"] = "single"
     optimiser: Literal["adamw", "lars"] = "adamw"

@@ -8,6 +8,7 @@ from pathlib import Path
 from meshgnn.command import guarded
 from meshgnn.errors import InputError
 from meshgnn.export.area_map import AreaMap
+from meshgnn.export.area_statistics import area_sizes, write_areas
 from meshgnn.export.gifti import write_area_map
 from meshgnn.export.graph_files import write_area_gt, write_area_pyg
 from meshgnn.export.mesh_files import write_area_glb, write_area_plys
@@ -18,7 +19,7 @@ from meshgnn.export.tables import write_csv, write_graphml
 from meshgnn.source.aligned import aligned_folder
 from meshgnn.source.sections import SectionStack
 
-FORMATS = ("gifti", "glb", "ply", "graphml", "gt", "pyg", "csv", "html", "neuroglancer")
+FORMATS = ("gifti", "glb", "ply", "graphml", "gt", "pyg", "csv", "areas", "html", "neuroglancer")
 PROFILES = "profiles"
 
 
@@ -42,6 +43,10 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         help="html: where the brain's sections lie now (a folder with sections.csv), if not where they were",
     )
+    make.add_argument(
+        "--shrinkage", type=float, default=1.0, metavar="FACTOR",
+        help="areas: volume of the fresh brain over its volume in the sections, to correct sizes by (default 1: not)",
+    )  # fmt: skip
     make.add_argument("--title", default="", help="html: title of the page")
     make.add_argument("--budget-mb", type=float, default=14.0, help="html: largest size of the page (default 14)")
     return make
@@ -49,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
 
 def export(
     area_map: AreaMap, out: Path, formats: Sequence[str], *, stack: SectionStack | None = None,
-    annotated: Sequence[int] = (), title: str = "", budget_mb: float = 14.0,
+    annotated: Sequence[int] = (), title: str = "", budget_mb: float = 14.0, shrinkage: float = 1.0,
 ) -> list[Path]:  # fmt: skip
     """Write an area map into the folder `out`; returns the files.
 
@@ -77,6 +82,9 @@ def export(
         "gt": lambda: one(out / "graph.gt", lambda path: write_area_gt(path, area_map)),
         "pyg": lambda: write_area_pyg(out / "pyg", area_map),
         "csv": lambda: one(out / "nodes.csv", lambda path: write_csv(path, area_map)),
+        "areas": lambda: one(
+            out / "areas.csv", lambda path: write_areas(path, area_sizes(area_map, shrinkage=shrinkage))
+        ),
         "html": lambda: one(
             out / f"{brain}.html",
             lambda path: write_page(
@@ -114,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = out / name if many else out
         written = export(
             stored.area_map, folder, formats, stack=stack, annotated=annotated,
-            title=options.title, budget_mb=options.budget_mb,
+            title=options.title, budget_mb=options.budget_mb, shrinkage=options.shrinkage,
         )  # fmt: skip
         for part in sorted({path.relative_to(folder).parts[0] for path in written}):
             print(folder / part)

@@ -42,3 +42,24 @@ class Record:
     confidence: int = 3
     note: str = ""
     deleted: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Review:
+    """A mapper's decision on a predicted area; the last one on an area of a section counts.
+
+    Args:
+        section: number of the section.
+        area: name in areas.json.
+        round: number of the filling.
+        engine: that made it.
+        decision: accept (a record with origin `accepted` stands in the same entry) or reject.
+        record: id of that record; empty for a rejection.
+    """
+
+    section: int
+    area: str
+    round: int
+    engine: str
+    decision: Literal["accept", "reject"]
+    record: str = ""

@@ -27,6 +27,7 @@ class Situation:
             nothing is said of the rest of a section.
         accepted: predictions that a mapper accepted: may be learnt from, never scored by.
         rejected: (section, class) of predictions that a mapper rejected.
+        beside: [V] class of nodes beside a border stroke whose two areas were said, -1 elsewhere; None without any.
     """
 
     stack: SectionStack
@@ -34,6 +35,7 @@ class Situation:
     drawn: Annotations
     accepted: Annotations | None = None
     rejected: tuple[tuple[int, int], ...] = ()
+    beside: NDArray[np.int32] | None = None
 
     @property
     def areas(self) -> Areas:
@@ -73,7 +75,8 @@ class Filling(Protocol):
 
     @property
     def probabilities(self) -> NDArray[np.float32] | None:
-        """[V, K] at the nodes of the mesh, rows summing to 1 (0 where nothing is said); None without a mesh."""
+        """[V, K] at the nodes of the mesh; None without a mesh. A row sums to 1 less the probability of "none of the
+        drawn areas"; it is 0 outside cortex and where nothing is said."""
         ...
 
     def on(self, section: int) -> Sequence[PredictedArea]:
@@ -84,6 +87,9 @@ class Filling(Protocol):
 class Engine(Protocol):
     """Fills in what was not drawn. Built by its config's `build()`; runs in a process of its own."""
 
+    name: str  # of its folder in a round, and in the programming interface
+    title: str  # for a mapper
+
     def check(self, situation: Situation) -> None:
         """Raises InputError, in words for a mapper, if nothing can be filled in (no mesh, a single area, ...)."""
         ...
@@ -93,6 +99,11 @@ class Engine(Protocol):
 
         Returns early, with what is done, once `stopped()` is true. Raises InputError as `check` does.
         """
+        ...
+
+    def read(self, folder: Path, stack: SectionStack, brain: Brain | None) -> Filling:
+        """What `fill` kept in `folder`, for the server: loads no torch. Raises InputError: not complete, or of another
+        mesh or stack."""
         ...
 
 

@@ -79,6 +79,21 @@ class Annotations:
             return table[keys]
         return classes[np.searchsorted(present, keys)]
 
+    def coarse(self, index: int, step: float) -> npt.NDArray[np.int32]:
+        """`read` on pixels that are `step` times as wide, each asked at its centre; outlines of sections of any size.
+
+        Returns:
+            Classes [rows, columns] of the section's rows and columns divided by `step`, rounded, at least 1.
+        """
+        path, shape = self.file(index), self.shapes[index]
+        small = (max(1, round(shape[0] / step)), max(1, round(shape[1] / step)))
+        if index in self.images:
+            rows, columns = (((np.arange(n) + 0.5) * size / n).astype(int) for n, size in zip(small, shape))
+            return self.read(index)[rows[:, None], columns]
+        scale = np.array([small[1] / shape[1], small[0] / shape[0]])
+        drawn = self._drawn(path, shape)
+        return paint([(k, [[ring * scale for ring in one] for one in polygons]) for k, polygons in drawn], small)
+
     def check(self) -> None:
         """Raises InputError for the first file that cannot be read or names an area that areas.json does not know."""
         for index in self.sections:
@@ -278,15 +293,32 @@ def annotated_labels(
         section = stack.at(index)
         image = on_section(annotations, section)
         reach = max(0, round(vote_mm * 1000 / section.pixel_um / 2))
-        offsets = np.stack(np.meshgrid(*[np.arange(-reach, reach + 1)] * 2), -1).reshape(-1, 2)
-        rows = np.rint(locations.row_px[here])[:, None].astype(int) + offsets[:, 0]
-        columns = np.rint(locations.column_px[here])[:, None].astype(int) + offsets[:, 1]
-        inside = (rows >= 0) & (rows < image.shape[0]) & (columns >= 0) & (columns < image.shape[1])
-        seen = image[rows.clip(0, image.shape[0] - 1), columns.clip(0, image.shape[1] - 1)]
-        votes = np.zeros((len(here), len(annotations.areas) + 1), np.int32)
-        np.add.at(votes, (np.arange(len(here))[:, None], np.where(inside, seen, -1)), 1)
-        votes = votes[:, :-1]
-        best = votes.argmax(1)
-        top, all_of_them = votes[np.arange(len(here)), best], votes.sum(1)
-        labels[here] = np.where((top > 0) & (2 * top >= all_of_them), best, -1)
+        labels[here] = voted(image, locations.row_px[here], locations.column_px[here], reach, len(annotations.areas))
     return labels
+
+
+def voted(
+    image: npt.NDArray[np.int32],
+    row: npt.NDArray[np.floating],
+    column: npt.NDArray[np.floating],
+    reach: int,
+    count: int,
+) -> npt.NDArray[np.int32]:
+    """The commonest class [n] within `reach` pixels of each point, -1 where none has half of the labelled pixels.
+
+    Args:
+        image: classes [rows, columns], -1 where there is none.
+        row, column: [n] in pixel centres.
+        count: how many classes there are.
+    """
+    offsets = np.stack(np.meshgrid(*[np.arange(-reach, reach + 1)] * 2), -1).reshape(-1, 2)
+    rows = np.rint(row)[:, None].astype(int) + offsets[:, 0]
+    columns = np.rint(column)[:, None].astype(int) + offsets[:, 1]
+    inside = (rows >= 0) & (rows < image.shape[0]) & (columns >= 0) & (columns < image.shape[1])
+    seen = image[rows.clip(0, image.shape[0] - 1), columns.clip(0, image.shape[1] - 1)]
+    votes = np.zeros((len(row), count + 1), np.int32)
+    np.add.at(votes, (np.arange(len(row))[:, None], np.where(inside, seen, -1)), 1)
+    votes = votes[:, :-1]
+    best = votes.argmax(1)
+    top, all_of_them = votes[np.arange(len(row)), best], votes.sum(1)
+    return np.where((top > 0) & (2 * top >= all_of_them), best, -1).astype(np.int32)

@@ -174,14 +174,10 @@ def to_geojson(
 
 
 def read_geojson(path: Path) -> list[tuple[str, list[Polygon]]]:
-    """Class name and polygons of every annotation of a GeoJSON file, in the file's order.
-
-    A FeatureCollection, a bare list of features (QuPath before 0.3) or a single feature. The name is that of the class
-    (`classification.name`, or `names` joined by ": "), else the object's own. Colours (`color`, `colorRGB`) are not
-    read: areas.json has them. QuPath's cells, detections and tiles are left out.
+    """Class name and polygons of every annotation of a GeoJSON file, in the file's order; see `areas_of_geojson`.
 
     Raises:
-        InputError: no GeoJSON, an annotation without a name or that is no area, or a ring that is broken.
+        InputError: see there; or the file cannot be read.
     """
     try:
         content = json.loads(Path(path).read_bytes())
@@ -189,6 +185,20 @@ def read_geojson(path: Path) -> list[tuple[str, list[Polygon]]]:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError):
         raise InputError(f"{path}: not valid GeoJSON; export the annotations as GeoJSON again") from None
+    return areas_of_geojson(content, str(path))
+
+
+def areas_of_geojson(content: Any, path: str) -> list[tuple[str, list[Polygon]]]:
+    """Class name and polygons of every annotation in the content of a GeoJSON file.
+
+    A FeatureCollection, a bare list of features (QuPath before 0.3) or a single feature. The name is that of the class
+    (`classification.name`, or `names` joined by ": "), else the object's own. Colours (`color`, `colorRGB`) are not
+    read: areas.json has them. QuPath's cells, detections and tiles are left out.
+
+    Raises:
+        InputError: no GeoJSON, an annotation without a name or that is no area, or a ring that is broken; begins with
+            `path`.
+    """
     features = content
     if isinstance(content, dict):
         features = [content] if content.get("type") == "Feature" else content.get("features")

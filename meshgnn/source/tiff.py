@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from meshgnn.errors import InputError
+from meshgnn.source.plain_tiles import of_tiff
 from meshgnn.source.section_image import LARGEST, Level, SectionImage, level_of
 from meshgnn.source.stains import DEFAULT, LUMINANCE
 
@@ -47,6 +48,8 @@ class TiffImage(SectionImage):
             self._pages = [page, *self._smaller(page)]
             full = int(page.imagelength), int(page.imagewidth)
             self.levels = tuple(_level(full, each) for each in self._pages)
+            self._lies = [(tuple(each.dataoffsets), tuple(each.databytecounts)) for each in self._pages]
+            self._plain = [of_tiff(each, self._file.byteorder) for each in self._pages]
         except InputError:
             self._file.close()
             raise
@@ -166,10 +169,16 @@ class TiffImage(SectionImage):
 
     def tile(self, number: int, level: int = 0) -> npt.NDArray[Any]:
         """Decoded tile or strip `number` (row-major), cropped to the image, as stored (never turned round)."""
-        page = self._pages[level]
-        count = page.databytecounts[number]
-        data = os.pread(self._handle, count, page.dataoffsets[number]) if count else None
+        page, plain, (offsets, counts) = self._pages[level], self._plain[level], self._lies[level]
+        data = os.pread(self._handle, counts[number], offsets[number]) if counts[number] else None
         try:
+            if data is not None and plain is not None:
+                size, (tall, wide) = self.levels[level].shape, plain.shape
+                row, column = divmod(number, -(-size[1] // wide))
+                rows, columns = min(tall, size[0] - row * tall), min(wide, size[1] - column * wide)
+                tile = plain.decode(data, rows, columns)
+                plain_grey = self._grey is None and (page.photometric != 0 or self.stored)
+                return tile if plain_grey else self._meant(page, tile[..., None])
             decoded, _, shape = page.decode(data, number, jpegtables=page.jpegtables)
         except Exception as error:
             where = f"tile {number} of level {level}" if level else f"tile {number}"

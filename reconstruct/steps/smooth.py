@@ -116,13 +116,14 @@ class Bends:
 
     def __init__(self, work: Frames, matrices: Floats, spacing_mm: float) -> None:
         self.work, self.matrices, self.spacing_mm = work, matrices, spacing_mm
-        low, high = work.grid[0, 0], work.grid[-1, -1]
+        corners: Floats = work.grid[[0, -1], [0, -1]]
+        low, high = corners
         count = np.ceil((high - low) / spacing_mm).astype(int) + 3
-        self.corner_mm = (low + high) / 2 - (count - 1) / 2 * spacing_mm
+        self.corner_mm: Floats = (low + high) / 2 - (count - 1) / 2 * spacing_mm
         self.knots = np.zeros((len(matrices), 2, *count))
         self.down, self.across = (
-            _basis(work.grid.take(0, 1 - axis)[:, axis], self.corner_mm[axis], spacing_mm, count[axis])
-            for axis in range(2)
+            _basis(places, self.corner_mm[axis], spacing_mm, count[axis])
+            for axis, places in enumerate((work.grid[:, 0, 0], work.grid[0, :, 1]))
         )
         self.weights = between_neighbours(work.position)
         self.trust = trusted(work.position, self.weights)

@@ -107,26 +107,31 @@ def test_staining_strength_is_taken_out(tmp_path):
     np.testing.assert_allclose(patches[2], patches[1], atol=0.04)
 
 
-def test_large_sections_are_read_block_by_block_once_each(tmp_path, monkeypatch):
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_large_sections_are_read_tile_by_tile_once_each(tmp_path, monkeypatch, mirrored):
     from features import section_cache
+    from meshgnn.source.tiff import TiffImage
 
     rng = np.random.default_rng(0)
     image = rng.integers(0, 200, (300, 400)).astype(np.uint8)
     nodes = rng.uniform([0, 0], [300, 400], (60, 2))
     where = locations(0, nodes[:, 0], nodes[:, 1], rng.uniform(-180, 180, 60).astype(np.float32))
-    whole = sampler(tmp_path, [image], where).read(range(60))
+    whole = sampler(tmp_path, [image], where, mirrored=mirrored).read(range(60))
     monkeypatch.setattr(section_cache, "BLOCK_PX", 128)
-    opened = []
-    real = section_files.open_section
-    monkeypatch.setattr(section_cache, "open_section", lambda s: opened.append(s.index) or real(s))
-    source = sampler(tmp_path, [image], where)
+    monkeypatch.setattr(section_cache, "_CELL_PX", 64)
+    read, real = [], TiffImage.tile
+    monkeypatch.setattr(TiffImage, "tile", lambda self, number, level=0: read.append(number) or real(self, number))
+    source = sampler(tmp_path, [image], where, mirrored=mirrored)
+    source._cache.section(0)
+    read.clear()  # grey levels
     np.testing.assert_allclose(source.read(range(60)), whole, atol=1e-6)
-    count = len(opened)
-    assert 8 < count <= 1 + 3 * 4  # grey levels, then each block once
+    assert 60 < len(read) == len(set(read)) <= 10 * 13  # each of the tiles once
     np.testing.assert_allclose(source.read([5, 3]), whole[[5, 3]], atol=1e-6)
-    assert len(opened) == count
-    poor = sampler(tmp_path, [image], where, cache_mb=0.02)
+    assert len(read) == len(set(read))
+    poor = sampler(tmp_path, [image], where, mirrored=mirrored, cache_mb=0.005)
     np.testing.assert_allclose(poor.read(range(60)), whole, atol=1e-6)
+    order = source.reading_order(np.arange(60))
+    assert sorted(order.tolist()) == list(range(60))
 
 
 def test_nodes_get_the_area_drawn_around_them(tmp_path):
@@ -151,6 +156,7 @@ def test_a_pyramid_is_read_at_the_level_that_serves(tmp_path, monkeypatch, mirro
 
     image = np.random.default_rng(0).integers(0, 200, (300, 404)).astype(np.uint8)
     monkeypatch.setattr(section_cache, "BLOCK_PX", 64)
+    monkeypatch.setattr(section_cache, "_CELL_PX", 64)
     read, real, blocks = [], TiffImage.tile, {}
     monkeypatch.setattr(
         TiffImage, "tile", lambda self, number, level=0: read.append(level) or real(self, number, level)
@@ -162,7 +168,7 @@ def test_a_pyramid_is_read_at_the_level_that_serves(tmp_path, monkeypatch, mirro
         cache = section_cache.SectionCache(section_files.read_stack(stack, minimum=1), 200.0, 1 << 24)
         reduced = cache.section(0)
         read.clear()
-        blocks[kind] = [cache.block(reduced, down, across) for down in range(2) for across in range(2)]
+        blocks[kind] = [cache.cell(reduced, down, across) for down in range(2) for across in range(2)]
         assert set(read) == {1 if kind == "pyramid" else 0}
     for one, other in zip(blocks["plain"], blocks["pyramid"]):
         assert one.shape == other.shape

@@ -302,12 +302,13 @@ def test_extraction_goes_on_from_its_shards(tmp_path, monkeypatch):
     assert len(first) == 2
     first[0].write_bytes(first[0].read_bytes()[:50])
     calls = []
-    real = extraction.embeddings
-    monkeypatch.setattr(extraction, "embeddings", lambda *a: calls.append(1) or real(*a))
+    real = extraction.ShardFolder.write
+    monkeypatch.setattr(extraction.ShardFolder, "write", lambda *a: calls.append(1) or real(*a))
     table = extraction.extract(encoder, source.data, config, tmp_path / "t")
     np.testing.assert_array_equal(table.values, whole.values)
     assert len(calls) == -(-int(whole.mask.sum()) // 24) - 1
-    assert sorted(path.name for path in (tmp_path / "t").iterdir()) == ["cyto.json", "cyto.safetensors"]
+    names = sorted(path.name for path in (tmp_path / "t").iterdir())
+    assert names == ["cyto.json", "cyto.safetensors", "cyto_report.json"]
     extraction.extract(encoder, source.data, config, tmp_path / "t")
     assert len(calls) == -(-int(whole.mask.sum()) // 24) - 1
 

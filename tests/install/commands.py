@@ -70,6 +70,11 @@ SMALL: dict[str, tuple[str, ...]] = {
     "virtual_brain:uniform": (*_DRAWN, "without_coordinates=false", "compared=[]"),
     "virtual_brain:sections": _BRAINS,
     "features.pretrain": _PRETRAIN,
+    "features.judge": ("shares=0.5,1", "seeds=0", "data.pixel_um=300", "nodes=300"),
+    "judging": (
+        "brain.pixel_um=300", "brain.spacing_mm=6", "data.pixel_um=300", "train=1", "test=2", "shares=0.5", "seeds=0",
+        "steps=2", "per_section=10", "methods=scratch,spatial,pca",
+    ),
     "subjects": ("cohort.subjects=24", *_SUBJECTS),
     "subjects:folders": _SUBJECTS,
     "traits:quick": ("cohort.people.subjects=36", "cohort.size=16", "conversion.cube.size=16", *_TRAITS),

@@ -1,4 +1,5 @@
-"""OME-Zarr images of sections, versions 0.4 (Zarr 2) and 0.5 (Zarr 3), through the zarr package."""
+"""OME-Zarr images of sections, versions 0.4 (Zarr 2) and 0.5 (Zarr 3): chunk by chunk where they are plain
+(`zarr_tiles`), through the zarr package otherwise."""
 
 import json
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from meshgnn.errors import InputError
 from meshgnn.optional import need
+from meshgnn.source.images.zarr_tiles import ZarrTiles, open_tiles
 from meshgnn.source.section_image import LARGEST, Level, SectionImage, level_of
 from meshgnn.source.stains import DEFAULT
 
@@ -30,15 +32,16 @@ class OmeZarrImage(SectionImage):
 
     def __init__(self, path: Path, *, mirrored: bool = False, stored: bool = False, stain: str = DEFAULT) -> None:
         super().__init__(path, mirrored=mirrored, stored=stored, stain=stain)
-        zarr = need("zarr", "meshgnn[zarr]")
         axes, datasets, shared = self._multiscale()
-        try:
-            group = zarr.open_group(str(self.path), mode="r")
-            arrays = [group[str(one["path"])] for one in datasets]
-        except Exception as error:
-            raise InputError(f"{self.path}: cannot be read as OME-Zarr ({error}); copy the folder again") from None
         names = [str(axis["name"]) for axis in axes]
         self._y, self._x = names.index("y"), names.index("x")
+        places = [self.path / str(one.get("path")) for one in datasets]
+        if any(self.path.resolve() not in place.resolve().parents for place in places):
+            raise InputError(f"{self.path}: a level lies outside the folder; write the metadata again")
+        plain = [open_tiles(place, (self._y, self._x)) for place in places]
+        arrays = [_Plain(one, len(names)) for one in plain if one is not None]
+        if len(arrays) < len(places):
+            arrays = self._by_zarr(datasets)
         self._arrays: list[Any] = []
         for number, array in enumerate(arrays):
             if not hasattr(array, "shape") or array.ndim != len(names):
@@ -67,6 +70,15 @@ class OmeZarrImage(SectionImage):
             )
         self.dtype = np.dtype(first.dtype).newbyteorder("=")
         self._places(axes, datasets, shared)
+
+    def _by_zarr(self, datasets: list[dict[str, Any]]) -> list[Any]:
+        """The arrays of all levels, opened by the zarr package."""
+        zarr = need("zarr", "meshgnn[zarr]")
+        try:
+            group = zarr.open_group(str(self.path), mode="r")
+            return [group[str(one["path"])] for one in datasets]
+        except Exception as error:
+            raise InputError(f"{self.path}: cannot be read as OME-Zarr ({error}); copy the folder again") from None
 
     def _multiscale(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[Any]]:
         """Axes, datasets and common transformations of the first multiscale image."""
@@ -124,6 +136,11 @@ class OmeZarrImage(SectionImage):
         """See `SectionImage.blocks`."""
         array, (tall, wide) = self._arrays[level], self.levels[level].tile_shape
         rows, columns = self.levels[level].shape
+        if isinstance(array, _Plain):
+            for row in range(top // tall, -(-bottom // tall)):
+                for column in range(left // wide, -(-right // wide)):
+                    yield row * tall, column * wide, self.tile(row * -(-columns // wide) + column, level)
+            return
         # Several chunks across in one call, so that the package may decode them side by side.
         wide *= max(1, 4096 // wide)
         for row in range(top // tall * tall, bottom, tall):
@@ -146,8 +163,30 @@ class OmeZarrImage(SectionImage):
                     pixels = np.swapaxes(pixels, 0, 1)
                 yield row, column, self.grey(pixels.astype(self.dtype, copy=False))
 
+    def tile(self, number: int, level: int = 0) -> npt.NDArray[Any]:
+        """Decoded chunk `number` (row-major), cropped to the image, of a level read without the zarr package."""
+        array, wide = self._arrays[level], self.levels[level].tile_shape[1]
+        down, across = divmod(number, -(-self.levels[level].shape[1] // wide))
+        try:
+            tile: npt.NDArray[Any] = array.tiles.tile(down, across)
+        except Exception as error:
+            raise InputError(
+                f"{self.path}: chunk {number} of level {level} cannot be decoded ({error}); copy the folder again"
+            ) from None
+        return tile
+
     def close(self) -> None:
         """Nothing is held open."""
+
+
+class _Plain:
+    """What this reader asks of an array, of one whose chunks are read directly."""
+
+    def __init__(self, tiles: ZarrTiles, ndim: int) -> None:
+        self.tiles, self.ndim, self.dtype = tiles, ndim, tiles.dtype
+        ones = (1,) * (ndim - 2)
+        self.shape, self.chunks = (*ones, *tiles.shape), (*ones, *tiles.tiles.shape)
+        self.nbytes = tiles.shape[0] * tiles.shape[1] * tiles.dtype.itemsize
 
 
 def _scale_of(

@@ -82,6 +82,9 @@ class VirtualBrain(Brain):
         seams: float | None = None
         areas_per_section: tuple[int, int] | None = None
         mapper_errors: float | None = None
+        cells: int | None = None
+        cells_um: float | None = None
+        cells_mm: float | None = None
 
         def __post_init__(self) -> None:
             if self.preset not in PRESETS:

@@ -27,6 +27,7 @@ from meshgnn.source.virtual.fields import Floats, stream
 
 if TYPE_CHECKING:
     from meshgnn.source.virtual.brain import Brain
+    from meshgnn.source.virtual.laminae import Cortex
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -129,26 +130,44 @@ class HighRes:
             # A place with layers as the area has them, not one where a layer is all but lost.
             share = cortex.profiles.share[k] * np.clip(stretch, 0.75, 1.35)
             shares.append(share / share.sum())
-        frame = Frame(
-            width_um=width_um,
-            thickness_um=thickness,
-            wave=(float(rng.uniform(10, 35)), float(rng.uniform(0, 6)), float(rng.uniform(0.5, 1.5))),
+        return drawn_field(
+            brain, cortex, rng, numbers, shares, thickness_um=thickness, width_um=width_um, pixel_um=config.pixel_um,
             tau_um=config.border_mm * 1000 / 2.2 if len(names) == 2 else 0.0,
-        )
-        cells = scatter(rng, frame, numbers, shares, cortex.density, cortex.size_um2, cortex.profiles.prototype)
-        vessels = draw_vessels(rng, frame)
-        pixel = config.pixel_um
-        shape = (int(np.ceil(frame.height_um / pixel)), int(np.ceil(width_um / pixel)))
-        image, drawn = _render(rng, frame, cells, vessels, shape, pixel, brain.settings.thickness_um)
-        rows, columns = np.mgrid[: shape[0], : shape[1]] * pixel
-        return Field(
-            image=image,
-            layers=frame.layer(columns, rows, shares),
-            cells=drawn,
-            pixel_um=pixel,
-            areas=names,
-            thickness_um=thickness,
-        )
+        )  # fmt: skip
+
+
+def drawn_field(
+    brain: "Brain", cortex: "Cortex", rng: np.random.Generator, numbers: list[int], shares: list[Floats], *,
+    thickness_um: float, width_um: float, pixel_um: float, tau_um: float = 0.0,
+) -> Field:  # fmt: skip
+    """A field of one area, or of two with a border in the middle.
+
+    Args:
+        cortex: whose profiles.
+        rng: of everything that is drawn.
+        numbers: of the areas.
+        shares: of each, [6] layers' shares of the depth.
+        tau_um: width of the logistic border.
+    """
+    frame = Frame(
+        width_um=width_um,
+        thickness_um=thickness_um,
+        wave=(float(rng.uniform(10, 35)), float(rng.uniform(0, 6)), float(rng.uniform(0.5, 1.5))),
+        tau_um=tau_um,
+    )
+    cells = scatter(rng, frame, numbers, shares, cortex.density, cortex.size_um2, cortex.profiles.prototype)
+    vessels = draw_vessels(rng, frame)
+    shape = (int(np.ceil(frame.height_um / pixel_um)), int(np.ceil(width_um / pixel_um)))
+    image, drawn = _render(rng, frame, cells, vessels, shape, pixel_um, brain.settings.thickness_um)
+    rows, columns = np.mgrid[: shape[0], : shape[1]] * pixel_um
+    return Field(
+        image=image,
+        layers=frame.layer(columns, rows, shares),
+        cells=drawn,
+        pixel_um=pixel_um,
+        areas=tuple(NAMES[k] for k in numbers),
+        thickness_um=thickness_um,
+    )
 
 
 @numba.njit(cache=True, nogil=True)
@@ -279,4 +298,4 @@ def describe(field: Field) -> dict[int, dict[str, float]]:
     return table
 
 
-__all__ = ["KINDS", "Field", "HighRes", "describe"]
+__all__ = ["KINDS", "Field", "HighRes", "describe", "drawn_field"]

@@ -11,7 +11,7 @@ from meshgnn.errors import SettingError
 from meshgnn.source.sections import Plane
 
 VERSION = 2  # of the generator; a seed gives other bytes under another version
-Preset = Literal["quick", "easy", "default", "hard"]
+Preset = Literal["quick", "easy", "default", "hard", "cells"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,8 @@ class Settings:
         light: darkening of a scan towards its corners; times severity.
         seams: sd of the log exposure of the scanner's tiles; times severity.
         areas_per_section: how many areas a mapper draws on a section (least, most); (0, 0) = all.
+        cells: fields of single cells drawn for every good section, beside the stack (see cell_fields); 0 = none.
+        cells_um, cells_mm: pixels and width of these fields.
         mapper_errors: share of drawn areas that are wrong (two neighbours exchanged, or a border moved by 2-5 mm).
     """
 
@@ -104,6 +106,9 @@ class Settings:
     seams: float = 0.0
     areas_per_section: tuple[int, int] = (0, 0)
     mapper_errors: float = 0.0
+    cells: int = 0
+    cells_um: float = 2.0
+    cells_mm: float = 0.5
 
     def __post_init__(self) -> None:
         above = ("pixel_um", "spacing_mm", "thickness_um", "shrinkage")
@@ -129,6 +134,8 @@ class Settings:
         for name, limit in (("mapper_errors", 1), ("light", 0.3), ("seams", 0.2)):
             if getattr(self, name) > limit:
                 raise SettingError(f"<{name}> must be at most {limit}, got {getattr(self, name)}")
+        if not 0 <= self.cells <= 100 or not 0.5 <= self.cells_um <= 5 or not 0.1 <= self.cells_mm <= 10:
+            raise SettingError("<cells> must lie between 0 and 100, <cells_um> 0.5 and 5, <cells_mm> 0.1 and 10")
         if self.subdivisions > 3:
             raise SettingError("<subdivisions> above 3 make millions of nodes")
         for name in ("fold_mm", "refold_mm"):
@@ -140,6 +147,11 @@ PRESETS: dict[str, Settings] = {
     "quick": Settings(
         pixel_um=100.0, spacing_mm=3.0, subdivisions=1, annotate_every=3, severity=0.5, warp_mm=9.0, size_mm=3.0,
         profile_effect=0.6, layer_noise=0.75, faults=2,
+    ),
+    "cells": Settings(
+        pixel_um=100.0, spacing_mm=3.0, subdivisions=1, annotate_every=3, severity=0.5, warp_mm=9.0, size_mm=3.0,
+        profile_effect=0.6, layer_noise=0.75, faults=2,
+        cells=6,
     ),
     "easy": Settings(
         severity=0.4, fold_mm=2.5, refold_mm=3.0, warp_mm=7.0, size_mm=2.0, profile_effect=0.5,

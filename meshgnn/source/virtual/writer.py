@@ -5,6 +5,7 @@
     annotations/annotations.csv   index,labels,polygons: the annotated sections
     annotations/section_0012.tif  label image on the section's pixels; 0 unlabelled, keys as in areas.json
     annotations/section_0012.geojson   the same as polygons, a little coarser (see source/polygons.py)
+    cells/                        fields of single cells, where `cells` asks for them (see cell_fields)
     annotations/areas.json        key, name, colour, isocortex
     truth/                        see `meshgnn.source.virtual.truth`; nothing in the pipeline reads it
 
@@ -36,6 +37,7 @@ from meshgnn.source.virtual.annotate import (
     write_polygons,
 )
 from meshgnn.source.virtual.areas import LAYOUT
+from meshgnn.source.virtual.cell_fields import CELLS, write_cells
 from meshgnn.source.virtual.fields import stream
 from meshgnn.source.virtual.truth import write_truth
 
@@ -96,7 +98,7 @@ def write_brain_into(
         _write_all(brain, config, aside, progress, workers)
         written = sorted(str(path.relative_to(aside)) for path in aside.rglob("*") if path.is_file())
         (folder / TABLE).unlink(missing_ok=True)
-        for name in ("annotations", "truth"):
+        for name in ("annotations", "truth", CELLS):
             shutil.rmtree(folder / name, ignore_errors=True)
         for path in folder.glob("section_*.tif"):
             path.unlink()
@@ -183,6 +185,8 @@ def _write_all(brain: "Brain", config: dict[str, Any], folder: Path, progress: P
     _write_table(folder / "annotations" / "annotations.csv", ["index", "labels", "polygons"], rows)
     (folder / "annotations" / "areas.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     blemishes = {one.index: result[1] for one, result in zip(present, results)}
+    if settings.cells:
+        write_cells(brain, [one for one in present if one.fate == "good"], folder / CELLS, workers)
     write_truth(brain, config, folder / "truth", blemishes, mapper)
 
 

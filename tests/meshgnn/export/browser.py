@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,27 +27,35 @@ def find() -> str | None:
     return next((path for path in map(shutil.which, NAMES) if path), None)
 
 
+def _held(words: str) -> int:
+    return sum({"alt": 1, "ctrl": 2, "shift": 8}[word] for word in words.split())
+
+
 class Browser:
     """One page in one browser; keeps what the page logs, throws and asks for.
 
     Args:
         width, height: of the window in CSS pixels.
         flags: further command line flags.
+        profile: a folder that is kept after the browser has ended; a new one that is not, if None.
     """
 
-    def __init__(self, *, width: int = 1280, height: int = 800, flags: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, *, width: int = 1280, height: int = 800, flags: tuple[str, ...] = (), profile: Path | None = None
+    ) -> None:
         path = find()
         assert path is not None
         self.problems: list[str] = []
         self.requests: list[str] = []
-        self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        self._own = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        folder = str(profile or self._own.name)
         to_browser, from_us = os.pipe()
         to_us, from_browser = os.pipe()
         # The browser reads from descriptor 3 and writes to 4; park ours where they cannot be overwritten.
         theirs = [fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for fd in (to_browser, from_browser)]
         sandbox = ("--no-sandbox",) if os.geteuid() == 0 else ()
         self._process = subprocess.Popen(
-            [path, *FLAGS, *sandbox, *flags, f"--window-size={width},{height}", f"--user-data-dir={self._profile.name}",
+            [path, *FLAGS, *sandbox, *flags, f"--window-size={width},{height}", f"--user-data-dir={folder}",
              "about:blank"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=(3, 4, *theirs),
             preexec_fn=lambda: (os.dup2(theirs[0], 3), os.dup2(theirs[1], 4)),
@@ -62,7 +71,7 @@ class Browser:
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self._send(f"{domain}.enable")
-        self._send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.size(width, height)
 
     def _send(self, method: str, seconds: float = 60, **params: Any) -> Any:
         number = next(self._number)
@@ -107,10 +116,11 @@ class Browser:
             if not url.startswith(("data:", "blob:", "about:")):
                 self.requests.append(url)
 
-    def open(self, path: Path, seconds: float = 60) -> None:
-        """Open a page from disk and wait until it says that it is ready."""
-        self._send("Page.navigate", url=path.resolve().as_uri())
-        self.wait("document.body && document.body.dataset.ready === 'yes'", seconds)
+    def open(self, page: Path | str, seconds: float = 60, *, ready: bool = True) -> None:
+        """Open a page from disk, or an address, and wait until it says that it is ready."""
+        self._send("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
+        if ready:
+            self.wait("document.body && document.body.dataset.ready === 'yes'", seconds)
 
     def ask(self, expression: str) -> Any:
         """The value of a JavaScript expression; promises are awaited."""
@@ -136,9 +146,32 @@ class Browser:
         for kind in ("Pressed", "Released"):
             self.mouse(kind, x, y, button="left", clickCount=1)
 
-    def key(self, name: str) -> None:
+    def drag(self, points: Sequence[Sequence[float]], *, modifiers: str = "") -> None:
+        """A stroke with the left button through points of the window."""
+        held = {"button": "left", "buttons": 1, "modifiers": _held(modifiers)}
+        self.mouse("Moved", *points[0])
+        self.mouse("Pressed", *points[0], clickCount=1, **held)
+        for x, y in points[1:]:
+            self.mouse("Moved", x, y, **held)
+        self.mouse("Released", *points[-1], clickCount=1, button="left", modifiers=_held(modifiers))
+
+    def key(self, name: str, *, modifiers: str = "") -> None:
+        """modifiers: words of alt, ctrl, shift."""
         for kind in ("keyDown", "keyUp"):
-            self._send("Input.dispatchKeyEvent", type=kind, key=name)
+            self._send("Input.dispatchKeyEvent", type=kind, key=name, modifiers=_held(modifiers))
+
+    def type(self, text: str) -> None:
+        """Into whatever has the focus."""
+        self._send("Input.insertText", text=text)
+
+    def size(self, width: int, height: int) -> None:
+        """Of the window, in CSS pixels."""
+        self._send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+
+    def kill(self) -> None:
+        """End the browser as a crash does (SIGKILL); only `close` may follow."""
+        self._process.kill()
+        self._process.wait()
 
     def picture(self) -> bytes:
         """The window as PNG."""
@@ -157,7 +190,7 @@ class Browser:
             self._process.wait()
         os.close(self._out)
         os.close(self._in)
-        self._profile.cleanup()
+        self._own.cleanup()
 
     def __enter__(self) -> Self:
         return self

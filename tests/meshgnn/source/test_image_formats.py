@@ -1,5 +1,6 @@
 """Every format gives the same pixels, windows, levels and pixel size; what is damaged is named."""
 
+import json
 import shutil
 import struct
 from pathlib import Path
@@ -217,7 +218,8 @@ def test_a_format_whose_package_is_missing_names_it(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("meshgnn.optional.import_module", without)
     (tmp_path / "a.svs").write_bytes(b"x")
     (tmp_path / "a.zarr").mkdir()
-    (tmp_path / "a.zarr" / "zarr.json").write_text("{}")
+    about = {"multiscales": [{"axes": [{"name": "y"}, {"name": "x"}], "datasets": [{"path": "0"}]}]}
+    (tmp_path / "a.zarr" / "zarr.json").write_text(json.dumps({"attributes": {"ome": about}}))
     with pytest.raises(InputError, match=r"pip install meshgnn\[slides\]"):
         open_image(tmp_path / "a.svs")
     with pytest.raises(InputError, match=r"pip install meshgnn\[zarr\]"):

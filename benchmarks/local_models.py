@@ -1,0 +1,279 @@
+"""Local models between drawn sections, beside contour interpolation and the graph, on a virtual brain.
+
+Pairs of sections `--apart` apart are drawn without error (the truth), all between them is hidden. Every filler sees the
+two drawn sections and the same reconstructed mesh; every one is judged on the cortex of the sections between, by the
+truth: Dice and border distance (mm) of each area that both drawn sections show and that covers 3 mm2 there.
+
+    contours            signed distances averaged (Raya & Udupa 1990); in cortex, since only cortex is judged
+    nearest             the outline of the nearer drawn section
+    graph               the graph engine with depth profiles
+    local               local models: grey values, ribbon and interpolated outlines
+    local_no_mesh       the same without ribbon (--no-mesh-too)
+
+    python benchmarks/local_models.py [--stack STACK --mesh MESH] [--pairs 2] [--apart 5] [--quick] [--json FILE]
+
+STACK is a virtual brain and MESH its reconstruction; both are made (quick preset) where they are not named.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # this file must not stand for the package of its name
+
+import numpy as np  # noqa: E402
+from scipy import ndimage  # noqa: E402
+from scipy.spatial import cKDTree  # noqa: E402
+
+from benchmarks._pairs import keep, row, show  # noqa: E402
+from features.local_models.engine import LocalModels  # noqa: E402
+from features.local_models.settings import ModelSettings  # noqa: E402
+from features.profiles import ProfileFeatures  # noqa: E402
+from meshgnn.mapping.engines.contours import Contours  # noqa: E402
+from meshgnn.mapping.engines.graph import GraphEngine  # noqa: E402
+from meshgnn.mapping.pixel_filling import SectionGrid  # noqa: E402
+from meshgnn.mapping.ribbon import Ribbons  # noqa: E402
+from meshgnn.mapping.situation import open_brain  # noqa: E402
+from meshgnn.mapping.socket import Situation  # noqa: E402
+from meshgnn.progress import silent  # noqa: E402
+from meshgnn.source.annotations import Annotations, read_annotations  # noqa: E402
+from meshgnn.source.polygons import paint  # noqa: E402
+from meshgnn.source.sections import Section, SectionStack, write_tiff  # noqa: E402
+from meshgnn.source.virtual import VirtualBrain  # noqa: E402
+from meshgnn.source.virtual.truth import Truth, read_truth  # noqa: E402
+from reconstruct.maker import MeshFromSections  # noqa: E402
+
+LEAST_MM2 = 3.0
+
+
+def true_classes(
+    truth: Truth, section: Section, trees: dict[str, tuple[cKDTree, np.ndarray, np.ndarray]]
+) -> np.ndarray:
+    """Classes [rows, columns] of a section's pixels, -1 outside isocortex."""
+    rows, columns = np.meshgrid(*(np.arange(size) for size in section.shape), indexing="ij")
+    coarse = np.meshgrid(*(np.arange(0, size + 16, 16) for size in section.shape), indexing="ij")
+    warped = truth.to_space(section.index, *coarse)  # smooth: taken at every 16th pixel, linear between
+    places = np.stack([rows / 16, columns / 16])
+    points = np.stack([ndimage.map_coordinates(warped[..., k], places, order=1) for k in range(3)], -1).reshape(-1, 3)
+    found, nearest = np.full(len(points), -1), np.full(len(points), np.inf)
+    for tree, labels, reach in trees.values():
+        away, node = tree.query(points, distance_upper_bound=float(reach.max()))
+        hit = np.flatnonzero(np.isfinite(away) & (away < nearest))
+        hit = hit[away[hit] <= reach[node[hit]]]
+        found[hit], nearest[hit] = labels[node[hit]], away[hit]
+    return found.reshape(section.shape)
+
+
+def draw(folder: Path, stack: SectionStack, truth: Truth, numbers: Sequence[int], table: Any) -> Annotations:
+    """The truth of sections as label images."""
+    folder.mkdir(parents=True, exist_ok=True)
+    trees = {}
+    for side, labels in truth.labels.items():
+        surfaces = truth.surfaces[side]
+        thickness = np.linalg.norm(surfaces["pial"].vertices_mm - surfaces["white"].vertices_mm, axis=1)
+        trees[side] = (cKDTree(surfaces["midthickness"].vertices_mm), labels, thickness / 2 + 0.1)
+    keys, images = np.array([*table.areas.keys, 0], np.uint16), {}
+    for number in numbers:
+        section = stack.at(number)
+        classes = true_classes(truth, section, trees)
+        images[number] = folder / f"{number}.tif"
+        write_tiff(images[number], keys[classes], section.pixel_um)
+    return Annotations(
+        images=images, polygons={}, shapes={number: stack.at(number).shape for number in numbers}, table=table
+    )
+
+
+def only(annotations: Annotations, numbers: Sequence[int]) -> Annotations:
+    return replace(annotations, images={k: annotations.images[k] for k in numbers}, shapes=annotations.shapes)
+
+
+def places(found: Any, ribbon: Any, drawn: Sequence[int]) -> np.ndarray:
+    """[P] place in `drawn` of what a filling says at the ribbon's pixels, len(drawn) for none."""
+    step = ribbon.step
+    image = paint([(one.area, [[ring / step for ring in polygon] for polygon in one.polygons]) for one in found],
+                  ribbon.shape)  # fmt: skip
+    table = np.full(max([*drawn, image.max()]) + 2, len(drawn))
+    table[list(drawn)] = np.arange(len(drawn))
+    table[-1] = len(drawn)
+    return table[image.ravel()[ribbon.pixel]]
+
+
+def nearest_contour(situation: Situation, index: int, ends: tuple[int, int]) -> Callable[[Any], np.ndarray]:
+    """What the nearer drawn section shows, carried along the cutting axis."""
+    near = min(ends, key=lambda k: abs(k - index))
+    section, other = situation.stack.at(index), situation.stack.at(near)
+    grid = SectionGrid.of(section, 200.0)
+    source = SectionGrid(section=other, block=grid.block)
+    classes = situation.drawn.coarse(near, grid.block)
+
+    def at(ribbon: Any) -> np.ndarray:
+        rows, columns = np.divmod(ribbon.pixel, ribbon.shape[1])
+        row, column = source.from_space(grid.to_space(rows, columns))
+        row, column = (np.rint(v).astype(int).clip(0, n - 1) for v, n in zip((row, column), classes.shape))
+        return classes[row, column]
+
+    return at
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stack", type=Path)
+    parser.add_argument("--mesh", type=Path)
+    parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=2)
+    parser.add_argument("--apart", type=int, default=5)
+    parser.add_argument("--most-areas", type=int, default=12, help="of a pair, the largest ones")
+    parser.add_argument("--steps", type=int, default=ModelSettings().steps)
+    parser.add_argument("--areas-at-once", type=int, default=LocalModels.Config().areas_at_once)
+    parser.add_argument("--no-mesh-too", action="store_true", help="local models without the mesh, too")
+    parser.add_argument("--quick", action="store_true", help="one pair, two areas, few steps")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    if options.quick:
+        options.pairs, options.most_areas, options.steps = 1, 2, 30
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        stack = options.stack or folder / "stack"
+        if options.stack is None:
+            VirtualBrain.Config(seed=options.seed, preset="quick").build().write(stack)
+        maker, mesh = MeshFromSections.Config().build(), options.mesh or folder / "mesh"
+        if options.mesh is None:
+            mesh.mkdir()
+            maker.make(stack.name, stack, mesh, silent)
+        keep(rows := measured(options, folder, *open_brain(stack, mesh, maker), read_truth(stack)), options.json)
+        for one in rows:
+            show(one)
+
+
+def measured(options: argparse.Namespace, folder: Path, stack: SectionStack, brain: Any, truth: Truth) -> list[dict]:
+    assert stack.folder is not None
+    table = read_annotations(stack.folder).table
+    usable = [section.index for section in stack.usable()]
+    middle = np.linspace(0.2, 0.75, options.pairs) if options.pairs > 1 else [0.45]
+    pairs = []
+    for share in middle:
+        first = usable[int(share * (len(usable) - options.apart))]
+        pairs.append((first, usable[usable.index(first) + options.apart]))
+    between = {pair: [k for k in usable if pair[0] < k < pair[1]] for pair in pairs}
+    numbers = sorted({k for pair in pairs for k in (*pair, *between[pair])})
+    everything = draw(folder / "truth", stack, truth, numbers, table)
+    ribbons = Ribbons(brain.graph)
+    scores: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    seconds: dict[str, list[float]] = defaultdict(list)
+    settings = ModelSettings(steps=options.steps)
+    local = LocalModels.Config(model=settings, areas_at_once=options.areas_at_once, workers=1)
+    engines: dict[str, tuple[Any, bool]] = {
+        "contours": (Contours.Config().build(), True),
+        "graph": (GraphEngine.Config(features=(ProfileFeatures.Config(),), judge=False).build(), True),
+        "local": (local.build(), True),
+    }
+    if options.no_mesh_too:
+        engines["local_no_mesh"] = (local.build(), False)
+    for pair in pairs:
+        chosen = areas_of(everything, stack, pair, options.most_areas)
+        drawn = restricted(folder / f"drawn-{pair[0]}", only(everything, pair), chosen)
+        for name, (engine, with_mesh) in engines.items():
+            situation = Situation(stack=stack, brain=brain if with_mesh else None, drawn=drawn)
+            place = folder / f"state-{name}-{pair[0]}" / "rounds" / "0001" / name
+            start = time.perf_counter()
+            filling = engine.fill(situation, place, silent, lambda: False)
+            seconds[name].append(time.perf_counter() - start)
+            if name == "local":
+                seconds["one_model"].append(filling.figures["seconds_per_model"])
+            for index in between[pair]:
+                ribbon = ribbons.of(stack.at(index))
+                judge(scores[name], ribbon, everything, places(filling.on(index), ribbon, chosen), chosen, pair)
+        situation = Situation(stack=stack, brain=brain, drawn=drawn)
+        for index in between[pair]:
+            ribbon = ribbons.of(stack.at(index))
+            classes = nearest_contour(situation, index, pair)(ribbon)
+            best = np.full(len(classes), len(chosen))
+            for k, area in enumerate(chosen):
+                best[classes == area] = k
+            judge(scores["nearest"], ribbon, everything, best, chosen, pair)
+    return tables(scores, seconds, pairs, between)
+
+
+def areas_of(annotations: Annotations, stack: SectionStack, pair: tuple[int, int], most: int) -> list[int]:
+    """The largest areas that both sections show, in class order."""
+    sizes: dict[int, float] = defaultdict(lambda: np.inf)
+    for index in pair:
+        image = annotations.read(index)
+        counts = np.bincount(image[image >= 0], minlength=len(annotations.areas))
+        for k, count in enumerate(counts):
+            sizes[k] = min(sizes[k], count * (stack.at(index).pixel_um / 1000) ** 2)
+    return sorted(sorted((k for k in sizes if sizes[k] > LEAST_MM2), key=lambda k: -sizes[k])[:most])
+
+
+def restricted(folder: Path, annotations: Annotations, areas: Sequence[int]) -> Annotations:
+    """The same with only these areas drawn."""
+    folder.mkdir()
+    keys, images = np.array([*annotations.areas.keys, 0], np.uint16), {}
+    for index in annotations.images:
+        image = annotations.read(index)
+        images[index] = folder / f"{index}.tif"
+        write_tiff(images[index], keys[np.where(np.isin(image, areas), image, -1)], 100.0)
+    return replace(annotations, images=images)
+
+
+def drawn_at(ribbon: Any, truth: Annotations) -> np.ndarray:
+    """Classes [P] at the pixels of a ribbon."""
+    coarse = truth.coarse(ribbon.section.index, ribbon.step)
+    rows, columns = np.divmod(ribbon.pixel, ribbon.shape[1])
+    return coarse[rows.clip(0, coarse.shape[0] - 1), columns.clip(0, coarse.shape[1] - 1)]
+
+
+def judge(
+    rows: list[dict[str, Any]], ribbon: Any, truth: Annotations, best: np.ndarray, areas: Sequence[int],
+    pair: tuple[int, int],
+) -> None:  # fmt: skip
+    """Dice and border distance of each area on the cortex of one section; an area that is not found has no border."""
+    classes = drawn_at(ribbon, truth)
+    points = np.column_stack(np.divmod(ribbon.pixel, ribbon.shape[1])) * ribbon.width_mm
+    near = cKDTree(points)
+    beside = near.query_pairs(1.01 * ribbon.width_mm, output_type="ndarray")
+    for place, area in enumerate(areas):
+        true, found = classes == area, best == place
+        if true.sum() * ribbon.width_mm**2 < LEAST_MM2:
+            continue
+        borders = [(points[cut[:, 0]] + points[cut[:, 1]]) / 2 for mask in (true, found)
+                   for cut in [beside[mask[beside[:, 0]] != mask[beside[:, 1]]]]]  # fmt: skip
+        off = None
+        if all(map(len, borders)):
+            off = float(np.mean([cKDTree(borders[0]).query(borders[1])[0].mean(),
+                                 cKDTree(borders[1]).query(borders[0])[0].mean()]))  # fmt: skip
+        rows.append({"section": ribbon.section.index, "pair": pair, "area": area, "border_mm": off,
+                     "dice": 2 * float((true & found).sum()) / float(true.sum() + found.sum())})  # fmt: skip
+
+
+def tables(scores: Any, seconds: Any, pairs: Any, between: Any) -> list[dict[str, Any]]:
+    """Means over areas of the middle sections and of all between; local models against each other filler by area."""
+    middle = {pair: between[pair][len(between[pair]) // 2] for pair in pairs}
+    rows: list[dict[str, Any]] = []
+    for name, found in scores.items():
+        for part, chosen in (("middle", [one for one in found if one["section"] == middle[one["pair"]]]),
+                             ("all", found)):  # fmt: skip
+            off = [one["border_mm"] for one in chosen if one["border_mm"] is not None]
+            rows.append({"name": f"{name}_{part}", "dice": round(float(np.mean([o["dice"] for o in chosen])), 3),
+                         "border_mm": round(float(np.mean(off)), 3) if off else None, "outlines": len(chosen),
+                         "not_found": sum(o["dice"] == 0 for o in chosen)})  # fmt: skip
+    mean = {name: float(np.mean([one["dice"] for one in found])) for name, found in scores.items()}
+    for name in mean:
+        if name != "local":
+            apart = np.array([a["dice"] - b["dice"] for a, b in zip(scores["local"], scores[name])])
+            draws = np.random.default_rng(0).choice(apart, (2000, len(apart))).mean(1)
+            low, high = np.percentile(draws, [2.5, 97.5])
+            rows.append({**row("local_dice", mean["local"], mean[name], name, "Dice"),
+                         "apart": f"{apart.mean():+.3f} [{low:+.3f}, {high:+.3f}]"})  # fmt: skip
+    rows += [{"name": f"seconds_{name}", "value": round(float(np.mean(some)), 1)} for name, some in seconds.items()]
+    return rows
+
+
+if __name__ == "__main__":
+    main()

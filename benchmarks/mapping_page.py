@@ -1,0 +1,113 @@
+"""The mapping page in a browser against what it promises, on sections of 8,000 x 8,000 px as they come (no pyramid).
+
+mapping_first_view     s from asking for the page until the whole section stands sharp on the screen, against 1 s
+mapping_next_section   s from the key to the next section, whole and sharp (median of all), against 0.3 s
+mapping_next_closer    the same where the view shows a quarter of the section's side, against 0.3 s
+mapping_far_section    the same to a section of which nothing was fetched, against 0.3 s
+mapping_stroke         s from a freehand stroke's end until the server says that it is on disk, against 0.3 s
+
+The server has made its pyramids before (once per stack). python benchmarks/mapping_page.py [--quick] [--json FILE];
+needs Chromium, which draws by software where there is no graphics card.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # this file must not stand for the package of its name
+
+import numpy as np  # noqa: E402
+
+from benchmarks._pairs import keep, row, show  # noqa: E402
+from meshgnn.source.sections import write_tiff  # noqa: E402
+from tests.meshgnn.export import browser as chromium  # noqa: E402
+from tests.meshgnn.mapping.page_server import Page, Server, ring  # noqa: E402
+
+SIZE_PX = 8000
+PIXEL_UM = 10
+
+
+def stack(folder: Path, count: int, size: int) -> Path:
+    """Sections with grain where tissue is, as hard to compress as real ones."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j].astype(np.float32)
+    away = np.hypot(x / 0.9, y / 0.8)
+    folder.mkdir(parents=True)
+    lines = ["file,index,position_mm,pixel_um,thickness_um,usable"]
+    for k in range(count):
+        grain = rng.normal(150, 28, (size, size)).astype(np.float32)
+        image = np.where(away < 1 - 0.02 * k, grain, 243).clip(0, 255).astype(np.uint8)
+        write_tiff(folder / f"{k}.tif", image, PIXEL_UM)
+        lines.append(f"{k}.tif,{k},{k},{PIXEL_UM},20,1")
+    (folder / "sections.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def ready(server: Server) -> None:
+    while not all(section["ready"] for section in server.ask("/api/stack")["sections"]):
+        time.sleep(0.3)
+
+
+def steps(page: Page, count: int, key: str) -> float:
+    """Median seconds of a step to the next section; between steps a mapper looks for a second and a half."""
+    times = []
+    for _ in range(count):
+        time.sleep(1.5)
+        before = page.ask("page.stage.times.length")
+        page.browser.key(key)
+        page.browser.wait(f"page.stage.times.length > {before}")
+        times.append(page.ask("page.stage.times.at(-1).ms") / 1000)
+    return statistics.median(times)
+
+
+def measured(server: Server, count: int) -> list[dict[str, object]]:
+    with chromium.Browser() as browser:
+        page = Page(browser, server.addresses[0])  # a first look: the cookie; the browser's own start is not ours
+        page.go(0)
+        first = []
+        for _ in range(3):
+            browser.open("about:blank", ready=False)
+            page.open(f"http://127.0.0.1:{server.port}/")
+            first.append(page.ask("page.stage.times[0].at") / 1000)
+        rows = [row("mapping_first_view", statistics.median(first), 1, "limit")]
+        rows.append(row("mapping_next_section", steps(page, count - 1, "ArrowRight"), 0.3, "limit"))
+        page.ask("page.stage.view.zoom(4)")
+        rows.append(row("mapping_next_closer", steps(page, count - 1, "ArrowLeft"), 0.3, "limit"))
+        page.open(f"http://127.0.0.1:{server.port}/")
+        time.sleep(1.5)
+        page.go(count - 1)
+        rows.append(row("mapping_far_section", page.ask("page.stage.times.at(-1).ms") / 1000, 0.3, "limit"))
+        times = []
+        for k in range(5):
+            page.stroke("f", ring(2000 + 700 * k, 4000, 300))
+            start = time.perf_counter()
+            page.saved()
+            times.append(time.perf_counter() - start)
+        rows.append(row("mapping_stroke", statistics.median(times), 0.3, "limit"))
+        page.clean()
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="sections of 3,000 px")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    if chromium.find() is None:
+        sys.exit("no Chromium here: nothing can be measured")
+    count = 6
+    with tempfile.TemporaryDirectory() as name:
+        folder = stack(Path(name) / "stack", count, 3000 if options.quick else SIZE_PX)
+        with Server(folder) as server:
+            ready(server)
+            rows = measured(server, count)
+    for found in rows:
+        show(found)
+    keep(rows, options.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""How well features tell areas apart without a graph network: probes, neighbours, clusters, retrieval, distance."""

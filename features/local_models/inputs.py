@@ -1,0 +1,145 @@
+"""What a local model sees of a section: grey values, the ribbon of the mesh, and where its areas lie nearby."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from meshgnn.borders.ribbon import section_chains
+from meshgnn.graph import MeshGraph
+from meshgnn.mapping.engines.contours import Interval, interpolated
+from meshgnn.mapping.pixel_filling import SectionGrid, signed_mm
+from meshgnn.source.background import background_grey, frame_of
+from meshgnn.source.polygons import paint
+from meshgnn.source.sections import Section, open_section
+from meshgnn.store import read_arrays, write_arrays
+from meshgnn.train.contours import FARTHEST_MM
+
+GLASS, WHITE, OTHER = 0, 1, 2  # classes before those of the areas
+DENSE = 0.25  # of the section's own density: what is less dense is glass, where there is no mesh
+PRIOR_MM = 4.0  # distances to interpolated outlines are told apart up to about here
+
+
+def section_density(grid: SectionGrid) -> NDArray[np.float32]:
+    """Optical density [rows, columns] of a section on its grid, in units of its own grey matter.
+
+    Raises:
+        InputError: an image that cannot be read.
+    """
+    with open_section(grid.section) as image:
+        grey = image.reduced(min(grid.block, *image.shape))
+    if grid.section.mirrored:
+        grey = grey[:, ::-1]
+    glass = max(background_grey(frame_of(grey)), 1e-6)
+    density = -np.log(np.maximum(grey, glass / 250) / glass)
+    tissue = density[density > 0.25 * np.percentile(density, 99)]
+    density = density / max(float(np.percentile(tissue, 80)) if len(tissue) else 1.0, 1e-3)
+    rows, columns = grid.shape
+    short = [(0, max(0, rows - density.shape[0])), (0, max(0, columns - density.shape[1]))]
+    return np.pad(density, short, mode="edge")[:rows, :columns].clip(-0.5, 3).astype(np.float32)
+
+
+def inside_surfaces(graph: MeshGraph, grid: SectionGrid) -> NDArray[np.bool_]:
+    """[2, rows, columns] within the pial and within the white surfaces, where the section cuts them."""
+    masks = np.zeros((2, *grid.shape), bool)
+    for name, mask in zip(("pial", "white"), masks):
+        for mesh, part in zip(graph.meshes, graph.slices().values()):
+            row, column, away = grid.section.mm_to_pixel(graph.surfaces[name][part].astype(np.float64))
+            row, column = grid.from_read(row, column)
+            rings = []
+            for edges, along, _ in section_chains(away, mesh.faces):
+                ends = [at[edges[:, 0]] * (1 - along) + at[edges[:, 1]] * along for at in (column, row)]
+                ring = np.stack(ends, axis=1) + 0.5  # counted from the corner of the first pixel
+                if len(ring) > 2:
+                    rings.append(np.concatenate([ring, ring[:1]]))
+            if rings:  # even-odd: what lies within a ring within a ring is outside again
+                mask |= paint([(0, [rings])], grid.shape) == 0
+    return masks
+
+
+def write_section(path: Path, grid: SectionGrid, graph: MeshGraph | None, drawn: NDArray[np.integer] | None) -> None:
+    """Keep what is read of one section: density, surfaces (with a mesh), classes drawn (where there are any)."""
+    arrays = {"density": section_density(grid).astype(np.float16)}
+    if graph is not None and {"pial", "white"} <= set(graph.surfaces):
+        arrays["inside"] = inside_surfaces(graph, grid).astype(np.uint8)
+    if drawn is not None:
+        arrays["drawn"] = drawn.astype(np.int32)
+    write_arrays(path, arrays)
+
+
+def section_channels(
+    number: int,
+    grids: Mapping[int, SectionGrid],
+    files: Mapping[int, Path],
+    areas: Sequence[int],
+    ends: tuple[int, int],
+    distances: dict[tuple[int, int], NDArray[np.float32]],
+) -> NDArray[np.float32]:
+    """[C, rows, columns] of one section: density, within pial and white (with a mesh), and for every area a soft map
+    of where its outlines on the drawn sections put it.
+
+    On a section between, that is the interpolated contour. A drawn section must not see its own outline: it sees that
+    of the other one, so that a model learns how far outlines at a whole gap's distance are to be trusted.
+
+    Args:
+        grids: of all sections of the interval; files: of each, by `write_section`.
+        areas: class numbers.
+        ends: the drawn sections.
+        distances: to outlines of drawn sections by area and section; what is asked for first is put there.
+    """
+    kept = read_arrays(files[number])
+    parts = [
+        kept["density"][None].astype(np.float32),
+        *([kept["inside"].astype(np.float32)] if "inside" in kept else []),
+    ]
+    known = {index: grid.section for index, grid in grids.items()}
+
+    def distance(area: int, index: int) -> NDArray[np.float32]:
+        if (area, index) not in distances:
+            drawn = read_arrays(files[index])["drawn"] == area
+            distances[area, index] = signed_mm(drawn, grids[index].width_mm, FARTHEST_MM)
+        return distances[area, index]
+
+    grid = grids[number]
+    for area in areas:
+        if number in ends:
+            other = ends[1] if number == ends[0] else ends[0]
+            away = grids[other].carried(distance(area, other), grid, -FARTHEST_MM)
+        else:
+            interval = Interval(area=area, first=ends[0], last=ends[1], between=(number,))
+            away = interpolated(interval, grid, known, distance, grid.width_mm * 1000)
+        parts.append(np.tanh(away / PRIOR_MM)[None])
+    return np.concatenate(parts)
+
+
+def classes_of(number: int, files: Mapping[int, Path], areas: Sequence[int]) -> NDArray[np.int64]:
+    """[rows, columns] classes of a drawn section: glass, white matter (with a mesh), other tissue, then the areas."""
+    kept = read_arrays(files[number])
+    if "inside" in kept:
+        pial, white = kept["inside"].astype(bool)
+        found = np.where(white, WHITE, np.where(pial, OTHER, GLASS)).astype(np.int64)
+    else:
+        soft = ndimage.gaussian_filter(kept["density"].astype(np.float32), 1)
+        found = np.where(soft > DENSE, OTHER, GLASS).astype(np.int64)
+    for place, area in enumerate(areas):
+        found[kept["drawn"] == area] = OTHER + 1 + place
+    return found
+
+
+def section_of(plain: Mapping[str, Any]) -> Section:
+    """A section from what `plain_section` wrote."""
+    matrix = np.array(plain["to_space"], np.float64)
+    return Section(**{**plain, "path": Path(plain["path"]), "shape": tuple(plain["shape"]), "to_space": matrix})
+
+
+def plain_section(section: Section) -> dict[str, object]:
+    """What a job needs of a section, JSON-ready."""
+    return {
+        "path": str(section.path.resolve()), "index": section.index, "position_mm": section.position_mm,
+        "pixel_um": section.pixel_um, "thickness_um": section.thickness_um, "shape": list(section.shape),
+        "plane": section.plane, "mirrored": section.mirrored, "stain": section.stain, "colour": section.colour,
+        "to_space": section.to_space.tolist(),
+    }  # fmt: skip

@@ -1,0 +1,1 @@
+"""Engines that fill areas in between the sections that were drawn on."""

@@ -1,0 +1,1 @@
+"""Lines that the cortex and the tissue have on a section, and outlines that are made with their help."""

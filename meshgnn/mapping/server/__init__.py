@@ -1,0 +1,1 @@
+"""The server: routes under a token, on this machine alone."""

@@ -1,0 +1,141 @@
+// Agreement between mappers, files in and out.
+
+import { api } from "../data/api.js";
+import { button, byId, empty, fill, h, number, say, swatch, tried } from "../ui.js";
+
+const PARTS = [
+  ["geojson", "Outlines (GeoJSON, QuPath)"],
+  ["labels", "Label images"],
+  ["annotations", "Annotations folder"],
+  ["gifti", "Maps on the mesh (GIfTI)", true],
+  ["tables", "Tables of areas (CSV)", true],
+];
+
+export function filesPanel({ store, model }) {
+  const box = byId("panel-files");
+  let rows = null;
+  let accepted = false;
+
+  const load = tried(async () => {
+    if (store.state.tab !== "files") return;
+    const answer = await api.agreement();
+    rows = Array.isArray(answer) ? answer : (answer.rows ?? answer.pairs ?? []);
+    draw();
+  });
+
+  const bring = tried(async (event) => {
+    const [file] = event.target.files;
+    event.target.value = "";
+    if (!file) return;
+    if (file.size > 64e6) return say("The file is larger than 64 MB.");
+    const { section } = store.state;
+    const { records } = await api.bring(section, file);
+    model.made(section, records);
+    event.target.blur();
+    say(`${records.length} brought in from ${file.name}. Ctrl Z takes it back.`);
+  });
+
+  // Through the page, so that what goes wrong is told here.
+  const take = tried(async (path, name) => {
+    say("Preparing the files …");
+    const address = URL.createObjectURL(await api.file(path));
+    h("a", { href: address, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(address), 60000);
+    say(`${name} is ready.`);
+  });
+
+  function draw() {
+    const { stack, section, colours } = store.state;
+    if (!stack || section === null) return;
+    // Maps and tables are of a filling over a mesh.
+    const mapped = stack.mesh !== false && store.state.rounds.length > 0;
+    const ticks = PARTS.map(([name, text, mesh]) =>
+      h(
+        "label",
+        { class: "tick" },
+        h("input", { type: "checkbox", value: name, checked: !mesh, disabled: mesh && !mapped }),
+        text,
+      ),
+    );
+    const takeAll = () => {
+      const parts = ticks
+        .map((tick) => tick.firstChild)
+        .filter((input) => input.checked)
+        .map((input) => input.value);
+      if (parts.length)
+        take(`/api/export.zip?parts=${parts.join(",")}${accepted ? "&accepted=1" : ""}`, `${stack.name}.zip`);
+    };
+    const too = h(
+      "label",
+      { class: "tick" },
+      h("input", { type: "checkbox", checked: accepted, onchange: (event) => (accepted = event.target.checked) }),
+      "Accepted predictions too",
+    );
+    fill(
+      box,
+      h("h3", {}, "Out"),
+      ticks,
+      too,
+      h(
+        "div",
+        { class: "buttons" },
+        button("Download", takeAll, { class: "primary" }),
+        button("Area statistics (CSV)", () => take("/api/areas-table.csv", `${stack.name}_areas.csv`), {
+          disabled: !mapped,
+          title: mapped ? "" : "after the graph has filled in",
+        }),
+      ),
+      stack.read_only
+        ? ""
+        : [
+            h("h3", {}, "In"),
+            h(
+              "p",
+              { class: "facts" },
+              `Outlines in pixels of the image, as QuPath writes them, onto section ${section}.`,
+            ),
+            h(
+              "label",
+              { class: "button file" },
+              "Choose a GeoJSON file",
+              h("input", { type: "file", accept: ".geojson,.json,application/geo+json", onchange: bring }),
+            ),
+          ],
+      h("h3", {}, "Agreement of mappers"),
+      rows?.length
+        ? h(
+            "table",
+            {},
+            h(
+              "thead",
+              {},
+              h(
+                "tr",
+                {},
+                ["Area", "Mappers", "Sections", "Dice", "Border mm"].map((text) => h("th", { scope: "col" }, text)),
+              ),
+            ),
+            h(
+              "tbody",
+              {},
+              rows.map((row) =>
+                h(
+                  "tr",
+                  {},
+                  h("td", {}, swatch(colours.get(row.area)), row.area),
+                  h("td", {}, row.mappers.join(", ")),
+                  h("td", {}, Array.isArray(row.sections) ? row.sections.length : row.sections),
+                  h("td", {}, number(row.dice)),
+                  h("td", {}, number(row.border_mm)),
+                ),
+              ),
+            ),
+          )
+        : empty("Nobody else has drawn on the same sections yet."),
+    );
+  }
+
+  store.listen(["tab", "stack"], load);
+  store.listen(["section", "stack", "tab", "rounds"], draw);
+  return { load };
+}
