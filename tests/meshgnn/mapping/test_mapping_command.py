@@ -39,6 +39,9 @@ def test_wrong_folders_and_settings_are_told_in_one_line(tmp_path, capsys):
         taken.listen()
         assert "cannot be used" in refused(capsys, stack, "--port", taken.getsockname()[1])
 
+    with Served(stack):
+        assert "another server" in refused(capsys, stack)
+
 
 def test_without_a_port_another_one_is_taken_where_the_usual_one_is_in_use(monkeypatch):
     with socket.socket() as taken:
@@ -47,8 +50,6 @@ def test_without_a_port_another_one_is_taken_where_the_usual_one_is_in_use(monke
         monkeypatch.setattr("meshgnn.mapping.command.PORT", taken.getsockname()[1])
         with free_socket(None) as found:
             assert found.getsockname()[1] not in (0, taken.getsockname()[1])
-    with Served(stack):
-        assert "another server" in refused(capsys, stack)
 
 
 @pytest.mark.parametrize(
