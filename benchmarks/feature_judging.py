@@ -40,6 +40,7 @@ from features.objectives.nt_xent import NTXent  # noqa: E402
 from features.pretrain import PretrainConfig, pretrain  # noqa: E402
 from features.pretraining.probes import embed  # noqa: E402
 from features.samplers.uniform import UniformBatches  # noqa: E402
+from meshgnn.command import guarded  # noqa: E402
 from meshgnn.errors import InputError  # noqa: E402
 from meshgnn.graph import NodeLocations  # noqa: E402
 from meshgnn.source.images import open_image  # noqa: E402
@@ -238,16 +239,18 @@ def main() -> None:
     options = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as aside:
-        try:
+
+    def go() -> int:
+        with tempfile.TemporaryDirectory() as aside:
             rows = panel_rows(options.folder)
             for found in rows:
                 show(found)
             size = (1, 40, 6) if options.quick else (3, 400, 4)
             rows += depth_rows(options.folder, options.out or Path(aside), *size)
-        except InputError as error:
-            sys.exit(f"error: {error}")
-    keep(rows, options.json)
+        keep(rows, options.json)
+        return 0
+
+    sys.exit(guarded(go, stopped="stopped; with --out the same command goes on"))
 
 
 if __name__ == "__main__":
