@@ -24,7 +24,7 @@ PLACES = (
     "SCANS",
 )  # made by `tests.install.inputs`
 VALUES = {"NAME": "Planted", "BRAIN": "stack-3"}  # what else stands in capitals
-_PLACEHOLDER = re.compile(r"(?<![A-Za-z0-9_./-])([A-Z][A-Z0-9]+(?:\.[a-z.]+)?)(?![A-Za-z0-9_/-])")
+_PLACEHOLDER = re.compile(r"(?<![A-Za-z0-9_./-])([A-Z][A-Z0-9]+(?:\.[a-z.]+)?)(?![A-Za-z0-9_-])")
 _COMMAND = re.compile(
     r"(?:\.venv/bin/)?((?:python -m (?:meshgnn|features|reconstruct|tests)|torchrun [^\n`]*-m )[^\n`]*)"
 )
@@ -73,7 +73,7 @@ SMALL: dict[str, tuple[str, ...]] = {
     "features.judge": ("shares=0.5,1", "seeds=0", "data.pixel_um=300", "nodes=300"),
     "judging": (
         "brain.pixel_um=300", "brain.spacing_mm=6", "data.pixel_um=300", "train=1", "test=2", "shares=0.5", "seeds=0",
-        "steps=2", "per_section=10", "methods=scratch,spatial,pca",
+        "steps=2", "per_section=10", "methods=scratch,spatial,pca", "radius_um=9000",
     ),
     "subjects": ("cohort.subjects=24", *_SUBJECTS),
     "subjects:folders": _SUBJECTS,
@@ -98,6 +98,7 @@ REFUSED = {"surface_demo": "pip install", "reconstruct:bigbrain": "pip install"}
 INCLUDED = ("DEMO",)
 # Servers: each must tell its address, answer there, and end cleanly when interrupted.
 SERVERS = ("meshgnn.mapping",)
+_THERE = ("--resume", "verify=true")  # of a command whose folder exists
 # Needs the tests, hence a checkout; and what has the stages of virtual_brain:uniform, which runs.
 ELSEWHERE = ("tests.integration.kill_and_resume", "virtual_brain:masked")
 
@@ -144,7 +145,7 @@ def _command(text: str, words: tuple[str, ...]) -> Command:
     name = module
     if module == "meshgnn.experiment":
         name = rest[0] if rest and not rest[0].startswith("-") else ""
-    out = rest[rest.index("--out") + 1] if "--out" in rest and "--resume" not in rest else ""
+    out = rest[rest.index("--out") + 1] if "--out" in rest and not set(_THERE) & set(rest) else ""
     return Command(text=text, name=name, words=words, out=out)
 
 
@@ -156,7 +157,7 @@ def filled(command: Command, places: dict[str, Path], out: Path) -> list[str]:
         return VALUES.get(name) or str(out if name == command.out else places[name])
 
     words = [_PLACEHOLDER.sub(fill, word) for word in command.words]
-    if "--resume" in command.words or command.name in ("meshgnn.export", *SERVERS):
+    if set(_THERE) & set(command.words) or command.name in ("meshgnn.export", *SERVERS):
         return words
     given = {words[k + 1].split("=")[0] for k, word in enumerate(words) if word == "--set"}
     for setting in SMALL.get(command.name, ()):
