@@ -1,14 +1,15 @@
 """A registration that exists: the stack where it puts the sections, and from there the alignment's start."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from meshgnn.errors import InputError
-from meshgnn.source.poses import Placed, place, read_registration, table_affines
+from meshgnn.source.bend import Bend
+from meshgnn.source.poses import Placed, Registration, place, read_registration, table_affines
 from meshgnn.source.sections import AXES, TABLE, Section, SectionStack, read_stack
-from reconstruct.records import TissueStack
+from reconstruct.records import Alignment, TissueStack
 from reconstruct.sources import SectionFolder
 
 Floats = NDArray[np.float64]
@@ -22,11 +23,23 @@ class Given:
         to_section: [N, 2, 3] (row, column) in mm of the common frame -> (row, column) in mm of the image.
         frame_mm: [2, 2] lowest and highest (row, column) of tissue in the common frame.
         keep: take them as they are; else they are where the alignment starts.
+        bends: of those that have markers, by their place among the N, all with the same knots.
     """
 
     to_section: Floats
     frame_mm: Floats
     keep: bool
+    bends: dict[int, Bend] = field(default_factory=dict)
+
+    def bent(self, alignment: Alignment) -> Alignment:
+        """The alignment with these bends, those of other sections 0."""
+        if not self.bends:
+            return alignment
+        one = next(iter(self.bends.values()))
+        knots = np.zeros((len(self.to_section), *one.knots.shape), np.float32)
+        for k, bend in self.bends.items():
+            knots[k] = bend.knots
+        return replace(alignment, knots=knots, knots_corner_mm=one.corner_mm, knots_spacing_mm=one.spacing_mm)
 
 
 def read_placed(source: SectionFolder.Config) -> tuple[SectionStack, Placed | None]:
@@ -41,17 +54,20 @@ def read_placed(source: SectionFolder.Config) -> tuple[SectionStack, Placed | No
     if source.poses == "ignore":
         return stack, None
     if source.registration is None:
-        matrices, where = table_affines(stack), f"{source.path / TABLE}, column affine"
-        remarks: list[str] = []
-        if not matrices:
+        registration, where = Registration(matrices=table_affines(stack)), f"{source.path / TABLE}, column affine"
+        if not registration.matrices:
             return stack, None
     else:
-        matrices, remarks = read_registration(
+        registration = read_registration(
             source.registration, stack, voxel_um=source.voxel_um, section_is=source.section_is
         )
         where = str(source.registration)
-    placed = place(stack, matrices, where)
-    return placed.stack, replace(placed, remarks=(*remarks, *placed.remarks))
+        if registration.warps and source.poses != "keep":
+            count = len(registration.warps)
+            told = f"{where}: markers of {count} sections are used by --set source.poses=keep alone"
+            registration = replace(registration, warps={}, remarks=(*registration.remarks, told))
+    placed = place(stack, registration, where)
+    return placed.stack, placed
 
 
 def start_of(stack: SectionStack, section: Section) -> Floats:
@@ -79,4 +95,6 @@ def given_start(stack: SectionStack, tissue: TissueStack, *, keep: bool) -> Give
             corners = np.array([[a, b] for a in ends[:, 0] for b in ends[:, 1]]) - matrix[:, 2]
             corners = np.asarray(np.linalg.solve(matrix[:, :2], corners.T).T)
             low, high = np.minimum(low, corners.min(0)), np.maximum(high, corners.max(0))
-    return Given(to_section=np.stack(matrices), frame_mm=np.stack([low, high]), keep=keep)
+    own = [stack.at(int(index)).bend for index in tissue.index]
+    bends = {} if tissue.dense else {k: bend for k, bend in enumerate(own) if bend is not None}
+    return Given(to_section=np.stack(matrices), frame_mm=np.stack([low, high]), keep=keep, bends=bends)

@@ -200,6 +200,8 @@ class _Run:
         if self.placed is not None:
             self.warnings += self.placed.remarks
             given = given_start(stack, tissue, keep=source.poses == "keep")
+            if tissue.dense and any(section.bend is not None for section in stack):
+                self.warnings += ("sections are averaged into slabs: the registration's markers are not used",)
         alignment, align_key = self._align(tissue, tissue_key, given, stack.plane)
         alignment, align_key, self.mounting = self._mounting(tissue, alignment, align_key, given, stack.plane)
         self.warnings += plausibility.of_alignment(tissue, alignment, self.mounting, bounds)
@@ -250,6 +252,8 @@ class _Run:
     def _align(self, tissue: TissueStack, key: str, given: Given | None, plane: str) -> tuple[Alignment, str]:
         step = self.settings.align
         more = [] if given is None else [content_hash(given.to_section.tolist(), given.keep)]
+        more += [content_hash(k, bend.knots.tolist(), bend.corner_mm.tolist(), bend.spacing_mm)
+                 for k, bend in (given.bends.items() if given is not None else ())]  # fmt: skip
         more += [hash_files(step.reference.files()), plane] if step.reference.named else []
         return self.step("align", Alignment, step, [key, *more],
                          lambda: step.build()(tissue, self.progress, given, plane))  # fmt: skip

@@ -114,13 +114,14 @@ class AlignSections:
                 f"the sections do not follow on one another (order quality {quality:.2f}, at least "
                 f"{set_.least_quality:g} is needed): check file, index and position_mm of each in the sections file"
             )
-        return Alignment(
+        found = Alignment(
             to_section=matrices if given is None else shifted(matrices, -middle), overlap=_overlap(moved),
             quality=quality,
             frame_mm=np.zeros((0, 2)) if given is None else given.frame_mm,
             unsure_mm=np.zeros(count) if joint is None else joint.unsure_mm,
             glass_mm=() if joint is None else joint.spread.glass_mm, reference=fit,
         )  # fmt: skip
+        return found if given is None else given.bent(found)
 
 
 def shifted(matrices: Floats, origin: Floats) -> Floats:

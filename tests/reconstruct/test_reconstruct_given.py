@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from meshgnn.errors import InputError
-from meshgnn.source.poses import parse_affine, place, read_registration, table_affines
+from meshgnn.source.poses import Registration, parse_affine, place, read_registration, table_affines
 from meshgnn.source.sections import TABLE, SectionStack, read_stack
 from reconstruct import Reconstruct, Reconstruction
 from tests.reconstruct.phantom import body, config, write_stack
@@ -189,16 +189,16 @@ def test_a_mirrored_section_is_turned_round(shaken: tuple[Path, dict[int, Floats
     stack = read_stack(shaken[0])
     turned = replace(stack, sections=tuple(replace(s, mirrored=s.index == 5) for s in stack))
     with pytest.raises(InputError, match="mirror the section"):
-        place(turned, shaken[1], "here")
+        place(turned, Registration(matrices=shaken[1]), "here")
     stored = changed(shaken[1], 5, lambda m: np.column_stack([
         -m[:, 0], m[:, 1], m[:, 2], m[:, 3] + m[:, 0] * (stack.at(5).shape[1] - 1)]))  # fmt: skip
-    placed = place(turned, stored, "here").stack
+    placed = place(turned, Registration(matrices=stored), "here").stack
     np.testing.assert_allclose(placed.at(5).to_space, shaken[1][5][:3, [0, 1, 3]], atol=1e-9)
 
 
 def test_a_tilt_is_reduced_and_told(shaken: tuple[Path, dict[int, Floats]]) -> None:
     stack = read_stack(shaken[0])
-    placed = place(stack, {n: tilted(m.copy(), 4) for n, m in shaken[1].items()}, "here")
+    placed = place(stack, Registration(matrices={n: tilted(m.copy(), 4) for n, m in shaken[1].items()}), "here")
     assert placed.tilt_deg == pytest.approx(4, abs=0.05)
     assert placed.residual_mm == pytest.approx(46 * np.sin(np.radians(4)), rel=0.25)  # half of a height of 92 mm
     assert "tilted by up to 4.0 degrees" in placed.remarks[0]
@@ -208,12 +208,12 @@ def test_a_tilt_is_reduced_and_told(shaken: tuple[Path, dict[int, Floats]]) -> N
 def test_sections_without_a_place_lie_between_their_neighbours(shaken: tuple[Path, dict[int, Floats]]) -> None:
     stack = read_stack(shaken[0])
     even = {n: true_matrix(0.0, np.array([0.1 * n, 0.0]), stack.at(n).position_mm) for n in shaken[1]}
-    placed = place(stack, {n: m for n, m in even.items() if n not in (0, 5, 12)}, "here")
+    placed = place(stack, Registration(matrices={n: m for n, m in even.items() if n not in (0, 5, 12)}), "here")
     for n in (0, 5, 12):
         np.testing.assert_allclose(placed.stack.at(n).to_space, even[n][:3, [0, 1, 3]], atol=1e-9)
     assert "3 sections without a place" in placed.remarks[0]
     with pytest.raises(InputError, match="21 of 24 usable sections have no place in it"):
-        place(stack, {n: m for n, m in even.items() if n < 3}, "here")
+        place(stack, Registration(matrices={n: m for n, m in even.items() if n < 3}), "here")
 
 
 def test_a_series_that_does_not_fit_is_named(shaken: tuple[Path, dict[int, Floats]], tmp_path: Path) -> None:
@@ -235,6 +235,8 @@ def test_a_series_that_does_not_fit_is_named(shaken: tuple[Path, dict[int, Float
         lambda a: a["slices"][4].update(anchoring=[1] * 6)
     )
     assert "not finite" in told(lambda a: a["slices"][4].update(anchoring=[float("nan")] * 9))
+    assert "s004.png: each marker needs four numbers" in told(lambda a: a["slices"][4].update(markers=[[1, 2, 3]]))
+    assert "each marker needs four numbers" in told(lambda a: a["slices"][4].update(markers=[["a", 2, 3, 4]]))
     assert "another picture" in told(lambda a: a["slices"][4].update(width=50))
     assert "two anchorings for section 3" in told(lambda a: a["slices"].append(a["slices"][3]))
     assert "none of its 24 files" in told(
@@ -245,11 +247,12 @@ def test_a_series_that_does_not_fit_is_named(shaken: tuple[Path, dict[int, Float
     good["slices"][6].pop("anchoring")
     good["slices"][7]["markers"] = [[1, 2, 3, 4]]
     file.write_text(json.dumps(good))
-    found, remarks = read_registration(file, stack)
-    assert len(found) == 22
-    assert remarks == ["s.json: 1 of 23 files are not in the stack (stranger.png, ...)",
-                       "s.json: 1 slices have markers; their linear part is used, not the warp of VisuAlign",
-                       "s.json: 1 slices without an anchoring"]  # fmt: skip
+    found = read_registration(file, stack)
+    assert len(found.matrices) == 22
+    assert list(found.warps) == [7]
+    assert found.remarks == (
+        "s.json: 1 of 23 files are not in the stack (stranger.png, ...)", "s.json: 1 slices without an anchoring",
+    )  # fmt: skip
 
 
 def test_the_table_without_affines_is_as_ever(shaken: tuple[Path, dict[int, Floats]]) -> None:

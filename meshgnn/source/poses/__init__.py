@@ -1,5 +1,5 @@
 """Where a registration put the sections of a stack, read from the files of other programs."""
 
-from meshgnn.source.poses.place import Placed, parse_affine, place, read_registration, table_affines
+from meshgnn.source.poses.place import Placed, Registration, parse_affine, place, read_registration, table_affines
 
-__all__ = ["Placed", "parse_affine", "place", "read_registration", "table_affines"]
+__all__ = ["Placed", "Registration", "parse_affine", "place", "read_registration", "table_affines"]

@@ -3,7 +3,7 @@
 Matrices [4, 4] map (column, row, 0, 1) of pixel centres of the image as it is stored to mm, RAS. Read from
 
     sections.csv, column `affine`   12 or 16 numbers parted by blanks, the rows of that matrix
-    a JSON or .waln file            QuickNII, VisuAlign, DeepSlice, WebAlign (`poses.quint`)
+    a JSON, XML or .waln file       QuickNII, VisuAlign, DeepSlice, WebAlign (`poses.quint`, `poses.markers`)
     a folder                        one ITK or elastix transform per section, named like its image (`poses.itk`)
 
 Transforms in the plane lie in the plane of the cut: x along the columns, y down the rows, in mm from the first pixel's
@@ -12,7 +12,7 @@ pixel's centre at 0, in ITK's axes (x to the left, y to the back).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from meshgnn.errors import InputError
 from meshgnn.source.poses.itk import read_transform
+from meshgnn.source.poses.markers import Warp, bends_of
 from meshgnn.source.poses.quint import pixel_matrix, read_anchorings, stem
 from meshgnn.source.sections import AXES, NEEDED, TABLE, Section, SectionStack
 from meshgnn.source.text_table import read_text_table
@@ -36,7 +37,7 @@ class Placed:
     """A stack with its sections where a registration put them, reduced to parallel planes.
 
     Args:
-        stack: `position_mm` and `to_space` of the usable sections are those of the registration.
+        stack: `position_mm`, `to_space` and `bend` of the usable sections are those of the registration.
         index: of the sections that it placed; the others lie between their neighbours.
         tilt_deg: largest angle between a section and the plane of the cut, before it was reduced.
         residual_mm: how far, at most, a corner of an image lay in front of or behind the plane it was reduced to.
@@ -48,6 +49,21 @@ class Placed:
     tilt_deg: float
     residual_mm: float
     remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Registration:
+    """What a registration says of the sections of a stack.
+
+    Args:
+        matrices: [4, 4] by section number.
+        warps: markers on top of that, by section number.
+        remarks: what a report should say.
+    """
+
+    matrices: dict[int, Floats]
+    warps: dict[int, Warp] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 def parse_affine(text: str, where: str) -> Floats:
@@ -84,11 +100,11 @@ def table_affines(stack: SectionStack) -> dict[int, Floats]:
 
 def read_registration(
     path: Path, stack: SectionStack, *, voxel_um: float = 0.0, section_is: Literal["moving", "fixed"] = "moving"
-) -> tuple[dict[int, Floats], list[str]]:
-    """Matrices [4, 4] by section number, and remarks.
+) -> Registration:
+    """What the files of other programs say of the sections.
 
     Args:
-        path: a JSON or .waln file, or a folder of transforms.
+        path: a JSON, XML or .waln file, or a folder of transforms.
         stack: whose sections the file names.
         voxel_um: side of the atlas' voxels, where the file does not tell it.
         section_is: of a transform of ITK or elastix, which of the two images the section was.
@@ -97,7 +113,7 @@ def read_registration(
         InputError: not found, damaged, or of no section of the stack.
     """
     if path.is_dir():
-        return _transforms(path, stack, section_is), []
+        return Registration(matrices=_transforms(path, stack, section_is))
     if not path.is_file():
         raise InputError(f"{path}: no such file or folder; name a registration of QuickNII or a folder of transforms")
     pictures, told_um, without = read_anchorings(path)
@@ -106,7 +122,7 @@ def read_registration(
         raise InputError(f"{path}: does not tell the size of the atlas' voxels; add --set source.voxel_um=UM")
     by_name = {stem(section.path.name): section for section in stack}
     by_number = {section.index: section for section in stack}
-    found, unknown = {}, []
+    found, warps, unknown = {}, {}, []
     for one in pictures:
         section = by_name.get(stem(one.file)) or by_number.get(one.number)
         if section is None:
@@ -115,6 +131,9 @@ def read_registration(
         if section.index in found:
             raise InputError(f"{path}: two anchorings for section {section.index} ({section.path.name}); keep one")
         found[section.index] = pixel_matrix(path, one, section, side / 1000)
+        if len(one.markers):
+            warp = Warp.of(one.markers, one.width, one.height)
+            warps[section.index] = warp.mirrored() if section.mirrored else warp
     if not found:
         raise InputError(
             f"{path}: none of its {len(unknown)} files ({unknown[0]}, ...) is in {stack.folder}; rename them"
@@ -122,12 +141,9 @@ def read_registration(
     remarks = []
     if unknown:
         remarks.append(f"{path.name}: {len(unknown)} of {len(pictures)} files are not in the stack ({unknown[0]}, ...)")
-    bent = sum(one.markers > 0 for one in pictures)
-    if bent:
-        remarks.append(f"{path.name}: {bent} slices have markers; their linear part is used, not the warp of VisuAlign")
     if without:
         remarks.append(f"{path.name}: {without} slices without an anchoring")
-    return found, remarks
+    return Registration(matrices=found, warps=warps, remarks=tuple(remarks))
 
 
 def _transforms(folder: Path, stack: SectionStack, section_is: str) -> dict[int, Floats]:
@@ -164,15 +180,15 @@ def _pixels_to_mm(path: Path, section: Section, section_is: str) -> Floats:
     return result
 
 
-def place(stack: SectionStack, matrices: dict[int, Floats], where: str) -> Placed:
-    """The stack with its sections where the matrices [4, 4] put them; usable ones without one lie between neighbours.
+def place(stack: SectionStack, registration: Registration, where: str) -> Placed:
+    """The stack with its sections where a registration puts them; usable ones without a matrix lie between neighbours.
 
     Raises:
         InputError: a matrix that is singular, not finite, mirrors its section, changes its size more than twofold, or
             tilts it out of the plane of the cut; most usable sections without one; positions that do not increase.
     """
     wrong: dict[str, list[int]] = {}
-    poses: dict[int, Floats] = {}
+    matrices, poses = registration.matrices, dict[int, Floats]()
     tilts, residuals = [0.0], [0.0]
     for section in stack:
         if section.index not in matrices:
@@ -197,7 +213,14 @@ def place(stack: SectionStack, matrices: dict[int, Floats], where: str) -> Place
             "or mark them as not usable"
         )
     placed = _reduced(stack, poses)
-    remarks = []
+    remarks = list(registration.remarks)
+    by_number = {section.index: section for section in placed}
+    bends, left_out = bends_of(by_number, registration.warps)
+    if bends:
+        bent = tuple(replace(section, bend=bends.get(section.index)) for section in placed)
+        placed = replace(placed, sections=bent)
+    for index, why in left_out.items():
+        remarks.append(f"{where}: section {index} has {why}; its linear part is used alone")
     if lost:
         remarks.append(f"{where}: {len(lost)} sections without a place lie between their neighbours ({_few(lost)})")
     if max(residuals) > 0.05:

@@ -101,7 +101,7 @@ def test_a_folder_of_transforms_places_the_sections(section_is: str, tmp_path: P
     (tmp_path / "s002_TransformParameters.0.txt").write_text(elastix("EulerTransform", "0.3 3 4", "10 20"))
     forward = read_transform(tmp_path / "s001.tfm")
     matrix = forward if section_is == "fixed" else np.linalg.inv(forward)
-    found, _ = read_registration(tmp_path, stack(tmp_path), section_is=section_is)  # type: ignore[arg-type]
+    found = read_registration(tmp_path, stack(tmp_path), section_is=section_is).matrices  # type: ignore[arg-type]
     column, row, along = AXES["coronal"]
     for n in (1, 2):
         x, y, _ = matrix @ [0.3, 0.2, 1]
@@ -112,7 +112,7 @@ def test_transforms_of_space_are_turned_from_itk_axes(tmp_path: Path) -> None:
     text = one("AffineTransform", 3, "1 0 0 0 0 -1 0 1 0 5 6 7", "FixedParameters: 0 0 0")
     for n in (1, 2):
         (tmp_path / f"s00{n}.tfm").write_text(HEAD + text)
-    found, _ = read_registration(tmp_path, stack(tmp_path), section_is="fixed")
+    found = read_registration(tmp_path, stack(tmp_path), section_is="fixed").matrices
     # (0.3, 0.2, 0) mm of the image -> (0.3 + 5, 6, 0.2 + 7) of ITK -> x and y turned round.
     np.testing.assert_allclose((found[1] @ [6, 4, 0, 1])[:3], [-5.3, -6.0, 7.2], atol=1e-12)
 
