@@ -95,6 +95,6 @@ def given_start(stack: SectionStack, tissue: TissueStack, *, keep: bool) -> Give
             corners = np.array([[a, b] for a in ends[:, 0] for b in ends[:, 1]]) - matrix[:, 2]
             corners = np.asarray(np.linalg.solve(matrix[:, :2], corners.T).T)
             low, high = np.minimum(low, corners.min(0)), np.maximum(high, corners.max(0))
-    own = [stack.at(int(index)).bend for index in tissue.index]
-    bends = {} if tissue.dense else {k: bend for k, bend in enumerate(own) if bend is not None}
+    known = [] if tissue.dense else [stack.at(int(index)).bend for index in tissue.index]
+    bends = {k: bend for k, bend in enumerate(known) if bend is not None}
     return Given(to_section=np.stack(matrices), frame_mm=np.stack([low, high]), keep=keep, bends=bends)

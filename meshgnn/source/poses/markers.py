@@ -73,12 +73,11 @@ class Warp:
         flat = places.reshape(-1, 2)
         moves = np.zeros_like(flat)
         for triangle in self.triangles():
-            start, *ends = self.linear[triangle]
-            sides = np.linalg.inv(np.stack([end - start for end in ends], axis=1))
-            shares = (flat - start) @ sides.T
+            a, b, c = self.linear[triangle]
+            shares = (flat - a) @ np.linalg.inv(np.stack([b - a, c - a], axis=1)).T
             inside = (shares >= -1e-9).all(1) & (shares.sum(1) <= 1 + 1e-9)
-            first, *others = (self.seen - self.linear)[triangle]
-            moves[inside] = first + shares[inside] @ np.stack([other - first for other in others])
+            a, b, c = (self.seen - self.linear)[triangle]
+            moves[inside] = a + shares[inside] @ np.stack([b - a, c - a])
         return moves.reshape(places.shape)
 
 
