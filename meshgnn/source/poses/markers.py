@@ -108,7 +108,7 @@ def bends_of(sections: Mapping[int, Section], warps: Mapping[int, Warp]) -> tupl
             left_out[index] = "markers that pull neighbouring places too far apart"
             continue
         filtered = [ndimage.spline_filter(moves[..., axis], order=3, mode="nearest") for axis in range(2)]
-        bends[index] = Bend(knots=np.stack(filtered).astype(np.float32), corner_mm=corner, spacing_mm=spacing)
+        bends[index] = Bend(knots=np.array(filtered, np.float32), corner_mm=corner, spacing_mm=spacing)
     return bends, left_out
 
 
