@@ -103,7 +103,7 @@ def bends_of(sections: Mapping[int, Section], warps: Mapping[int, Warp]) -> tupl
         except ValueError as error:
             left_out[index] = str(error)
             continue
-        slopes = np.stack(np.gradient(moves, spacing, axis=(0, 1)), axis=-1)
+        slopes = np.stack([*np.gradient(moves, spacing, axis=(0, 1))], axis=-1)
         if np.linalg.norm(slopes, ord=2, axis=(2, 3)).max() > _STEEPEST:
             left_out[index] = "markers that pull neighbouring places too far apart"
             continue
