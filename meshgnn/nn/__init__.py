@@ -6,6 +6,7 @@ name.
 """
 
 from meshgnn.nn.adjacency import Adjacency
+from meshgnn.nn.gat import GAT
 from meshgnn.nn.gcn import GCN
 from meshgnn.nn.graph_batch import GraphBatch
 from meshgnn.nn.graph_head import GraphHead
@@ -17,9 +18,9 @@ from meshgnn.nn.pyg import PyGConv
 from meshgnn.nn.sage import GraphSAGE
 from meshgnn.nn.socket import Trunk, TrunkConfig
 
-NetworkConfig = GraphSAGE.Config | GCN.Config | MLP.Config | PyGConv.Config
+NetworkConfig = GraphSAGE.Config | GCN.Config | GAT.Config | MLP.Config | PyGConv.Config
 
 __all__ = [
-    "GCN", "MLP", "Adjacency", "CoordinateEncoder", "GraphBatch", "GraphHead", "GraphModel", "GraphSAGE",
+    "GAT", "GCN", "MLP", "Adjacency", "CoordinateEncoder", "GraphBatch", "GraphHead", "GraphModel", "GraphSAGE",
     "NetworkConfig", "NodeHead", "NodeModel", "PyGConv", "Trunk", "TrunkConfig",
 ]  # fmt: skip

@@ -1,48 +1,19 @@
 """Neighbour sums and means on a mesh graph, deterministic and fast on one thread or many.
 
-A bag of neighbours per node in sorted CSR order, summed by torch's `embedding_bag`: on meshes 5 to 30 times faster than
-gather and scatter, without atomics. A mesh graph is symmetric, so the backward pass is the same sum over the same bags
+A list of neighbours per node in sorted CSR order, summed row by row (`neighbour_ops`): without atomics, and with the
+same bits at any number of threads. A mesh graph is symmetric, so the backward pass is the same sum over the same lists
 and no transpose is kept. V nodes, E directed edges, C channels.
 """
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import embedding_bag
 
-
-class _NeighbourSum(torch.autograd.Function):
-    """y_i = sum over neighbours j of x_j; its own adjoint, since the graph is symmetric."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, indices: Tensor, offsets: Tensor) -> Tensor:
-        ctx.save_for_backward(indices, offsets)
-        return embedding_bag(indices, x, offsets, mode="sum")
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        indices, offsets = ctx.saved_tensors
-        return embedding_bag(indices, gradients[0].contiguous(), offsets, mode="sum"), None, None
-
-
-class _NeighbourMean(torch.autograd.Function):
-    """y_i = mean over neighbours j of x_j, in one pass; the adjoint sums g_j / degree_j."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, indices: Tensor, offsets: Tensor, degree: Tensor) -> Tensor:
-        ctx.save_for_backward(indices, offsets, degree)
-        return embedding_bag(indices, x, offsets, mode="mean")
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        indices, offsets, degree = ctx.saved_tensors
-        scaled = gradients[0] / degree.clamp(min=1)[:, None]
-        return embedding_bag(indices, scaled, offsets, mode="sum"), None, None, None
+from meshgnn.nn.neighbour_ops import scaled_sum
 
 
 class Adjacency:
@@ -92,19 +63,48 @@ class Adjacency:
         size = (self.n_nodes, self.n_nodes)
         return torch.sparse_csr_tensor(starts, self.indices, ones, size, check_invariants=True)
 
+    @cached_property
+    def starts(self) -> Tensor:
+        """[V + 1] int32 where each node's neighbours begin and end in `near`."""
+        return torch.cat([self.offsets, self.offsets.new_tensor([len(self.indices)])]).int()
+
+    @cached_property
+    def near(self) -> Tensor:
+        """[E] int32 neighbours."""
+        return self.indices.int()
+
+    @cached_property
+    def reverse(self) -> Tensor:
+        """[E] int32 place of the edge that runs the other way."""
+        senders, receivers = self.edge_index
+        return torch.argsort(senders * self.n_nodes + receivers).int()
+
+    @cached_property
+    def with_loops(self) -> "Adjacency":
+        """The same with every node among its own neighbours."""
+        own = torch.arange(self.n_nodes, device=self.indices.device).expand(2, -1)
+        edges = torch.cat([self.edge_index, own], dim=1).cpu().numpy()
+        return Adjacency(self.n_nodes, edges).to(self.indices.device)
+
+    @cached_property
+    def _scales(self) -> tuple[Tensor, Tensor, Tensor]:
+        """[V] ones, one over the degree, and one over the root of the degree of A + I."""
+        return torch.ones_like(self.degree), 1 / self.degree.clamp(min=1), (self.degree + 1).rsqrt()
+
     def sum(self, x: Tensor) -> Tensor:
         """Sum over neighbours, [V, C] -> [V, C]; 0 for an isolated node."""
-        return _NeighbourSum.apply(x, self.indices, self.offsets)
+        ones, _, _ = self._scales
+        return scaled_sum(x, self.starts, self.near, ones, ones)
 
     def mean(self, x: Tensor) -> Tensor:
         """Mean over neighbours, [V, C] -> [V, C]; 0 for an isolated node."""
-        return _NeighbourMean.apply(x, self.indices, self.offsets, self.degree)
+        ones, parts, _ = self._scales
+        return scaled_sum(x, self.starts, self.near, parts, ones)
 
     def normalised_sum(self, x: Tensor) -> Tensor:
         """D^-1/2 (A + I) D^-1/2 x with D the degree of A + I (Kipf & Welling 2017, eq. 2)."""
-        scale = (self.degree + 1).rsqrt()[:, None]
-        scaled = scale * x
-        return scale * (self.sum(scaled) + scaled)
+        root = self._scales[2]
+        return scaled_sum(x, self.starts, self.near, root, root) + (root**2)[:, None] * x
 
 
 def end_to_end(parts: Sequence[Adjacency]) -> Adjacency:

@@ -21,6 +21,7 @@ from meshgnn.errors import InputError
 from meshgnn.export.area_map import AreaMap
 from meshgnn.graph import Areas, MeshGraph
 from meshgnn.nn import Adjacency, CoordinateEncoder, NetworkConfig, NodeModel
+from meshgnn.nn.partition import LARGEST, Part, in_parts, parts_for
 from meshgnn.sockets import FeatureMaker
 from meshgnn.store import read_arrays, read_json, write_arrays, write_json
 from meshgnn.train.calibration import Calibration, pooled
@@ -96,20 +97,22 @@ class Ensemble:
         weights: dict[str, torch.Tensor],
         features: NDArray[np.float32],
         coordinates: NDArray[np.float32],
-        adjacency: Adjacency,
+        near: Adjacency | Sequence[Part],
     ) -> NDArray[np.float32]:
-        """Log probabilities [V, K] of one member."""
-        model = NodeModel(
-            self.network, self.coordinates, self.n_features, coordinates.shape[1], len(self.areas)
-        )  # fmt: skip
+        """Log probabilities [V, K] of one member, on the whole graph or part by part."""
+        model = self._model(coordinates)
         try:
             model.load_state_dict(weights, strict=True)
         except RuntimeError:
             raise InputError("the weights of this model do not fit its description; the run is damaged") from None
         model.eval()
         with torch.no_grad():
-            logits = model(torch.from_numpy(features), torch.from_numpy(coordinates), adjacency)
+            inputs = torch.from_numpy(features), torch.from_numpy(coordinates)
+            logits = model(*inputs, near) if isinstance(near, Adjacency) else in_parts(model, *inputs, near)
         return F.log_softmax(logits, dim=1).numpy()
+
+    def _model(self, coordinates: NDArray[np.float32]) -> NodeModel:
+        return NodeModel(self.network, self.coordinates, self.n_features, coordinates.shape[1], len(self.areas))
 
     def arrays(
         self, graph: MeshGraph, edges: NDArray[np.int32], align: Alignment
@@ -147,10 +150,14 @@ class Ensemble:
         self, features: NDArray[np.float32], coordinates: NDArray[np.float32], edges: NDArray[np.int32]
     ) -> dict[int, NDArray[np.float32]]:
         """`predict` on inputs that are made already (`ModelInputs`): [V, D], [V, 3] or [V, 0], [2, E]."""
-        adjacency = Adjacency(len(features), edges)
+        near: Adjacency | Sequence[Part] = (
+            Adjacency(len(features), edges)
+            if len(features) <= LARGEST
+            else parts_for(self._model(coordinates), torch.from_numpy(features), torch.from_numpy(coordinates), edges)
+        )
         return {
             seed: pooled(
-                (self.member_log_p(weights, features, coordinates, adjacency) for weights in members),
+                (self.member_log_p(weights, features, coordinates, near) for weights in members),
                 self.calibration[seed],
                 self.prior,
             )

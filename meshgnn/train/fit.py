@@ -29,6 +29,7 @@ from meshgnn.train.augment import Augment
 from meshgnn.train.checkpoint import LastCheckpoint, SafetensorsIO, load_tree, save_tree
 from meshgnn.train.loss import Loss
 from meshgnn.train.module import MemberTraining
+from meshgnn.train.node_labels import NodeObjective
 from meshgnn.train.own_networks import where_defined
 from meshgnn.train.task import Task
 
@@ -50,6 +51,8 @@ class TrainerConfig(BaseConfig):
         clip: gradient norm.
         workers: processes; 0 means one per core.
         device: cpu, cuda, or auto (cuda where there is one).
+        parts: a graph's steps are gone through in so many parts with halos: the same gradient (but for dropout, which
+            is drawn anew in each part) in less memory. 0 makes one for every 400,000 nodes. Of tasks of nodes alone.
     """
 
     folds: int = 5
@@ -65,8 +68,11 @@ class TrainerConfig(BaseConfig):
     coordinates: CoordinateEncoder.Config = field(default_factory=CoordinateEncoder.Config)
     workers: int = 0
     device: str = "auto"
+    parts: int = 0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.parts <= 1 << 20:
+            raise SettingError("<parts> must lie between 0 and 2^20")
         if self.folds < 2 or self.epochs < 0 or self.validate_every < 1 or self.patience < 1:
             raise SettingError(
                 "<folds> must be at least 2, <validate_every> and <patience> at least 1, <epochs> not negative"
@@ -127,9 +133,12 @@ def train_member(
                 report({"member": name or member_name(seed, fold), **module.history[-1]})
 
     torch.manual_seed(seed * 7919 + fold)
+    model, objective = task.model(network, config.coordinates), task.objective(member, config.loss)
+    if isinstance(objective, NodeObjective):
+        objective = objective.in_parts(model, config.parts)
     module = MemberTraining(
-        task.model(network, config.coordinates),
-        task.objective(member, config.loss),
+        model,
+        objective,
         watched=task.watched,
         seed=seed,
         fold=member,

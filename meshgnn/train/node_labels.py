@@ -4,6 +4,7 @@ Its splits are those of `meshgnn.data.split`, its scores those of `metrics.py`, 
 `same_inputs.py`. V nodes, D inputs, K classes.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 from meshgnn.confusion import macro_f1
 from meshgnn.data.model_inputs import ModelInputs
 from meshgnn.nn import Adjacency, CoordinateEncoder, NodeModel, TrunkConfig
+from meshgnn.nn.partition import LARGEST, Part, gradient_by_parts, in_parts, parts_for
 from meshgnn.store import read_arrays, write_arrays
 from meshgnn.train.augment import Augment
 from meshgnn.train.loss import Loss, log_frequency
@@ -111,6 +113,7 @@ class NodeObjective:
 
     def __init__(self, task: NodeLabels, member: int, loss: Loss) -> None:
         self.shifted = loss
+        self.edges, self.parts = task.edges, list[Part]()
         self.adjacency = Adjacency(len(task.labels), task.edges)
         self.features = torch.from_numpy(task.features)
         self.coordinates = torch.from_numpy(task.coordinates)
@@ -122,8 +125,15 @@ class NodeObjective:
         self.validation_nodes = torch.from_numpy(task.validation[member]).nonzero().ravel()
         self.validation_labels = labels[self.validation_nodes].numpy()
 
+    def in_parts(self, model: nn.Module, parts: int) -> "NodeObjective":
+        """The same gone through part by part; with 0 in as many as the graph's size asks for."""
+        if (parts or -(-len(self.features) // LARGEST)) > 1:
+            self.parts = parts_for(model, self.features, self.coordinates, self.edges, parts)
+            self.adjacency = Adjacency(0, self.edges[:, :0])
+        return self
+
     def to(self, device: torch.device | str) -> "NodeObjective":
-        self.adjacency = self.adjacency.to(device)
+        self.adjacency, self.parts = self.adjacency.to(device), [part.to(device) for part in self.parts]
         for name in ("features", "coordinates", "train_nodes", "train_labels", "log_frequency", "validation_nodes"):
             setattr(self, name, getattr(self, name).to(device))
         return self
@@ -133,11 +143,29 @@ class NodeObjective:
         coordinates = self.coordinates
         if coordinates.shape[1]:
             coordinates = augment.coordinates(coordinates, self.unit_mm)
+        if self.parts:
+            return gradient_by_parts(model, self._losses(model, features, coordinates))
         logits = model(features, coordinates, self.adjacency)
         return self.shifted(logits[self.train_nodes], self.train_labels, self.log_frequency)
 
+    def _losses(self, model: nn.Module, features: Tensor, coordinates: Tensor) -> Iterator[Tensor]:
+        """What every part adds to the mean over the training nodes."""
+        labels = torch.full((len(features),), -1, device=features.device)
+        labels[self.train_nodes] = self.train_labels.to(features.device)
+        for part in self.parts:
+            mine = labels[part.nodes[: part.own]]
+            known = (mine >= 0).nonzero().ravel()
+            if len(known):
+                logits = model(features[part.nodes], coordinates[part.nodes], part.adjacency)[known]
+                share = len(known) / len(self.train_nodes)
+                yield share * self.shifted(logits, mine[known], self.log_frequency)
+
     def validate(self, model: nn.Module) -> dict[str, float]:
-        logits = model(self.features, self.coordinates, self.adjacency)[self.validation_nodes].float().cpu()
+        if self.parts:
+            logits = in_parts(model, self.features, self.coordinates, self.parts)
+        else:
+            logits = model(self.features, self.coordinates, self.adjacency)
+        logits = logits[self.validation_nodes].float().cpu()
         loss = F.cross_entropy(logits, torch.from_numpy(self.validation_labels))
         score = macro_f1(self.validation_labels, logits.argmax(1).numpy(), self.n_classes)
         return {NodeLabels.watched: score, "validation_loss": float(loss)}

@@ -371,7 +371,7 @@ def test_deleted_metrics_come_back_and_a_bad_setting_does_not_spoil_a_run(finish
     "setting",
     ["features.exclude=zz", "features.only=zz", "source.hemispheres=L", "validation.buffer_mm=1e6",
      "validation.blocks=1000", "seeds=4294967296", "seeds=", "trainer.loss.smoothing=3", "trainer.augment.drop=1",
-     "trainer.learning_rate=inf", "trainer.clip=-1", "split.train=Q", "model=GAT"],
+     "trainer.learning_rate=inf", "trainer.clip=-1", "split.train=Q", "model=GATT"],
 )  # fmt: skip
 def test_wrong_settings_leave_nothing_behind(finished, tmp_path, capsys, setting):
     _, ball = finished

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from meshgnn.errors import InputError
-from meshgnn.nn import GCN, MLP, CoordinateEncoder, GraphBatch, GraphHead, GraphModel, GraphSAGE
+from meshgnn.nn import GAT, GCN, MLP, CoordinateEncoder, GraphBatch, GraphHead, GraphModel, GraphSAGE
 from meshgnn.nn.graph_batch import BrainTensors
 from meshgnn.nn.segments import Segments
 from meshgnn.testing import assert_graph_head
@@ -56,7 +56,7 @@ def as_tensors(subdivisions, seed, whole=()):
     return BrainTensors.of(values, graph.vertices_mm / 30, graph.edges, graph.cortex, unit, np.array(whole))
 
 
-@pytest.mark.parametrize("trunk", [GraphSAGE, GCN, MLP])
+@pytest.mark.parametrize("trunk", [GraphSAGE, GCN, GAT, MLP])
 @pytest.mark.parametrize("head", HEADS)
 def test_a_batch_of_brains_gives_what_each_gives_alone(trunk, head):
     torch.manual_seed(0)

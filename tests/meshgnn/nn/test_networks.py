@@ -4,17 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from meshgnn.nn import GCN, MLP, Adjacency, CoordinateEncoder, GraphSAGE, NodeModel, Trunk
+from meshgnn.nn import GAT, GCN, MLP, Adjacency, CoordinateEncoder, GraphSAGE, NodeModel, Trunk
 from meshgnn.nn.sage import SAGELayer
 from meshgnn.testing import assert_gnn
 from tests.synthetic import brain
 
 
-@pytest.mark.parametrize("network", [GraphSAGE, GCN, MLP])
+@pytest.mark.parametrize("network", [GraphSAGE, GCN, GAT, MLP])
 @pytest.mark.parametrize(
     "settings", [{}, {"layers": 0}, {"propagation": 0, "hidden": 8}, {"hidden": 2, "propagation": 3}]
 )
 def test_every_network_keeps_the_laws(network, settings):
+    if network is GAT and settings.get("hidden") == 2:
+        settings = {**settings, "heads": 2}
     assert_gnn(network.Config(**settings).build)
     assert isinstance(network.Config().build(3), Trunk)
 
@@ -26,7 +28,7 @@ def test_the_mlp_sees_no_neighbour_and_the_others_do():
     changed[int(graph.edges[1, 0])] += 1
     node = int(graph.edges[0, 0])
     adjacency = Adjacency(graph.n_nodes, graph.edges)
-    for network, sees in ((MLP, False), (GCN, True), (GraphSAGE, True)):
+    for network, sees in ((MLP, False), (GCN, True), (GAT, True), (GraphSAGE, True)):
         torch.manual_seed(0)
         model = NodeModel(network.Config(), CoordinateEncoder.Config(), 4, 0, 3).eval()
         none = torch.zeros(graph.n_nodes, 0)
