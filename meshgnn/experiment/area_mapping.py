@@ -72,7 +72,7 @@ class AreaMapping(Experiment):
             register: makes a registered sphere of the hemispheres where the brain brings none; none leaves it out.
             inputs: which features the models get, at which scales, with coordinates or without.
             split: HemisphereSplit or BlockSplit.
-            model: GraphSAGE, GCN or MLP.
+            model: GraphSAGE, GCN, GAT, MLP or PyGConv.
             trainer: how it is trained.
             seeds: one ensemble each; test scores are means over them.
             validation: how the training part is cut into validation blocks.

@@ -54,7 +54,7 @@ class SubjectPrediction(Experiment):
             cohort: VirtualSubjects, or SubjectFolders: a folder with participants.tsv and sub-*.
             inputs: which features, at which scales, with coordinates or without.
             split: how subjects are divided.
-            model: GraphSAGE, GCN or MLP.
+            model: GraphSAGE, GCN, GAT, MLP or PyGConv.
             head: how nodes are pooled.
             trainer: how every member is trained; an epoch is one step.
             batch: brains in a step; 0 for all training brains.
