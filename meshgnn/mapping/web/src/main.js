@@ -190,6 +190,7 @@ async function start() {
     open: null,
     along: null,
     viewed: null,
+    sighted: [],
     tool: stack.read_only ? "select" : (kept.tool ?? "select"),
     area:
       kept.area && stack.areas.some((area) => area.name === kept.area)
