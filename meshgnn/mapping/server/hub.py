@@ -1,6 +1,7 @@
 """What all routes share: the stack, what was drawn, pictures, and who waits for news."""
 
 import asyncio
+import hashlib
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -160,6 +161,7 @@ class Hub:
         predicted, scored = self._predicted()
         return {
             "name": self.name,
+            "id": hashlib.sha256(str(self.folder.resolve()).encode()).hexdigest()[:16],  # for what waits in a browser
             "space": self.stack.space,
             "mapper": mapper,
             "read_only": self.read_only or not writes,
