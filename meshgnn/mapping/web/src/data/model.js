@@ -13,7 +13,10 @@ export class Model {
     this.undone = [];
     this.queue = new Queue(
       kept,
-      (section, records) => this.#take(section, records),
+      (section, records, changes = []) => {
+        this.#settle(records, changes);
+        this.#take(section, records);
+      },
       () => this.#tell(),
     );
   }
@@ -37,6 +40,21 @@ export class Model {
     }
     this.server.set(section, held);
     this.#tell();
+  }
+
+  // The server may part an outline that crosses itself: what a step made is what it kept, not what was sent.
+  #settle(records, changes) {
+    const kept = new Map(records.map((record) => [record.id, record.geometry]));
+    for (const { record } of changes) {
+      for (const { items } of record ? [...this.done, ...this.undone] : []) {
+        for (const item of items) {
+          for (const side of ["before", "after"]) {
+            if (item.id === record.id && item[side]?.geometry === record.geometry && kept.get(item.id))
+              item[side] = { ...item[side], geometry: kept.get(item.id) };
+          }
+        }
+      }
+    }
   }
 
   async load(section) {
