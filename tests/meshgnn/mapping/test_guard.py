@@ -1,5 +1,7 @@
 """Whom the server refuses: no token, other sites, other hosts, guests who draw, paths that lead out of the stack."""
 
+import asyncio
+
 import pytest
 
 from tests.meshgnn.mapping.serving import (
@@ -108,3 +110,29 @@ def test_nothing_outside_the_stack_is_told(served, path):
     assert answer.status_code == 404, (answer.status_code, answer.text)
     assert "root:" not in answer.text
     assert "import" not in answer.text
+
+
+def test_who_leaves_in_the_middle_of_a_body_is_no_fault_of_ours(served):
+    said = []
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async def answered(message):
+        said.append(message)
+
+    head = {"host": "127.0.0.1:1", "authorization": f"Bearer {OWNER}", "content-type": "application/json"}
+    scope = {
+        "type": "http", "http_version": "1.1", "method": "POST", "path": "/api/sections/0/changes", "query_string": b"",
+        "raw_path": b"/api/sections/0/changes", "headers": [(k.encode(), v.encode()) for k, v in head.items()],
+    }  # fmt: skip
+    asyncio.run(served.app(scope, receive, answered))  # raises nothing, so that no terminal fills with it
+    assert said[0]["status"] == 400
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["events?since=", "events?since=\u00b2", "events?since=1e3", "events?since=1&jobs=-1", "events?since=" + "9" * 30],
+)
+def test_numbers_in_addresses_are_plain(served, query):
+    assert "=NUMBER" in told(served.owner.get(f"/api/{query}"), 400)

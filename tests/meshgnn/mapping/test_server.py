@@ -177,6 +177,18 @@ def test_an_outline_that_crosses_itself_is_parted(served):
     assert len(shape["coordinates"]) == 2
 
 
+def test_a_scribble_is_refused_at_once(served):
+    """To part it would take hours: each of 3,000 edges crosses nearly all others."""
+    turn = 2.399963 * np.arange(3000)
+    star = np.column_stack([200 + 150 * np.cos(turn), 150 + 140 * np.sin(turn)]).round(3).tolist()
+    shape = {"type": "Polygon", "coordinates": [star]}
+    assert "crosses itself more than" in told(send(served.owner, put(shape)), 400)
+    assert "crosses itself more than" in told(bring(served.owner, feature(shape)), 400)
+    asked = {"geometry": shape, "reach_um": 500}
+    assert "crosses itself more than" in told(served.owner.post("/api/sections/0/snap", json=asked), 400)
+    assert send(served.owner, put({"type": "Polygon", "coordinates": [star[:100]]})).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
     [
