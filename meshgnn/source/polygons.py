@@ -213,7 +213,7 @@ def annotations_of_geojson(content: Any, path: str) -> list[tuple[str, Mapping[s
         features = [content] if content.get("type") == "Feature" else content.get("features")
     if not isinstance(features, list) or not all(isinstance(one, dict) for one in features):
         raise InputError(f"{path}: no GeoJSON features; export the annotations as GeoJSON again")
-    found = []
+    found: list[tuple[str, Mapping[str, Any], Any]] = []
     for number, feature in enumerate(features, start=1):
         where = f"{path}, feature {number}"
         about = feature.get("properties") or {}
