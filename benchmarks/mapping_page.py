@@ -3,7 +3,9 @@
 mapping_first_view     s from asking for the page until the whole section stands sharp on the screen, against 1 s
 mapping_next_section   s from the key to the next section, whole and sharp (median of all), against 0.3 s
 mapping_next_closer    the same where the view shows a quarter of the section's side, against 0.3 s
-mapping_far_section    the same to a section of which nothing was fetched, against 0.3 s
+mapping_far_section    the same to a section of which nothing was fetched, not even its thumbnail: the longest of 5,
+                       each with a server just started and a browser that has seen nothing of it, against 0.3 s
+mapping_far_closer     the same where the view shows a quarter of the section's side, against 0.3 s
 mapping_stroke         s from a freehand stroke's end until the server says that it is on disk, against 0.3 s
 
 The server has made its pyramids before (once per stack). python benchmarks/mapping_page.py [--quick] [--json FILE];
@@ -11,6 +13,7 @@ needs Chromium, which draws by software where there is no graphics card.
 """
 
 import argparse
+import os
 import statistics
 import sys
 import tempfile
@@ -28,10 +31,13 @@ from tests.meshgnn.mapping.page_server import Page, Server, ring  # noqa: E402
 
 SIZE_PX = 8000
 PIXEL_UM = 10
+BETWEEN = 20
+"""Further sections, so that the last one's thumbnail is out of sight from the first."""
 
 
-def stack(folder: Path, count: int, size: int) -> Path:
-    """Sections with grain where tissue is, as hard to compress as real ones."""
+def stack(folder: Path, count: int, size: int, between: int = 0) -> Path:
+    """Sections with grain where tissue is, as hard to compress as real ones; after them `between` more, which are the
+    last one over again."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j].astype(np.float32)
     away = np.hypot(x / 0.9, y / 0.8)
@@ -41,6 +47,9 @@ def stack(folder: Path, count: int, size: int) -> Path:
         grain = rng.normal(150, 28, (size, size)).astype(np.float32)
         image = np.where(away < 1 - 0.02 * k, grain, 243).clip(0, 255).astype(np.uint8)
         write_tiff(folder / f"{k}.tif", image, PIXEL_UM)
+        lines.append(f"{k}.tif,{k},{k},{PIXEL_UM},20,1")
+    for k in range(count, count + between):
+        os.link(folder / f"{count - 1}.tif", folder / f"{k}.tif")
         lines.append(f"{k}.tif,{k},{k},{PIXEL_UM},20,1")
     (folder / "sections.csv").write_text("\n".join(lines) + "\n")
     return folder
@@ -76,19 +85,37 @@ def measured(server: Server, count: int) -> list[dict[str, object]]:
         rows.append(row("mapping_next_section", steps(page, count - 1, "ArrowRight"), 0.3, "limit"))
         page.ask("page.stage.view.zoom(4)")
         rows.append(row("mapping_next_closer", steps(page, count - 1, "ArrowLeft"), 0.3, "limit"))
-        page.open(f"http://127.0.0.1:{server.port}/")
-        time.sleep(1.5)
-        page.go(count - 1)
-        rows.append(row("mapping_far_section", page.ask("page.stage.times.at(-1).ms") / 1000, 0.3, "limit"))
-        times = []
+        page.go(0)
+        page.browser.key("0")
+        times, size = [], page.ask("page.stage.section.width")
         for k in range(5):
-            page.stroke("f", ring(2000 + 700 * k, 4000, 300))
+            page.stroke("f", ring(size * (0.25 + 0.09 * k), size / 2, size * 0.04))
+            assert page.ask("page.store.state.records.length") == k + 1
             start = time.perf_counter()
             page.saved()
             times.append(time.perf_counter() - start)
         rows.append(row("mapping_stroke", statistics.median(times), 0.3, "limit"))
         page.clean()
     return rows
+
+
+def far(server: Server, section: int, closer: float) -> list[float]:
+    """Seconds until a section of which nothing is known stands sharp, over and over."""
+    times = []
+    for _ in range(5):
+        server.kill()
+        server.start()
+        with chromium.Browser() as browser:
+            page = Page(browser, server.addresses[0])
+            page.go(0)
+            page.ask(f"page.stage.view.zoom({closer})")
+            time.sleep(1.5)
+            assert not any(f"/sections/{section}/" in one for one in browser.requests)
+            page.go(section)
+            times.append(page.ask("page.stage.times.at(-1).ms") / 1000)
+            page.clean()
+    print(f"far, {closer:g} times closer: median {statistics.median(times):.3f} s, longest {max(times):.3f} s")
+    return times
 
 
 def main() -> None:
@@ -100,10 +127,13 @@ def main() -> None:
         sys.exit("no Chromium here: nothing can be measured")
     count = 6
     with tempfile.TemporaryDirectory() as name:
-        folder = stack(Path(name) / "stack", count, 3000 if options.quick else SIZE_PX)
+        folder = stack(Path(name) / "stack", count, 3000 if options.quick else SIZE_PX, BETWEEN)
         with Server(folder) as server:
             ready(server)
             rows = measured(server, count)
+            last = count + BETWEEN - 1
+            rows.append(row("mapping_far_section", max(far(server, last, 1)), 0.3, "limit"))
+            rows.append(row("mapping_far_closer", max(far(server, last, 4)), 0.3, "limit"))
     for found in rows:
         show(found)
     keep(rows, options.json)

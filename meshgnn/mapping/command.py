@@ -1,9 +1,10 @@
 """The command line of `python -m meshgnn.mapping`: the page for drawing areas, served on this machine."""
 
 import argparse
-import secrets
+import shutil
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,10 +19,12 @@ from meshgnn.keys import listed
 from meshgnn.mapping.config import MappingServer
 from meshgnn.mapping.kept import Journal, State
 from meshgnn.mapping.kept.arrivals import import_annotations
-from meshgnn.mapping.kept.concepts import settle
+from meshgnn.mapping.kept.concepts import Concepts, settle
 from meshgnn.mapping.pictures import Pictures
+from meshgnn.mapping.server.follow import Follower
 from meshgnn.mapping.server.guard import address
 from meshgnn.mapping.server.hub import Bell, Hub
+from meshgnn.mapping.server.tokens import tokens_of
 from meshgnn.mapping.setup import Setup
 from meshgnn.mapping.work.jobs import Jobs
 from meshgnn.mapping.work.predictions import Predictions
@@ -52,13 +55,17 @@ def parser(config: Config, allowed: Any) -> argparse.ArgumentParser:
     make.add_argument(
         "--state", type=Path, help="where drawings and fillings are kept (default: the folder `mapping` in STACK)"
     )
-    make.add_argument("--read-only", action="store_true", help="nobody may draw")
+    make.add_argument(
+        "--read-only", action="store_true", help="nobody may draw; follows a server that draws and writes nothing"
+    )
+    make.add_argument("--new-token", action="store_true", help="new addresses; those printed before end")
     make.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE", help="see below")
     return make
 
 
-def check_mesh(mesh: Path, stack: SectionStack, state: Path) -> None:
-    """That a mesh was made of these sections. Images are read once: what they were recognised by is kept in `state`.
+def check_mesh(mesh: Path, stack: SectionStack, state: Path, *, writing: bool = True) -> None:
+    """That a mesh was made of these sections. Images are read once: what they were recognised by is kept in `state`, if
+    it may be written.
 
     Raises:
         InputError: it was not, or the images have changed since.
@@ -80,7 +87,7 @@ def check_mesh(mesh: Path, stack: SectionStack, state: Path) -> None:
         return known[key]
 
     check_same_sections(place, stack, hash_of)
-    if len(known) > before and state.is_dir():
+    if len(known) > before and writing and state.is_dir():
         with suppress(InputError):
             write_json(kept, known)
 
@@ -91,26 +98,34 @@ def assembled(options: argparse.Namespace, config: MappingServer.Config, progres
     folder = options.state or options.stack / FOLDER
     writing = not (options.read_only or config.read_only)
     setup, bell = Setup(config), Bell()
+    own = None if writing else Path(tempfile.mkdtemp(prefix="meshgnn-mapping-"))
     journal = Journal(folder, writing=writing)
     try:
         if options.mesh is not None:
-            check_mesh(options.mesh, stack, folder)
+            check_mesh(options.mesh, stack, folder, writing=writing)
         state = State(journal, told=bell.ring)
-        used = {name for record in state.all_records() for name in (record.area, record.other) if name}
-        concepts = settle(folder, options.stack, config.areas, used, writing=writing)
-        if writing and state.seq == 0:
+        concepts = areas_of(options, config, state, writing=writing)
+        if state.seq == 0:
             import_annotations(state, stack, concepts.names, progress)
-        pictures = Pictures(stack, folder / "pyramids")
+        pictures = Pictures(stack, folder / "pyramids", own / "pyramids" if own else None)
         place = Place(stack=options.stack, mesh=options.mesh, state=folder, areas=concepts.table)
         return Hub(
             name=options.stack.resolve().name, stack=stack, folder=folder, state=state, concepts=concepts,
-            pictures=pictures, read_only=not writing, mapper=config.mapper, mesh=options.mesh,
+            pictures=pictures, read_only=not writing, mapper=config.mapper, mesh=options.mesh, own=own,
             bell=bell, jobs=Jobs(config, place, bell.ring),
             predictions=Predictions(setup, options.stack, options.mesh, folder, concepts.table.areas.names),
         )  # fmt: skip
     except BaseException:
         journal.close()
+        if own is not None:
+            shutil.rmtree(own, ignore_errors=True)
         raise
+
+
+def areas_of(options: argparse.Namespace, config: MappingServer.Config, state: State, *, writing: bool) -> Concepts:
+    """The list of areas, with all that is drawn in it. Raises InputError as `settle`."""
+    used = {name for record in state.all_records() for name in (record.area, record.other) if name}
+    return settle(options.state or options.stack / FOLDER, options.stack, config.areas, used, writing=writing)
 
 
 def free_socket(port: int | None) -> socket.socket:
@@ -139,8 +154,13 @@ def free_socket(port: int | None) -> socket.socket:
     return listening
 
 
-def serve(hub: Hub, listening: socket.socket) -> None:
-    """Until Ctrl-C or SIGTERM."""
+def serve(hub: Hub, listening: socket.socket, follower: Follower | None = None, *, new_token: bool = False) -> None:
+    """Until Ctrl-C or SIGTERM.
+
+    Args:
+        follower: of a server that only shows.
+        new_token: addresses that were given before end.
+    """
     import uvicorn
 
     from meshgnn.mapping.server.app import application
@@ -151,14 +171,19 @@ def serve(hub: Hub, listening: socket.socket) -> None:
             hub.bell.ring()
             super().handle_exit(sig, frame)
 
-    token, guest = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
+    tokens = tokens_of(None if hub.read_only else hub.folder, anew=new_token)
     port = listening.getsockname()[1]
-    app = application(hub, {token: not hub.read_only, guest: False})
+    app = application(hub, {tokens.guest: False} if hub.read_only else {tokens.draw: True, tokens.guest: False})
     server = Server(
         uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, server_header=False, lifespan="on")
     )
-    print(f"draw:  {address(port, token)}", flush=True)
-    print(f"guest: {address(port, guest)}", flush=True)
+    if not hub.read_only:
+        print(f"draw:  {address(port, tokens.draw)}", flush=True)
+        if not tokens.kept:
+            print(
+                f"note: {hub.folder} keeps no file to one user alone: the next start has new addresses", file=sys.stderr
+            )
+    print(f"guest: {address(port, tokens.guest)}", flush=True)
 
     def prepare() -> None:
         hub.warm()
@@ -166,16 +191,22 @@ def serve(hub: Hub, listening: socket.socket) -> None:
 
     making = threading.Thread(target=prepare, daemon=True)
     making.start()
+    if follower is not None:
+        threading.Thread(target=follower.run, daemon=True).start()
     try:
         server.run(sockets=[listening])
     except KeyboardInterrupt:
         pass
     finally:
+        if follower is not None:
+            follower.close()
         hub.jobs.close()
         hub.pictures.close()
         making.join(10)
         hub.state.journal.close()
-    print(f"ended; everything that was drawn is in {hub.folder}", file=sys.stderr)
+        if hub.own is not None:
+            shutil.rmtree(hub.own, ignore_errors=True)
+    print("ended" if hub.read_only else f"ended; everything that was drawn is in {hub.folder}", file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -186,7 +217,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not isinstance(config, MappingServer.Config):
         raise InputError(f"experiments/{EXPERIMENT}.py must return settings of the mapping server")
     with free_socket(options.port) as listening:
-        serve(assembled(options, config, TerminalBars()), listening)
+        hub = assembled(options, config, TerminalBars())
+        follower = None
+        if hub.read_only:
+            follower = Follower(hub, lambda: areas_of(options, config, hub.state, writing=False))
+        serve(hub, listening, follower, new_token=options.new_token)
     return 0
 
 

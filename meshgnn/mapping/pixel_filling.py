@@ -65,10 +65,17 @@ class SectionGrid:
         across = self.section.shape[1] - 1 - column_px if self.section.mirrored else column_px
         return (np.asarray(row_px) + 0.5) / self.block - 0.5, (np.asarray(across) + 0.5) / self.block - 0.5
 
-    def carried(self, image: NDArray[Any], other: "SectionGrid", fill: float = 0.0) -> NDArray[np.float32]:
-        """An image on this grid seen from another section's, along the cutting axis; linear, `fill` outside."""
+    def places(self, other: "SectionGrid") -> tuple[Floats, Floats]:
+        """Row and column on this grid of every pixel of another section's, along the cutting axis."""
         rows, columns = np.meshgrid(*(np.arange(size) for size in other.shape), indexing="ij")
-        places = self.from_space(other.to_space(rows, columns))
+        return self.from_space(other.to_space(rows, columns))
+
+    def carried(
+        self, image: NDArray[Any], other: "SectionGrid", fill: float = 0.0, places: tuple[Floats, Floats] | None = None
+    ) -> NDArray[np.float32]:
+        """An image on this grid seen from another section's, along the cutting axis; linear, `fill` outside. `places`
+        spares the work of that method where many images are carried the same way."""
+        places = self.places(other) if places is None else places
         return ndimage.map_coordinates(image.astype(np.float32), places, order=1, mode="constant", cval=fill)
 
 

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 Kind = Literal["area", "border", "note"]
 Origin = Literal["drawn", "accepted", "imported"]
+LONGEST_NOTE = 4000
+"""Characters of a note."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +23,8 @@ class Record:
         other: of a border, the area on its right, if said.
         geometry: GeoJSON geometry in pixels of the section's image as stored, x to the right, y down, counted from the
             outer corner of the first pixel (`meshgnn.source.polygons`).
-        origin: drawn by hand, accepted from a prediction, or imported. Scores count what was drawn or imported.
+        origin: drawn by hand, accepted from a prediction (and perhaps corrected since), or imported; the server says it
+            of a further version. Scores count what was drawn or imported.
         mapper: who; of the last change.
         time: when, ISO 8601 in UTC.
         confidence: 1 unsure, 2 fairly sure, 3 sure.

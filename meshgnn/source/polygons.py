@@ -199,12 +199,21 @@ def areas_of_geojson(content: Any, path: str) -> list[tuple[str, list[Polygon]]]
         InputError: no GeoJSON, an annotation without a name or that is no area, or a ring that is broken; begins with
             `path`.
     """
+    return [
+        (class_name(about, where), polygons_of(geometry, where))
+        for where, about, geometry in annotations_of_geojson(content, path)
+    ]
+
+
+def annotations_of_geojson(content: Any, path: str) -> list[tuple[str, Mapping[str, Any], Any]]:
+    """Where each annotation stands in the file (for messages), its properties and its geometry, as they are; see
+    `areas_of_geojson`. Raises InputError: no GeoJSON."""
     features = content
     if isinstance(content, dict):
         features = [content] if content.get("type") == "Feature" else content.get("features")
     if not isinstance(features, list) or not all(isinstance(one, dict) for one in features):
         raise InputError(f"{path}: no GeoJSON features; export the annotations as GeoJSON again")
-    drawn = []
+    found: list[tuple[str, Mapping[str, Any], Any]] = []
     for number, feature in enumerate(features, start=1):
         where = f"{path}, feature {number}"
         about = feature.get("properties") or {}
@@ -214,11 +223,12 @@ def areas_of_geojson(content: Any, path: str) -> list[tuple[str, list[Polygon]]]
         if kind in ("cell", "detection", "tile", "tma_core", "root", "PathCellObject", "PathDetectionObject",
                     "PathTileObject", "PathRootObject", "TMACoreObject"):  # fmt: skip
             continue
-        drawn.append((_class_name(about, where), _polygons(feature.get("geometry"), where)))
-    return drawn
+        found.append((where, about, feature.get("geometry")))
+    return found
 
 
-def _class_name(about: Mapping[str, Any], where: str) -> str:
+def class_name(about: Mapping[str, Any], where: str) -> str:
+    """Of an annotation's properties. Raises InputError: it has none."""
     named = about.get("classification")
     if isinstance(named, dict):
         several = named.get("names")
@@ -229,13 +239,14 @@ def _class_name(about: Mapping[str, Any], where: str) -> str:
     return name
 
 
-def _polygons(geometry: Any, where: str) -> list[Polygon]:
+def polygons_of(geometry: Any, where: str) -> list[Polygon]:
+    """Of a Polygon, a MultiPolygon or a GeometryCollection of them. Raises InputError: no area, or a broken ring."""
     kind = geometry.get("type") if isinstance(geometry, dict) else None
     if kind == "GeometryCollection" and isinstance(geometry.get("geometries"), list):
         parts = geometry["geometries"]
         if any(isinstance(part, dict) and part.get("type") == "GeometryCollection" for part in parts):
             raise InputError(f"{where}: geometry collections within each other are not read")
-        return [polygon for part in parts for polygon in _polygons(part, where)]
+        return [polygon for part in parts for polygon in polygons_of(part, where)]
     if kind not in ("Polygon", "MultiPolygon"):
         raise InputError(f"{where}: is a {kind or 'feature without geometry'}, not an area; draw a closed polygon")
     shapes = [geometry.get("coordinates")] if kind == "Polygon" else geometry.get("coordinates")

@@ -69,7 +69,10 @@ def read_stack(
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     if not table.is_file():
-        raise InputError(f"{folder}: no {TABLE} here; a stack needs one with columns {','.join(NEEDED)}")
+        raise InputError(
+            f"{folder}: no {TABLE} here; a stack needs one with columns {','.join(NEEDED)}, "
+            f"as `python -m reconstruct.sections {folder} --set spacing_mm=MM` writes it from images"
+        )
     _, rows = read_text_table(table, NEEDED)
     if not rows:
         raise InputError(f"{table}: no sections; add one line per image")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import InputError, SettingError
-from meshgnn.mapping.pixel_filling import PixelFilling, SectionGrid, at_nodes, predicted_areas, signed_mm
+from meshgnn.mapping.pixel_filling import Floats, PixelFilling, SectionGrid, at_nodes, predicted_areas, signed_mm
 from meshgnn.mapping.ribbon import Ribbons
 from meshgnn.mapping.socket import PredictedArea, Situation
 from meshgnn.progress import Progress
@@ -140,39 +140,52 @@ class Contours:
         known = {section.index: section for section in situation.stack}
         maps: dict[tuple[int, int], NDArray[np.float32]] = {}
 
+        labels: dict[int, NDArray[np.int32]] = {}
+
         def of(area: int, index: int) -> NDArray[np.float32]:
             if (area, index) not in maps:
                 grid = SectionGrid.of(known[index], self.config.width_um)
-                drawn = situation.drawn.coarse(index, grid.block) == area
-                maps[area, index] = signed_mm(drawn, grid.width_mm, FARTHEST_MM)
+                if index not in labels:
+                    labels[index] = situation.drawn.coarse(index, grid.block)
+                maps[area, index] = signed_mm(labels[index] == area, grid.width_mm, FARTHEST_MM)
             return maps[area, index]
 
         for index in sorted({k for one in found for k in one.between}):
             grid = SectionGrid.of(known[index], self.config.width_um)
             mine = [one for one in found if index in one.between]
-            layers = [interpolated(one, grid, known, of, self.config.width_um) for one in mine]
+            places: dict[int, tuple[Floats, Floats]] = {}
+            layers = [interpolated(one, grid, known, of, self.config.width_um, places) for one in mine]
             yield index, grid, tuple(one.area for one in mine), np.stack(layers)
             gone = [key for key in maps if not any(one.last > index and key[1] >= one.first for one in found)]
             for key in gone:  # what no later section asks for
                 del maps[key]
+            needed = {side for one in found if one.last > index for side in (one.first, one.last)}
+            labels = {key: image for key, image in labels.items() if key in needed}
 
 
 def interpolated(
     one: Interval, grid: SectionGrid, known: Mapping[int, Section],
     distance: Callable[[int, int], NDArray[np.float32]], width_um: float,
+    places: dict[int, tuple[Floats, Floats]] | None = None,
 ) -> NDArray[np.float32]:  # fmt: skip
     """Interpolated signed distance [rows, columns] to an area in mm on a section between.
 
     Args:
         known: sections by number.
         distance: of an area on a drawn section, on its grid of `width_um`.
+        places: `SectionGrid.places` of drawn sections on `grid`, which is filled: areas share them.
     """
     first, last = known[one.first], known[one.last]
     share = (grid.section.position_mm - first.position_mm) / (last.position_mm - first.position_mm)
-    near, far = (
-        SectionGrid.of(section, width_um).carried(distance(one.area, section.index), grid, -FARTHEST_MM)
-        for section in (first, last)
-    )
+    places = {} if places is None else places
+
+    def seen(section: Section) -> NDArray[np.float32]:
+        theirs = SectionGrid.of(section, width_um)
+        if section.index not in places:
+            places[section.index] = theirs.places(grid)
+        return theirs.carried(distance(one.area, section.index), grid, -FARTHEST_MM, places[section.index])
+
+    near, far = seen(first), seen(last)
     return ((1 - share) * near + share * far).astype(np.float32)
 
 

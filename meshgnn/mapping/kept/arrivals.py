@@ -6,50 +6,77 @@ from typing import Any
 from uuid import uuid4
 
 from meshgnn.errors import InputError
-from meshgnn.mapping.kept.shapes import checked
+from meshgnn.mapping.kept.shapes import TYPES, checked
 from meshgnn.mapping.kept.state import State
-from meshgnn.mapping.record import Record
+from meshgnn.mapping.record import LONGEST_NOTE, Record
 from meshgnn.progress import Progress, silent
 from meshgnn.source.annotations import FOLDER, Annotations, read_annotations
-from meshgnn.source.polygons import Polygon, areas_of_geojson, outlines
+from meshgnn.source.polygons import Polygon, annotations_of_geojson, class_name, outlines, polygons_of
 from meshgnn.source.sections import SectionStack
 
 MAPPER = "imported"
+Said = tuple[str, str, Any, Mapping[str, Any]]
+"""Name of the area, where it stands (for messages), geometry, and what `departures` wrote of the record, if it did."""
 
 
-def records_of(
-    drawn: Sequence[tuple[str, Sequence[Polygon]]], section: int, size: tuple[int, int], where: str
-) -> list[Record]:
-    """New records with origin `imported`, one per area and outline as they were drawn.
+def records_of(said: Sequence[Said], section: int, size: tuple[int, int], names: Sequence[str]) -> list[Record]:
+    """New records, as they were said, with origin `imported`; those that were accepted predictions when they were
+    written stay accepted.
 
     Raises:
-        InputError: begins with `where`; see `shapes.checked`.
+        InputError: begins with where it stands: a class that is not in `names`; see `shapes.checked`.
     """
     found = []
-    for number, (name, polygons) in enumerate(drawn, start=1):
-        shapes = [[ring.tolist() for ring in polygon] for polygon in polygons]
+    for area, where, geometry, told in said:
+        kind = _kind(told, geometry)
+        other = str(told.get("other", "")) if kind == "border" else ""
+        for name in filter(None, (area, other)):
+            if name not in names:
+                raise InputError(f"{where}: the class {name[:80]!r} is not in the list of areas; add it or rename it")
         try:
-            geometry = checked({"type": "MultiPolygon", "coordinates": shapes}, "area", size)
+            shape = checked(geometry, kind, size)
         except InputError as error:
-            raise InputError(f"{where}, {name} (number {number}): {error}") from None
+            raise InputError(f"{where}: {error}") from None
+        sure = str(told.get("confidence", ""))
         found.append(
             Record(
-                id=str(uuid4()),
-                version=1,
-                section=section,
-                kind="area",
-                area=name,
-                geometry=geometry,
-                origin="imported",
-                mapper=MAPPER,
-                time="",
+                id=str(uuid4()), version=1, section=section, kind=kind, area="" if kind == "note" else area,
+                other=other, geometry=shape, mapper=MAPPER, time="",
+                origin="accepted" if told.get("origin") == "accepted" else "imported",
+                confidence=int(sure) if sure in ("1", "2", "3") else 3,
+                note=str(told.get("note", ""))[:LONGEST_NOTE],
             )
-        )
+        )  # fmt: skip
     return found
 
 
-def import_annotations(state: State, stack: SectionStack, names: Sequence[str], progress: Progress = silent) -> int:
-    """The annotations folder of the stack as records, all in one change; returns the number of sections.
+def _kind(told: Mapping[str, Any], geometry: Any) -> Any:
+    """Borders and notes are those that we wrote; lines and points of other programs are no areas."""
+    kind = told.get("kind")
+    of = geometry.get("type") if isinstance(geometry, Mapping) else None
+    return kind if kind in ("border", "note") and of in TYPES[kind] else "area"
+
+
+def _said(content: Any, path: str) -> list[Said]:
+    """Raises InputError as `polygons.areas_of_geojson`."""
+    found: list[Said] = []
+    for where, about, geometry in annotations_of_geojson(content, path):
+        told = about.get("metadata")
+        told = told if isinstance(told, Mapping) else {}
+        if _kind(told, geometry) == "area":
+            found.append((class_name(about, where), where, _plain(polygons_of(geometry, where)), told))
+        else:
+            name = class_name(about, where) if about.get("classification") else ""
+            found.append((name, where, geometry, told))
+    return found
+
+
+def _plain(polygons: Sequence[Polygon]) -> dict[str, Any]:
+    return {"type": "MultiPolygon", "coordinates": [[ring.tolist() for ring in polygon] for polygon in polygons]}
+
+
+def annotated(stack: SectionStack, names: Sequence[str], progress: Progress = silent) -> list[Record]:
+    """The annotations folder of the stack as records.
 
     Label images become outlines along their pixels' edges, so that they come back as they were.
 
@@ -57,28 +84,36 @@ def import_annotations(state: State, stack: SectionStack, names: Sequence[str], 
         InputError: annotations that cannot be read, or an area that is not in the list.
     """
     if stack.folder is None or not (stack.folder / FOLDER / "annotations.csv").is_file():
-        return 0
+        return []
     annotations = read_annotations(stack.folder)
     sizes = {section.index: section.shape for section in stack}
     numbers = [number for number in annotations.sections if number in sizes]
     records: list[Record] = []
     for count, number in enumerate(numbers, start=1):
-        drawn = _drawn(annotations, number)
-        strange = [name for name, _ in drawn if name not in names]
-        if strange:
-            raise InputError(f"{annotations.file(number)}: the area {strange[0]!r} is not in the list; add it")
-        records += records_of(drawn, number, sizes[number], str(annotations.file(number)))
+        records += records_of(_drawn(annotations, number), number, sizes[number], names)
         progress("annotations", count, len(numbers))
-    state.put(records, MAPPER)
-    return len(numbers)
+    return records
 
 
-def _drawn(annotations: Annotations, number: int) -> list[tuple[str, list[Polygon]]]:
+def import_annotations(state: State, stack: SectionStack, names: Sequence[str], progress: Progress = silent) -> None:
+    """The annotations folder of the stack into an empty state, all in one change. A state that is only read shows them
+    until the server that draws has written them. Raises InputError as `annotated` does."""
+    records = annotated(stack, names, progress)
+    if records and state.journal.writing:
+        state.put(records, MAPPER)
+    elif records:
+        state.foresee(records, MAPPER)
+
+
+def _drawn(annotations: Annotations, number: int) -> list[Said]:
+    path = str(annotations.file(number))
     if number in annotations.polygons:
-        path = annotations.file(number)
-        return areas_of_geojson(json.loads(path.read_bytes()), str(path))
+        return _said(json.loads(annotations.file(number).read_bytes()), path)
     found = outlines(annotations.read(number))
-    return [(annotations.areas.names[place], polygons) for place, polygons in sorted(found.items())]
+    names = annotations.areas.names
+    return [
+        (names[place], f"{path}, {names[place]}", _plain(polygons), {}) for place, polygons in sorted(found.items())
+    ]
 
 
 def imported(body: bytes, section: int, size: tuple[int, int], names: Sequence[str]) -> list[Record]:
@@ -94,13 +129,10 @@ def imported(body: bytes, section: int, size: tuple[int, int], names: Sequence[s
         raise InputError(f"{where}: not valid GeoJSON; export the annotations as GeoJSON again") from None
     if isinstance(content, Mapping) and content.get("type") in ("Polygon", "MultiPolygon"):
         raise InputError(f"{where}: an outline without a name; save it as a Feature with a classification")
-    drawn = areas_of_geojson(content, where)
-    if not drawn:
+    said = _said(content, where)
+    if not said:
         raise InputError(f"{where}: no area is drawn in it")
-    strange = [name for name, _ in drawn if name not in names]
-    if strange:
-        raise InputError(f"{where}: the class {strange[0][:80]!r} is not in the list of areas; add it or rename it")
-    return records_of(drawn, section, size, where)
+    return records_of(said, section, size, names)
 
 
 def _no_number(text: str) -> Any:

@@ -8,11 +8,10 @@ from typing import Any, get_args
 from meshgnn.errors import InputError
 from meshgnn.mapping.kept.shapes import checked
 from meshgnn.mapping.kept.state import State
-from meshgnn.mapping.record import Kind, Origin, Record
+from meshgnn.mapping.record import LONGEST_NOTE, Kind, Origin, Record
 
 MOST = 1000
 """Changes in one request."""
-LONGEST_NOTE = 4000
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _FIELDS = {"id", "base", "kind", "area", "other", "geometry", "confidence", "note", "origin"}
 
@@ -90,13 +89,24 @@ def _one(change: Any, section: int, size: tuple[int, int], names: Sequence[str],
         raise InputError(f"a note is a text of at most {LONGEST_NOTE} characters")
     geometry = checked(given.get("geometry"), kind, size)
     old = state.newest(id)
-    if old is not None and old.origin != "drawn" and not old.deleted and old.geometry == geometry:
-        origin = old.origin  # who renames an accepted prediction has not drawn it
     record = Record(
         id=id, version=base, section=section, kind=kind, area=area, other=other if kind == "border" else "",
-        geometry=geometry, origin=origin, mapper="", time="", confidence=confidence, note=note,
+        geometry=geometry, origin=origin if old is None else _origin(old, geometry), mapper="", time="",
+        confidence=confidence, note=note,
     )  # fmt: skip
     return record, base
+
+
+def _origin(old: Record, geometry: Mapping[str, Any]) -> Origin:
+    """Of the next version, whatever its sender says.
+
+    A prediction that was accepted stays one, whoever moves its corners: the rest of the outline is still the engine's,
+    and a section scored with it would be judged by its own prediction. Only what is drawn anew counts as drawn. What
+    was imported counts as drawn in any case; moved by hand it is that mapper's.
+    """
+    if old.origin == "imported" and old.geometry != geometry:
+        return "drawn"
+    return old.origin
 
 
 def _id(value: Any) -> str:

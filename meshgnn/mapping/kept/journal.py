@@ -11,6 +11,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self
@@ -113,6 +114,7 @@ class Journal:
         self.path = folder / FILE
         self.writing = writing
         self.seq, self._end, self._handle, self._lock, self._broken = 0, 0, -1, -1, ""
+        self._file = 0  # inode of the file that was read
         if writing:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -133,10 +135,38 @@ class Journal:
     def follow(self) -> list[Entry]:
         """What was appended since this was last called: at first everything. Raises InputError as `read_journal`."""
         found = []
+        with suppress(OSError):
+            self._file = self.path.stat().st_ino
         for entry, end in read_journal(self.path, start=self._end, seq=self.seq):
             found.append(entry)
             self.seq, self._end = entry.seq, end
         return found
+
+    def replaced(self) -> bool:
+        """Another file stands in the place of the one that was read, or a shorter one."""
+        try:
+            about = self.path.stat()
+        except OSError:
+            return False
+        return self._end > 0 and (about.st_ino != self._file or about.st_size < self._end)
+
+    def rewind(self) -> None:
+        """Read from the beginning next time."""
+        self.seq = self._end = 0
+
+    def written(self) -> bool:
+        """Some process has the journal open for writing."""
+        try:
+            handle = os.open(self.path.parent / LOCK, os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(handle)
+        return False
 
     def begin(self) -> list[Entry]:
         """All entries; opens the file for writing, if this journal writes. Raises InputError as the class does."""

@@ -13,6 +13,8 @@ from meshgnn.source.annotations import OUTSIDE
 
 MOST_POINTS = 200_000
 """Of one geometry."""
+MOST_CROSSINGS = 20_000
+"""Of one outline with itself."""
 TYPES = {"area": ("Polygon", "MultiPolygon"), "border": ("LineString",), "note": ("Point",)}
 
 
@@ -66,8 +68,14 @@ def parsed(geometry: Any, types: tuple[str, ...], name: str) -> Any:
 
 
 def valid_area(found: Any) -> Any:
-    """A Polygon or MultiPolygon without self-crossings, of its parts that have an area; empty if there are none."""
+    """A Polygon or MultiPolygon without self-crossings, of its parts that have an area; empty if there are none.
+
+    Raises:
+        InputError: it crosses itself more than `MOST_CROSSINGS` times: to part it could take hours.
+    """
     if not found.is_valid:
+        if _crossings(found) > MOST_CROSSINGS:
+            raise InputError(f"the outline crosses itself more than {MOST_CROSSINGS} times; draw it again")
         found = shapely.make_valid(found, method="structure", keep_collapsed=False)
     parts = [part for part in shapely.get_parts(found, return_index=False) if part.geom_type == "Polygon"]
     if not parts and found.geom_type == "GeometryCollection":
@@ -76,6 +84,19 @@ def valid_area(found: Any) -> Any:
     if not parts:
         return shapely.Polygon()
     return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
+
+
+def _crossings(found: Any) -> int:
+    """Pairs of edges that cross, counted until they are more than `MOST_CROSSINGS`."""
+    points, ring = shapely.get_coordinates(shapely.get_rings(shapely.get_parts(found)), return_index=True)
+    edges = shapely.linestrings(np.stack([points[:-1], points[1:]], axis=1)[ring[:-1] == ring[1:]])
+    tree, count = shapely.STRtree(edges), 0
+    step = max(1, 2_000_000 // max(len(edges), 1))
+    for start in range(0, len(edges), step):
+        count += tree.query(edges[start : start + step], predicate="crosses").shape[1]
+        if count > 2 * MOST_CROSSINGS:
+            break
+    return count // 2
 
 
 def plain(found: Any) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class State:
         self._history: dict[int, list[Record]] = {}
         self._reviews: dict[tuple[int, str], Review] = {}
         self._touched: list[frozenset[int]] = []  # sections by change
+        self._foreseen = False  # what is shown stands in no journal yet
         for entry in journal.begin():
             self._take(entry)
 
@@ -148,14 +149,40 @@ class State:
         return entry.seq, written
 
     def follow(self) -> bool:
-        """Take what another process appended (a state that is only read); True if there was anything."""
+        """Take what another process appended (a state that is only read); True if there was anything.
+
+        A journal that was put in the place of the one before is read whole.
+
+        Raises:
+            InputError: a journal that is damaged. What was known stays.
+        """
         with self._lock:
+            anew = self.journal.replaced()
+            if anew:
+                self.journal.rewind()
             found = self.journal.follow()
+            if anew or (found and self._foreseen):
+                self._forget()
             for entry in found:
                 self._take(entry)
-        if found:
+        if found or anew:
             self.told()
-        return bool(found)
+        return bool(found) or anew
+
+    def foresee(self, records: Iterable[Record], mapper: str) -> None:
+        """Show records that a server which draws is going to write first (a state that is only read)."""
+        with self._lock:
+            time = now()
+            written = tuple(replace(record, version=1, mapper=mapper, time=time) for record in records)
+            self._take(Entry(seq=1, time=time, mapper=mapper, records=written))
+            self._foreseen = True
+
+    def _forget(self) -> None:
+        """`seq` only grows, so that windows hear of it."""
+        self._touched.append(frozenset(self._on))
+        for known in (self._newest, self._on, self._history, self._reviews):
+            known.clear()
+        self._foreseen = False
 
     def _take(self, entry: Entry) -> None:
         for record in entry.records:

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -74,13 +75,14 @@ class Pictures:
     Args:
         stack: its images are read as stored, never mirrored.
         folder: for pyramids.
+        spare: where those go that are missing, and only those that are looked at; `folder` is then left as it is.
 
     Raises:
         InputError: an image that cannot be read.
     """
 
-    def __init__(self, stack: SectionStack, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, stack: SectionStack, folder: Path, spare: Path | None = None) -> None:
+        self.folder, self.spare = folder, spare
         self.shown = {section.index: _shown(section) for section in stack}
         self._images: _Kept[SectionImage] = _Kept(_OPEN, lambda image: image.close())
         self._pyramids: _Kept[PyramidFile] = _Kept(_OPEN, lambda file: file.close())
@@ -109,24 +111,31 @@ class Pictures:
         total = len(waiting)
         while waiting and not self._ending:
             with self._lock:
-                first = next((index for index in self._wanted if index in waiting), waiting[0])
+                looked_at = (index for index in self._wanted if index in waiting)
+                first = next(looked_at, waiting[0] if self.spare is None else None)
                 self._wanted = [index for index in self._wanted if index != first]
+            if first is None:
+                time.sleep(0.05)
+                continue
             waiting.remove(first)
             try:
-                self._make(self.shown[first])
+                if self.spare is None or not self._fits(self.shown[first]):  # a server that draws may have made it
+                    self._make(self.shown[first])
             except InterruptedError:
                 return
             except (InputError, OSError) as error:
                 self._failed[first] = str(error)
             else:
                 self._ready.add(first)
-            progress("pictures of sections", total - len(waiting), total)
+            if self.spare is None:
+                progress("pictures of sections", total - len(waiting), total)
 
     def ready(self, index: int) -> bool:
         return index in self._ready
 
     def _path(self, one: Shown) -> Path:
-        return self.folder / f"section_{one.section.index:05d}.tif"
+        name = f"section_{one.section.index:05d}.tif"
+        return self.spare / name if self.spare is not None and (self.spare / name).is_file() else self.folder / name
 
     def _fits(self, one: Shown) -> bool:
         """A pyramid is there, and of this image."""
@@ -148,10 +157,11 @@ class Pictures:
         about = {
             "etag": one.etag, "image": image_hash(one.section.path), "stain": one.section.stain, "first": one.first,
         }  # fmt: skip
-        self.folder.mkdir(parents=True, exist_ok=True)
+        folder = self.spare or self.folder
+        folder.mkdir(parents=True, exist_ok=True)
         with open_image(one.section.path, stain=one.section.stain) as image:
             window = window_of(image)
-            write_pyramid(self._path(one), image, window, one.first, about, stopped=lambda: self._ending)
+            write_pyramid(folder / self._path(one).name, image, window, one.first, about, stopped=lambda: self._ending)
 
     def _await(self, index: int) -> None:
         """Raises NotReady, or InputError if the pyramid cannot be made."""

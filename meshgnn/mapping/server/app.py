@@ -12,7 +12,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -27,7 +27,7 @@ from meshgnn.mapping.server.guard import Guard, TooLarge, error
 from meshgnn.mapping.server.hub import Hub
 from meshgnn.mapping.server.outlines import Outlines
 from meshgnn.mapping.server.results import Results
-from meshgnn.mapping.server.shared import body_of, plain, who
+from meshgnn.mapping.server.shared import body_of, number, plain, who
 
 WAIT_S = 25.0
 _ASSET = re.compile(r"[A-Za-z0-9][\w.-]*")
@@ -134,10 +134,7 @@ class Routes:
         return JSONResponse(await run_in_threadpool(write))
 
     async def take(self, request: Request) -> Response:
-        number = request.query_params.get("section", "")
-        if not number.isdigit():
-            raise InputError("add ?section=NUMBER")
-        section, mapper = self.hub.section(int(number)), who(request, self.hub)
+        section, mapper = self.hub.section(number(request, "section")), who(request, self.hub)
         body = await request.body()
 
         def write() -> dict[str, Any]:
@@ -148,21 +145,16 @@ class Routes:
         return JSONResponse(await run_in_threadpool(write))
 
     async def events(self, request: Request) -> Response:
-        since, jobs = (request.query_params.get(name, "") for name in ("since", "jobs"))
-        if not since.isdigit() or not (jobs.isdigit() or not jobs):
-            raise InputError("add ?since=SEQ, a number")
+        since, seen = number(request, "since"), number(request, "jobs", self.hub.jobs.changes)
         loop, state = asyncio.get_running_loop(), self.hub.state
         until = loop.time() + WAIT_S
-        seen = int(jobs) if jobs else self.hub.jobs.changes
-        while state.seq <= int(since) and self.hub.jobs.changes == seen and not self.hub.bell.ending:
+        while state.seq <= since and self.hub.jobs.changes == seen and not self.hub.bell.ending:
             if loop.time() >= until:
                 break
             if await request.is_disconnected():
                 break
             await self.hub.bell.wait(min(5.0, until - loop.time()))
-        return JSONResponse(
-            {"seq": state.seq, "sections": list(state.since(int(since))), "jobs": self.hub.jobs.changes}
-        )
+        return JSONResponse({"seq": state.seq, "sections": list(state.since(since)), "jobs": self.hub.jobs.changes})
 
 
 Handler = Callable[[Request, Any], Awaitable[Response]]
@@ -185,10 +177,21 @@ def _handlers() -> Mapping[Any, Handler]:
     async def http(_: Request, problem: HTTPException) -> Response:
         return error(problem.status_code, problem.detail)
 
+    async def gone(_: Request, problem: ClientDisconnect) -> Response:
+        return error(400, "the connection was closed before all was there")  # nobody hears it; no fault of ours
+
     async def fault(_: Request, problem: Exception) -> Response:
         return error(500, f"a fault of this program ({type(problem).__name__}); the terminal tells more")
 
-    return {Exception: fault, InputError: wrong, Stale: stale, OSError: disk, TooLarge: large, HTTPException: http}
+    return {
+        Exception: fault,
+        ClientDisconnect: gone,
+        InputError: wrong,
+        Stale: stale,
+        OSError: disk,
+        TooLarge: large,
+        HTTPException: http,
+    }
 
 
 def application(hub: Hub, tokens: Mapping[str, bool]) -> ASGIApp:

@@ -1,7 +1,7 @@
 """What all routes share: the stack, what was drawn, pictures, and who waits for news."""
 
 import asyncio
-import tempfile
+import hashlib
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -67,6 +67,7 @@ class Hub:
     read_only: nobody may draw.
     mapper: who draws, where the page does not say.
     mesh: folder of the mesh, if there is one.
+    own: folder for what may not be written into the state folder, of a server that only shows.
     bell: for news.
     jobs, predictions: fillings.
     """
@@ -82,6 +83,7 @@ class Hub:
     read_only: bool = False
     mapper: str = "mapper"
     mesh: Path | None = None
+    own: Path | None = None
     bell: Bell = field(default_factory=Bell)
 
     def __post_init__(self) -> None:
@@ -93,8 +95,7 @@ class Hub:
         self._asker = ThreadPoolExecutor(1)
         self._known: tuple[int, Situation] | None = None
         # Outlines as files that `Annotations` reads; what guests see may not be written into the state folder.
-        self._own = tempfile.TemporaryDirectory(prefix="meshgnn-mapping-") if self.read_only else None
-        self.snapshot = Path(self._own.name) if self._own else self.folder / "snapshots" / "server"
+        self.snapshot = (self.own or self.folder) / "snapshots" / "server"
 
     def rounds(self) -> list[Job]:
         """Fillings that are done, oldest first."""
@@ -160,6 +161,7 @@ class Hub:
         predicted, scored = self._predicted()
         return {
             "name": self.name,
+            "id": hashlib.sha256(str(self.folder.resolve()).encode()).hexdigest()[:16],  # for what waits in a browser
             "space": self.stack.space,
             "mapper": mapper,
             "read_only": self.read_only or not writes,

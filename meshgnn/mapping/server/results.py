@@ -200,12 +200,11 @@ class Results:
     def _page(self) -> Path:
         with self._making:
             job, area_map = self._map()
-            path = job.folder(self.hub.folder) / "brain.html"
+            path = job.folder(self.hub.own or self.hub.folder) / "brain.html"
             if not path.is_file():
                 stack, _ = self.hub.predictions.brain()
                 annotated = [one.index for one in stack if one.index in self.hub.situation().drawn.sections]
-                if self.hub.read_only:
-                    path = Path(tempfile.mkdtemp(prefix="meshgnn-brain-")) / "brain.html"
+                path.parent.mkdir(parents=True, exist_ok=True)
                 write_page(path, area_map, stack=stack, annotated=annotated, title=f"{self.hub.name}, {job.id}")
             return path
 

@@ -44,6 +44,16 @@ async def body_of(request: Request) -> Any:
         raise InputError("the body is not valid JSON") from None
 
 
+def number(request: Request, name: str, default: int | None = None) -> int:
+    """A number from the address, 0 or more. Raises InputError where it is missing and there is no default."""
+    text = request.query_params.get(name, "")
+    if not text and default is not None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise InputError(f"add ?{name}=NUMBER to the address")
+    return int(text)
+
+
 def plain(records: Iterable[Record]) -> list[dict[str, Any]]:
     return [dict(vars(record)) for record in records]
 

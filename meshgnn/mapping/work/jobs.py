@@ -49,13 +49,28 @@ class Jobs:
         self._ending = False
         self.changes = 0
         for job in read_jobs(place.state):
-            ended = job.state in _ENDED
-            self._jobs[job.id] = job if ended else replace(job, state="stopped", error="the server was ended")
+            self._jobs[job.id] = job if job.state in _ENDED else _left(job)
 
     def all(self) -> list[Job]:
         """Oldest first."""
         with self._lock:
             return sorted(self._jobs.values(), key=lambda job: (job.round, job.engine))
+
+    def follow(self, written: bool) -> bool:
+        """Take what another server wrote of its jobs; True if there was anything new.
+
+        Args:
+            written: that server is running.
+        """
+        found = {job.id: job for job in read_jobs(self.place.state)}
+        if not written:
+            found = {id: job if job.state in _ENDED else _left(job) for id, job in found.items()}
+        with self._lock:
+            if found == self._jobs:
+                return False
+            self._jobs = found
+        self.changed()
+        return True
 
     def get(self, id: str) -> Job:
         """Raises InputError if there is none."""
@@ -217,6 +232,10 @@ class Jobs:
         """Tell windows that there is news of engines or jobs."""
         self.changes += 1
         self.told()
+
+
+def _left(job: Job) -> Job:
+    return replace(job, state="stopped", error="the server was ended")
 
 
 def _asked(lane: _Lane) -> bool:

@@ -36,8 +36,8 @@ class Predictions:
     def __init__(self, setup: Setup, stack: Path, mesh: Path | None, state: Path, names: Sequence[str]) -> None:
         self.setup, self.stack, self.mesh, self.state, self.names = setup, stack, mesh, state, tuple(names)
         self._lock = threading.RLock()
-        self._fillings: OrderedDict[str, Filling] = OrderedDict()
-        self._outlines: OrderedDict[tuple[str, int], list[dict[str, Any]]] = OrderedDict()
+        self._fillings: OrderedDict[tuple[str, str], Filling] = OrderedDict()
+        self._outlines: OrderedDict[tuple[str, str, int], list[dict[str, Any]]] = OrderedDict()
 
     @cached_property
     def opened(self) -> tuple[SectionStack, Brain | None]:
@@ -48,18 +48,25 @@ class Predictions:
         with self._lock:
             return self.opened
 
+    def renamed(self, names: Sequence[str]) -> None:
+        """Another list of areas."""
+        with self._lock:
+            self.names = tuple(names)
+            self._outlines.clear()
+
     def filling(self, job: Job) -> Filling:
         """Of a job that is done. Raises InputError where it is damaged, or its engine is gone."""
         with self._lock:
-            if job.id not in self._fillings:
+            key = (job.id, job.started)
+            if key not in self._fillings:
                 engine = self.setup.engines.get(job.engine)
                 if engine is None:
                     raise InputError(f"round {job.round} was filled in by {job.engine!r}, which is not there any more")
-                self._fillings[job.id] = engine.read(job.folder(self.state), *self.opened)
+                self._fillings[key] = engine.read(job.folder(self.state), *self.opened)
                 while len(self._fillings) > _FILLINGS:
                     self._fillings.popitem(last=False)
-            self._fillings.move_to_end(job.id)
-            return self._fillings[job.id]
+            self._fillings.move_to_end(key)
+            return self._fillings[key]
 
     def sections(self, job: Job) -> tuple[int, ...]:
         """Numbers of the sections that it says something of."""
@@ -67,7 +74,7 @@ class Predictions:
 
     def on(self, job: Job, section: int) -> list[dict[str, Any]]:
         """`{area, geometry, probability}` on a section. Raises InputError as `filling` does."""
-        key = (job.id, section)
+        key = (job.id, job.started, section)
         with self._lock:
             if key not in self._outlines:
                 found = [self._plain(one) for one in self.filling(job).on(section)]

@@ -53,8 +53,8 @@ class Server:
             self.port = one.getsockname()[1]
         self.start()
 
-    def start(self) -> None:
-        words = [sys.executable, "-m", self.module, str(self.folder), "--port", str(self.port)]
+    def start(self, *more: str) -> None:
+        words = [sys.executable, "-m", self.module, str(self.folder), "--port", str(self.port), *more]
         where = {**os.environ, "PYTHONPATH": str(ROOT)}
         self._process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=where)
         assert self._process.stdout is not None

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import uuid
 from pathlib import Path
 
@@ -85,6 +86,8 @@ class Served:
         self.hub.jobs.close()
         self.hub.pictures.close()
         self.hub.state.journal.close()
+        if self.hub.own is not None:
+            shutil.rmtree(self.hub.own, ignore_errors=True)
 
     def __enter__(self) -> "Served":
         return self
@@ -107,3 +110,19 @@ def put(geometry: dict | None = None, *, id: str = "", base: int = 0, area: str 
 
 def send(client: TestClient, *changes: dict, section: int = 0, **headers: str):
     return client.post(f"/api/sections/{section}/changes", json={"changes": list(changes)}, headers=headers)
+
+
+def told(answer, status: int) -> str:
+    assert answer.status_code == status, answer.text
+    text = answer.json()["error"]
+    assert "\n" not in text
+    return text
+
+
+def feature(geometry: dict, name: str = "V1") -> dict:
+    return {"type": "Feature", "geometry": geometry, "properties": {"classification": {"name": name}}}
+
+
+def bring(client, content, section: int = 20):
+    data = content if isinstance(content, bytes) else json.dumps(content).encode()
+    return client.post(f"/api/import?section={section}", content=data, headers={"content-type": "application/geo+json"})

@@ -100,13 +100,61 @@ def test_it_listens_on_this_machine_alone():
         assert listening.getsockname()[0] == "127.0.0.1"
 
 
-def test_it_serves_until_it_is_ended(tmp_path):
-    stack = write_stack(tmp_path / "stack")
-    words = [sys.executable, "-m", "meshgnn.mapping", str(stack), "--port", "0", "--set", "engines=[]"]
-    process = subprocess.Popen(
+def started(stack: Path, *more: str) -> subprocess.Popen:
+    words = [sys.executable, "-m", "meshgnn.mapping", str(stack), "--port", "0", "--set", "engines=[]", *more]
+    return subprocess.Popen(
         words, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True,
     )  # fmt: skip
+
+
+def test_addresses_outlive_a_server_and_guests_follow_the_one_that_draws(tmp_path):
+    stack = write_stack(tmp_path / "stack", annotated=False)
+
+    def asked(process: subprocess.Popen) -> tuple[str, str]:
+        found = re.search(r"(draw|guest):\s+(http://127\.0\.0\.1:\d+)/\?token=(\S+)", process.stdout.readline())
+        assert found is not None
+        assert found[1] == ("guest" if "--read-only" in process.args else "draw")
+        return found[2], found[3]
+
+    tokens, processes = [], []
+    try:
+        for more in ((), (), ("--new-token",)):
+            drawing = started(stack, *more)
+            processes.append(drawing)
+            base, token = asked(drawing)
+            tokens.append(token)
+            if not more and len(tokens) == 1:
+                drawing.kill()
+                drawing.wait()
+            elif not more:
+                guests = started(stack, "--read-only")
+                processes.append(guests)
+                there, guest = asked(guests)
+                with (
+                    httpx.Client(base_url=base, headers={"Authorization": f"Bearer {token}"}) as client,
+                    httpx.Client(base_url=there, headers={"Authorization": f"Bearer {guest}"}, timeout=30) as looking,
+                ):
+                    seq = looking.get("/api/stack").json()["seq"]
+                    area = client.get("/api/stack").json()["areas"][0]["name"]
+                    assert send(client, put(area=area)).status_code == 200
+                    assert looking.get(f"/api/events?since={seq}").json()["sections"] == [0]
+                    assert len(looking.get("/api/sections/0/records").json()["records"]) == 1
+                    assert send(looking, put(area=area)).status_code == 403
+                for process in (guests, drawing):
+                    process.send_signal(signal.SIGTERM)
+                    _, told = process.communicate(timeout=20)
+                    assert "Traceback" not in told
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert tokens[0] == tokens[1] != tokens[2]
+
+
+def test_it_serves_until_it_is_ended(tmp_path):
+    stack = write_stack(tmp_path / "stack")
+    process = started(stack)
     try:
         assert process.stdout is not None
         found = re.search(r"draw:\s+(http://127\.0\.0\.1:\d+)/\?token=(\S+)", process.stdout.readline())

@@ -150,6 +150,27 @@ def test_corners_are_moved_and_versions_brought_back(page, server):
     assert area(back) == pytest.approx(200 * 200, rel=0.03)
 
 
+def test_an_outline_that_the_server_parted_can_be_taken_back(page, server):
+    page.go(10)
+    before = len(server.records(10))
+    bow = {"type": "MultiPolygon", "coordinates": [[[[700, 600], [800, 700], [800, 600], [700, 700], [700, 600]]]]}
+    page.ask(
+        f"page.model.add(10, {{kind: 'area', area: page.store.state.area, confidence: 3, geometry: {json.dumps(bow)}}})"
+    )
+    page.saved()
+    kept = server.records(10)[-1]
+    assert len(kept["geometry"]["coordinates"]) == 2
+    page.browser.key("z", modifiers="ctrl")
+    page.saved()
+    page.browser.wait(f"page.store.state.records.length === {before}")
+    page.browser.key("z", modifiers="ctrl shift")
+    page.saved()
+    page.browser.wait(f"page.store.state.records.length === {before + 1}")
+    page.browser.key("z", modifiers="ctrl")
+    page.saved()
+    assert len(server.records(10)) == before
+
+
 def test_borders_have_sides_and_notes_have_words(page, server):
     page.go(12)
     page.stroke("r", [(80, 430), (140, 440), (210, 450)])
@@ -328,11 +349,16 @@ def test_the_server_is_killed_and_started_while_a_mapper_draws(server):
         browser.key("z", modifiers="ctrl")
         browser.wait("!document.querySelector('#unsaved').hidden")
         server.start()
+        page.saved()  # by itself: the address is the same
+        assert len(server.records(10)) == before + 2
+        assert page.ask("document.querySelector('#unsaved').hidden")
+        server.kill()
+        page.stroke("f", ring(600, 300, 50))
+        server.start("--new-token")
         browser.wait("document.querySelector('#unsaved').textContent.includes('open the address')")
         page.ask(f"fetch('{server.addresses[0]}').then((one) => one.status)")  # as any tab of this browser may
         page.saved()
-        assert len(server.records(10)) == before + 2
-        assert page.ask("document.querySelector('#unsaved').hidden")
+        assert len(server.records(10)) == before + 3
 
 
 def test_a_guest_looks_and_a_mapper_has_a_name(server):

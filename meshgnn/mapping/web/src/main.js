@@ -190,6 +190,7 @@ async function start() {
     open: null,
     along: null,
     viewed: null,
+    sighted: [],
     tool: stack.read_only ? "select" : (kept.tool ?? "select"),
     area:
       kept.area && stack.areas.some((area) => area.name === kept.area)
@@ -228,7 +229,7 @@ async function start() {
   document.title = `${stack.name} – mapping`;
   if (!stack.read_only) byId("mapper").addEventListener("click", () => rename(stack, model));
   const stage = new Stage(store);
-  const model = new Model(await Kept.open(`${stack.name}:${stack.mapper}`), store);
+  const model = new Model(await Kept.open(`${stack.id}:${stack.mapper}`), store);
   const records = () => store.state.section !== null && store.set({ records: model.records(store.state.section) });
   store.listen(["tick", "section"], records);
 

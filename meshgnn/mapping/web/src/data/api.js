@@ -4,7 +4,7 @@ export class Refused extends Error {
   constructor(status, answer) {
     super(
       status === 401
-        ? "the server was started anew: open the address that it printed, in any tab of this browser"
+        ? "the server has new addresses: open the address that it printed, in any tab of this browser"
         : (answer?.error ?? `the server answers ${status}`),
     );
     this.status = status;

@@ -13,7 +13,10 @@ export class Model {
     this.undone = [];
     this.queue = new Queue(
       kept,
-      (section, records) => this.#take(section, records),
+      (section, records, changes = []) => {
+        this.#settle(records, changes);
+        this.#take(section, records);
+      },
       () => this.#tell(),
     );
   }
@@ -39,6 +42,21 @@ export class Model {
     this.#tell();
   }
 
+  // The server may part an outline that crosses itself: what a step made is what it kept, not what was sent.
+  #settle(records, changes) {
+    const kept = new Map(records.map((record) => [record.id, record.geometry]));
+    for (const { record } of changes) {
+      for (const { items } of record ? [...this.done, ...this.undone] : []) {
+        for (const item of items) {
+          for (const side of ["before", "after"]) {
+            if (item.id === record.id && item[side]?.geometry === record.geometry && kept.get(item.id))
+              item[side] = { ...item[side], geometry: kept.get(item.id) };
+          }
+        }
+      }
+    }
+  }
+
   async load(section) {
     if (this.loading.has(section)) return this.loading.get(section);
     const work = api
@@ -59,14 +77,16 @@ export class Model {
     for (const entry of this.queue.of(section)) {
       for (const change of entry.changes) {
         if (change.op === "delete") seen.delete(change.id);
-        else seen.set(change.record.id, this.#local(section, change.record));
+        else seen.set(change.record.id, this.#local(section, change.record, seen.get(change.record.id)));
       }
     }
     return [...seen.values()];
   }
 
-  #local(section, { base, ...record }) {
-    return { ...record, version: base + 1, section, mapper: this.store.state.stack.mapper, time: "", waiting: true };
+  #local(section, { base, ...record }, before) {
+    const { mapper } = this.store.state.stack;
+    const origin = before?.origin === "accepted" ? "accepted" : "drawn";
+    return { ...record, origin, version: base + 1, section, mapper, time: "", waiting: true };
   }
 
   // Draws anew what stands, after something that was tried and not kept.
@@ -92,13 +112,13 @@ export class Model {
   change(section, changes, remember = true) {
     const { stack } = this.store.state;
     if (stack.read_only || !changes.length) return;
-    const whole = (record) => record && { area: "", other: "", confidence: 3, note: "", origin: "drawn", ...record };
+    const whole = (record) => record && { area: "", other: "", confidence: 3, note: "", ...record };
     const items = changes.map(({ id, after }) => ({ id, before: this.find(section, id) ?? null, after: whole(after) }));
     const sent = items.map(({ id, before, after }) => {
       const base = before?.version ?? this.#base(section, id);
       if (!after) return { op: "delete", id, base };
-      const { kind, area, other, geometry, confidence, note, origin } = after;
-      return { op: "put", record: { id, base, kind, area, other, geometry, confidence, note, origin } };
+      const { kind, area, other, geometry, confidence, note } = after; // the server says what its origin is
+      return { op: "put", record: { id, base, kind, area, other, geometry, confidence, note } };
     });
     if (remember) {
       this.done.push({ section, items });

@@ -98,7 +98,7 @@ export class Queue {
   #leave(entry, records) {
     this.entries = this.entries.filter((other) => other !== entry);
     this.kept.remove(entry).catch(() => {});
-    if (records) this.told(entry.section, records);
+    if (records) this.told(entry.section, records, entry.changes);
   }
 
   // A stale base: either our own change whose answer got lost, or somebody else's version.

@@ -145,6 +145,9 @@ export function drawnPanel({ store, model, stage }) {
         : "",
       record.kind === "note" ? "" : h("div", { class: "choice", role: "group", "aria-label": "Confidence" }, sure),
       note,
+      record.origin === "accepted"
+        ? h("p", { class: "facts" }, "An accepted prediction: learnt from, never scored by. Drawn anew it counts as drawn.")
+        : "",
       facts,
       h("div", { class: "buttons" }, buttons),
       versions(record),
@@ -185,7 +188,6 @@ export function drawnPanel({ store, model, stage }) {
                   geometry: one.geometry,
                   confidence: one.confidence,
                   note: one.note,
-                  origin: one.origin,
                 });
                 history = null;
                 say(`Version ${one.version} stands again, as a new version.`);

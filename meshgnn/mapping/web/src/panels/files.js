@@ -15,6 +15,7 @@ export function filesPanel({ store, model }) {
   const box = byId("panel-files");
   let rows = null;
   let accepted = false;
+  let shrinkage = "1";
 
   const load = tried(async () => {
     if (store.state.tab !== "files") return;
@@ -71,6 +72,16 @@ export function filesPanel({ store, model }) {
       h("input", { type: "checkbox", checked: accepted, onchange: (event) => (accepted = event.target.checked) }),
       "Accepted predictions too",
     );
+    const fresh = h("input", {
+      type: "number",
+      min: "0.1",
+      step: "any",
+      value: shrinkage,
+      disabled: !mapped,
+      title: "volume of the fresh brain over that in the sections",
+      onchange: (event) => (shrinkage = event.target.value),
+    });
+    const sizes = () => take(`/api/areas-table.csv?shrinkage=${encodeURIComponent(shrinkage)}`, `${stack.name}_areas.csv`);
     fill(
       box,
       h("h3", {}, "Out"),
@@ -80,11 +91,12 @@ export function filesPanel({ store, model }) {
         "div",
         { class: "buttons" },
         button("Download", takeAll, { class: "primary" }),
-        button("Area statistics (CSV)", () => take("/api/areas-table.csv", `${stack.name}_areas.csv`), {
+        button("Area statistics (CSV)", sizes, {
           disabled: !mapped,
           title: mapped ? "" : "after the graph has filled in",
         }),
       ),
+      h("label", { class: "tick" }, "Shrinkage", fresh),
       stack.read_only
         ? ""
         : [

@@ -8,6 +8,7 @@ const STEP = 104;
 export function strip({ store, reason }) {
   const box = byId("strip");
   const inner = byId("strip-inner");
+  const asked = new Set(); // new thumbnails wait until the section's own picture is there
 
   function item(index, k) {
     const { sections, colours, section } = store.state;
@@ -23,8 +24,9 @@ export function strip({ store, reason }) {
       ...flags,
       told,
     ].filter(Boolean);
+    if (store.state.viewed === section) asked.add(index);
     const picture = h("img", {
-      src: store.state.viewed === null ? null : api.thumbnail(index),
+      src: asked.has(index) ? api.thumbnail(index) : null,
       alt: "",
       loading: "lazy",
       decoding: "async",
@@ -64,6 +66,8 @@ export function strip({ store, reason }) {
     const last = Math.min(order.length, Math.ceil((box.scrollLeft + box.clientWidth) / STEP) + 2);
     const held = inner.contains(document.activeElement);
     inner.replaceChildren(...order.slice(first, last).map((index, k) => item(index, first + k)));
+    const sighted = order.slice(first, last);
+    if (store.state.viewed === store.state.section && String(sighted) !== String(store.state.sighted)) store.set({ sighted });
     if (held) inner.querySelector('[aria-current="true"]')?.focus({ preventScroll: true });
   }
 

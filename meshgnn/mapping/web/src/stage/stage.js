@@ -10,7 +10,7 @@ export class Stage {
     this.store = store;
     this.view = new View();
     this.overlay = new Overlay(this.view);
-    this.tiles = new Tiles(() => this.redraw(true));
+    this.tiles = new Tiles((section) => this.#arrived(section));
     this.image = byId("image");
     this.drawing = byId("drawing");
     this.tool = null;
@@ -37,6 +37,7 @@ export class Stage {
       () => this.redraw(),
     );
     store.listen(["tone"], () => this.#tone());
+    store.listen(["sighted"], () => this.fetch());
     new ResizeObserver(() => this.#size()).observe(byId("stage"));
     this.#size();
     this.#tone();
@@ -101,7 +102,19 @@ export class Stage {
       .map((index) => sections.get(index))
       .filter((other) => other.width === section.width && other.height === section.height)
       .map((other) => [other, this.view]);
-    this.tiles.want(section, this.view, ahead);
+    // Whose thumbnails are in sight may be the next: clicked at, they are seen at once.
+    const perhaps = (this.store.state.sighted ?? []).map((index) => sections.get(index)).filter(Boolean);
+    this.tiles.want(section, this.view, ahead, perhaps);
+  }
+
+  // Drawing takes longer than a tile where there is no graphics card: not every tile is worth a picture of its own.
+  #arrived(section) {
+    if (section !== this.section?.index) return;
+    if (this.tiles.complete(this.section, this.view)) return this.redraw(true);
+    this.later ??= setTimeout(() => {
+      this.later = null;
+      this.redraw(true);
+    }, 60);
   }
 
   // picture: the section's picture too; what is drawn over it changes much more often.

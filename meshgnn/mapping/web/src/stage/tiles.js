@@ -7,7 +7,8 @@ const AT_ONCE = 5; // browsers open six connections to one server; one waits for
 
 export class Tiles {
   constructor(arrived) {
-    Object.assign(this, { arrived, held: new Map(), running: new Map(), wanted: [], failed: new Map() });
+    const [held, running, failed, decoding] = [new Map(), new Map(), new Map(), new Set()];
+    Object.assign(this, { arrived, held, running, failed, decoding, wanted: [] });
   }
 
   // The coarsest level that is fine enough: a pixel of it covers at most about one and a half of the screen.
@@ -45,8 +46,9 @@ export class Tiles {
     return found.sort((a, b) => away(a) - away(b));
   }
 
-  // Asks for what a view needs; `ahead` are further [section, view] whose tiles come when all else is there.
-  want(section, view, ahead = []) {
+  // Asks for what a view needs; when all that is there come the tiles of `ahead`, further [section, view], and the coarsest
+  // ones of the sections in `perhaps`.
+  want(section, view, ahead = [], perhaps = []) {
     const level = this.level(section, view);
     const box = view.seen();
     const list = [];
@@ -54,6 +56,8 @@ export class Tiles {
     if (level < last) list.push(...this.within(section, last, box)); // coarse first: something is seen at once
     list.push(...this.within(section, level, box));
     for (const [other, seen] of ahead) list.push(...this.within(other, this.level(other, seen), seen.seen()));
+    for (const other of perhaps)
+      list.push(...this.within(other, other.levels.length - 1, [0, 0, other.width - 1, other.height - 1]));
     this.wanted = list.filter((tile) => !this.held.has(keyOf(tile)));
     const still = new Set(this.wanted.map(keyOf));
     for (const [key, control] of this.running) {
@@ -74,7 +78,8 @@ export class Tiles {
     for (const tile of this.wanted) {
       if (this.running.size >= AT_ONCE) return;
       const key = keyOf(tile);
-      if (this.running.has(key) || this.held.has(key) || (this.failed.get(key) ?? 0) > now) continue;
+      if (this.running.has(key) || this.decoding.has(key) || this.held.has(key)) continue;
+      if ((this.failed.get(key) ?? 0) > now) continue;
       const control = new AbortController();
       this.running.set(key, control);
       this.#fetch(tile, key, control);
@@ -85,17 +90,23 @@ export class Tiles {
     try {
       const answer = await fetch(api.tile(tile.section, tile.level, tile.row, tile.column), { signal: control.signal });
       if (!answer.ok) throw new Error(String(answer.status));
-      const picture = await createImageBitmap(await answer.blob());
+      const data = await answer.blob();
+      // The next one is asked for while this one is decoded.
+      this.decoding.add(key);
+      if (this.running.get(key) === control) this.running.delete(key);
+      this.#pump();
+      const picture = await createImageBitmap(data);
       this.held.set(key, picture);
       this.failed.delete(key);
       this.#forget();
-      this.arrived();
+      this.arrived(tile.section);
     } catch {
       if (!control.signal.aborted) {
         this.failed.set(key, performance.now() + 2500);
         setTimeout(() => this.#pump(), 2600);
       }
     }
+    this.decoding.delete(key);
     if (this.running.get(key) === control) this.running.delete(key);
     this.#pump();
   }
