@@ -7,7 +7,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-_FAST = {"contract", "reassoc", "arcp", "nsz"}  # values that are not finite keep their meaning
+from features.fast_log import FAST, logarithms
+
 _SMALLEST = 1e-8  # weights of a Gaussian, as a share of the largest, that are left out
 
 
@@ -59,7 +60,7 @@ def change(
     stain(out, gamma, factor, slope[0], slope[1], least)
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=True, nogil=True, fastmath=FAST)
 def move(patch, matrix, bend, weights, out):
     """Bilinear values of patch [S, S] at the places that matrix [2, 3] and bend [2, 4, 4] give, into out [S, S].
 
@@ -109,7 +110,7 @@ def move(patch, matrix, bend, weights, out):
             write[j] = upper + v * (lower - upper)
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=True, nogil=True, fastmath=FAST)
 def soften(patch, share):
     """Mix this share of a 3 x 3 binomial blur into patch [S, S], in place."""
     size, quarter, half = patch.shape[0], np.float32(0.25), np.float32(0.5)
@@ -134,7 +135,7 @@ def soften(patch, share):
         above, here, below = here, below, above
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=True, nogil=True, fastmath=FAST)
 def blur(patch, kernel):
     """Blur patch [S, S] along rows and columns by a symmetric kernel [n + 1] (its middle and one side), in place."""
     size, reach = patch.shape[0], len(kernel) - 1
@@ -163,7 +164,7 @@ def blur(patch, kernel):
                 write[j] += w * (before[j] + after[j])
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=True, nogil=True, fastmath=FAST)
 def stain(patch, gamma, factor, down, across, least):
     """patch [S, S], at least `least`, to the power of gamma, times a factor that grows by `down` and `across` from the
     middle to the last row and column, in place."""
@@ -172,36 +173,18 @@ def stain(patch, gamma, factor, down, across, least):
     ramp = np.empty(size, np.float32)
     for j in range(size):
         ramp[j] = np.float32(factor * across * (2 * j / (size - 1) - 1))
-    values = np.empty(size, np.float32)
-    bits = values.view(np.int32)
-    powers = np.empty(size, np.int32)
-    raised = powers.view(np.float32)
+    values, whole = np.empty(size, np.float32), np.empty(size, np.int32)
+    raised = whole.view(np.float32)
     for i in range(size):
         row, level = patch[i], np.float32(factor * (1 + down * (2 * i / (size - 1) - 1)))
         for j in range(size):
             values[j] = max(row[j], least)
+        logarithms(values, whole)
         for j in range(size):
-            # log2: the exponent, and a polynomial of the mantissa, which is taken between 1/sqrt(2) and sqrt(2).
-            high = (bits[j] - np.int32(0x3F3504F3)) >> np.int32(23)
-            bits[j] -= high << np.int32(23)
-            powers[j] = high
-        for j in range(size):
-            f = values[j] - np.float32(1)
-            p = np.float32(7.0376836292e-2)
-            p = p * f - np.float32(1.1514610310e-1)
-            p = p * f + np.float32(1.1676998740e-1)
-            p = p * f - np.float32(1.2420140846e-1)
-            p = p * f + np.float32(1.4249322787e-1)
-            p = p * f - np.float32(1.6668057665e-1)
-            p = p * f + np.float32(2.0000714765e-1)
-            p = p * f - np.float32(2.4999993993e-1)
-            p = p * f + np.float32(3.3333331174e-1)
-            natural = f - np.float32(0.5) * f * f + f * f * f * p
-            t = gamma * (np.float32(powers[j]) + np.float32(1.4426950408889634) * natural)
             # 2 to the power of t: a shift of the exponent, and the Taylor series of what is left, at most 1/2.
-            t = min(max(t, np.float32(-126)), np.float32(127))
-            whole = np.floor(t + np.float32(0.5))
-            g = (t - whole) * np.float32(0.6931471805599453)
+            t = min(max(gamma * values[j] * np.float32(1.4426950408889634), np.float32(-126)), np.float32(127))
+            nearest = np.floor(t + np.float32(0.5))
+            g = (t - nearest) * np.float32(0.6931471805599453)
             q = np.float32(1 / 720)
             q = q * g + np.float32(1 / 120)
             q = q * g + np.float32(1 / 24)
@@ -209,6 +192,6 @@ def stain(patch, gamma, factor, down, across, least):
             q = q * g + np.float32(0.5)
             q = q * g + np.float32(1)
             values[j] = q * g + np.float32(1)
-            powers[j] = (np.int32(whole) + np.int32(127)) << np.int32(23)
-        for j in range(size):
-            row[j] = values[j] * raised[j] * (level + ramp[j])
+            whole[j] = (np.int32(nearest) + np.int32(127)) << np.int32(23)
+        for j in range(size):  # what is not finite stays so
+            row[j] = values[j] * raised[j] * (level + ramp[j]) + np.float32(0) * row[j]
