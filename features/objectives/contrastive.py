@@ -1,7 +1,8 @@
 """Supervised contrastive learning: the loss, over all ranks, and the projection that is dropped afterwards."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,8 @@ from features.objectives.gathered import gather_rows, joint_count, rows_before, 
 from features.objectives.rows import Rows
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import SettingError
+
+_TABLE = 1 << 16  # similarities that are held at a time
 
 
 class SupervisedContrastive(nn.Module):
@@ -88,20 +91,23 @@ def supervised_contrastive(embeddings: Tensor, labels: Tensor, temperature: floa
         scalar; 0 if no anchor anywhere has a positive.
     """
     classes = gather_rows(labels)
-    return weighted_contrastive(embeddings, labels[:, None] == classes[None, :], temperature)
+    return weighted_contrastive(embeddings, lambda part: labels[part, None] == classes[None, :], temperature)
 
 
 @full_precision
-def weighted_contrastive(embeddings: Tensor, weights: Tensor, temperature: float) -> Tensor:
+def weighted_contrastive(
+    embeddings: Tensor, weights: Tensor | Callable[[slice], Tensor], temperature: float
+) -> Tensor:  # fmt: skip
     """The same with positives that count more or less: L_i = - sum_j q_ij log softmax_{j != i}(z_i . z_j /
     temperature), q_ij = w_ij / sum_k w_ik, w_ii = 0, meaned over the anchors that have a positive.
 
     With weights of 0 and 1 it is the supervised loss, with one positive per anchor NT-Xent (Chen et al. 2020, eq. 1).
+    Similarities of large batches are computed in blocks of rows: memory grows with the rows, not with their square.
 
     Args:
         embeddings: [B, D], of any length; they are normalised here.
         weights: [B, N] of this rank's rows (anchors) to the rows of all ranks in rank order, not negative; what a row
-            has to itself is ignored. bool, or float.
+            has to itself is ignored. bool, or float. Or a function that gives the rows of a slice.
         temperature: divides the cosine similarities.
 
     Returns:
@@ -111,17 +117,45 @@ def weighted_contrastive(embeddings: Tensor, weights: Tensor, temperature: float
     everyone, first = gather_rows(z), rows_before(len(z))
     if not len(everyone):
         return z.sum()
-    own = torch.arange(first, first + len(z), device=z.device)
-    logits = z @ everyone.T / temperature
-    itself = F.one_hot(own, len(everyone)).bool()
-    logits = logits.masked_fill(itself, float("-inf"))
-    log_share = logits - logits.logsumexp(1, keepdim=True)
-    weights = weights.to(z).masked_fill(itself, 0)
-    total = weights.sum(1)
-    drawn = weights > 0
-    per_anchor = -(weights * log_share.masked_fill(~drawn, 0)).sum(1) / total.masked_fill(total == 0, 1)
-    anchors = joint_count((total > 0).sum(), z.device)
-    return per_anchor[total > 0].sum() * world() / max(anchors, 1)
+    of = weights if callable(weights) else weights.__getitem__
+    loss, anchors = _Contrast.apply(z, everyone, of, first, temperature)
+    return loss * world() / max(joint_count(anchors, z.device), 1)
+
+
+class _Contrast(torch.autograd.Function):
+    """(sum of L_i, number of anchors with a positive) of `weighted_contrastive`. The gradient at a similarity is
+    softmax - q; it is summed up at once, block of rows by block, so that no table is kept."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, z: Tensor, everyone: Tensor, weights: Callable[[slice], Tensor], first: int, temperature: float
+    ) -> tuple[Tensor, Tensor]:
+        loss, anchors = z.new_zeros(()), torch.zeros((), dtype=torch.int64, device=z.device)
+        own, others = torch.empty_like(z), torch.zeros_like(everyone)
+        many = max(1, _TABLE // len(everyone))
+        for k in range(0, len(z), many):
+            part = z[k : k + many]
+            itself = torch.arange(first + k, first + k + len(part), device=z.device)[:, None]
+            drawn = weights(slice(k, k + len(part))).to(z).scatter(1, itself, 0.0)
+            total = drawn.sum(1, keepdim=True)
+            drawn /= total.masked_fill(total == 0, 1)
+            logits = (part @ everyone.T).div_(temperature).scatter_(1, itself, float("-inf"))
+            log_share = logits.log_softmax(1)
+            there = total[:, 0] > 0
+            each = -(drawn * log_share.masked_fill(drawn == 0, 0)).sum(1)
+            loss, anchors = loss + each[there].sum(), anchors + there.sum()
+            # Rows without a positive are no anchors; of a row alone the softmax is none.
+            slope = (log_share.exp_() - drawn).masked_fill_(~there[:, None], 0).div_(temperature)
+            own[k : k + len(part)] = slope @ everyone
+            others += slope.T @ part
+        ctx.save_for_backward(own, others)
+        ctx.mark_non_differentiable(anchors)
+        return loss, anchors
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
+        own, others = ctx.saved_tensors
+        return own * gradients[0], others * gradients[0], None, None, None
 
 
 def joint_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
