@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from features.objectives.full_precision import full_precision
-from features.objectives.gathered import gather_rows, joint_count, rows_before, world
+from features.objectives.gathered import gather_rows, joint_count, rank, row_sizes, world
 from features.objectives.rows import Rows
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import SettingError
@@ -61,10 +61,11 @@ class SupervisedContrastive(nn.Module):
         without a class are left out.
         """
         features, labels = with_class(features, rows)
-        loss = supervised_contrastive(self.projection(features), labels, self.temperature)
+        sizes = row_sizes(len(features), features.device)
+        loss = supervised_contrastive(self.projection(features, sizes), labels, self.temperature, sizes)
         if self.prototypes is None:
             return loss
-        return loss + self.weight * joint_cross_entropy(self.prototypes(features), labels)
+        return loss + self.weight * joint_cross_entropy(self.prototypes(features), labels, sizes)
 
 
 def with_class(features: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
@@ -74,7 +75,9 @@ def with_class(features: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
 
 
 @full_precision
-def supervised_contrastive(embeddings: Tensor, labels: Tensor, temperature: float) -> Tensor:
+def supervised_contrastive(
+    embeddings: Tensor, labels: Tensor, temperature: float, sizes: list[int] | None = None
+) -> Tensor:  # fmt: skip
     """Supervised contrastive loss L_out (Khosla et al. 2020, arXiv 2004.11362, eq. 2), over the batch of all ranks.
 
     Every row is an anchor; its positives are the other rows of its class, all other rows stand in the denominator.
@@ -86,17 +89,19 @@ def supervised_contrastive(embeddings: Tensor, labels: Tensor, temperature: floa
         embeddings: [B, D], of any length; they are normalised here.
         labels: [B] class numbers.
         temperature: divides the cosine similarities.
+        sizes: rows of each rank, where they are known already.
 
     Returns:
         scalar; 0 if no anchor anywhere has a positive.
     """
-    classes = gather_rows(labels)
-    return weighted_contrastive(embeddings, lambda part: labels[part, None] == classes[None, :], temperature)
+    classes = gather_rows(labels, sizes)
+    return weighted_contrastive(embeddings, lambda part: labels[part, None] == classes[None, :], temperature, sizes)
 
 
 @full_precision
 def weighted_contrastive(
-    embeddings: Tensor, weights: Tensor | Callable[[slice], Tensor], temperature: float
+    embeddings: Tensor, weights: Tensor | Callable[[slice], Tensor], temperature: float,
+    sizes: list[int] | None = None,
 ) -> Tensor:  # fmt: skip
     """The same with positives that count more or less: L_i = - sum_j q_ij log softmax_{j != i}(z_i . z_j /
     temperature), q_ij = w_ij / sum_k w_ik, w_ii = 0, meaned over the anchors that have a positive.
@@ -109,12 +114,14 @@ def weighted_contrastive(
         weights: [B, N] of this rank's rows (anchors) to the rows of all ranks in rank order, not negative; what a row
             has to itself is ignored. bool, or float. Or a function that gives the rows of a slice.
         temperature: divides the cosine similarities.
+        sizes: rows of each rank, where they are known already.
 
     Returns:
         scalar whose mean over ranks is that of the joint batch; 0 if no anchor anywhere has a positive.
     """
     z = F.normalize(embeddings, dim=1)
-    everyone, first = gather_rows(z), rows_before(len(z))
+    sizes = row_sizes(len(z), z.device) if sizes is None else sizes
+    everyone, first = gather_rows(z, sizes), sum(sizes[: rank()])
     if not len(everyone):
         return z.sum()
     of = weights if callable(weights) else weights.__getitem__
@@ -158,10 +165,10 @@ class _Contrast(torch.autograd.Function):
         return own * gradients[0], others * gradients[0], None, None, None
 
 
-def joint_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def joint_cross_entropy(logits: Tensor, labels: Tensor, sizes: list[int] | None = None) -> Tensor:
     """This rank's logits [B, K] and classes [B] -> scalar whose mean over ranks is that of the joint batch."""
     total = F.cross_entropy(logits, labels, reduction="sum")
-    return total * world() / max(joint_count(len(labels), labels.device), 1)
+    return total * world() / max(sum(row_sizes(len(labels), labels.device) if sizes is None else sizes), 1)
 
 
 class Projection(nn.Module):
@@ -176,13 +183,15 @@ class Projection(nn.Module):
         self.hidden = nn.Linear(in_channels, in_channels)
         self.out = nn.Linear(in_channels, out_channels, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.out(F.relu(standardised(self.hidden(standardised(x)))))
+    def forward(self, x: Tensor, sizes: list[int] | None = None) -> Tensor:
+        """[B, in_channels] -> [B, out_channels]; `sizes`: rows of each rank, where they are known already."""
+        sizes = row_sizes(len(x), x.device) if sizes is None else sizes
+        return self.out(F.relu(standardised(self.hidden(standardised(x, sizes)), sizes)))
 
 
-def standardised(rows: Tensor) -> Tensor:
+def standardised(rows: Tensor, sizes: list[int] | None = None) -> Tensor:
     """[B, C] with mean 0 and variance 1 per column over the joint batch of all ranks."""
-    everyone = gather_rows(rows)
+    everyone = gather_rows(rows, sizes)
     if not len(everyone):
         return rows
     return (rows - everyone.mean(0)) * (everyone.var(0, correction=0) + 1e-5).rsqrt()
