@@ -63,12 +63,17 @@ def stack_of(folder: Path, sections: int, nodes: int) -> tuple[SectionStack, Nod
         write_tiff(folder / f"{k}.tif", image, 50.0)
         lines.append(f"{k}.tif,{k},{k},50,20,1")
     (folder / "sections.csv").write_text("\n".join(lines) + "\n")
-    where = NodeLocations(
+    return read_stack(folder), nodes_of(sections, nodes)
+
+
+def nodes_of(sections: int, nodes: int) -> NodeLocations:
+    """Nodes in random order on such sections."""
+    rng = np.random.default_rng(1)
+    return NodeLocations(
         section=np.sort(rng.integers(0, sections, nodes)), row_px=rng.uniform(0, 2800, nodes),
         column_px=rng.uniform(0, 3200, nodes), normal_angle_deg=rng.uniform(-180, 180, nodes),
         obliqueness_deg=np.zeros(nodes), residual_mm=np.zeros(nodes), observed=np.ones(nodes, bool),
     )  # fmt: skip
-    return read_stack(folder), where
 
 
 def tiles_of_patches(stack: SectionStack, where: NodeLocations, config: SectionPatches.Config) -> None:

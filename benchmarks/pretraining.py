@@ -219,7 +219,8 @@ def gradient_cache(folder: Path, batch: int, micro: int, side: int) -> list[dict
             **row("gradient_cache", limit, memory["cached"], f"micro-batch of {micro} alone, and embeddings", "MB"),
             "ratio": round(limit / memory["cached"], 3), "ours": round(memory["cached"], 1), "peer": round(limit, 1),
             **{f"{name}_mb": round(memory[name], 1) for name, *_ in whole}, "gradient_apart": found["single"],
-            "gradient_apart_double": found["double"], "patches_px": side, "time_against_whole": round(seconds[1] / seconds[0], 2),
+            "gradient_apart_double": found["double"], "patches_px": side,
+            "time_against_whole": round(seconds[1] / seconds[0], 2),
         }
     ]  # fmt: skip
 

@@ -67,10 +67,10 @@ def sample_patches(
 
 
 @intrinsic
-def _word(typingctx, pixels, place):  # type: ignore[no-untyped-def]
+def _word(typingctx, pixels, place):
     """The 32 bits from a pixel on: it and its right neighbour in one load, wherever it lies."""
 
-    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def code(context, builder, signature, arguments):
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
         at = builder.gep(array.data, [arguments[1]])
         return builder.load(
@@ -108,7 +108,7 @@ def _turned_words(pixels, width, first_y, first_x, up_y, up_x, out):
             many = min(_RUN, size - first)
             for j in range(many):
                 place = base + places[j]
-                upper[j], lower[j] = _word(pixels, place), _word(pixels, place + width)
+                upper[j], lower[j] = _word(pixels, place), _word(pixels, place + width)  # type: ignore[call-arg]
             write = out[i, first : first + many]
             for j in range(many):
                 u, v = across[j], down[j]
