@@ -8,6 +8,7 @@ kills    kill -9 of the whole job at a random moment, the next start with anothe
 """
 
 import argparse
+import contextlib
 import os
 import random
 import signal
@@ -31,7 +32,7 @@ from features.node_data.section_patches import SectionPatches  # noqa: E402
 from meshgnn.source.sections import read_stack  # noqa: E402
 from meshgnn.store import read_json  # noqa: E402
 
-NODES, RANKS = 4000, (1, 2, 4)
+NODES, RANKS = 16000, (1, 2, 4)
 
 
 def worker(folder: Path, out: Path) -> None:
@@ -40,7 +41,7 @@ def worker(folder: Path, out: Path) -> None:
     torch.manual_seed(0)
     config = SectionPatches.Config()
     encoder = new_encoder(SectionCNN.Config(), config, (48, 48)).eval()
-    settings = ExtractConfig(batch=64, shard=128, threads=1, device="cpu", patience_s=20)
+    settings = ExtractConfig(batch=64, shard=256, threads=1, device="cpu", patience_s=20)
     extract(encoder, SectionPatches(config, read_stack(folder), where), settings, out)
 
 
@@ -49,6 +50,15 @@ def start(folder: Path, out: Path, ranks: int) -> "subprocess.Popen[bytes]":
     words = [sys.executable, *launcher, __file__, "--worker", str(folder), str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(words, stderr=subprocess.DEVNULL, env=environment, start_new_session=True)
+
+
+def kill(job: "subprocess.Popen[bytes]") -> None:
+    """SIGKILL to the launcher and its ranks, which torchrun puts into sessions of their own."""
+    ranks = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+    for process in (job.pid, *map(int, ranks)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    job.wait()
 
 
 def finish(folder: Path, out: Path, ranks: int) -> bytes:
@@ -85,11 +95,10 @@ def measure(folder: Path, count: int) -> list[dict[str, Any]]:
         while killed < count:
             running = start(sections, out, rng.choice(RANKS))
             try:
-                running.wait(rng.uniform(0.5, 1.0) * whole_s)
+                running.wait(rng.uniform(0.6, 1.3) * whole_s)
                 break
             except subprocess.TimeoutExpired:
-                os.killpg(running.pid, signal.SIGKILL)
-                running.wait()
+                kill(running)
                 killed, cuts = killed + 1, cuts + 1
                 print(f"{killed} of {count} kills", file=sys.stderr, flush=True)
             if cuts % 3 == 0:
