@@ -9,7 +9,6 @@ import math
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
@@ -74,7 +73,8 @@ def _word(typingctx, pixels, place):
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
         at = builder.gep(array.data, [arguments[1]])
         return builder.load(
-            builder.bitcast(at, ir.IntType(32).as_pointer()), align=signature.args[0].dtype.bitwidth // 8
+            builder.bitcast(at, context.get_data_type(types.uint32).as_pointer()),
+            align=signature.args[0].dtype.bitwidth // 8,
         )
 
     return types.uint32(pixels, place), code
