@@ -11,11 +11,14 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import tifffile
+import torch
 from scipy import ndimage
 
 from benchmarks._pairs import paired, row
+from features.augment import PatchAugment
 from features.convert import ConvertJob, convert
 from features.node_data.section_patches import SectionPatches
+from features.resample import cut, sample_patches
 from meshgnn.graph import NodeLocations
 from meshgnn.source.sections import SectionStack, read_stack, write_tiff
 
@@ -59,8 +62,21 @@ class Bare:
     def tile(self, number: int) -> None:
         imagecodecs.zstd_decode(os.pread(self.handle, self.counts[number], self.offsets[number]), out=TILE * TILE)
 
+    def turned(self, centre: tuple[float, float], angle: float) -> list[int]:
+        """Tiles that a turned patch touches."""
+        cosine, sine = np.cos(angle), np.sin(angle)
+        reach = SIZE / 2 + TILE / 2 * (abs(cosine) + abs(sine))
+        middle = np.arange(self.across) * TILE + (TILE - 1) / 2
+        down, across = middle[:, None] - centre[0], middle[None, :] - centre[1]
+        touched = (abs(down * sine + across * cosine) < reach) & (abs(down * cosine - across * sine) < reach)
+        return np.flatnonzero(touched).tolist()
+
+    def tiles(self, numbers: list[int]) -> None:
+        for number in numbers:
+            self.tile(number)
+
     def patch(self, corner: tuple[int, int]) -> None:
-        """Every tile that a patch touches."""
+        """Every tile that a lying patch touches."""
         (top, left), last = corner, SIZE - 1
         for r in range(top // TILE, (top + last) // TILE + 1):
             for c in range(left // TILE, (left + last) // TILE + 1):
@@ -115,8 +131,14 @@ def measure(side: int, patches: int, runs: int, threads: int) -> list[dict[str, 
             found = row(name, *(count / s for s in paired(call, peer, runs)), text, "patches/s")
             rows.append(found | {"patches": what, "threads": threads})
 
+        angles = np.radians(where.normal_angle_deg).tolist()
+        turned = [bare.turned((y, x), a) for y, x, a in zip(where.row_px.tolist(), where.column_px.tolist(), angles)]
+
         def by_patch() -> None:
             each(bare.patch, corners.tolist(), threads)
+
+        def by_turned_patch() -> None:
+            each(bare.tiles, turned, threads)
 
         text = "bare decoding of the tiles of each patch"
         for what, settings in (
@@ -129,7 +151,7 @@ def measure(side: int, patches: int, runs: int, threads: int) -> list[dict[str, 
                 "patch_random",
                 what,
                 lambda d=data: read_all(d, order, threads),
-                by_patch,
+                by_turned_patch if settings.get("upright") else by_patch,
                 patches,
                 text,
             )
@@ -140,7 +162,7 @@ def measure(side: int, patches: int, runs: int, threads: int) -> list[dict[str, 
         def every_tile() -> None:
             each(bare.tile, range((side // TILE) ** 2), threads)
 
-        text = "every tile decoded once"
+        text, kept = "every tile decoded once", {"cache_mb": 64.0}  # two rows of patches
         for what, settings in (
             ("lying, grey", {"upright": False, "values": "grey"}), ("lying, density", {"upright": False}),
             ("upright, density", {}),
@@ -148,12 +170,58 @@ def measure(side: int, patches: int, runs: int, threads: int) -> list[dict[str, 
             add(
                 "patch_section",
                 what,
-                lambda s=settings: read_all(reader(stack, whole, **s), np.arange(len(grid)), threads),
+                lambda s=settings: read_all(reader(stack, whole, **kept, **s), np.arange(len(grid)), threads),
                 every_tile,
                 len(grid),
                 text,
             )
+        rows += floors(data, bare, runs)
         rows += by_zarr(folder, stack, where, runs, threads)
+    return rows
+
+
+def floors(data: SectionPatches, bare: Bare, runs: int) -> list[dict[str, Any]]:
+    """What a patch costs when its pixels are decoded already, against decoding as many pixels: the limit of reading."""
+    window = np.random.default_rng(0).integers(0, 256, (2 * SIZE, 2 * SIZE)).astype(np.uint8)
+    place, out = np.array([SIZE - 0.3]), np.empty((1, SIZE, SIZE), np.float32)
+    section = data._cache.section(0)
+
+    def turn() -> None:
+        angle = np.array([0.7])
+        sample_patches(window, place, place, angle, 1.0, (0, 0, 2 * SIZE, 2 * SIZE), 0.0, out)
+
+    def dense() -> None:
+        data._values(out, section)
+
+    rows = []
+    for what, call in (
+        ("grey to float alone", lambda: cut(window, 0, 0, 1 / 255, out[0], 0, 0, SIZE, SIZE)),
+        ("interpolation alone", turn), ("density alone", dense),
+    ):  # fmt: skip
+        seconds = paired(lambda c=call: [c() for _ in range(20)], lambda: bare.tiles([100] * 320), runs)
+        found = row("patch_floor", *(20 / s for s in seconds), "decoding as many pixels", "patches/s")
+        rows.append(found | {"patches": what, "threads": 1})
+    return rows
+
+
+def changes(runs: int) -> list[dict[str, Any]]:
+    """Changes of one patch on the CPU on one thread, compiled, against the same by torch."""
+    rows = []
+    every = PatchAugment.Config(rotation_deg=180, thickness=0.1, elastic_px=8, blur_px=2)
+    for size in (128, 512, 2048):
+        patch = torch.rand(1, size, size, generator=torch.manual_seed(0))
+        for what, config in (("default", PatchAugment.Config()), ("all changes", every)):
+            augment = config.build()
+            draw = {name: torch.from_numpy(values) for name, values in augment.draws(0, 0, 1).items()}
+            many = max(1, 512 // size)
+
+            def called(change: Any, p: torch.Tensor = patch, d: Any = draw, n: int = many) -> Any:
+                return lambda: [change(p, d) for _ in range(n)]
+
+            times = (1e3 * s / many for s in paired(called(augment._compiled), called(augment._by_torch), runs))
+            ms, by_torch = times
+            found = row("augmentation", ms, by_torch, "the same by torch", "ms")
+            rows.append(found | {"ratio": round(by_torch / ms, 1), "patches": f"{size} px, {what}", "threads": 1})
     return rows
 
 

@@ -5,14 +5,16 @@ patch_read         upright patches of a stack (sections not read before), agains
 patch_random       patches of 1,024 px from anywhere in a section of 16,384 px (quick: 4,096), page cache warm, against
                    bare decoding of the zstd tiles that they touch
 patch_section      such patches of the whole section in order of tiles, against decoding every tile once
+patch_floor        parts of reading alone, pixels at hand, against decoding as many pixels: what a target can be at most
 patch_zarr         the first against zarr-python on the same sharded OME-Zarr
+augmentation       changes of one patch on the CPU, compiled, against the same by torch, milliseconds
 extraction         patches read from the sections and encoded, against the encoder's forward on ready tensors
 contrastive_step   a pretraining step (batch drawn and read, augmented, Lightning), against the shortest hand-written
                    loop over the same ready patches with the same encoder, objective and optimiser, not augmented
 
 Pairs are timed in turn; figures are medians; ratio > 1 means that we are ahead of the peer or limit.
 
-    python benchmarks/features.py [--quick] [--json FILE]
+    python benchmarks/features.py [--quick] [--only NAME] [--json FILE]
 """
 
 import argparse
@@ -61,12 +63,17 @@ def stack_of(folder: Path, sections: int, nodes: int) -> tuple[SectionStack, Nod
         write_tiff(folder / f"{k}.tif", image, 50.0)
         lines.append(f"{k}.tif,{k},{k},50,20,1")
     (folder / "sections.csv").write_text("\n".join(lines) + "\n")
-    where = NodeLocations(
+    return read_stack(folder), nodes_of(sections, nodes)
+
+
+def nodes_of(sections: int, nodes: int) -> NodeLocations:
+    """Nodes in random order on such sections."""
+    rng = np.random.default_rng(1)
+    return NodeLocations(
         section=np.sort(rng.integers(0, sections, nodes)), row_px=rng.uniform(0, 2800, nodes),
         column_px=rng.uniform(0, 3200, nodes), normal_angle_deg=rng.uniform(-180, 180, nodes),
         obliqueness_deg=np.zeros(nodes), residual_mm=np.zeros(nodes), observed=np.ones(nodes, bool),
     )  # fmt: skip
-    return read_stack(folder), where
 
 
 def tiles_of_patches(stack: SectionStack, where: NodeLocations, config: SectionPatches.Config) -> None:
@@ -182,12 +189,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="two sections, under a minute")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
+    parser.add_argument("--only", choices=("small", "large", "augmentation"), help="48 px patches, or 1,024 px ones")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.set_num_threads(options.threads)
-    rows = measure(*((2, 1200, 3) if options.quick else (8, 6000, 5)), options.threads)
-    rows += _patches.measure(*((4096, 24, 3) if options.quick else (16384, 100, 5)), options.threads)
+    rows: list[dict[str, Any]] = []
+    if options.only in (None, "small"):
+        rows += measure(*((2, 1200, 3) if options.quick else (8, 6000, 5)), options.threads)
+    if options.only in (None, "large"):
+        rows += _patches.measure(*((4096, 24, 3) if options.quick else (16384, 100, 5)), options.threads)
+    if options.only in (None, "augmentation"):
+        rows += _patches.changes(3 if options.quick else 5)
     for found in rows:
         show(found)
     keep(rows, options.json)

@@ -44,13 +44,9 @@ from features.training import PretrainModule  # noqa: E402
 from meshgnn.ranks import adopt_launcher  # noqa: E402
 
 CLASSES, SIDE = 33, 48
-# Freed memory goes back at once, so that a peak is what was needed and not what was kept for later.
-ENVIRONMENT = {
-    **os.environ,
-    "OMP_NUM_THREADS": "1",
-    "MALLOC_MMAP_THRESHOLD_": "65536",
-    "MALLOC_TRIM_THRESHOLD_": "65536",
-}
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+# Freed memory goes back at once, so that a peak is what was needed and not what was kept for later. That is slow.
+FRUGAL = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
 class Ready:
@@ -173,8 +169,8 @@ def worker(*words: str, ranks: int = 1) -> list[str]:
     return [*start, __file__, "--worker", *words]
 
 
-def done(words: list[str]) -> None:
-    finished = subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT)
+def done(words: list[str], **environment: str) -> None:
+    finished = subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT | environment)
     if finished.returncode:
         sys.exit(finished.stderr)
 
@@ -215,7 +211,7 @@ def gradient_cache(folder: Path, batch: int, micro: int, side: int) -> list[dict
     memory: dict[str, float] = {}
     whole = [("whole", batch, 0)] if batch <= 256 else []  # gigabytes otherwise
     for name, size, part in (("micro alone", micro, 0), ("cached", batch, micro), *whole):
-        done(worker("memory", str(folder / "memory.json"), str(size), str(part), str(side)))
+        done(worker("memory", str(folder / "memory.json"), str(size), str(part), str(side)), **FRUGAL)
         memory[name] = json.loads((folder / "memory.json").read_text())["mb"]
     limit = memory["micro alone"] + batch * SectionCNN.Config().out_channels * 4 / 1e6
     return [
@@ -223,7 +219,8 @@ def gradient_cache(folder: Path, batch: int, micro: int, side: int) -> list[dict
             **row("gradient_cache", limit, memory["cached"], f"micro-batch of {micro} alone, and embeddings", "MB"),
             "ratio": round(limit / memory["cached"], 3), "ours": round(memory["cached"], 1), "peer": round(limit, 1),
             **{f"{name}_mb": round(memory[name], 1) for name, *_ in whole}, "gradient_apart": found["single"],
-            "gradient_apart_double": found["double"], "time_against_whole": round(seconds[1] / seconds[0], 2),
+            "gradient_apart_double": found["double"], "patches_px": side,
+            "time_against_whole": round(seconds[1] / seconds[0], 2),
         }
     ]  # fmt: skip
 
@@ -273,14 +270,18 @@ def main() -> None:
         folder = Path(place)
         parts: dict[str, Any] = {
             "two_ranks": lambda: two_ranks(folder, 8 if quick else 25, 1 if quick else 3),
-            "gradient_cache": lambda: gradient_cache(folder, 128 if quick else 1024, 32, 128),
+            "gradient_cache": lambda: [
+                *gradient_cache(folder, 128 if quick else 1024, 32, 128),
+                *gradient_cache(folder, 128 if quick else 1024, 32, SIDE),
+            ],
             "kills": lambda: kills(folder, options.kills or (2 if quick else 20)),
         }
         rows = []
         for name, part in parts.items():
             if options.only in (None, name):
-                rows += part()
-                show(rows[-1])
+                for found in part():
+                    rows.append(found)
+                    show(found)
     keep(rows, options.json)
 
 

@@ -1,5 +1,6 @@
 """Changes of patches that leave their class as it is, drawn from (seed, step, place in the joint batch) alone."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from features.augment_kernels import change
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import SettingError
 
@@ -17,7 +19,8 @@ def random_numbers(seed: int, step: int, view: int) -> np.random.Generator:
     return np.random.default_rng((abs(seed), step, 0xA6, *([view] if view else [])))
 
 
-_AT_ONCE = 1 << 22  # pixels changed together on the CPU
+_LEAST = 1e-3  # of values that are raised to a power
+_SHARED = 1 << 20  # pixels from which threads share a batch
 
 
 def _blurred(patches: Tensor, sd_px: Tensor, widest: float) -> Tensor:
@@ -30,6 +33,23 @@ def _blurred(patches: Tensor, sd_px: Tensor, widest: float) -> Tensor:
     edged = F.pad(patches[None], (reach, reach, reach, reach), mode="replicate")
     down = F.conv2d(edged, kernel.view(count, 1, -1, 1), groups=count)
     return F.conv2d(down, kernel.view(count, 1, 1, -1), groups=count)[0]
+
+
+def _matrices(draw: dict[str, Tensor]) -> Tensor:
+    """[B, 2, 3] where changed patches come from: places from -1 to 1 of the new ones to those of the old."""
+    cosine, sine = draw["angle"].cos() * draw["scale"], draw["angle"].sin() * draw["scale"]
+    matrix = torch.stack(
+        [
+            torch.stack([cosine * draw["flip"], -sine, draw["shift"][:, 0]], 1),
+            torch.stack([sine * draw["flip"], cosine, draw["shift"][:, 1]], 1),
+        ],
+        1,
+    )
+    if "thickness" in draw:  # rows of the patch as it is seen
+        matrix = torch.cat(
+            [matrix[:, :, :1], matrix[:, :, 1:2] * draw["thickness"][:, None, None], matrix[:, :, 2:]], 2
+        )
+    return matrix
 
 
 class PatchAugment:
@@ -96,15 +116,35 @@ class PatchAugment:
         """
         draw = self.draws(seed, step, batch, view)
         mine = {name: torch.from_numpy(values[places]).to(patches.device) for name, values in draw.items()}
-        # Patches are changed one by one where all their grids at a time would fill the memory.
-        many = max(1, _AT_ONCE // (patches.shape[1] * patches.shape[2]))
-        if patches.device.type != "cpu" or len(patches) <= many:
-            return self._stain(self._move(patches, mine), mine)
-        out = torch.empty_like(patches)
-        for k in range(0, len(patches), many):
-            part = {name: values[k : k + many] for name, values in mine.items()}
-            out[k : k + many] = self._stain(self._move(patches[k : k + many], part), part)
-        return out
+        if patches.device.type == "cpu" and patches.dtype == torch.float32 and patches.shape[1] == patches.shape[2]:
+            return self._compiled(patches, mine)
+        return self._by_torch(patches, mine)
+
+    def _by_torch(self, patches: Tensor, draw: dict[str, Tensor]) -> Tensor:
+        return self._stain(self._move(patches, draw), draw)
+
+    def _compiled(self, patches: Tensor, draw: dict[str, Tensor]) -> Tensor:
+        """The same on the CPU, patch by patch: torch takes 80 times as long there (docs/benchmarks.md)."""
+        seen = np.ascontiguousarray(patches.detach().numpy())
+        out, matrices = np.empty_like(seen), _matrices(draw).numpy()
+        values = {name: value.numpy() for name, value in draw.items()}
+
+        def one(k: int) -> None:
+            change(
+                seen[k], out[k], matrix=matrices[k], bend=values["elastic"][k] if "elastic" in values else None,
+                share=float(values["blur"][k]), sd_px=float(values["blur_px"][k]) if "blur_px" in values else 0.0,
+                widest_px=self.config.blur_px, gamma=float(values["gamma"][k]), factor=float(values["stain"][k]),
+                slope=values["gradient"][k], least=_LEAST,
+            )  # fmt: skip
+
+        threads = min(torch.get_num_threads(), len(seen)) if seen.size >= _SHARED else 1
+        if threads == 1:
+            for k in range(len(seen)):
+                one(k)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(one, range(len(seen))))
+        return torch.from_numpy(out)
 
     def draws(self, seed: int, step: int, batch: int, view: int = 0) -> dict[str, NDArray[np.float32]]:
         """One row per patch of the joint batch."""
@@ -131,33 +171,24 @@ class PatchAugment:
         return {name: np.ascontiguousarray(values, np.float32) for name, values in drawn.items()}
 
     def _move(self, patches: Tensor, draw: dict[str, Tensor]) -> Tensor:
-        cosine, sine = draw["angle"].cos() * draw["scale"], draw["angle"].sin() * draw["scale"]
-        matrix = torch.stack(
-            [
-                torch.stack([cosine * draw["flip"], -sine, draw["shift"][:, 0]], 1),
-                torch.stack([sine * draw["flip"], cosine, draw["shift"][:, 1]], 1),
-            ],
-            1,
-        )
-        if "thickness" in draw:  # rows of the patch as it is seen
-            matrix = torch.cat(
-                [matrix[:, :, :1], matrix[:, :, 1:2] * draw["thickness"][:, None, None], matrix[:, :, 2:]], 2
-            )
+        matrix = _matrices(draw)
         grid = F.affine_grid(matrix, [len(patches), 1, *patches.shape[1:]], align_corners=False)
         if "elastic" in draw:
             bend = F.interpolate(draw["elastic"], patches.shape[1:], mode="bicubic", align_corners=True)
-            sides = torch.tensor([patches.shape[2] / 2, patches.shape[1] / 2], device=patches.device)
+            sides = torch.tensor(
+                [patches.shape[2] / 2, patches.shape[1] / 2], dtype=patches.dtype, device=patches.device
+            )
             grid = grid + bend.permute(0, 2, 3, 1) / sides
         return F.grid_sample(patches[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
 
     def _stain(self, patches: Tensor, draw: dict[str, Tensor]) -> Tensor:
-        kernel = torch.tensor([0.25, 0.5, 0.25], device=patches.device)
+        kernel = torch.tensor([0.25, 0.5, 0.25], dtype=patches.dtype, device=patches.device)
         edged = F.pad(patches[:, None], (1, 1, 1, 1), mode="replicate")
         smooth = F.conv2d(F.conv2d(edged, kernel.view(1, 1, 1, 3)), kernel.view(1, 1, 3, 1))[:, 0]
         patches = torch.lerp(patches, smooth, draw["blur"][:, None, None])
         if "blur_px" in draw:
             patches = _blurred(patches, draw["blur_px"], self.config.blur_px)
-        ramp = torch.linspace(-1, 1, patches.shape[1], device=patches.device)
+        ramp = torch.linspace(-1, 1, patches.shape[1], dtype=patches.dtype, device=patches.device)
         uneven = 1 + draw["gradient"][:, 0, None, None] * ramp[:, None] + draw["gradient"][:, 1, None, None] * ramp
-        raised = patches.clamp(min=1e-3) ** draw["gamma"][:, None, None]
+        raised = patches.clamp(min=_LEAST) ** draw["gamma"][:, None, None]
         return raised * draw["stain"][:, None, None] * uneven

@@ -50,7 +50,7 @@ from meshgnn.source.sections import SectionStack, read_stack
 from meshgnn.store import content_hash, read_json, write_json, write_text
 from meshgnn.train.checkpoint import LastCheckpoint, readable
 
-VERSION = 2  # raised when the same config gives other weights
+VERSION = 3  # raised when the same config gives other weights
 
 
 def pretrain(config: PretrainConfig, sources: Sequence[NodeSet], out: Path, progress: Progress = silent) -> NodeEncoder:

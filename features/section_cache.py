@@ -7,8 +7,9 @@ decoded for two cells; sections that are small once averaged are one cell.
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -26,6 +27,9 @@ BLOCK_PX = 2048
 _CELL_PX = 256  # a cell's least side, of tiles that are smaller
 _NEAR_PX = 512  # side of the squares within which small patches share a window
 _PROBES = 64
+
+Place = tuple[int, int, int, int]
+"""First and last row, first and last column of a cell; the last ones do not belong to it."""
 
 
 class SectionCache:
@@ -63,54 +67,98 @@ class SectionCache:
 
     def cell(self, reduced: "ReducedSection", down: int, across: int) -> NDArray[Any]:
         """Averaged pixels of one cell, decoded if it is not at hand."""
-        key = (reduced.section.index, down, across)
-        while True:
+        return self.cells(reduced, [(down, across)])[0]
+
+    def cells(self, reduced: "ReducedSection", places: Sequence[tuple[int, int]]) -> list[NDArray[Any]]:
+        """Averaged pixels of cells (down, across), decoded if they are not at hand."""
+        found: dict[tuple[int, int], NDArray[Any]] = {}
+        index, wanted = reduced.section.index, list(places)
+        while wanted:
+            mine: list[tuple[int, int]] = []
+            others: Lock | None = None
+            gate = Lock()
             with self._lock:
-                kept = self._cells.get(key)
-                if kept is not None:
-                    self._cells.move_to_end(key)
-                    return kept
-                gate = self._making.get(key)
-                if gate is None:
-                    mine = self._making[key] = Lock()
-                    mine.acquire()
-                    break
-            with gate:  # until the thread that decodes it is done, well or not
-                pass
+                for place in wanted:
+                    key = (index, *place)
+                    if (kept := self._cells.get(key)) is not None:
+                        self._cells.move_to_end(key)
+                        found[place] = kept
+                    elif (making := self._making.get(key)) is not None:
+                        others = making
+                    else:
+                        self._making[key] = gate
+                        mine.append(place)
+                if mine:
+                    gate.acquire()
+            if mine:
+                self._decode(reduced, mine, found, gate)
+            elif others is not None:
+                with others:  # until the thread that decodes one of them is done, well or not
+                    pass
+            wanted = [] if len(found) == len(places) else [place for place in wanted if place not in found]
+        return [found[place] for place in places]
+
+    def _decode(
+        self, reduced: "ReducedSection", mine: list[tuple[int, int]], found: dict[tuple[int, int], NDArray[Any]],
+        gate: Lock,
+    ) -> None:  # fmt: skip
+        """Decode cells into `found` and keep them; `gate` is what others wait at."""
+        index, decoded = reduced.section.index, 0
         try:
-            pixels = self._decoded(reduced, down, across)
-            with self._lock:
-                self._cells[key] = pixels
-                self._bytes += pixels.nbytes
-                self.decoded_bytes += pixels.size * reduced.factor**2 * reduced.item_bytes
-                while self._bytes > self.budget and len(self._cells) > 1:
-                    self._bytes -= self._cells.popitem(last=False)[1].nbytes
+            with self.images.image(reduced.section) as image:
+                if reduced.tiles and mine[-1] == (mine[0][0], mine[0][1] + len(mine) - 1):
+                    self._row(image, reduced, mine, found)
+                for place in mine:
+                    if place not in found:
+                        found[place] = self._decoded(image, reduced, *place)
         finally:
             with self._lock:
-                del self._making[key]
-            mine.release()
-        return pixels
+                for place in mine:
+                    del self._making[(index, *place)]
+                    if (pixels := found.get(place)) is not None:
+                        self._cells[(index, *place)] = pixels
+                        decoded += pixels.size
+                        self._bytes += pixels.nbytes
+                self.decoded_bytes += decoded * reduced.factor**2 * reduced.item_bytes
+                while self._bytes > self.budget and len(self._cells) > 1:
+                    self._bytes -= self._cells.popitem(last=False)[1].nbytes
+            gate.release()
 
-    def _decoded(self, reduced: "ReducedSection", down: int, across: int) -> NDArray[Any]:
+    def _row(
+        self, image: SectionImage, reduced: "ReducedSection", mine: list[tuple[int, int]],
+        found: dict[tuple[int, int], NDArray[Any]],
+    ) -> None:  # fmt: skip
+        """Decode tiles side by side, each of which is a cell; stops at the first that cannot be read."""
+        (tall, wide), (down, first) = reduced.cell, mine[0]
+        top, left = down * tall, first * wide
+        right = min(left + len(mine) * wide, reduced.shape[1])
+        try:
+            for place, (_, west, pixels) in zip(mine, image.blocks(reduced.level, top, top + 1, left, right)):
+                if west != place[1] * wide or pixels.shape[1] > wide:
+                    return  # decoded several at a time
+                found[place] = pixels
+        except InputError:
+            return  # told when it is decoded alone
+
+    def _decoded(self, image: SectionImage, reduced: "ReducedSection", down: int, across: int) -> NDArray[Any]:
         top, bottom, left, right = reduced.place(down, across)
-        with self.images.image(reduced.section) as image:
-            try:
-                return _averaged(image, reduced, top, bottom, left, right)
-            except InputError as error:
-                if not self.skip:
-                    raise
-                self.damaged.setdefault(reduced.section.index, str(error))
-            out = np.full((bottom - top, right - left), np.nan, np.float32)
-            tall, wide = image.levels[reduced.level].tile_shape
-            many = max(1, tall // reduced.step), max(1, wide // reduced.step)
-            for y in range(top, bottom, many[0]):
-                for x in range(left, right, many[1]):
-                    low, end = min(y + many[0], bottom), min(x + many[1], right)
-                    try:
-                        out[y - top : low - top, x - left : end - left] = _averaged(image, reduced, y, low, x, end)
-                    except InputError:
-                        continue  # the first one is told
-            return out
+        try:
+            return _averaged(image, reduced, top, bottom, left, right)
+        except InputError as error:
+            if not self.skip:
+                raise
+            self.damaged.setdefault(reduced.section.index, str(error))
+        out = np.full((bottom - top, right - left), np.nan, np.float32)
+        tall, wide = image.levels[reduced.level].tile_shape
+        many = max(1, tall // reduced.step), max(1, wide // reduced.step)
+        for y in range(top, bottom, many[0]):
+            for x in range(left, right, many[1]):
+                low, end = min(y + many[0], bottom), min(x + many[1], right)
+                try:
+                    out[y - top : low - top, x - left : end - left] = _averaged(image, reduced, y, low, x, end)
+                except InputError:
+                    continue  # the first one is told
+        return out
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -120,7 +168,8 @@ class ReducedSection:
     `background` is the grey of glass, `tissue_density` the optical density of dark tissue (`grey_levels`);
     `full_scale` is the largest value the file's type holds, `floor` the smallest grey that is given a density.
     It is read from `level` of the image's pyramid, `step` x `step` pixels of which are averaged. Cells have `cell` rows
-    and columns, the first ones `shift` columns fewer (in mirrored images the tiles end at the right border).
+    and columns, the first ones `shift` columns fewer (in mirrored images the tiles end at the right border); `tiles` if
+    each is a tile as it is.
     """
 
     section: Section
@@ -136,6 +185,7 @@ class ReducedSection:
     level: int = field(init=False)
     step: int = field(init=False)
     cell: tuple[int, int] = field(init=False)
+    tiles: bool = field(init=False)
     shift: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -148,17 +198,19 @@ class ReducedSection:
             tall, wide = image.levels[level].tile_shape
             whole = max(shape) <= BLOCK_PX
             cell = shape if whole else (-(-_CELL_PX // tall) * tall, -(-_CELL_PX // wide) * wide)
+            tiles = cell == (tall, wide) and step == 1 and not image.mirrored
             aligned = image.mirrored and step == 1 and not whole and image.levels[level].shape[1] == shape[1]
         found = {
             "shape": shape, "background": background, "tissue_density": density, "level": level, "step": step,
             "full_scale": float(np.iinfo(kind).max) if kind.kind == "u" else 1.0, "item_bytes": kind.itemsize,
             "whole_numbers": kind.kind == "u", "floor": max(background / 256, 1e-6), "cell": cell,
+            "tiles": tiles,
             "shift": -shape[1] % cell[1] if aligned else 0,
         }  # fmt: skip
         for name, value in found.items():
             object.__setattr__(self, name, value)
 
-    def place(self, down: int, across: int) -> tuple[int, int, int, int]:
+    def place(self, down: int, across: int) -> Place:
         """First and last row, first and last column of a cell; the last ones do not belong to it."""
         tall, wide = self.cell
         left = across * wide - self.shift
@@ -169,6 +221,9 @@ class ReducedSection:
         """Places of points that one window serves, in order of cells."""
         if self.cell == self.shape:
             yield np.arange(len(y))
+            return
+        if len(y) == 1:
+            yield np.zeros(1, np.int64)
             return
         if 2 * reach > _NEAR_PX:
             tall, wide = self.cell
@@ -183,8 +238,14 @@ class ReducedSection:
             else:  # far apart
                 yield from here[:, None]
 
-    def window(self, y: NDArray[np.float64], x: NDArray[np.float64], reach: int) -> tuple[NDArray[Any], int, int]:
-        """Averaged pixels around these points with their first row and column; nothing outside the image."""
+    def window(
+        self, y: NDArray[np.float64], x: NDArray[np.float64], reach: int, turned: tuple[float, float] | None = None
+    ) -> tuple[NDArray[Any], int, int]:
+        """Averaged pixels around these points with their first row and column; nothing outside the image.
+
+        With `turned`, half the side of a square around the one point and its angle (radians), cells that the square
+        does not touch are not decoded, and mean nothing.
+        """
         if self.cell == self.shape:
             return self.cache.cell(self, 0, 0), 0, 0
         rows, columns = self.shape
@@ -192,7 +253,8 @@ class ReducedSection:
         left, right = (int(np.clip(v, 0, columns)) for v in (x.min() - reach, x.max() + reach + 1))
         if top >= bottom or left >= right:  # the points lie outside the image
             return np.zeros((1, 1), np.float32), -(10**6), -(10**6)
-        cells = list(self.pieces(top, bottom, left, right))
+        touched = None if turned is None else partial(_touches, float(y[0]), float(x[0]), *turned)
+        cells = list(self.pieces(top, bottom, left, right, touched))
         if len(cells) == 1:
             return cells[0][1], cells[0][0][0], cells[0][0][2]
         out = np.empty((bottom - top, right - left), np.result_type(*{pixels.dtype for _, pixels in cells}))
@@ -202,13 +264,31 @@ class ReducedSection:
         return out, top, left
 
     def pieces(
-        self, top: int, bottom: int, left: int, right: int
-    ) -> Iterator[tuple[tuple[int, int, int, int], NDArray[Any]]]:
-        """The cells that hold these rows and columns of the image, each with its place."""
-        tall, wide = self.cell
-        for down in range(top // tall, -(-bottom // tall)):
-            for across in range((left + self.shift) // wide, -(-(right + self.shift) // wide)):
-                yield self.place(down, across), self.cache.cell(self, down, across)
+        self, top: int, bottom: int, left: int, right: int, wanted: Callable[[Place], bool] | None = None
+    ) -> Iterator[tuple[Place, NDArray[Any]]]:
+        """The cells that hold these rows and columns of the image (of these those that are wanted), each with its
+        place."""
+        (tall, wide), (rows, columns), shift = self.cell, self.shape, self.shift
+        for down in range(top // tall, -(-bottom // tall)):  # a row at a time, so that its pixels are still at hand
+            row, places = [], []
+            for across in range((left + shift) // wide, -(-(right + shift) // wide)):
+                west = across * wide - shift
+                place = down * tall, min((down + 1) * tall, rows), max(west, 0), min(west + wide, columns)
+                if wanted is None or wanted(place):
+                    row.append((down, across))
+                    places.append(place)
+            yield from zip(places, self.cache.cells(self, row))
+
+
+def _touches(y: float, x: float, half: float, angle: float, place: Place) -> bool:
+    """Whether a turned square of this half side around (y, x) touches a cell (separating axes of the square)."""
+    cosine, sine = math.cos(angle), math.sin(angle)
+    down, across = (place[0] + place[1] - 1) / 2 - y, (place[2] + place[3] - 1) / 2 - x
+    tall, wide = (place[1] - place[0]) / 2, (place[3] - place[2]) / 2
+    reach = half + 1  # a pixel is wanted on either side of a position
+    along, aside = abs(down * sine + across * cosine), abs(down * cosine - across * sine)
+    cosine, sine = abs(cosine), abs(sine)
+    return along <= reach + tall * sine + wide * cosine and aside <= reach + tall * cosine + wide * sine
 
 
 def _averaged(
@@ -220,11 +300,10 @@ def _averaged(
     height, width = min(rows * factor, full[0] - y), min(columns * factor, full[1] - x)
     if factor == 1:
         tile = image.levels[reduced.level].tile_shape
-        if not image.mirrored and height <= tile[0] and width <= tile[1]:
-            blocks = list(image.blocks(reduced.level, y, y + height, x, x + width))
-            if len(blocks) == 1:  # one tile, as it is
-                (first, west, pixels) = blocks[0]
-                return pixels[y - first : y - first + height, x - west : x - west + width]
+        if not image.mirrored and y % tile[0] == x % tile[1] == 0 and height <= tile[0] and width <= tile[1]:
+            # One tile, as it is.
+            first, west, pixels = next(iter(image.blocks(reduced.level, y, y + height, x, x + width)))
+            return pixels[y - first : y - first + height, x - west : x - west + width]
         return image.window(y, x, height, width, level=reduced.level)
     out = np.empty((rows, columns), np.float32)
     # Rows at a time, to keep full resolution out of memory; whole tiles, so that none is decoded twice.

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
-from torch.utils.checkpoint import checkpoint
 
+from features.cached_gradient import cached_features
 from features.data_stage import DataStage
 from features.model_files import NodeEncoder
 from features.objectives.gathered import gather_rows, joint_count
@@ -174,19 +174,16 @@ class PretrainModule(L.LightningModule):
         count, ready = len(rows.item), self.stage.config.where == "workers"
         if not self.micro or self.micro >= count * self.views:
             return self._features(items, step, range(self.views), slice(rank, None, world), rows.item)
-        found = []
-        for view in range(self.views):
-            for k in range(0, count, self.micro):
-                many = min(self.micro, count - k)
-                first = view * count + k if ready else k
-                places = slice(rank + k * world, rank + (k + many) * world, world)
-                # A tensor on the device goes along, so that its random numbers are drawn again.
-                made = checkpoint(
-                    self._features, items[first : first + many], step, range(view, view + 1), places, rows.item,
-                    use_reentrant=False,
-                )  # fmt: skip
-                found.append(made)
-        return torch.cat(found)
+        parts = [(view, k) for view in range(self.views) for k in range(0, count, self.micro)]
+
+        def encode(part: tuple[int, int]) -> Tensor:
+            view, k = part
+            many = min(self.micro, count - k)
+            first = view * count + k if ready else k
+            places = slice(rank + k * world, rank + (k + many) * world, world)
+            return self._features(items[first : first + many], step, range(view, view + 1), places, rows.item)
+
+        return cached_features(encode, parts, list(self.encoder.parameters()))
 
     def views_of(self, items: Tensor, step: int, views: range | None = None, places: slice | None = None) -> Tensor:
         """[views x n, ...] views of n items, view after view: all views of this rank's, or those of some places."""

@@ -12,7 +12,7 @@ from features.augment import PatchAugment
 from features.content import nodes_key
 from features.damage import Damage, Policy
 from features.locations import centres
-from features.resample import corner_of, cut, looked_up, sample_patches, shifted
+from features.resample import corner_of, cut, densities, looked_up, sample_patches, shifted
 from features.section_cache import ReducedSection, SectionCache
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import InputError, SettingError
@@ -174,7 +174,7 @@ class SectionPatches:
         out = np.empty((len(items), *self.shape), np.float32) if out is None else out
         good = np.ones(len(items), bool)
         sections = where.section[items]
-        for index in np.unique(sections).tolist():
+        for index in sorted(set(sections.tolist())):
             here = np.flatnonzero(sections == index)
             try:
                 reduced = self._cache.section(index)
@@ -209,7 +209,8 @@ class SectionPatches:
                 if inside is not None:
                     inside[places] = True
                 continue
-            window, top, left = reduced.window(y[group], x[group], reach)
+            square = (size / 2 * step, float(angle[group[0]])) if turned and len(group) == 1 else None
+            window, top, left = reduced.window(y[group], x[group], reach, square)
             one = slice(int(places[0]), int(places[0]) + 1)
             patches = out[one] if len(group) == 1 else np.empty((len(group), size, size), np.float32)
             within = None if inside is None else np.empty(patches.shape, np.bool_)
@@ -237,14 +238,19 @@ class SectionPatches:
             shifted(np.ascontiguousarray(window), row - top, column - left, down, across, out)
             self._values(out, reduced)
             return True
-        for (first, last, west, east), pixels in reduced.pieces(row, row + size, column, column + size):
-            r0, r1, c0, c1 = max(first, row), min(last, row + size), max(west, column), min(east, column + size)
-            pixels = np.ascontiguousarray(pixels)
-            place = (r0 - row, c0 - column, r1 - r0, c1 - c0)
-            if self.config.values == "grey":
-                cut(pixels, r0 - first, c0 - west, np.float32(1 / reduced.full_scale), out, *place)
-            else:
-                looked_up(pixels, r0 - first, c0 - west, self._table(reduced, pixels.dtype), out, *place)
+        grey, scale, bottom, right = self.config.values == "grey", 1 / reduced.full_scale, row + size, column + size
+        for (first, last, west, east), pixels in reduced.pieces(row, bottom, column, right):
+            r0, c0 = first if first > row else row, west if west > column else column
+            tall, wide = (last if last < bottom else bottom) - r0, (east if east < right else right) - c0
+            if not pixels.flags.c_contiguous:
+                pixels = np.ascontiguousarray(pixels)
+            if grey:
+                cut(pixels, r0 - first, c0 - west, scale, out, r0 - row, c0 - column, tall, wide)
+            elif pixels.dtype.kind == "u":
+                table = self._table(reduced, pixels.dtype)
+                looked_up(pixels, r0 - first, c0 - west, table, out, r0 - row, c0 - column, tall, wide)
+            else:  # a tile that turned out to be damaged
+                return self._lying(reduced, y, x, out)
         return True
 
     def _table(self, reduced: ReducedSection, kind: np.dtype[Any]) -> NDArray[np.float32]:
@@ -262,9 +268,12 @@ class SectionPatches:
             np.multiply(grey, np.float32(1 / reduced.full_scale), out=grey)
             return
         flat = grey.reshape(-1)
+        if reduced.whole_numbers and not self._cache.damaged:
+            densities(flat, reduced.floor, reduced.background, reduced.tissue_density)
+            return
         for first in range(0, len(flat), _CHUNK):
             part = flat[first : first + _CHUNK]
-            np.maximum(part, np.float32(reduced.floor), out=part)
+            np.maximum(part, np.float32(reduced.floor), out=part)  # what is not a number stays so
             np.divide(part, np.float32(reduced.background), out=part)
             np.log(part, out=part)
             np.multiply(part, np.float32(-1 / reduced.tissue_density), out=part)
@@ -276,9 +285,9 @@ class SectionPatches:
     ) -> None:  # fmt: skip
         """Find patches that are not finite and those without tissue."""
         section = reduced.section
-        # Of whole numbers some rows tell; a value that is not finite may stand anywhere.
+        # Of whole numbers some tell; a value that is not finite may stand anywhere.
         every = max(1, self.config.size_px // 64) if reduced.whole_numbers and not self._cache.damaged else 1
-        means = np.array([out[k, ::every].mean() for k in here])
+        means = np.array([out[k, ::every, ::every].mean() for k in here.tolist()])
         bad = ~np.isfinite(means)
         if bad.any():
             why = self._cache.damaged.get(section.index, f"{section.path}: pixels that are not finite")
@@ -293,7 +302,8 @@ class SectionPatches:
         if self.config.values == "grey":
             means = -np.log(np.maximum(means * reduced.full_scale, reduced.floor) / reduced.background)
             means /= reduced.tissue_density
-        for item in items[here[~bad & (means < _EMPTY)]].tolist():
+        bare = ~bad & (means < _EMPTY)
+        for item in items[here[bare]].tolist() if bare.any() else ():
             self.damage.empty(item, self._name(section.index))
 
     def _leave_out(self, items: NDArray[np.integer], index: int, why: str) -> None:

@@ -41,6 +41,8 @@ class PlainTiles:
         self, decompress: Decompress, shape: tuple[int, int], dtype: np.dtype[Any], differences: bool = False
     ) -> None:
         self.decompress, self.shape, self.dtype, self.differences = decompress, shape, dtype, differences
+        self._bytes = shape[0] * shape[1] * dtype.itemsize
+        self._ready = dtype.isnative and not differences  # what was decompressed are the pixels
 
     def decode(self, data: bytes, rows: int, columns: int) -> NDArray[Any]:
         """The first `rows` x `columns` pixels of a tile, read-only, in the machine's byte order.
@@ -48,8 +50,10 @@ class PlainTiles:
         Raises:
             ValueError: the bytes do not hold as many.
         """
-        wide = self.shape[1]
-        pixels = np.frombuffer(self.decompress(data, self.shape[0] * wide * self.dtype.itemsize), self.dtype)
+        wide, decoded = self.shape[1], self.decompress(data, self._bytes)
+        if self._ready and columns == wide and len(decoded) == self._bytes:
+            return np.ndarray((rows, wide), self.dtype, decoded)
+        pixels = np.frombuffer(decoded, self.dtype)
         if len(pixels) < rows * wide:
             raise ValueError(f"{len(pixels)} pixels where {rows * wide} are needed")
         tile = pixels[: rows * wide].reshape(rows, wide)

@@ -50,6 +50,8 @@ class TiffImage(SectionImage):
             self.levels = tuple(_level(full, each) for each in self._pages)
             self._lies = [(tuple(each.dataoffsets), tuple(each.databytecounts)) for each in self._pages]
             self._plain = [of_tiff(each, self._file.byteorder) for each in self._pages]
+            self._turned = [int(each.photometric) == 0 and not stored for each in self._pages]  # MinIsWhite
+            self._raw = [_is_raw(each) for each in self._pages]
         except InputError:
             self._file.close()
             raise
@@ -140,7 +142,7 @@ class TiffImage(SectionImage):
     ) -> Iterator[tuple[int, int, npt.NDArray[Any]]]:
         """See `SectionImage.blocks`."""
         page, (tall, wide) = self._pages[level], self.levels[level].tile_shape
-        if _is_raw(page):
+        if self._raw[level]:
             for first in range(top, bottom, tall):
                 yield first, 0, self._rows(page, first, min(first + tall, bottom))
             return
@@ -177,8 +179,7 @@ class TiffImage(SectionImage):
                 row, column = divmod(number, -(-size[1] // wide))
                 rows, columns = min(tall, size[0] - row * tall), min(wide, size[1] - column * wide)
                 tile = plain.decode(data, rows, columns)
-                plain_grey = self._grey is None and (page.photometric != 0 or self.stored)
-                return tile if plain_grey else self._meant(page, tile[..., None])
+                return tile if self._grey is None and not self._turned[level] else self._meant(page, tile[..., None])
             decoded, _, shape = page.decode(data, number, jpegtables=page.jpegtables)
         except Exception as error:
             where = f"tile {number} of level {level}" if level else f"tile {number}"

@@ -195,6 +195,29 @@ def test_weights_of_0_and_1_are_supervised_and_one_positive_is_ntxent():
         torch.testing.assert_close(objective(z, Rows(soft=soft)), supervised_contrastive(z, labels, 0.2))
 
 
+@pytest.mark.parametrize("table", [1, 40, 1 << 16])
+def test_blocks_of_rows_give_the_loss_and_gradient_of_the_whole_table(table: int, monkeypatch: pytest.MonkeyPatch):
+    """Against the table as a whole, differentiated by autograd; one anchor has no positive."""
+    monkeypatch.setattr("features.objectives.contrastive._TABLE", table)
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(11, 5, generator=generator, dtype=torch.float64, requires_grad=True)
+    weights = torch.rand(11, 11, generator=generator, dtype=torch.float64)
+    weights = weights.masked_fill(weights < 0.6, 0)
+    weights[3] = 0
+    unit = torch.nn.functional.normalize(z, dim=1)
+    itself = torch.eye(11, dtype=torch.bool)
+    logits = (unit @ unit.T / 0.2).masked_fill(itself, float("-inf"))
+    share = (logits - logits.logsumexp(1, keepdim=True)).masked_fill(itself, 0)
+    drawn = weights.masked_fill(itself, 0)
+    there = drawn.sum(1) > 0
+    expected = -((drawn * share).sum(1)[there] / drawn.sum(1)[there]).mean()
+    found = weighted_contrastive(z, weights, 0.2)
+    torch.testing.assert_close(found, expected)
+    for one, other in zip(torch.autograd.grad(3 * found, z), torch.autograd.grad(3 * expected, z)):
+        torch.testing.assert_close(one, other)
+    assert torch.autograd.gradcheck(lambda values: weighted_contrastive(values, weights, 0.5), (z,))
+
+
 def test_spatial_weights_fall_with_distance_and_end_at_three_sigma():
     objective = SpatialContrast.Config(sigma_mm=1.0, temperature=0.5).build(5, 0)
     objective.projection = torch.nn.Identity()
