@@ -10,8 +10,7 @@ others 1 to 3 mm.
     strongest       of schleicher, as many of the largest distance as there are true borders
     gradient        differences of the mean features of two blocks of 16, as many of the largest as schleicher has
     random          as many places drawn at random
-    effective       as schleicher, with as many profiles in a block as are independent (test.effective=true)
-    schleicher_N, schleicher_p_N, effective_N, effective_distance_N
+    schleicher_N, schleicher_p_N
                     the strongest of all sections, with N false ones per 10 mm, by squared distance or by p
     network         where the named run's map changes its area, on its own mesh, whose errors are in it
 
@@ -37,7 +36,6 @@ from scipy.spatial import cKDTree  # noqa: E402
 
 from benchmarks._pairs import keep, show  # noqa: E402
 from meshgnn.borders.command import read_mesh  # noqa: E402
-from meshgnn.borders.find import BorderTest  # noqa: E402
 from meshgnn.borders.ribbon import on_section, ribbon_lines  # noqa: E402
 from meshgnn.borders.section import (  # noqa: E402
     SectionBorderFinder,
@@ -244,8 +242,6 @@ def measured(options: argparse.Namespace, folder: Path, many: int) -> list[dict[
     if options.mesh is not None:
         made, stack = read_mesh(options.mesh, folder)
         sections = tuple(stack.at(one.index) for one in sections if one.index in {k.index for k in stack})
-    effective = SectionBorderFinder.Config(test=BorderTest.Config(effective=True)).build()
-    found_effective = []
     for section in sections:
         place = place_of(truth, section.index)
         if options.mesh is not None:
@@ -254,10 +250,8 @@ def measured(options: argparse.Namespace, folder: Path, many: int) -> list[dict[
                 SectionBorders(section=section.index, pixel_um=section.pixel_um, runs=tuple(runs), left_out=left_out)
             )
             found.append(finder.find(section, made))
-            found_effective.append(effective.find(section, made))
         else:
             found.append(finder.find(section, graph, place))
-            found_effective.append(effective.find(section, graph, place))
     seconds = (time.perf_counter() - start) / max(len(sections), 1)
     found = in_neighbours(found, {one.index: one for one in sections})
     known = known or found
@@ -269,7 +263,7 @@ def measured(options: argparse.Namespace, folder: Path, many: int) -> list[dict[
     scores: dict[str, Score] = defaultdict(lambda: Score(options.reach_mm))
     rng = np.random.default_rng(0)
     truths, lengths = [], []
-    for one, other, seen in zip(found, found_effective, known):
+    for one, seen in zip(found, known):
         true = true_borders(seen, graph)
         count = sum(len(run.series.borders) for run in one.runs)
         expected = sum(len(points) for kind in true.values() for points in kind.values())
@@ -277,7 +271,6 @@ def measured(options: argparse.Namespace, folder: Path, many: int) -> list[dict[
         truths.append(true)
         lengths.append(length)
         methods = {
-            "effective": schleicher(other, False),
             "schleicher": schleicher(one, False), "confirmed": schleicher(one, True),
             "strongest": strongest(one, expected), "gradient": gradient(one, count),
             "gradient_strongest": gradient(one, expected), "random": drawn_by_lot(one, count, rng),
@@ -288,9 +281,7 @@ def measured(options: argparse.Namespace, folder: Path, many: int) -> list[dict[
         for name, points in methods.items():
             scores[name].add(true, points, length)
     for false in (0.1, 0.2, 0.4, 0.8):
-        for name, every in (("schleicher", by_strength(found, False)), ("schleicher_p", by_strength(found, True)),
-                            ("effective", by_strength(found_effective, True)),
-                            ("effective_distance", by_strength(found_effective, False))):  # fmt: skip
+        for name, every in (("schleicher", by_strength(found, False)), ("schleicher_p", by_strength(found, True))):
             if (score := with_false(every, truths, lengths, false, options.reach_mm)) is not None:
                 scores[f"{name}_{false:g}"] = score
     rows = [score.row(name) for name, score in scores.items()]

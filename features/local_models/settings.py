@@ -37,7 +37,7 @@ class ModelSettings(BaseConfig):
     batch: int = 8
     learning_rate: float = 4e-3
     prior_mm: float = 1.0
-    trust: float = 1.0
+    trust: float = 0.3
     seed: int = 0
 
     def __post_init__(self) -> None:

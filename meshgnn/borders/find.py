@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
 
-from meshgnn.borders.hotelling import block_distances, check_block, effective_profiles, hotelling_p
+from meshgnn.borders.hotelling import block_distances, check_block, hotelling_p
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import InputError, SettingError
 
@@ -55,15 +55,12 @@ class BorderTest:
             smallest, largest: numbers of profiles in a block; all sizes between are tried.
             level: a border's p value, corrected for the number of places and block sizes (Bonferroni), lies below.
             agreeing: share of the block sizes that must put a border at one place, within half a block.
-            effective: count as many profiles as a block is worth by the series' autocorrelation, in place of all, which
-                is the published form.
         """
 
         smallest: int = 8
         largest: int = 24
         level: float = 0.05
         agreeing: float = 0.5
-        effective: bool = False
 
         def __post_init__(self) -> None:
             if not 2 <= self.smallest <= self.largest:
@@ -107,11 +104,7 @@ class BorderTest:
         if not p:
             return Series(distance2=empty, shrunk2=empty, borders=())
         both = np.stack([block_distances(features, size) for size in self.sizes], axis=1)  # [2, sizes, N - 1]
-        worth = [
-            effective_profiles(features, size, 2 * self.config.largest + 1) if self.config.effective else None
-            for size in self.sizes
-        ]
-        chance = np.stack([hotelling_p(both[0, k], size, p, worth[k]) for k, size in enumerate(self.sizes)]) * tests
+        chance = np.stack([hotelling_p(both[0, k], size, p) for k, size in enumerate(self.sizes)]) * tests
         fits = np.isfinite(both[0])
         mean = [np.divide(np.where(fits, one, 0).sum(0), fits.sum(0), out=empty.copy(), where=fits.any(0))
                 for one in both]  # fmt: skip

@@ -1,10 +1,7 @@
 """Blocks of profiles that slide along the ribbon: their Mahalanobis distance, and Hotelling's T2."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter1d
 from scipy.stats import f as f_distribution
 
 from meshgnn.errors import InputError
@@ -67,58 +64,14 @@ def block_distances(features: Floats, block: int) -> tuple[Floats, Floats]:
     return pooled, shrunk
 
 
-@dataclass(frozen=True, kw_only=True)
-class Effective:
-    """How many independent profiles a block is worth.
-
-    Args:
-        mean: number that its mean rests on; spread: number that its covariance rests on.
-    """
-
-    mean: float
-    spread: float
-
-
-def effective_profiles(features: Floats, block: int, window: int) -> Effective:
-    """Numbers of independent profiles that a block of a series is worth, from the series' own autocorrelation.
-
-    With autocorrelation r_k at lag k, a mean of b is worth b / (1 + 2 sum (1 - k / b) r_k) and a variance
-    b / (1 + 2 sum (1 - k / b) r_k^2) independent values (Bartlett 1946), k up to the first lag whose r is not positive.
-    r is the mean over features of what is left after a running mean, which takes out areas and slow change; it is so a
-    little too small, and the numbers a little too large.
-
-    Args:
-        features: [N, p], each of them varying.
-        window: profiles in the running mean.
-    """
-    rest = features - uniform_filter1d(features, min(window, len(features)), axis=0, mode="nearest")
-    power = np.maximum((rest**2).sum(0), 1e-300)
-    mean = spread = 1.0
-    for lag in range(1, min(block, len(rest))):
-        r = float(((rest[lag:] * rest[:-lag]).sum(0) / power).mean())
-        if r <= 0:
-            break
-        mean += 2 * (1 - lag / block) * r
-        spread += 2 * (1 - lag / block) * r**2
-    return Effective(mean=block / mean, spread=block / spread)
-
-
-def hotelling_p(distance2: Floats, block: int, features: int, worth: Effective | None = None) -> Floats:
+def hotelling_p(distance2: Floats, block: int, features: int) -> Floats:
     """p values of Hotelling's two-sample T2 for squared Mahalanobis distances; NaN stays.
 
     T2 = b / 2 D2 for two blocks of b, and (2b - p - 1) / ((2b - 2) p) T2 is distributed as F with p and 2b - p - 1
     degrees of freedom if all 2b profiles are drawn independently from one normal distribution. Neighbouring profiles
     of real cortex are not independent: p values are then too small, and say which borders stand out, no more.
-
-    Args:
-        worth: independent profiles in a block, in place of `block`; p is 1 where these are too few for a test. The
-            covariance, which neighbours that resemble each other make too small, is raised accordingly.
     """
     check_block(block, features)
-    mean, spread = (float(block), float(block)) if worth is None else (worth.mean, worth.spread)
-    free = 2 * spread - features - 1
-    if free < 1 or mean <= 1:
-        return np.where(np.isnan(distance2), np.nan, 1.0)
-    biased = 1.0 if worth is None else (1 - 1 / mean) / (1 - 1 / block)  # share of the variance that a block shows
-    ratio = free / ((2 * spread - 2) * features) * mean / 2 * biased * np.asarray(distance2, np.float64)
+    free = 2 * block - features - 1
+    ratio = free / ((2 * block - 2) * features) * block / 2 * np.asarray(distance2, np.float64)
     return np.where(np.isnan(ratio), np.nan, f_distribution.sf(ratio, features, free))
