@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from meshgnn.errors import InputError
 from meshgnn.mapping.engines.evidence import Evidence, carried
 from meshgnn.mapping.engines.experts import Joining, around
 from meshgnn.mapping.engines.graph import GraphEngine
@@ -26,7 +27,7 @@ class GraphHints:
         width_um: of the pixels.
 
     Raises:
-        InputError: as `GraphEngine.fill`.
+        InputError: as `GraphEngine.fill`; no drawn section that the mesh knows.
     """
 
     def __init__(
@@ -36,6 +37,8 @@ class GraphHints:
         engine.check(situation)
         self.graph, self.width_um = situation.brain.graph, width_um
         self.evidence = Evidence.of(situation, kept)
+        if not self.evidence.known.any():
+            raise InputError("no node of the mesh lies on a drawn section; draw on sections that the mesh knows")
         features = engine.features(situation, kept, progress)
         self.votes = engine.votes(situation, features, kept, progress, lambda: False)
         self.shares, figures = engine.filled(situation, self.evidence, self.votes, kept, progress, lambda: False)
