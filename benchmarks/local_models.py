@@ -7,12 +7,15 @@ truth: Dice and border distance (mm) of each area that both drawn sections show 
     contours            signed distances averaged (Raya & Udupa 1990); in cortex, since only cortex is judged
     nearest             the outline of the nearer drawn section
     graph               the graph engine with depth profiles
-    local               local models: grey values, ribbon and interpolated outlines
+    local               local models that refine the graph's map
+    local_outlines      local models: grey values, ribbon and interpolated outlines (--outlines-too)
     local_no_mesh       the same without ribbon (--no-mesh-too)
 
-    python benchmarks/local_models.py [--stack STACK --mesh MESH] [--pairs 2] [--apart 5] [--quick] [--json FILE]
+    python benchmarks/local_models.py [--stack STACK ... --mesh MESH ...] [--pairs 2] [--apart 5] [--quick]
+        [--json FILE]
 
-STACK is a virtual brain and MESH its reconstruction; both are made (quick preset) where they are not named.
+STACK are virtual brains and MESH their reconstructions, in the same order; a brain is made (quick preset) where none is
+named. `apart` is the mean over pairs of sections, with the 95 % interval of Student's t over these.
 """
 
 import argparse
@@ -28,7 +31,7 @@ from typing import Any
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # this file must not stand for the package of its name
 
 import numpy as np  # noqa: E402
-from scipy import ndimage  # noqa: E402
+from scipy import ndimage, stats  # noqa: E402
 from scipy.spatial import cKDTree  # noqa: E402
 
 from benchmarks._pairs import keep, row, show  # noqa: E402
@@ -123,35 +126,48 @@ def nearest_contour(situation: Situation, index: int, ends: tuple[int, int]) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stack", type=Path)
-    parser.add_argument("--mesh", type=Path)
+    parser.add_argument("--stack", type=Path, nargs="+", default=[])
+    parser.add_argument("--mesh", type=Path, nargs="+", default=[])
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--pairs", type=int, default=2)
     parser.add_argument("--apart", type=int, default=5)
     parser.add_argument("--most-areas", type=int, default=12, help="of a pair, the largest ones")
     parser.add_argument("--steps", type=int, default=ModelSettings().steps)
     parser.add_argument("--areas-at-once", type=int, default=LocalModels.Config().areas_at_once)
+    parser.add_argument("--trust", type=float, default=ModelSettings().trust)
+    parser.add_argument("--outlines-too", action="store_true", help="local models without the graph, too")
     parser.add_argument("--no-mesh-too", action="store_true", help="local models without the mesh, too")
     parser.add_argument("--quick", action="store_true", help="one pair, two areas, few steps")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if options.quick:
         options.pairs, options.most_areas, options.steps = 1, 2, 30
+    if len(options.mesh) != len(options.stack):
+        parser.error("--mesh and --stack go together")
+    scores: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    seconds: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        stack = options.stack or folder / "stack"
-        if options.stack is None:
+        maker, brains = MeshFromSections.Config().build(), list(zip(options.stack, options.mesh))
+        if not brains:
+            stack, mesh = Path(name) / "stack", Path(name) / "mesh"
             VirtualBrain.Config(seed=options.seed, preset="quick").build().write(stack)
-        maker, mesh = MeshFromSections.Config().build(), options.mesh or folder / "mesh"
-        if options.mesh is None:
             mesh.mkdir()
             maker.make(stack.name, stack, mesh, silent)
-        keep(rows := measured(options, folder, *open_brain(stack, mesh, maker), read_truth(stack)), options.json)
-        for one in rows:
-            show(one)
+            brains = [(stack, mesh)]
+        for number, (stack, mesh) in enumerate(brains):
+            folder = Path(name) / f"brain-{number}"
+            folder.mkdir()
+            measured(options, folder, number, *open_brain(stack, mesh, maker), read_truth(stack), scores, seconds)
+    keep(rows := tables(scores, seconds), options.json)
+    for one in rows:
+        show(one)
 
 
-def measured(options: argparse.Namespace, folder: Path, stack: SectionStack, brain: Any, truth: Truth) -> list[dict]:
+def measured(
+    options: argparse.Namespace, folder: Path, number: int, stack: SectionStack, brain: Any, truth: Truth,
+    scores: dict[str, list[dict[str, Any]]], seconds: dict[str, list[float]],
+) -> None:  # fmt: skip
+    """Adds the rows and seconds of one brain."""
     assert stack.folder is not None
     table = read_annotations(stack.folder).table
     usable = [section.index for section in stack.usable()]
@@ -164,18 +180,20 @@ def measured(options: argparse.Namespace, folder: Path, stack: SectionStack, bra
     numbers = sorted({k for pair in pairs for k in (*pair, *between[pair])})
     everything = draw(folder / "truth", stack, truth, numbers, table)
     ribbons = Ribbons(brain.graph)
-    scores: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    seconds: dict[str, list[float]] = defaultdict(list)
-    settings = ModelSettings(steps=options.steps)
+    settings = ModelSettings(steps=options.steps, trust=options.trust)
+    graph = GraphEngine.Config(features=(ProfileFeatures.Config(),), judge=False)
     local = LocalModels.Config(model=settings, areas_at_once=options.areas_at_once, workers=1)
     engines: dict[str, tuple[Any, bool]] = {
         "contours": (Contours.Config().build(), True),
-        "graph": (GraphEngine.Config(features=(ProfileFeatures.Config(),), judge=False).build(), True),
-        "local": (local.build(), True),
+        "graph": (graph.build(), True),
+        "local": (replace(local, graph=graph).build(), True),
     }
+    if options.outlines_too:
+        engines["local_outlines"] = (local.build(), True)
     if options.no_mesh_too:
         engines["local_no_mesh"] = (local.build(), False)
     for pair in pairs:
+        known: tuple[Any, ...] = (number, *pair, between[pair][len(between[pair]) // 2])
         chosen = areas_of(everything, stack, pair, options.most_areas)
         drawn = restricted(folder / f"drawn-{pair[0]}", only(everything, pair), chosen)
         for name, (engine, with_mesh) in engines.items():
@@ -188,7 +206,7 @@ def measured(options: argparse.Namespace, folder: Path, stack: SectionStack, bra
                 seconds["one_model"].append(filling.figures["seconds_per_model"])
             for index in between[pair]:
                 ribbon = ribbons.of(stack.at(index))
-                judge(scores[name], ribbon, everything, places(filling.on(index), ribbon, chosen), chosen, pair)
+                judge(scores[name], ribbon, everything, places(filling.on(index), ribbon, chosen), chosen, known)
         situation = Situation(stack=stack, brain=brain, drawn=drawn)
         for index in between[pair]:
             ribbon = ribbons.of(stack.at(index))
@@ -196,8 +214,7 @@ def measured(options: argparse.Namespace, folder: Path, stack: SectionStack, bra
             best = np.full(len(classes), len(chosen))
             for k, area in enumerate(chosen):
                 best[classes == area] = k
-            judge(scores["nearest"], ribbon, everything, best, chosen, pair)
-    return tables(scores, seconds, pairs, between)
+            judge(scores["nearest"], ribbon, everything, best, chosen, known)
 
 
 def areas_of(annotations: Annotations, stack: SectionStack, pair: tuple[int, int], most: int) -> list[int]:
@@ -231,7 +248,7 @@ def drawn_at(ribbon: Any, truth: Annotations) -> np.ndarray:
 
 def judge(
     rows: list[dict[str, Any]], ribbon: Any, truth: Annotations, best: np.ndarray, areas: Sequence[int],
-    pair: tuple[int, int],
+    pair: tuple[int, ...],
 ) -> None:  # fmt: skip
     """Dice and border distance of each area on the cortex of one section; an area that is not found has no border."""
     classes = drawn_at(ribbon, truth)
@@ -252,25 +269,35 @@ def judge(
                      "dice": 2 * float((true & found).sum()) / float(true.sum() + found.sum())})  # fmt: skip
 
 
-def tables(scores: Any, seconds: Any, pairs: Any, between: Any) -> list[dict[str, Any]]:
-    """Means over areas of the middle sections and of all between; local models against each other filler by area."""
-    middle = {pair: between[pair][len(between[pair]) // 2] for pair in pairs}
+def tables(scores: Any, seconds: Any) -> list[dict[str, Any]]:
+    """Means over outlines of the middle sections and of all between; local models against each other filler by pair."""
     rows: list[dict[str, Any]] = []
+    parts: dict[str, Callable[[dict[str, Any]], bool]] = {
+        "middle": lambda one: one["section"] == one["pair"][-1], "all": lambda one: True,
+    }  # fmt: skip
+    means: dict[tuple[str, str], dict[Any, float]] = {}
     for name, found in scores.items():
-        for part, chosen in (("middle", [one for one in found if one["section"] == middle[one["pair"]]]),
-                             ("all", found)):  # fmt: skip
+        for part, wanted in parts.items():
+            chosen = [one for one in found if wanted(one)]
             off = [one["border_mm"] for one in chosen if one["border_mm"] is not None]
+            by_pair: dict[Any, list[float]] = defaultdict(list)
+            for one in chosen:
+                by_pair[one["pair"]].append(one["dice"])
+            means[name, part] = {pair: float(np.mean(dice)) for pair, dice in by_pair.items()}
             rows.append({"name": f"{name}_{part}", "dice": round(float(np.mean([o["dice"] for o in chosen])), 3),
                          "border_mm": round(float(np.mean(off)), 3) if off else None, "outlines": len(chosen),
                          "not_found": sum(o["dice"] == 0 for o in chosen)})  # fmt: skip
-    mean = {name: float(np.mean([one["dice"] for one in found])) for name, found in scores.items()}
-    for name in mean:
+    for (name, part), theirs in means.items():
+        mine = means["local", part]
         if name != "local":
-            apart = np.array([a["dice"] - b["dice"] for a, b in zip(scores["local"], scores[name])])
-            draws = np.random.default_rng(0).choice(apart, (2000, len(apart))).mean(1)
-            low, high = np.percentile(draws, [2.5, 97.5])
-            rows.append({**row("local_dice", mean["local"], mean[name], name, "Dice"),
-                         "apart": f"{apart.mean():+.3f} [{low:+.3f}, {high:+.3f}]"})  # fmt: skip
+            apart = np.array([mine[pair] - theirs[pair] for pair in mine])
+            text = f"{apart.mean():+.3f}"
+            if len(apart) > 1:
+                half = stats.t.ppf(0.975, len(apart) - 1) * stats.sem(apart)
+                text += f" [{apart.mean() - half:+.3f}, {apart.mean() + half:+.3f}]"
+            ours, peer = (float(np.mean(list(one.values()))) for one in (mine, theirs))
+            rows.append({**row(f"local_dice_{part}", ours, peer, name, "Dice"), "apart": text, "pairs": len(apart),
+                         "by_pair": np.round(apart, 3).tolist()})  # fmt: skip
     rows += [{"name": f"seconds_{name}", "value": round(float(np.mean(some)), 1)} for name, some in seconds.items()]
     return rows
 

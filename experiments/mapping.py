@@ -11,7 +11,8 @@ from reconstruct.maker import MeshFromSections
 
 FEATURES = (ProfileFeatures.Config(),)
 ON_MESH = (GraphEngine.Config(features=FEATURES), NetworkEngine.Config(features=FEATURES))
-ENGINES = (*ON_MESH, LocalModels.Config(), Contours.Config())
+LOCAL = LocalModels.Config(graph=GraphEngine.Config(features=FEATURES, judge=False))
+ENGINES = (*ON_MESH, LOCAL, Contours.Config())
 
 
 @choices(
@@ -19,6 +20,7 @@ ENGINES = (*ON_MESH, LocalModels.Config(), Contours.Config())
         "mesh": (MeshFromSections.Config(),),
         "engines": ENGINES,
         **{f"engines.{number}.features": FEATURES for number in range(len(ON_MESH))},
+        f"engines.{len(ON_MESH)}.graph.features": FEATURES,
     }
 )
 def mapping() -> MappingServer.Config:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from features.local_models.hints import GraphHints
 from features.local_models.inputs import plain_section, write_section
 from features.local_models.queue import run_jobs
 from features.local_models.settings import DONE, ModelSettings, write_job
@@ -19,6 +20,7 @@ from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
 from meshgnn.errors import InputError, SettingError
 from meshgnn.mapping.engines.contours import cortex_of, intervals
+from meshgnn.mapping.engines.graph import GraphEngine
 from meshgnn.mapping.filling import mesh_key
 from meshgnn.mapping.pixel_filling import PixelFilling, SectionGrid, at_nodes, predicted_areas
 from meshgnn.mapping.ribbon import Ribbons
@@ -59,6 +61,7 @@ class LocalModels:
             workers: processes side by side on this machine.
             slurm: run the jobs on a cluster instead.
             link_mm: predicted pieces hang together from section to section where they are nearer than this.
+            graph: with a mesh, refine what this engine says instead of interpolated outlines; None never does.
         """
 
         model: ModelSettings = field(default_factory=ModelSettings)
@@ -67,6 +70,7 @@ class LocalModels:
         workers: int = 2
         slurm: SlurmJobs.Config | None = None
         link_mm: float = 2.0
+        graph: GraphEngine.Config | None = None
 
         def __post_init__(self) -> None:
             if min(self.areas_at_once, self.most_models, self.workers) < 1 or not self.link_mm >= 0:
@@ -79,6 +83,7 @@ class LocalModels:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.graph = config.graph.build() if config.graph is not None else None
 
     def check(self, situation: Situation) -> None:
         """Raises InputError where no area is drawn on two sections with a usable one between them."""
@@ -151,15 +156,26 @@ class LocalModels:
             if not path.is_file():
                 write_section(path, grid, graph, drawn)
             progress("sections", number + 1, len(wanted))
+        hints = None
+        if self.graph is not None and situation.brain is not None:
+            hints = GraphHints(self.graph, situation, kept.parent, fine, progress)
         jobs = []
         for first, last, between, group in plans:
-            inside = [first, *between, last]
-            key = content_hash(to_plain(self.config.model), group, [keys[index] for index in inside])
+            if stopped():
+                return []
+            inside, told = [first, *between, last], None
+            if hints is not None:
+                grids = {index: SectionGrid.of(situation.stack.at(index), fine) for index in inside}
+                told = {"width_mm": np.array([grids[first].width_mm])}
+                for index, grid in grids.items():
+                    told |= hints.of(grid, group, drawn=index in (first, last))
+            said = "" if told is None else [sha256(told[name].tobytes()).hexdigest() for name in sorted(told)]
+            key = content_hash(to_plain(self.config.model), group, [keys[index] for index in inside], said)
             folder = kept / "models" / key
             files = {index: str((kept / "sections" / f"{keys[index]}.safetensors").resolve()) for index in inside}
             write_job(
                 folder, areas=list(group), first=first, last=last, files=files, settings=self.config.model,
-                sections=[plain_section(situation.stack.at(index)) for index in inside],
+                sections=[plain_section(situation.stack.at(index)) for index in inside], hints=told,
             )  # fmt: skip
             jobs.append(Job(folder=folder, areas=group, first=first, last=last, between=between))
         return jobs
@@ -191,7 +207,8 @@ class LocalModels:
             if ribbons is not None:
                 sure &= cortex_of(ribbons, grid)
             whole[index] = (grid, classes, chances, (best[None] == np.arange(len(classes))[:, None, None]) & sure)
-        self._only_consistent(situation, done, whole)
+        if self.graph is None or brain is None:  # the mesh has carried the graph's areas from section to section
+            self._only_consistent(situation, done, whole)
         areas: dict[int, list[PredictedArea]] = {}
         for number, (index, (grid, classes, chances, found)) in enumerate(sorted(whole.items())):
             labels = np.where(found.any(0), np.array(classes)[found.argmax(0)], -1)

@@ -12,6 +12,7 @@ from meshgnn.borders.ribbon import section_chains
 from meshgnn.graph import MeshGraph
 from meshgnn.mapping.engines.contours import Interval, interpolated
 from meshgnn.mapping.pixel_filling import SectionGrid, signed_mm
+from meshgnn.mapping.ribbon import OUTSIDE_MM
 from meshgnn.source.background import background_grey, frame_of
 from meshgnn.source.polygons import paint
 from meshgnn.source.sections import Section, open_section
@@ -77,6 +78,7 @@ def section_channels(
     areas: Sequence[int],
     ends: tuple[int, int],
     distances: dict[tuple[int, int], NDArray[np.float32]],
+    hints: Mapping[str, NDArray[Any]] | None = None,
 ) -> NDArray[np.float32]:
     """[C, rows, columns] of one section: density, within pial and white (with a mesh), and for every area a soft map
     of where its outlines on the drawn sections put it.
@@ -89,12 +91,16 @@ def section_channels(
         areas: class numbers.
         ends: the drawn sections.
         distances: to outlines of drawn sections by area and section; what is asked for first is put there.
+        hints: of the graph (`GraphHints.of`), which then take the place of interpolated outlines: 2 p - 1.
     """
     kept = read_arrays(files[number])
     parts = [
         kept["density"][None].astype(np.float32),
         *([kept["inside"].astype(np.float32)] if "inside" in kept else []),
     ]
+    if hints is not None:
+        share = hints[f"hint_{number}"].astype(np.float32) / 255
+        return np.concatenate([*parts, 2 * share - 1])
     known = {index: grid.section for index, grid in grids.items()}
 
     def distance(area: int, index: int) -> NDArray[np.float32]:
@@ -127,6 +133,22 @@ def classes_of(number: int, files: Mapping[int, Path], areas: Sequence[int]) -> 
     for place, area in enumerate(areas):
         found[kept["drawn"] == area] = OTHER + 1 + place
     return found
+
+
+def hinted_classes(
+    number: int, files: Mapping[int, Path], areas: Sequence[int], hints: Mapping[str, NDArray[Any]]
+) -> NDArray[np.int64]:
+    """[rows, columns] classes of a drawn section on the graph's ribbon: the areas, or other tissue.
+
+    Nothing (-1) is said off the ribbon, and of what carries no name within 1 mm of an outline: neither drawings nor the
+    mesh are exact.
+    """
+    drawn = read_arrays(files[number])["drawn"]
+    away = ndimage.distance_transform_edt(~np.isin(drawn, areas)) * float(hints["width_mm"][0])
+    found = np.where(away > OUTSIDE_MM, OTHER, -1).astype(np.int64)
+    for place, area in enumerate(areas):
+        found[drawn == area] = OTHER + 1 + place
+    return np.where(hints[f"ribbon_{number}"] > 0, found, -1)
 
 
 def section_of(plain: Mapping[str, Any]) -> Section:

@@ -7,6 +7,7 @@ done.json               written last: figures of the job
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from features.local_models.inputs import OTHER, classes_of, section_channels, section_of
+from features.local_models.inputs import OTHER, classes_of, hinted_classes, section_channels, section_of
 from features.local_models.network import APART, DEPTH, TwoScaleUNet, segmentation_loss
-from features.local_models.settings import DONE, ModelSettings
+from features.local_models.settings import DONE, HINTS, ModelSettings
 from meshgnn.errors import InputError
 from meshgnn.mapping.pixel_filling import SectionGrid
-from meshgnn.store import read_json, write_arrays, write_json
+from meshgnn.store import read_arrays, read_json, write_arrays, write_json
 
 NOWHERE = -0.98  # of the soft map of an area: about 9 mm outside its interpolated outline
 
@@ -54,12 +55,15 @@ def run_job(folder: Path) -> str:
     grids = {index: SectionGrid.of(section, settings.fine_um) for index, section in sections.items()}
     start = time.perf_counter()
     distances: dict[tuple[int, int], NDArray[np.float32]] = {}
-    network, loss = _train(settings, [_drawn(k, grids, inputs, areas, ends, distances) for k in ends], len(areas))
+    hints = read_arrays(folder / HINTS) if (folder / HINTS).is_file() else None
+    drawn = [_drawn(k, grids, inputs, areas, ends, distances, hints) for k in ends]
+    network, loss = _train(settings, drawn, len(areas), hinted=hints is not None)
     trained = time.perf_counter()
     found: dict[str, NDArray[Any]] = {}
     for index in sections:
         if index not in ends:
-            chance = _predict(network, section_channels(index, grids, inputs, areas, ends, distances), len(areas))
+            seen = section_channels(index, grids, inputs, areas, ends, distances, hints)
+            chance = _predict(network, seen, len(areas))
             found[f"chances_{index}"] = np.rint(chance[OTHER + 1 :] * 255).astype(np.uint8)
             found[f"other_{index}"] = np.rint(chance[: OTHER + 1].max(0) * 255).astype(np.uint8)
     write_arrays(folder / "model.safetensors", {k: v.detach().numpy() for k, v in network.state_dict().items()})
@@ -81,10 +85,10 @@ def _coarse(image: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _drawn(
     number: int, grids: dict[int, SectionGrid], inputs: dict[int, Path], areas: list[int], ends: tuple[int, int],
-    distances: dict[tuple[int, int], NDArray[np.float32]],
+    distances: dict[tuple[int, int], NDArray[np.float32]], hints: Mapping[str, NDArray[Any]] | None = None,
 ) -> Drawn:  # fmt: skip
-    fine = section_channels(number, grids, inputs, areas, ends, distances)
-    classes = classes_of(number, inputs, areas)
+    fine = section_channels(number, grids, inputs, areas, ends, distances, hints)
+    classes = classes_of(number, inputs, areas) if hints is None else hinted_classes(number, inputs, areas, hints)
     target = classes > OTHER
     wide = ndimage.maximum_filter(classes, 3) != ndimage.minimum_filter(classes, 3)
     border = wide & ndimage.binary_dilation(target, iterations=2)
@@ -95,16 +99,19 @@ def _drawn(
     return Drawn(fine=fine, coarse=_coarse(fine), classes=classes, centres=kinds)
 
 
-def _train(settings: ModelSettings, drawn: list[Drawn], areas: int) -> tuple[TwoScaleUNet, float]:
+def _train(
+    settings: ModelSettings, drawn: list[Drawn], areas: int, *, hinted: bool = False
+) -> tuple[TwoScaleUNet, float]:
     """Trained network and its mean loss over the last tenth of the steps. Draws depend on (seed, step) alone."""
     torch.manual_seed(settings.seed)
-    network = TwoScaleUNet(drawn[0].fine.shape[0], OTHER + 1 + areas, settings.width)
+    trust = settings.trust if hinted else None
+    network = TwoScaleUNet(drawn[0].fine.shape[0], OTHER + 1 + areas, settings.width, trust)
     optimiser = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.learning_rate, total_steps=settings.steps + 1)
     network.train()
     last: list[float] = []
     for step in range(settings.steps):
-        fine, coarse, target = _batch(settings, drawn, step, areas)
+        fine, coarse, target = _batch(settings, drawn, step, areas, hinted=hinted)
         loss = segmentation_loss(network(fine, coarse), target)
         optimiser.zero_grad()
         loss.backward()
@@ -116,7 +123,9 @@ def _train(settings: ModelSettings, drawn: list[Drawn], areas: int) -> tuple[Two
     return network.eval(), float(np.mean(last))
 
 
-def _batch(settings: ModelSettings, drawn: list[Drawn], step: int, areas: int) -> tuple[Tensor, Tensor, Tensor]:
+def _batch(
+    settings: ModelSettings, drawn: list[Drawn], step: int, areas: int, *, hinted: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
     """Crops around centres: half in the areas, a quarter at their borders, a quarter elsewhere."""
     rng = np.random.default_rng([settings.seed, step])
     size, items = settings.crop, []
@@ -134,7 +143,8 @@ def _batch(settings: ModelSettings, drawn: list[Drawn], step: int, areas: int) -
         moved = rng.normal(0, settings.prior_mm / 4, (areas, 1, 1)) * (rng.random() < 0.5)
         for image in (fine, coarse):
             image[0] = image[0] * gain + offset
-            image[-areas:] = (image[-areas:] + moved).clip(-1, 1)
+            if not hinted:  # the graph's own doubt is in its probabilities
+                image[-areas:] = (image[-areas:] + moved).clip(-1, 1)
         fine[0] += rng.normal(0, 0.05, fine[0].shape)
         flips = [axis for axis in (-2, -1) if rng.random() < 0.5]
         items.append([np.flip(image, tuple(flips)) if flips else image for image in (fine, coarse, classes)])

@@ -8,6 +8,8 @@ from features.local_models.settings import HALVED
 
 APART = 4  # coarse pixels are so many fine ones wide
 DEPTH = HALVED
+NAMED = 3  # classes that are no area: glass, white matter, other tissue
+LEAST = 1e-3  # probability that a hint leaves to what it does not name
 
 
 class Block(nn.Sequential):
@@ -43,15 +45,21 @@ class TwoScaleUNet(nn.Module):
         channels: of both images.
         classes: K.
         width: channels of the first maps.
+        trust: None, or the power of what is learnt as a factor of a hint: the last channels of the fine image are then
+            2 p - 1 of the areas' probabilities, and an untrained network answers with these.
     """
 
-    def __init__(self, channels: int, classes: int, width: int = 12) -> None:
+    def __init__(self, channels: int, classes: int, width: int = 12, trust: float | None = None) -> None:
         super().__init__()
+        self.trust, self.areas = trust, classes - NAMED
         widths = (width, 2 * width, 3 * width, 4 * width)
         self.fine, self.coarse = Encoder(channels, widths), Encoder(channels, widths)
         self.joined = Block(2 * widths[-1], widths[-1])
         self.up = nn.ModuleList(Block(widths[k] + widths[k - 1], widths[k - 1]) for k in (3, 2, 1))
         self.last = nn.Conv2d(width, classes, 1)
+        if trust is not None:
+            for parameter in self.last.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """Logits [B, K, H, W].
@@ -70,7 +78,12 @@ class TwoScaleUNet(nn.Module):
         for block in self.up:
             wide = F.interpolate(out, scale_factor=2, mode="bilinear", align_corners=False)
             out = block(torch.cat([wide, maps.pop()], 1))
-        return self.last(out)
+        if self.trust is None:
+            return self.last(out)
+        share = (fine[:, -self.areas :] + 1) / 2
+        rest = (1 - share.sum(1, keepdim=True)).clamp(LEAST, 1)
+        never = rest.new_full((1, 1, 1, 1), LEAST).expand(len(fine), NAMED - 1, *rest.shape[2:])
+        return torch.cat([never, rest, share.clamp(LEAST, 1)], 1).log() + self.trust * self.last(out)
 
 
 def segmentation_loss(logits: Tensor, target: Tensor) -> Tensor:

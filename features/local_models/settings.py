@@ -3,11 +3,15 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import SettingError
-from meshgnn.store import write_json
+from meshgnn.store import write_arrays, write_json
 
 DONE = "done.json"
+HINTS = "hints.safetensors"
 HALVED = 8  # fine pixels per pixel of the network's deepest maps
 
 
@@ -22,6 +26,7 @@ class ModelSettings(BaseConfig):
         steps: of training; batch: crops in a step.
         learning_rate: largest, of AdamW with a one-cycle schedule.
         prior_mm: random shift (sd) of the interpolated outlines in training, so that they are not followed blindly.
+        trust: power of what is learnt from the images beside a hint of the graph; 0 would be the graph alone.
         seed: of start and crops.
     """
 
@@ -32,6 +37,7 @@ class ModelSettings(BaseConfig):
     batch: int = 8
     learning_rate: float = 4e-3
     prior_mm: float = 1.0
+    trust: float = 0.3
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -39,19 +45,22 @@ class ModelSettings(BaseConfig):
             raise SettingError(f"<fine_um> must be above 0 and <crop> a multiple of {HALVED} from 16 on")
         if min(self.steps, self.batch) < 1 or self.width < 4 or self.width % 4:
             raise SettingError("<steps> and <batch> must be at least 1, <width> a multiple of 4")
-        if not self.learning_rate > 0 or not self.prior_mm >= 0:
-            raise SettingError("<learning_rate> must be above 0, <prior_mm> not negative")
+        if not self.learning_rate > 0 or not min(self.prior_mm, self.trust) >= 0:
+            raise SettingError("<learning_rate> must be above 0, <prior_mm> and <trust> not negative")
 
 
 def write_job(
     folder: Path, *, areas: list[int], first: int, last: int, sections: list[dict[str, object]],
-    files: dict[int, str], settings: ModelSettings,
+    files: dict[int, str], settings: ModelSettings, hints: dict[str, NDArray[np.generic]] | None = None,
 ) -> None:  # fmt: skip
     """Put a job down; what is there already stays.
 
     Args:
         files: by section, what `write_section` wrote.
+        hints: what the graph says of each section (`GraphHints.of`).
     """
+    if hints is not None and not (folder / HINTS).is_file():
+        write_arrays(folder / HINTS, hints)
     if not (folder / "job.json").is_file():
         plain = {"areas": areas, "first": first, "last": last, "sections": sections, "files": files}
         write_json(folder / "job.json", {**plain, "settings": asdict(settings)})

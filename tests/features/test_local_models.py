@@ -11,13 +11,15 @@ import tifffile
 import torch
 
 from features.local_models.engine import LocalModels
+from features.local_models.hints import GraphHints
 from features.local_models.job import _batch, _coarse, _crop, _drawn, run_job
 from features.local_models.network import APART, TwoScaleUNet, segmentation_loss
 from features.local_models.queue import run_jobs
-from features.local_models.settings import DONE, ModelSettings
+from features.local_models.settings import DONE, HINTS, ModelSettings
 from meshgnn.errors import InputError, SettingError
 from meshgnn.graph import NodeLocations
 from meshgnn.mapping.engines.contours import Contours, intervals
+from meshgnn.mapping.engines.graph import GraphEngine
 from meshgnn.mapping.pixel_filling import PixelFilling, SectionGrid, signed_mm
 from meshgnn.mapping.socket import Situation
 from meshgnn.progress import silent
@@ -25,6 +27,7 @@ from meshgnn.sockets import Brain
 from meshgnn.source.annotations import read_annotations
 from meshgnn.source.polygons import paint
 from meshgnn.source.sections import read_stack, write_tiff
+from meshgnn.store import read_arrays
 from tests.meshgnn.borders.test_borders import ball, write_ball
 
 SIZE, PIXEL_UM = 160, 200.0
@@ -67,6 +70,29 @@ def dice(filling, situation: Situation, index: int, mirrored=False) -> float:
     true = disc(index)[1] < 4 + 0.2 * index
     true = true[:, ::-1] if mirrored else true
     return 2 * (painted & true).sum() / (painted.sum() + true.sum())
+
+
+def banded_ball(tmp_path):
+    """Sections through a ball 3 mm thick, area B where x is above 3 mm, drawn on the first and the last of three."""
+    folder = write_ball(tmp_path / "stack")
+    (folder / "annotations").mkdir()
+    labels = np.where(np.arange(480)[None] * 0.1 - 23.95 > 3, 2, 1) * np.ones((480, 1), int)
+    for index in (0, 2):
+        write_tiff(folder / "annotations" / f"{index}.tif", labels.astype(np.uint16), 100.0)
+    (folder / "annotations" / "annotations.csv").write_text("index,labels\n0,0.tif\n2,2.tif\n")
+    (folder / "annotations" / "areas.json").write_text(
+        '[{"key": 1, "name": "A", "colour": [1, 0, 0, 1]}, {"key": 2, "name": "B", "colour": [0, 1, 0, 1]}]'
+    )
+    stack, graph = read_stack(folder, space="ball"), ball()
+    across = np.stack([np.abs(section.mm_to_pixel(graph.vertices_mm)[2]) for section in stack])
+    row, column, _ = stack.at(1).mm_to_pixel(graph.vertices_mm)
+    near, zero = across.min(0) < 1, np.zeros(graph.n_nodes)
+    places = NodeLocations(
+        section=np.where(near, across.argmin(0), -1), row_px=row, column_px=column, normal_angle_deg=zero,
+        obliqueness_deg=zero, residual_mm=across.min(0), observed=near,
+    )  # fmt: skip
+    graph = graph._replace(locations=places)
+    return Situation(stack=stack, brain=Brain(graph=graph, sections=stack), drawn=read_annotations(folder))
 
 
 def place(tmp_path):
@@ -130,25 +156,9 @@ def test_a_grid_maps_to_space_and_back(tmp_path):
 
 
 def test_with_a_mesh_cortex_alone_is_filled_in_and_its_nodes_get_probabilities(tmp_path):
-    """Sections through a ball 3 mm thick, area B where x is above 3 mm."""
-    folder = write_ball(tmp_path / "stack")
-    (folder / "annotations").mkdir()
-    labels = np.where(np.arange(480)[None] * 0.1 - 23.95 > 3, 2, 1) * np.ones((480, 1), int)
-    for index in (0, 2):
-        write_tiff(folder / "annotations" / f"{index}.tif", labels.astype(np.uint16), 100.0)
-    (folder / "annotations" / "annotations.csv").write_text("index,labels\n0,0.tif\n2,2.tif\n")
-    (folder / "annotations" / "areas.json").write_text(
-        '[{"key": 1, "name": "A", "colour": [1, 0, 0, 1]}, {"key": 2, "name": "B", "colour": [0, 1, 0, 1]}]'
-    )
-    stack, graph = read_stack(folder, space="ball"), ball()
-    row, column, away = stack.at(1).mm_to_pixel(graph.vertices_mm)
-    near, zero = np.abs(away) < 1, np.zeros(graph.n_nodes)
-    places = NodeLocations(
-        section=np.where(near, 1, -1), row_px=row, column_px=column, normal_angle_deg=zero, obliqueness_deg=zero,
-        residual_mm=np.abs(away), observed=near,
-    )  # fmt: skip
-    graph = graph._replace(locations=places)
-    situation = Situation(stack=stack, brain=Brain(graph=graph, sections=stack), drawn=read_annotations(folder))
+    situation = banded_ball(tmp_path)
+    stack, graph = situation.stack, situation.brain.graph
+    near = graph.locations.section == 1
     tiny = LocalModels.Config(model=replace(TINY, steps=2), workers=1)
     for engine in (Contours.Config().build(), tiny.build()):
         filling = engine.fill(situation, tmp_path / engine.name / "rounds" / "1" / "x", silent, lambda: False)
@@ -166,6 +176,32 @@ def test_with_a_mesh_cortex_alone_is_filled_in_and_its_nodes_get_probabilities(t
             assert painted[240, 440 - 5]
         with pytest.raises(InputError, match="another mesh"):
             engine.read(filling.folder, stack, Brain(graph=graph._replace(cortex=~near), sections=stack))
+
+
+def test_with_the_graph_its_map_is_refined_and_a_drawn_section_is_hidden_from_its_own_hint(tmp_path):
+    situation, kept = banded_ball(tmp_path), tmp_path / "kept" / "local-models"
+    graph = GraphEngine.Config(judge=False)
+    engine = LocalModels.Config(model=replace(TINY, steps=2, fine_um=100.0), workers=1, graph=graph).build()
+    filling = engine.fill(situation, tmp_path / "rounds" / "1" / "x", silent, lambda: False)
+    assert filling.sections == (1,)
+    assert filling.figures["failed"] == []
+    names = [PixelFilling(filling.folder).areas.names[one.area] for one in filling.on(1)]
+    assert sorted(names) == ["A", "B"]
+    [job] = engine.jobs(situation, kept, silent, lambda: False)
+    assert (job.folder / DONE).is_file()  # the same hints, the same model
+    hints = read_arrays(job.folder / HINTS)
+    inside = hints["ribbon_0"] > 0
+    assert inside.any()
+    assert not hints["hint_0"][:, ~inside].any()
+    # Redrawn, section 0 has another hint on section 1 and the same on itself.
+    labels = np.full((480, 480), 1, np.uint16)
+    write_tiff(tmp_path / "stack" / "annotations" / "0.tif", labels, 100.0)
+    again = replace(situation, drawn=read_annotations(tmp_path / "stack"))
+    maker = GraphHints(graph.build(), again, tmp_path / "kept", 100.0, silent)
+    grids = [SectionGrid.of(again.stack.at(k), 100.0) for k in (0, 1)]
+    own, between = (maker.of(grid, (0, 1), drawn=k == 0) for k, grid in enumerate(grids))
+    np.testing.assert_array_equal(own["hint_0"] > 127, hints["hint_0"] > 127)
+    assert not np.array_equal(between["hint_1"], hints["hint_1"])
 
 
 # -- network and crops ---------------------------------------------------------------------------------------------
@@ -211,8 +247,17 @@ def test_fine_and_coarse_crops_have_one_centre(tmp_path):
     assert (beyond[2:, :2] == 0).all()
 
 
+def test_an_untrained_network_with_a_hint_answers_with_the_hint():
+    network = TwoScaleUNet(5, 5, width=4, trust=0.5).eval()
+    share = torch.rand(1, 2, 32, 32) * 0.5
+    fine = torch.cat([torch.randn(1, 3, 32, 32), 2 * share - 1], 1)
+    found = network(fine, torch.randn(1, 5, 32, 32)).softmax(1)
+    torch.testing.assert_close(found[:, 3:], share, atol=0.01, rtol=0.05)
+    assert float(found[:, :2].detach().max()) < 0.01
+
+
 def test_settings_that_cannot_be_are_refused():
-    for wrong in ({"crop": 20}, {"fine_um": 0}, {"steps": 0}, {"width": 6}, {"learning_rate": 0}):
+    for wrong in ({"trust": -1}, {"crop": 20}, {"fine_um": 0}, {"steps": 0}, {"width": 6}, {"learning_rate": 0}):
         with pytest.raises(SettingError):
             ModelSettings(**wrong)
     with pytest.raises(SettingError):
