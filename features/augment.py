@@ -21,7 +21,7 @@ _AT_ONCE = 1 << 22  # pixels changed together on the CPU
 
 
 def _blurred(patches: Tensor, sd_px: Tensor, widest: float) -> Tensor:
-    """[B, S, S], each patch blurred by a Gaussian of its own sd, along rows and columns in turn."""
+    """[B, rows, columns], each patch blurred by a Gaussian of its own sd, along rows and columns in turn."""
     reach = min(max(1, round(3 * widest)), min(patches.shape[1:]) - 1)
     at = torch.arange(-reach, reach + 1, device=patches.device)
     kernel = torch.exp(-0.5 * (at / sd_px.clamp(min=1e-3)[:, None]) ** 2)
@@ -88,7 +88,7 @@ class PatchAugment:
     def __call__(self, patches: Tensor, *, seed: int, step: int, places: slice, batch: int, view: int = 0) -> Tensor:
         """
         Args:
-            patches: [B, S, S] optical density.
+            patches: [B, rows, columns] optical density.
             seed, step: what the changes are drawn from.
             places: of these patches in the joint batch of all ranks.
             batch: size of the joint batch.
@@ -99,11 +99,11 @@ class PatchAugment:
         # Patches are changed one by one where all their grids at a time would fill the memory.
         many = max(1, _AT_ONCE // (patches.shape[1] * patches.shape[2]))
         if patches.device.type != "cpu" or len(patches) <= many:
-            return self._stain(self._move(patches, mine), mine)
+            return self._stain(self._moved(patches, mine), mine)
         out = torch.empty_like(patches)
         for k in range(0, len(patches), many):
             part = {name: values[k : k + many] for name, values in mine.items()}
-            out[k : k + many] = self._stain(self._move(patches[k : k + many], part), part)
+            out[k : k + many] = self._stain(self._moved(patches[k : k + many], part), part)
         return out
 
     def draws(self, seed: int, step: int, batch: int, view: int = 0) -> dict[str, NDArray[np.float32]]:
@@ -130,12 +130,21 @@ class PatchAugment:
             drawn["blur_px"] = c.blur_px * rng.uniform(0, 1, batch)
         return {name: np.ascontiguousarray(values, np.float32) for name, values in drawn.items()}
 
+    def _moved(self, patches: Tensor, draw: dict[str, Tensor]) -> Tensor:
+        """Without any other move patches are mirrored as they are: nothing is interpolated."""
+        c = self.config
+        if c.rotation_deg or c.scale or c.shift or c.thickness or c.elastic_px:
+            return self._move(patches, draw)
+        return torch.where(draw["flip"][:, None, None] < 0, patches.flip(2), patches) if c.flip else patches
+
     def _move(self, patches: Tensor, draw: dict[str, Tensor]) -> Tensor:
         cosine, sine = draw["angle"].cos() * draw["scale"], draw["angle"].sin() * draw["scale"]
+        # Places run from -1 to 1 along either side: what a turn carries from one side to the other is measured anew.
+        tall = patches.shape[1] / patches.shape[2]
         matrix = torch.stack(
             [
-                torch.stack([cosine * draw["flip"], -sine, draw["shift"][:, 0]], 1),
-                torch.stack([sine * draw["flip"], cosine, draw["shift"][:, 1]], 1),
+                torch.stack([cosine * draw["flip"], -sine * tall, draw["shift"][:, 0]], 1),
+                torch.stack([sine * draw["flip"] / tall, cosine, draw["shift"][:, 1]], 1),
             ],
             1,
         )
@@ -151,13 +160,16 @@ class PatchAugment:
         return F.grid_sample(patches[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
 
     def _stain(self, patches: Tensor, draw: dict[str, Tensor]) -> Tensor:
-        kernel = torch.tensor([0.25, 0.5, 0.25], device=patches.device)
-        edged = F.pad(patches[:, None], (1, 1, 1, 1), mode="replicate")
-        smooth = F.conv2d(F.conv2d(edged, kernel.view(1, 1, 1, 3)), kernel.view(1, 1, 3, 1))[:, 0]
-        patches = torch.lerp(patches, smooth, draw["blur"][:, None, None])
+        if self.config.blur:
+            kernel = torch.tensor([0.25, 0.5, 0.25], device=patches.device)
+            edged = F.pad(patches[:, None], (1, 1, 1, 1), mode="replicate")
+            smooth = F.conv2d(F.conv2d(edged, kernel.view(1, 1, 1, 3)), kernel.view(1, 1, 3, 1))[:, 0]
+            patches = torch.lerp(patches, smooth, draw["blur"][:, None, None])
         if "blur_px" in draw:
             patches = _blurred(patches, draw["blur_px"], self.config.blur_px)
-        ramp = torch.linspace(-1, 1, patches.shape[1], device=patches.device)
-        uneven = 1 + draw["gradient"][:, 0, None, None] * ramp[:, None] + draw["gradient"][:, 1, None, None] * ramp
-        raised = patches.clamp(min=1e-3) ** draw["gamma"][:, None, None]
+        down, along = (torch.linspace(-1, 1, side, device=patches.device) for side in patches.shape[1:])
+        uneven = 1 + draw["gradient"][:, 0, None, None] * down[:, None] + draw["gradient"][:, 1, None, None] * along
+        raised = patches
+        if self.config.gamma:
+            raised = patches.clamp(min=1e-3) ** draw["gamma"][:, None, None]
         return raised * draw["stain"][:, None, None] * uneven
