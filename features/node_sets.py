@@ -188,7 +188,7 @@ class TrainingItems:
         if "soft" in self.needs and not any(source.soft.any() for source in sources):
             raise InputError(f"{', '.join(brains)}: no probabilities of areas; add a table whose columns are the areas")
         if "place" in self.needs and not all(np.isfinite(source.places_mm).any() for source in sources):
-            raise InputError(f"{', '.join(brains)}: where items lie on a mesh is not known; the objective needs it")
+            raise InputError(f"{', '.join(brains)}: where items lie is not known; the objective needs it")
         if "geodesic" in self.needs and not all(source.meshes for source in sources):
             raise InputError(f"{', '.join(brains)}: items that belong to no mesh have no distance along the cortex")
         groups = [source.data.groups[nodes] for source, nodes in zip(sources, self._nodes)]
