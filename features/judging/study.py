@@ -174,7 +174,7 @@ class JudgingStudy(Experiment):
         show = [one for one in ("pca", "scratch", "supcon", "spatial") if one in c.methods]
         for method in show:
             share = max(c.shares) if method in LABELLED else None
-            pictures[method] = (self._features(method, share, c.seeds[0], run)[1][c.test[0]],
+            pictures[method] = (self.features(method, share, c.seeds[0], run)[1][c.test[0]],
                                 self._brains[c.test[0]].labels)  # fmt: skip
         write_judging_report(run / "report.html", table, pictures, self._brains[c.test[0]].names, to_plain(c))
         return [SCORES, "report.html"]
@@ -187,6 +187,10 @@ class JudgingStudy(Experiment):
         """Read the brains that the first stages drew. Raises InputError where one is missing."""
         self._brains = {seed: read_true_nodes(run / f"brains/brain-{seed}.safetensors") for seed in self.seeds()}
 
+    def nodes(self, seed: int) -> TrueNodes:
+        """Of one brain, once they are loaded."""
+        return self._brains[seed]
+
     def scores(self, method: str, seed: int, run: RunFolder) -> list[dict[str, Any]]:
         """Scores at every share; kept one by one, so that a killed study goes on."""
         c, rows = self.config, []
@@ -195,7 +199,7 @@ class JudgingStudy(Experiment):
             path = run / f"scores/{method}-{share:g}-{seed}.json"
             stored = read_json(path) if path.is_file() else {}
             if stored.get("key") != key:
-                train, test = self._features(method, share, seed, run)
+                train, test = self.features(method, share, seed, run)
                 joined = self._joined(c.train, train)
                 known = joined[np.isin(joined.groups, annotated_sections(joined.groups, share, seed))]
                 judged = {f"brain-{one}": self._joined((one,), test) for one in c.test}
@@ -221,10 +225,17 @@ class JudgingStudy(Experiment):
             places_mm=np.concatenate([one.places_mm for one in parts]),
         )  # fmt: skip
 
-    def _features(
+    def features(
         self, method: str, share: float | None, seed: int, run: RunFolder
     ) -> tuple[dict[int, NDArray[Any]], dict[int, NDArray[Any]]]:  # fmt: skip
-        """[N, C] of every training and every test brain."""
+        """[N, C] of every training and every test brain; an encoder that is not there is trained.
+
+        Args:
+            method: one of `Config.methods`.
+            share: of annotated sections, for methods with labels.
+            seed: of the training.
+            run: folder of the encoders.
+        """
         c, brains = self.config, self._brains
         if method == "profiles":
             made = {seed: one.profiles for seed, one in brains.items()}
