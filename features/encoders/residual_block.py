@@ -1,5 +1,6 @@
 """The block of our residual encoders, on images and on volumes."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,6 +29,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.norm1(x))
-        kept = y if self.skip == 1 else y[(..., *[slice(None, None, self.skip)] * (y.ndim - 2))]
+        kept = y
+        for axis in range(2, y.ndim) if self.skip > 1 else ():
+            kept = kept.index_select(axis, torch.arange(0, y.shape[axis], self.skip, device=y.device))
         short = x if self.short is None else self.short(kept)
         return short + self.conv2(F.relu(self.norm2(self.conv1(y))))
