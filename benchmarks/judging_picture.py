@@ -41,7 +41,9 @@ def draw(folder: Path, methods: list[str], share: float, out: Path) -> None:
     made = Figure(figsize=(2.6 * len(methods), 2.8), dpi=110, layout="constrained")
     for axis, method in zip(np.atleast_1d(made.subplots(1, len(methods))), methods):
         values = study.features(method, share if method in LABELLED else None, seed, run)[1][brain]
-        flat = TSNE(2, perplexity=30, init="pca", random_state=0).fit_transform(standardised(values)[0][rows])
+        flat = TSNE(2, perplexity=min(30.0, (len(rows) - 1) / 3), init="pca", random_state=0).fit_transform(
+            standardised(values)[0][rows]
+        )
         axis.scatter(flat[:, 0], flat[:, 1], s=7, c=colours, linewidths=0)
         axis.set_title(TITLES.get(method, method), fontsize=9, color="#344054")
         axis.set_xticks([])
