@@ -16,6 +16,7 @@ from features.fields import Fields
 from features.section_cache import ReducedSection, SectionCache
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import InputError, SettingError
+from meshgnn.sockets import Brain
 from meshgnn.store import content_hash
 
 _OFF = 0.05  # share by which pixels may miss a whole multiple
@@ -58,7 +59,7 @@ class FieldPatches:
             if not self.pixel_um > 0 or not self.cache_mb > 0:
                 raise SettingError("<pixel_um> and <cache_mb> must be above 0")
 
-        def build(self, fields: Fields) -> "FieldPatches":
+        def build(self, fields: Fields | Brain) -> "FieldPatches":
             """Raises InputError for images of pixels that are no whole part of `pixel_um`, and for anything that is
             not a folder of fields."""
             if not isinstance(fields, Fields):
