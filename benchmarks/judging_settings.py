@@ -3,7 +3,7 @@
     python benchmarks/judging_settings.py quick --out FOLDER [--json FILE] [--arms "NAME;NAME"] [--share 0.05]
     python benchmarks/judging_settings.py cells --out FOLDER ...
 
-Brains 1 to 3 are learnt from, 4 to 6 judge (linear probe, macro-F1). Every arm differs from `scratch` or `supcon` in
+Brains 1 to 3 are learnt from, 4 to 6 judge (linear probe, macro-F1); `--test 7,8,9` judges on fresh ones. Every arm differs from `scratch` or `supcon` in
 what its name says; its difference to scratch is paired by brain. Brains and finished arms in FOLDER are used again.
 """
 
@@ -120,10 +120,11 @@ def main() -> None:
     parser.add_argument("--arms", default="", help="names of arms, parted by semicolons; all if left out")
     parser.add_argument("--share", type=float, default=0.05, help="of annotated sections")
     parser.add_argument("--seeds", default="0,1")
+    parser.add_argument("--test", default="4,5,6", help="brains that judge")
     parser.add_argument("--steps", type=int, default=100, help="of scratch")
     options = parser.parse_args()
     base = replace(
-        {"quick": judging, "cells": cells}[options.data](), train=(1, 2, 3), test=(4, 5, 6), shares=(options.share,),
+        {"quick": judging, "cells": cells}[options.data](), train=(1, 2, 3), test=tuple(map(int, options.test.split(","))), shares=(options.share,),
         seeds=tuple(map(int, options.seeds.split(","))), steps=options.steps,
     )  # fmt: skip
     names = [one.strip() for one in options.arms.split(";") if one.strip()] or list(ARMS)
