@@ -3,8 +3,9 @@
     python benchmarks/judging_settings.py quick --out FOLDER [--json FILE] [--arms "NAME;NAME"] [--share 0.05]
     python benchmarks/judging_settings.py cells --out FOLDER ...
 
-Brains 1 to 3 are learnt from, 4 to 6 judge (linear probe, macro-F1); `--test 7,8,9` judges on fresh ones. Every arm differs from `scratch` or `supcon` in
-what its name says; its difference to scratch is paired by brain. Brains and finished arms in FOLDER are used again.
+Brains 1 to 3 are learnt from, 4 to 6 judge (linear probe, macro-F1); `--test 7,8,9` judges on fresh ones. Every arm
+differs from `scratch`, `supcon` or `spatial` in what its name says; its difference to scratch is paired by brain.
+Brains and finished arms in FOLDER are used again.
 """
 
 import argparse
@@ -123,10 +124,9 @@ def main() -> None:
     parser.add_argument("--test", default="4,5,6", help="brains that judge")
     parser.add_argument("--steps", type=int, default=100, help="of scratch")
     options = parser.parse_args()
-    base = replace(
-        {"quick": judging, "cells": cells}[options.data](), train=(1, 2, 3), test=tuple(map(int, options.test.split(","))), shares=(options.share,),
-        seeds=tuple(map(int, options.seeds.split(","))), steps=options.steps,
-    )  # fmt: skip
+    seeds, test = (tuple(map(int, text.split(","))) for text in (options.seeds, options.test))
+    base = {"quick": judging, "cells": cells}[options.data]()
+    base = replace(base, train=(1, 2, 3), test=test, shares=(options.share,), seeds=seeds, steps=options.steps)
     names = [one.strip() for one in options.arms.split(";") if one.strip()] or list(ARMS)
 
     def go() -> int:
