@@ -34,6 +34,7 @@ WEAK = PatchAugment.Config(rotation_deg=0, scale=0, shift=0, blur=0, stain=0, ga
 STRONG = PatchAugment.Config(
     rotation_deg=2, scale=0.1, shift=0.05, stain=0.3, gamma=0.25, gradient=0.15, blur=1.0, thickness=0.15
 )
+FIELDS = cells().encoder  # arms that change it are meant for cells
 # Name of the arm: method, what is set, how many steps per step of scratch.
 ARMS: dict[str, tuple[str, Mapping[str, Any], float]] = {
     "scratch": ("scratch", {}, 1),
@@ -67,6 +68,11 @@ ARMS: dict[str, tuple[str, Mapping[str, Any], float]] = {
     "spatial_tuned": ("spatial_tuned", {}, 1),
     "spatial_tuned, 3 x steps before": ("spatial_tuned", {"before": 3}, 1),
     "distance": ("distance", {}, 1),
+    "scratch, two stages": ("scratch", {"encoder": replace(FIELDS, widths=(16, 32), depth_bands=40)}, 1),
+    "scratch, four stages": ("scratch", {"encoder": replace(FIELDS, widths=(16, 32, 64, 128))}, 1),
+    "scratch, four stages, 4 bands": (
+        "scratch", {"encoder": replace(FIELDS, widths=(16, 32, 64, 128), depth_bands=4)}, 1,
+    ),
     "untrained": ("untrained", {}, 1),
     "pca": ("pca", {}, 1),
     "profiles": ("profiles", {}, 1),
