@@ -5,6 +5,7 @@ python benchmarks/judging_picture.py STUDY --out FILE.png [--methods profiles,sc
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -32,6 +33,7 @@ def draw(folder: Path, methods: list[str], share: float, out: Path) -> None:
     from sklearn.manifold import TSNE
 
     config = from_plain(JudgingStudy.Config, read_config(folder)["config"], str(folder))
+    config = replace(config, test=config.test[:1])  # nothing else is encoded
     study, run = JudgingStudy(config), RunFolder(folder)
     study.load(run)
     seed, brain = config.seeds[0], config.test[0]
