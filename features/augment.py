@@ -20,11 +20,12 @@ def random_numbers(seed: int, step: int, view: int) -> np.random.Generator:
 
 
 _LEAST = 1e-3  # of values that are raised to a power
+_AT_ONCE = 1 << 22  # pixels changed together by torch on the CPU
 _SHARED = 1 << 20  # pixels from which threads share a batch
 
 
 def _blurred(patches: Tensor, sd_px: Tensor, widest: float) -> Tensor:
-    """[B, S, S], each patch blurred by a Gaussian of its own sd, along rows and columns in turn."""
+    """[B, rows, columns], each patch blurred by a Gaussian of its own sd, along rows and columns in turn."""
     reach = min(max(1, round(3 * widest)), min(patches.shape[1:]) - 1)
     at = torch.arange(-reach, reach + 1, device=patches.device)
     kernel = torch.exp(-0.5 * (at / sd_px.clamp(min=1e-3)[:, None]) ** 2)
@@ -108,7 +109,7 @@ class PatchAugment:
     def __call__(self, patches: Tensor, *, seed: int, step: int, places: slice, batch: int, view: int = 0) -> Tensor:
         """
         Args:
-            patches: [B, S, S] optical density.
+            patches: [B, rows, columns] optical density.
             seed, step: what the changes are drawn from.
             places: of these patches in the joint batch of all ranks.
             batch: size of the joint batch.
@@ -116,12 +117,21 @@ class PatchAugment:
         """
         draw = self.draws(seed, step, batch, view)
         mine = {name: torch.from_numpy(values[places]).to(patches.device) for name, values in draw.items()}
-        if patches.device.type == "cpu" and patches.dtype == torch.float32 and patches.shape[1] == patches.shape[2]:
+        square = patches.shape[1] == patches.shape[2]
+        if patches.device.type == "cpu" and patches.dtype == torch.float32 and square and self.config.gamma:
             return self._compiled(patches, mine)
-        return self._by_torch(patches, mine)
+        # Patches are changed one by one where all their grids at a time would fill the memory.
+        many = max(1, _AT_ONCE // (patches.shape[1] * patches.shape[2]))
+        if patches.device.type != "cpu" or len(patches) <= many:
+            return self._by_torch(patches, mine)
+        out = torch.empty_like(patches)
+        for k in range(0, len(patches), many):
+            part = {name: values[k : k + many] for name, values in mine.items()}
+            out[k : k + many] = self._by_torch(patches[k : k + many], part)
+        return out
 
     def _by_torch(self, patches: Tensor, draw: dict[str, Tensor]) -> Tensor:
-        return self._stain(self._move(patches, draw), draw)
+        return self._stain(self._moved(patches, draw), draw)
 
     def _compiled(self, patches: Tensor, draw: dict[str, Tensor]) -> Tensor:
         """The same on the CPU, patch by patch: torch takes 80 times as long there (docs/benchmarks.md)."""
@@ -170,8 +180,18 @@ class PatchAugment:
             drawn["blur_px"] = c.blur_px * rng.uniform(0, 1, batch)
         return {name: np.ascontiguousarray(values, np.float32) for name, values in drawn.items()}
 
+    def _moved(self, patches: Tensor, draw: dict[str, Tensor]) -> Tensor:
+        """Without any other move patches are mirrored as they are: nothing is interpolated."""
+        c = self.config
+        if c.rotation_deg or c.scale or c.shift or c.thickness or c.elastic_px:
+            return self._move(patches, draw)
+        return torch.where(draw["flip"][:, None, None] < 0, patches.flip(2), patches) if c.flip else patches
+
     def _move(self, patches: Tensor, draw: dict[str, Tensor]) -> Tensor:
-        matrix = _matrices(draw)
+        # Places run from -1 to 1 along either side: what a turn carries from one side to the other is measured anew.
+        tall = patches.shape[1] / patches.shape[2]
+        turned = torch.tensor([[1, tall, 1], [1 / tall, 1, 1]], dtype=patches.dtype, device=patches.device)
+        matrix = _matrices(draw) * turned
         grid = F.affine_grid(matrix, [len(patches), 1, *patches.shape[1:]], align_corners=False)
         if "elastic" in draw:
             bend = F.interpolate(draw["elastic"], patches.shape[1:], mode="bicubic", align_corners=True)
@@ -182,13 +202,18 @@ class PatchAugment:
         return F.grid_sample(patches[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
 
     def _stain(self, patches: Tensor, draw: dict[str, Tensor]) -> Tensor:
-        kernel = torch.tensor([0.25, 0.5, 0.25], dtype=patches.dtype, device=patches.device)
-        edged = F.pad(patches[:, None], (1, 1, 1, 1), mode="replicate")
-        smooth = F.conv2d(F.conv2d(edged, kernel.view(1, 1, 1, 3)), kernel.view(1, 1, 3, 1))[:, 0]
-        patches = torch.lerp(patches, smooth, draw["blur"][:, None, None])
+        if self.config.blur:
+            kernel = torch.tensor([0.25, 0.5, 0.25], dtype=patches.dtype, device=patches.device)
+            edged = F.pad(patches[:, None], (1, 1, 1, 1), mode="replicate")
+            smooth = F.conv2d(F.conv2d(edged, kernel.view(1, 1, 1, 3)), kernel.view(1, 1, 3, 1))[:, 0]
+            patches = torch.lerp(patches, smooth, draw["blur"][:, None, None])
         if "blur_px" in draw:
             patches = _blurred(patches, draw["blur_px"], self.config.blur_px)
-        ramp = torch.linspace(-1, 1, patches.shape[1], dtype=patches.dtype, device=patches.device)
-        uneven = 1 + draw["gradient"][:, 0, None, None] * ramp[:, None] + draw["gradient"][:, 1, None, None] * ramp
-        raised = patches.clamp(min=_LEAST) ** draw["gamma"][:, None, None]
+        down, along = (
+            torch.linspace(-1, 1, side, dtype=patches.dtype, device=patches.device) for side in patches.shape[1:]
+        )
+        uneven = 1 + draw["gradient"][:, 0, None, None] * down[:, None] + draw["gradient"][:, 1, None, None] * along
+        raised = patches
+        if self.config.gamma:
+            raised = patches.clamp(min=_LEAST) ** draw["gamma"][:, None, None]
         return raised * draw["stain"][:, None, None] * uneven

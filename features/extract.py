@@ -1,6 +1,7 @@
 """One embedding per observed node: shards of nodes dealt to ranks, items read while the encoder works.
 
     python -m features.extract --set stack=A --set reconstruction=RA --set encoder=ENC --out OUT
+    python -m features.extract --set fields=A/cells --set encoder=ENC --out OUT        a row per field
     torchrun --nproc-per-node 4 -m features.extract ...        the same table, each node exactly once
 
 writes NAME.safetensors and NAME.json. Finished shards of a killed run are used again.
@@ -22,7 +23,9 @@ from numpy.typing import NDArray
 from features.ahead import ahead
 from features.command import Bar, run
 from features.damage import Policy, read_checked
+from features.fields import read_fields
 from features.model_files import NodeEncoder
+from features.node_data.field_patches import FieldPatches
 from features.node_data.section_patches import SectionPatches
 from features.section_brain import read_section_brain
 from features.shards import Shard, ShardFolder, joined
@@ -241,6 +244,7 @@ class ExtractJob(ExtractConfig):
     """
     Args:
         stack, reconstruction: folders of the brain.
+        fields: folder of fields in their place; rows are its fields in the order of the table (`across` rows each).
         encoder: folder that pretraining wrote (of cross-fitted encoders: the mean of all of them).
         damaged: what is done about unreadable tiles, sections that are gone and patches that are not finite: refuse, or
             skip (their nodes are masked and counted).
@@ -249,6 +253,7 @@ class ExtractJob(ExtractConfig):
 
     stack: Path | None = None
     reconstruction: Path | None = None
+    fields: Path | None = None
     encoder: Path | None = None
     damaged: Policy = "refuse"
     size_px: int | None = None
@@ -256,28 +261,44 @@ class ExtractJob(ExtractConfig):
 
 
 def _extract(job: ExtractJob, out: Path) -> str:
-    for name in ("stack", "reconstruction", "encoder"):
+    if job.fields is not None and (job.stack is not None or job.reconstruction is not None):
+        raise InputError("fields and a stack are both named; features are made of one or the other")
+    for name in (*(("stack", "reconstruction") if job.fields is None else ()), "encoder"):
         if getattr(job, name) is None:
             raise InputError(f"{name} is not named; use --set {name}=DIR")
-    assert job.stack is not None and job.reconstruction is not None and job.encoder is not None  # noqa: PT018
+    assert job.encoder is not None
     config = ExtractConfig(**{f.name: getattr(job, f.name) for f in fields(ExtractConfig)})
     encoder = load_fitted(job.encoder).whole
     wanted: dict[str, Any] = {"size_px": job.size_px, "pixel_um": job.pixel_um}
     encoder.refuse_other({name: value for name, value in wanted.items() if value is not None})
-    stack = read_stack(job.stack, mirrored="turn")
-    if isinstance(encoder.data, SectionPatches.Config):  # before images are compared
-        encoder.data.check(str(job.stack), stack.coarsest_um)
-    brain = read_section_brain(stack, job.reconstruction)
-    with Bar("node") as bar:
-        with at("data"):
-            settings = encoder.data
-            if isinstance(settings, SectionPatches.Config):
-                settings = replace(settings, damaged=job.damaged)
-            data = settings.build(brain)
+    with Bar("node" if job.fields is None else "field") as bar:
+        data = _data_of(job, encoder.data)
         table = extract(encoder, data, config, out, bar)
-    text = f"{int(table.mask.sum())} of {len(table.mask)} nodes, {table.values.shape[1]} features each, in {out}"
+    what = "nodes" if job.fields is None else "patches of fields"
+    text = f"{int(table.mask.sum())} of {len(table.mask)} {what}, {table.values.shape[1]} features each, in {out}"
     lost = int((data.observed & ~table.mask).sum())
-    return f"{text}; {lost} nodes could not be read, see {config.name}_report.json" if lost else text
+    return f"{text}; {lost} {what} could not be read, see {config.name}_report.json" if lost else text
+
+
+def _data_of(job: ExtractJob, settings: Any) -> NodeData:
+    """What the encoder sees of this brain."""
+    if isinstance(settings, SectionPatches.Config | FieldPatches.Config):
+        settings = replace(settings, damaged=job.damaged)
+    if job.fields is not None:
+        if not isinstance(settings, FieldPatches.Config):
+            raise InputError(f"{job.encoder}: was trained on items of nodes, not on fields; name a stack for it")
+        with at("data"):
+            return settings.build(read_fields(job.fields))
+    if isinstance(settings, FieldPatches.Config):
+        raise InputError(f"{job.encoder}: was trained on fields; name a folder of them, --set fields=DIR")
+    assert job.stack is not None and job.reconstruction is not None  # noqa: PT018
+    stack = read_stack(job.stack, mirrored="turn")
+    if isinstance(settings, SectionPatches.Config):  # before images are compared
+        settings.check(str(job.stack), stack.coarsest_um)
+    brain = read_section_brain(stack, job.reconstruction)
+    with at("data"):
+        data: NodeData = settings.build(brain)
+    return data
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
     python -m features.judge --set stacks=A,B --set reconstructions=RA,RB --set tables=TA,TB --out OUT
     python -m features.judge --set stacks=A,B --set reconstructions=RA,RB --set encoder=ENC --out OUT
+    python -m features.judge --set fields=A/cells,B/cells --set encoder=ENC --out OUT
 
 The last stacks judge, the others are learnt from; of a single stack every third annotated section judges. Writes
 metrics.json and report.html with a picture of the feature space. Raw-pixel principal components, depth profiles and an
@@ -18,17 +19,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.command import Bar, run
+from features.fields import areas_of, read_fields
 from features.judging.judge import SHARES, annotated_sections, described, probed
+from features.judging.judged import Judged, judged_brain, judged_fields
+from features.judging.pixels import raw_pixels
 from features.judging.report import curve_rows, study_summary, write_judging_report
 from features.judging.scores import Rows
+from features.node_data.field_patches import FieldPatches
 from features.node_data.section_patches import SectionPatches
-from features.profiles import DepthProfiles
 from features.section_brain import read_annotated_brain
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at, to_plain
 from meshgnn.errors import InputError, SettingError
 from meshgnn.graph import FeatureTable
-from meshgnn.sockets import Brain
+from meshgnn.sockets import NodeData
 from meshgnn.source.sections import read_stack
 from meshgnn.store import load_table, write_json
 
@@ -39,12 +43,13 @@ class JudgeJob(BaseConfig):
     Args:
         stacks: folders of annotated stacks; the last ones judge.
         reconstructions: the folder of each stack's reconstruction, in the same order.
+        fields: folders of fields (`features.fields`) in place of stacks and reconstructions.
         tables: the table of each stack (NAME.safetensors of `features.extract`), in the same order.
         encoder: folder of an encoder that makes the tables, in place of `tables`.
         unseen: how many of the last stacks judge; of a single stack, sections do.
         shares: of the annotated sections of the stacks learnt from.
         seeds: of the order in which sections count as annotated.
-        data: patches of the baselines (an encoder brings its own).
+        data: patches of the baselines (an encoder brings its own); FieldPatches for fields.
         nodes: of a stack, at most, evenly over them; the rest is counted.
         baselines: judge raw pixels, depth profiles and an untrained network too.
         vote_mm: side of the square in which a node's area is voted.
@@ -52,12 +57,13 @@ class JudgeJob(BaseConfig):
 
     stacks: tuple[Path, ...] = ()
     reconstructions: tuple[Path, ...] = ()
+    fields: tuple[Path, ...] = ()
     tables: tuple[Path, ...] = ()
     encoder: Path | None = None
     unseen: int = 1
     shares: tuple[float, ...] = SHARES
     seeds: tuple[int, ...] = (0, 1, 2)
-    data: SectionPatches.Config = field(default_factory=SectionPatches.Config)
+    data: SectionPatches.Config | FieldPatches.Config = field(default_factory=SectionPatches.Config)
     nodes: int = 4000
     baselines: bool = True
     vote_mm: float = 0.5
@@ -70,30 +76,26 @@ class JudgeJob(BaseConfig):
 
 
 def _judge(job: JudgeJob, out: Path) -> str:
-    if not job.stacks:
-        raise InputError("no stack named; use --set stacks=DIR,... --set reconstructions=DIR,... --set tables=FILE,...")
-    for name in ("reconstructions", *(("tables",) if job.encoder is None else ())):
-        if len(getattr(job, name)) != len(job.stacks):
-            raise InputError(f"{len(job.stacks)} stacks, but {len(getattr(job, name))} {name}; name one for each")
-    if 1 < len(job.stacks) <= job.unseen:
-        raise InputError(f"{job.unseen} of {len(job.stacks)} stacks judge, and none is left to learn from")
-    brains = [
-        read_annotated_brain(read_stack(folder, mirrored="turn"), mesh, vote_mm=job.vote_mm)
-        for folder, mesh in zip(job.stacks, job.reconstructions)
-    ]
-    names = brains[0].graph.areas.names
+    encoder = None
+    if job.encoder is not None:
+        from features.shared_space import load_fitted
+
+        encoder = load_fitted(job.encoder).whole
+    data = job.data if encoder is None else encoder.data
+    brains = _brains(job, data)
+    names = brains[0].areas
     for brain in brains:
-        if brain.graph.areas.names != names:
-            raise InputError(f"{brain.graph.brain} and {brains[0].graph.brain} have different areas")
+        if brain.areas != names:
+            raise InputError(f"{brain.name} and {brains[0].name} have different areas")
     with Bar("table") as bar:
-        methods = _features(job, brains, bar)
+        methods = _features(job, brains, data, encoder, bar)
     keep, counts = [], {}
     for number, brain in enumerate(brains):
-        known = brain.graph.labels >= 0
+        known = brain.labels >= 0
         able = known & np.all([tables[number].mask for tables in methods.values()], axis=0)
         nodes = np.flatnonzero(able)
         keep.append(nodes[np.linspace(0, len(nodes) - 1, min(job.nodes, len(nodes))).astype(int)])
-        counts[brain.graph.brain] = {
+        counts[brain.name] = {
             "judged": len(keep[-1]), "no_area": int((~known).sum()), "no_feature": int((known & ~able).sum()),
             "not_drawn": len(nodes) - len(keep[-1]),
         }  # fmt: skip
@@ -102,7 +104,7 @@ def _judge(job: JudgeJob, out: Path) -> str:
     areas: set[int] = set()
     for method, tables in methods.items():
         parts = {
-            brain.graph.brain: _rows(brain, table, nodes, number)
+            brain.name: _rows(brain, table, nodes, number)
             for number, (brain, table, nodes) in enumerate(zip(brains, tables, keep))
         }
         train, test = _split(parts, job.unseen)
@@ -126,37 +128,63 @@ def _judge(job: JudgeJob, out: Path) -> str:
     return study_summary(table, out)
 
 
-def _features(job: JudgeJob, brains: Sequence[Brain], bar: Bar) -> dict[str, list[FeatureTable]]:
+def _brains(job: JudgeJob, data: Any) -> list[Judged]:
+    """Raises InputError for folders that are missing, too many, or of another kind than the encoder's items."""
+    folders, what = (job.fields, "fields") if job.fields else (job.stacks, "stacks")
+    if not folders:
+        raise InputError(
+            "no stack named; use --set stacks=DIR,... --set reconstructions=DIR,... --set tables=FILE,..., or --set "
+            "fields=DIR,..."
+        )
+    if job.fields and (job.stacks or job.reconstructions):
+        raise InputError("fields and stacks are both named; judge one or the other")
+    for name in (*(() if job.fields else ("reconstructions",)), *(("tables",) if job.encoder is None else ())):
+        if len(getattr(job, name)) != len(folders):
+            raise InputError(f"{len(folders)} {what}, but {len(getattr(job, name))} {name}; name one for each")
+    if 1 < len(folders) <= job.unseen:
+        raise InputError(f"{job.unseen} of {len(folders)} {what} judge, and none is left to learn from")
+    if job.fields:
+        if job.encoder is not None and not isinstance(data, FieldPatches.Config):
+            raise InputError(f"{job.encoder}: was trained on items of nodes, not on fields; name stacks for it")
+        read = [read_fields(folder) for folder in folders]
+        return [judged_fields(one, areas_of(read), data) for one in read]
+    if isinstance(data, FieldPatches.Config):
+        raise InputError("FieldPatches are patches of fields; name folders of them, --set fields=DIR,...")
+    return [
+        judged_brain(read_annotated_brain(read_stack(folder, mirrored="turn"), mesh, vote_mm=job.vote_mm))
+        for folder, mesh in zip(job.stacks, job.reconstructions)
+    ]
+
+
+def _features(
+    job: JudgeJob, brains: Sequence[Judged], data: Any, encoder: Any, bar: Bar
+) -> dict[str, list[FeatureTable]]:
     """Tables of all brains by the name of what made them."""
     from features.extract import ExtractConfig, extract
 
     methods: dict[str, list[FeatureTable]] = {}
-    data, encoder = job.data, None
-    if job.encoder is not None:
-        from features.shared_space import load_fitted
-
-        encoder = load_fitted(job.encoder).whole
-        data = encoder.data
-        methods["encoder"] = [extract(encoder, data.build(brain), ExtractConfig(), progress=bar) for brain in brains]
+    items: list[NodeData] = []
+    if encoder is not None or job.baselines:
+        with at("data"):
+            items = [brain.items(data) for brain in brains]
+    if encoder is not None:
+        methods["encoder"] = [extract(encoder, one, ExtractConfig(), progress=bar) for one in items]
     else:
         methods["table"] = [load_table(path) for path in job.tables]
         for path, brain, table in zip(job.tables, brains, methods["table"]):
-            if len(table.values) != brain.graph.n_nodes:
-                raise InputError(f"{path}: {len(table.values)} rows for the {brain.graph.n_nodes} nodes of its brain")
+            if len(table.values) != len(brain.labels):
+                raise InputError(f"{path}: {len(table.values)} rows for the {len(brain.labels)} nodes of its brain")
     if not job.baselines:
         return methods
-    methods["profiles"] = [
-        DepthProfiles(DepthProfiles.Config()).make(brain.graph, brain.section_stack()) for brain in brains
-    ]
-    with at("data"):
-        items = [data.build(brain) for brain in brains]
-    if isinstance(data, SectionPatches.Config):
+    methods["profiles"] = [brain.profiles() for brain in brains]
+    if isinstance(data, SectionPatches.Config | FieldPatches.Config):
         methods["pca"] = _components(job, brains, items)
-        methods["untrained"] = [extract(_untrained(encoder, data), one, ExtractConfig(), progress=bar) for one in items]
+        untrained = _untrained(encoder, data, items[0].shape)
+        methods["untrained"] = [extract(untrained, one, ExtractConfig(), progress=bar) for one in items]
     return methods
 
 
-def _untrained(encoder: Any, data: SectionPatches.Config) -> Any:
+def _untrained(encoder: Any, data: Any, shape: tuple[int, ...]) -> Any:
     import torch
 
     from features.encoders.section_cnn import SectionCNN
@@ -165,23 +193,26 @@ def _untrained(encoder: Any, data: SectionPatches.Config) -> Any:
     config = getattr(getattr(encoder, "network", None), "config", SectionCNN.Config())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return new_encoder(config, data, (data.size_px, data.size_px)).eval()
+        return new_encoder(config, data, shape).eval()
 
 
-def _components(job: JudgeJob, brains: Sequence[Brain], items: Sequence[Any]) -> list[FeatureTable]:
+def _components(job: JudgeJob, brains: Sequence[Judged], items: Sequence[NodeData]) -> list[FeatureTable]:
     """Principal components of raw pixels, fitted without labels on the stacks learnt from (a single stack: on it)."""
     from sklearn.decomposition import PCA
 
     read = []
     for brain, one in zip(brains, items):
-        nodes = np.flatnonzero(one.observed & (brain.graph.labels >= 0))
+        nodes = np.flatnonzero(one.observed & (brain.labels >= 0))
         nodes = nodes[np.linspace(0, len(nodes) - 1, min(job.nodes, len(nodes))).astype(int)]
-        read.append((nodes, one.read(nodes).reshape(len(nodes), -1)))
+        parts = [raw_pixels(one.read(nodes[k : k + 256])) for k in range(0, len(nodes), 256)]
+        if not parts:
+            raise InputError(f"{brain.name}: no item with an area; nothing to judge")
+        read.append((nodes, np.concatenate(parts)))
     known = np.concatenate([pixels for _, pixels in (read[: -job.unseen] or read)])
     pca = PCA(min(64, *known.shape), random_state=0).fit(known)
     tables = []
     for brain, (nodes, pixels) in zip(brains, read):
-        values = np.zeros((brain.graph.n_nodes, pca.n_components_), np.float32)
+        values = np.zeros((len(brain.labels), pca.n_components_), np.float32)
         values[nodes] = pca.transform(pixels)
         mask = np.isin(np.arange(len(values)), nodes)
         columns = tuple(f"pca_{k:02d}" for k in range(values.shape[1]))
@@ -189,12 +220,10 @@ def _components(job: JudgeJob, brains: Sequence[Brain], items: Sequence[Any]) ->
     return tables
 
 
-def _rows(brain: Brain, table: FeatureTable, nodes: NDArray[np.int64], number: int) -> Rows:
-    assert brain.graph.locations is not None  # it was read from sections
+def _rows(brain: Judged, table: FeatureTable, nodes: NDArray[np.int64], number: int) -> Rows:
     return Rows(
-        values=table.values[nodes], labels=brain.graph.labels[nodes],
-        groups=brain.graph.locations.section[nodes].astype(np.int64) + number * 10_000_000,
-        places_mm=brain.graph.vertices_mm[nodes],
+        values=table.values[nodes], labels=brain.labels[nodes], places_mm=brain.places_mm[nodes],
+        groups=brain.sections[nodes].astype(np.int64) + number * 10_000_000,
     )  # fmt: skip
 
 

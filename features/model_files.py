@@ -20,6 +20,7 @@ from features.encoders.valid_cnn import ValidCNN
 from features.encoders.vertex_transformer import VertexTransformer
 from features.encoders.volume_cnn import VolumeCNN
 from features.encoders.weights import weights_hash
+from features.node_data.field_patches import FieldPatches
 from features.node_data.section_patches import SectionPatches
 from features.node_data.section_profiles import SectionProfiles
 from features.node_data.vertex_series import VertexSeries
@@ -35,7 +36,9 @@ EncoderConfig = (
     | ResNet2DSlices.Config | BiobankCNN.Config | MONAINetwork.Config | VertexTransformer.Config | ValidCNN.Config
     | NarrowResNet.Config | TimmBackbone.Config
 )  # fmt: skip
-DataConfig = SectionPatches.Config | VolumePatches.Config | SectionProfiles.Config | VertexSeries.Config
+DataConfig = (
+    SectionPatches.Config | VolumePatches.Config | SectionProfiles.Config | VertexSeries.Config | FieldPatches.Config
+)
 FORMAT = 2
 # Format 1 knew patches of sections only, and called them so.
 OLDER = {"record": "PatchEncoder", "format": 1}

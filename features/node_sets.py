@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -11,8 +12,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csgraph
 
 from features.damage import read_checked
+from features.fields import areas_of, read_fields
+from features.node_data.field_patches import FieldPatches
 from features.samplers.pool import Pool
-from meshgnn.errors import InputError
+from meshgnn.errors import InputError, SettingError
 from meshgnn.mesh.operators import geodesic_graph
 from meshgnn.mesh.record import SurfaceMesh, frozen
 from meshgnn.sockets import Brain, NodeData
@@ -31,6 +34,8 @@ class NodeSet:
         use: [V] bool, items that may be trained on without a label; all by default.
         edges: [2, E] of the mesh.
         meshes: of the hemispheres, V nodes in all, where places matter.
+        places_mm: [V, 3] where items lie that belong to no mesh; otherwise those of the meshes' nodes.
+        sides: [V] 0 left, 1 right, of such items; all 0 by default.
         soft: [V, K] float32 probabilities of the classes, all 0 = none; none by default.
     """
 
@@ -42,6 +47,8 @@ class NodeSet:
     use: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     edges: NDArray[np.int32] = field(default_factory=lambda: np.zeros((2, 0), np.int32))
     meshes: tuple[SurfaceMesh, ...] = ()
+    places_mm: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 3), np.float32))
+    sides: NDArray[np.integer] = field(default_factory=lambda: np.zeros(0, np.int64))
     soft: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
     def __post_init__(self) -> None:
@@ -57,6 +64,16 @@ class NodeSet:
         count = sum(mesh.n_vertices for mesh in self.meshes)
         if self.meshes and count != len(labels):
             raise InputError(f"{self.brain}: meshes of {count} nodes for {len(labels)} items")
+        sides = np.zeros(len(labels), np.int64) if np.size(self.sides) == 0 else np.asarray(self.sides)
+        places = np.asarray(self.places_mm, np.float32)
+        if self.meshes:
+            sides = np.repeat(np.arange(len(self.meshes)), [mesh.n_vertices for mesh in self.meshes])
+            places = np.concatenate([mesh.vertices_mm for mesh in self.meshes])
+        if len(sides) != len(labels) or (np.size(places) and places.shape != (len(labels), 3)):
+            raise InputError(f"{self.brain}: {len(sides)} sides and places {places.shape} for {len(labels)} items")
+        places = places if np.size(places) else np.full((len(labels), 3), np.nan, np.float32)
+        object.__setattr__(self, "sides", frozen(sides, np.int64))
+        object.__setattr__(self, "places_mm", frozen(places, np.float32))
         soft = np.asarray(self.soft, np.float32) if np.size(self.soft) else np.zeros((len(labels), 0), np.float32)
         if soft.shape[1] and soft.shape != (len(labels), len(self.names)):
             raise InputError(
@@ -97,6 +114,30 @@ def node_set(brain: Brain, data: NodeData) -> NodeSet:
         use=graph.cortex & brain.train, edges=graph.edges, meshes=graph.meshes,
         soft=np.zeros((0, 0), np.float32) if soft is None else np.where(brain.train[:, None], soft, 0),
     )  # fmt: skip
+
+
+def field_sets(folders: Sequence[Path], config: Any) -> list[NodeSet]:
+    """What may be learnt from of folders of fields: their areas, numbered over all of them, and their places.
+
+    Args:
+        folders: of fields.
+        config: of the patches, `FieldPatches.Config`.
+
+    Raises:
+        InputError: as `read_fields`; patches of nodes.
+    """
+    if not isinstance(config, FieldPatches.Config):
+        raise SettingError("<data>: folders of fields are read by FieldPatches; set <data>=FieldPatches")
+    read = [read_fields(folder) for folder in folders]
+    names = areas_of(read)
+    return [
+        NodeSet(
+            brain=one.brain, data=config.build(one), names=names, sides=np.repeat(one.sides, config.across),
+            labels=np.repeat(one.labels(names), config.across),
+            places_mm=np.repeat(one.places_mm, config.across, axis=0),
+        )
+        for one in read
+    ]  # fmt: skip
 
 
 class TrainingItems:
@@ -146,13 +187,15 @@ class TrainingItems:
             raise InputError(f"{', '.join(brains)}: no node lies on an annotated section, and labels are needed")
         if "soft" in self.needs and not any(source.soft.any() for source in sources):
             raise InputError(f"{', '.join(brains)}: no probabilities of areas; add a table whose columns are the areas")
-        if "place" in self.needs and not all(source.meshes for source in sources):
-            raise InputError(f"{', '.join(brains)}: where items lie on a mesh is not known; the objective needs it")
+        if "place" in self.needs and not all(np.isfinite(source.places_mm).any() for source in sources):
+            raise InputError(f"{', '.join(brains)}: where items lie is not known; the objective needs it")
+        if "geodesic" in self.needs and not all(source.meshes for source in sources):
+            raise InputError(f"{', '.join(brains)}: items that belong to no mesh have no distance along the cortex")
         groups = [source.data.groups[nodes] for source, nodes in zip(sources, self._nodes)]
         pairs = np.stack([np.repeat(np.arange(len(sources)), [len(s) for s in groups]), np.concatenate(groups)])
         _, self.groups = np.unique(pairs, axis=1, return_inverse=True)
         self.groups = self.groups.ravel()
-        self._parts = self._of_nodes([_sides(source) for source in sources]) + 2 * pairs[0]
+        self._parts = self._of_nodes([source.sides for source in sources]) + 2 * pairs[0]
         named = np.concatenate([source.held[nodes] for source, nodes in zip(sources, self._nodes)])
         self.held = (
             np.flatnonzero(np.isin(self.groups, self.groups[named])) if named.any() else self._hold_out(pairs, held_out)
@@ -180,8 +223,9 @@ class TrainingItems:
         soft = [one if one.shape[1] else np.zeros((len(one), count), np.float32) for one in soft]
         return Pool(
             labels=self.labels, names=self.names, groups=self.groups, held=held, edges=np.concatenate(edges, axis=1),
-            parts=self._parts, places_mm=self._of_nodes([_places(source) for source in self.sources]),
-            soft=self._of_nodes(soft), geodesic=self.geodesic_mm,
+            parts=self._parts, places_mm=self._of_nodes([source.places_mm for source in self.sources]),
+            soft=self._of_nodes(soft),
+            geodesic=self.geodesic_mm if all(source.meshes for source in self.sources) else None,
         )  # fmt: skip
 
     def _of_nodes(self, values: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -284,6 +328,8 @@ class TrainingItems:
             if "place" in self.needs:
                 for mesh in source.meshes:
                     digest.update(mesh.vertices_mm.tobytes() + mesh.faces.tobytes())
+                if not source.meshes:
+                    digest.update(source.places_mm.tobytes() + source.sides.tobytes())
         return digest.hexdigest()[:16]
 
     def about(self) -> dict[str, Any]:
@@ -295,17 +341,3 @@ class TrainingItems:
             "held_out": len(self.held),
             "held_out_groups": len(np.unique(self.groups[self.held])),
         }
-
-
-def _places(source: NodeSet) -> NDArray[np.float32]:
-    """[V, 3] in mm; NaN without a mesh."""
-    if not source.meshes:
-        return np.full((len(source.labels), 3), np.nan, np.float32)
-    return np.concatenate([mesh.vertices_mm for mesh in source.meshes])
-
-
-def _sides(source: NodeSet) -> NDArray[np.int64]:
-    """[V] 0 or 1, number of the hemisphere."""
-    if not source.meshes:
-        return np.zeros(len(source.labels), np.int64)
-    return np.repeat(np.arange(len(source.meshes)), [mesh.n_vertices for mesh in source.meshes])

@@ -1,6 +1,7 @@
 """Pretraining of an encoder on the items of nodes: patches of annotated sections, or any other `NodeData`.
 
     python -m features.pretrain --set stacks=A,B --set reconstructions=RA,RB --out OUT
+    python -m features.pretrain --set fields=A/cells,B/cells --set data=FieldPatches --out OUT
     torchrun --nproc-per-node 2 -m features.pretrain ...        the same batches and gradients on two ranks
 
 writes encoder.safetensors, encoder.json and metrics.csv (loss and a nearest-neighbour probe on held-out sections).
@@ -31,7 +32,7 @@ from features.command import Bar, run
 from features.data_stage import STAGE, told
 from features.model_files import ABOUT, NodeEncoder, load_encoder, new_encoder, save_encoder
 from features.node_data.section_patches import SectionPatches
-from features.node_sets import NodeSet, TrainingItems, node_set
+from features.node_sets import NodeSet, TrainingItems, field_sets, node_set
 from features.objectives.distance_regression import DistanceRegression
 from features.objectives.weighted_sum import needs_of
 from features.pretraining.checkpoints import StepCheckpoints, Stopped, ready_to_requeue, refuse_other
@@ -190,20 +191,36 @@ class PretrainJob(PretrainConfig):
     Args:
         stacks: folders of annotated stacks.
         reconstructions: the folder of each stack's reconstruction, in the same order.
+        fields: folders of fields (`features.fields`) in place of stacks and reconstructions.
         vote_mm: side of the square in which a node's area is voted (`meshgnn.source.annotations.annotated_labels`).
     """
 
     stacks: tuple[Path, ...] = ()
     reconstructions: tuple[Path, ...] = ()
+    fields: tuple[Path, ...] = ()
     vote_mm: float = 0.5
 
 
 def _pretrain(job: PretrainJob, out: Path) -> str:
+    config = PretrainConfig(**{f.name: getattr(job, f.name) for f in fields(PretrainConfig)})
+    if job.fields:
+        if job.stacks or job.reconstructions:
+            raise InputError("fields and stacks are both named; an encoder learns from one or the other")
+        with at("data"):
+            sources = field_sets(job.fields, config.data)
+    else:
+        sources = _of_stacks(job, config)
+    with Bar("step") as bar:
+        encoder = pretrain(config, sources, out, bar)
+    text = f"encoder {encoder.identity()['weights']} ({encoder.out_channels} features) in {out}"
+    return f"{text}\n{told(read_json(out / STAGE))}" if (out / STAGE).is_file() else text
+
+
+def _of_stacks(job: PretrainJob, config: PretrainConfig) -> list[NodeSet]:
     if not job.stacks:
-        raise InputError("no stack named; use --set stacks=DIR,... --set reconstructions=DIR,...")
+        raise InputError("no stack named; use --set stacks=DIR,... --set reconstructions=DIR,..., or --set fields=DIR")
     if len(job.stacks) != len(job.reconstructions):
         raise InputError(f"{len(job.stacks)} stacks, but {len(job.reconstructions)} reconstructions; name one for each")
-    config = PretrainConfig(**{f.name: getattr(job, f.name) for f in fields(PretrainConfig)})
     stacks = [read_stack(folder, mirrored="turn") for folder in job.stacks]
     for folder, stack in zip(job.stacks, stacks):  # before images are compared and annotations read
         with at("data"):
@@ -211,11 +228,7 @@ def _pretrain(job: PretrainJob, out: Path) -> str:
                 config.data.check(str(folder), stack.coarsest_um)
     brains = _brains(job, config, stacks)
     with at("data"):
-        sources = [node_set(brain, config.data.build(brain)) for brain in brains]
-    with Bar("step") as bar:
-        encoder = pretrain(config, sources, out, bar)
-    text = f"encoder {encoder.identity()['weights']} ({encoder.out_channels} features) in {out}"
-    return f"{text}\n{told(read_json(out / STAGE))}" if (out / STAGE).is_file() else text
+        return [node_set(brain, config.data.build(brain)) for brain in brains]
 
 
 def _brains(job: PretrainJob, config: PretrainConfig, stacks: Sequence[SectionStack]) -> list[Brain]:

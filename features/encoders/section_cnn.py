@@ -21,7 +21,7 @@ class SectionCNN(nn.Module):
     A strided stem, then stages of residual blocks, each stage at half the resolution of the one before; the last
     maps are averaged along the cortex (columns) and over two or more bands of depth (rows), and a linear layer
     makes the features. Group norm keeps rows independent of their batch, in training too, so that ranks need not
-    share statistics. Inputs [B, S, S] float, features [B, out_channels].
+    share statistics. Inputs [B, rows, columns] float, features [B, out_channels].
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -48,29 +48,26 @@ class SectionCNN(nn.Module):
                 raise SettingError("<blocks>, <out_channels>, <depth_bands> and <stem_stride> must be at least 1")
 
         def build(self, shape: tuple[int, ...]) -> "SectionCNN":
-            """An encoder of patches (S, S); weights from torch's random state.
+            """An encoder of patches (rows, columns); weights from torch's random state.
 
             Raises:
-                InputError: not square patches, or nothing would be left of them.
+                InputError: items that are no patches, or nothing would be left of them.
             """
-            if len(shape) != 2 or shape[0] != shape[1]:
-                raise InputError(
-                    f"a SectionCNN encodes square patches, not items of shape {shape}; choose another encoder"
-                )
-            size_px = shape[0]
-            if size_px // max(self.stem_stride) // 2 ** (len(self.widths) - 1) < 1:
+            if len(shape) != 2:
+                raise InputError(f"a SectionCNN encodes patches, not items of shape {shape}; choose another encoder")
+            if min(side // step for side, step in zip(shape, self.stem_stride)) < 2 ** (len(self.widths) - 1):
                 raise SettingError(
-                    f"patches of {size_px} px shrink to nothing in {len(self.widths)} stages; use fewer "
+                    f"patches of {shape[0]} x {shape[1]} px shrink to nothing in {len(self.widths)} stages; use fewer "
                     "<widths>, a smaller <stem_stride> or larger patches"
                 )
-            return SectionCNN(self, size_px)
+            return SectionCNN(self, (shape[0], shape[1]))
 
     level: Literal["node", "graph"] = "node"
     recompute: bool = False  # activations of a block are computed again in the backward pass
 
-    def __init__(self, config: Config, size_px: int) -> None:
+    def __init__(self, config: Config, shape: tuple[int, int]) -> None:
         super().__init__()
-        self.config, self.size_px = config, size_px
+        self.config, self.shape = config, shape
         self.out_channels = config.out_channels
         stride = config.stem_stride
         kernel = (max(3, 2 * stride[0] + 1), max(3, 2 * stride[1] + 1))
@@ -90,14 +87,15 @@ class SectionCNN(nn.Module):
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """[B, S, S] -> [B, out_channels].
+        """[B, rows, columns] -> [B, out_channels].
 
         Raises:
             InputError: patches of another size.
         """
-        size = self.size_px
-        if inputs.ndim != 3 or inputs.shape[1:] != (size, size):
-            raise InputError(f"this encoder takes patches [B, {size}, {size}], got {tuple(inputs.shape)}")
+        if inputs.ndim != 3 or tuple(inputs.shape[1:]) != self.shape:
+            raise InputError(
+                f"this encoder takes patches [B, {self.shape[0]}, {self.shape[1]}], got {tuple(inputs.shape)}"
+            )
         x = inputs[:, None].to(memory_format=torch.channels_last)
         x = self.stem(x)
         for block in self.blocks:
@@ -108,5 +106,7 @@ class SectionCNN(nn.Module):
 
     def identity(self) -> dict[str, Any]:
         """Config and a hash of the weights."""
-        about = {"encoder": "SectionCNN", "config": to_plain(self.config), "size_px": self.size_px}
+        rows, columns = self.shape
+        size = rows if rows == columns else [rows, columns]
+        about = {"encoder": "SectionCNN", "config": to_plain(self.config), "size_px": size}
         return {**about, "weights": weights_hash(self)}

@@ -1,6 +1,7 @@
 """Objectives compared on one budget: encoders trained on few annotated sections, judged on brains never seen.
 
-Patches are read at the true places of nodes, so that nothing but the encoder makes the difference. S px of a patch.
+Patches are read at the true places of nodes, or are fields in which single cells are seen, so that nothing but the
+encoder makes the difference.
 """
 
 from collections.abc import Mapping
@@ -16,10 +17,12 @@ from sklearn.decomposition import PCA
 
 from features.encoders.section_cnn import SectionCNN
 from features.judging.judge import SHARES, annotated_sections, described, probed
+from features.judging.pixels import raw_pixels
 from features.judging.report import curve_rows, study_summary, write_judging_report
 from features.judging.scores import Rows
-from features.judging.true_nodes import TrueNodes, read_true_nodes, write_true_nodes
+from features.judging.true_nodes import TrueNodes, read_true_nodes, write_true_fields, write_true_nodes
 from features.model_files import NodeEncoder, new_encoder
+from features.node_data.field_patches import FieldPatches
 from features.node_data.section_patches import SectionPatches
 from features.objectives.contrastive import SupervisedContrastive
 from features.objectives.cross_entropy import CrossEntropy
@@ -65,11 +68,16 @@ class JudgingStudy(Experiment):
                 pca (of raw pixels); profiles.
             per_section: nodes of a section, at most.
             within_mm: a node counts for a section this near.
-            data: what an encoder sees.
+            data: what an encoder sees: SectionPatches at nodes, or FieldPatches of a brain with fields of cells
+                (`brain.preset=cells`; all of its fields count, and `per_section` and `within_mm` do not).
             encoder: the network of all methods.
-            steps: of every training; unlabelled ones too.
+            steps: of every training.
+            unlabelled_steps: of trainings without labels; 0 = as many as `steps`.
             classes, patches: of a labelled batch; unlabelled batches hold as many items.
+            micro: items encoded at a time (gradient caching); 0 = all.
+            views: augmented views of each item in contrastive losses.
             temperature, radius_um: of contrastive losses; of spatial positives.
+            classify: weight of the class logits of supcon_classes.
             seeds: of starts, batches and the order of annotated sections.
             components: of pca.
         """
@@ -83,13 +91,17 @@ class JudgingStudy(Experiment):
         methods: tuple[Method, ...] = get_args(Method)
         per_section: int = 40
         within_mm: float = 1.0
-        data: SectionPatches.Config = field(default_factory=SectionPatches.Config)
+        data: SectionPatches.Config | FieldPatches.Config = field(default_factory=SectionPatches.Config)
         encoder: SectionCNN.Config = field(default_factory=SectionCNN.Config)
         steps: int = 150
+        unlabelled_steps: int = 0
         classes: int = 32
         patches: int = 4
+        micro: int = 0
+        views: int = 1
         learning_rate: float = 2e-3
         temperature: float = 0.1
+        classify: float = 1.0
         radius_um: float = 3000.0
         seeds: tuple[int, ...] = (0, 1, 2)
         components: int = 64
@@ -105,6 +117,8 @@ class JudgingStudy(Experiment):
                 raise SettingError(f"<methods>: {wrong or 'none'} needs the one that it starts from")
             if min(self.per_section, self.steps, self.components) < 1 or not self.within_mm > 0:
                 raise SettingError("<per_section>, <steps>, <components> must be at least 1, <within_mm> above 0")
+            if isinstance(self.data, FieldPatches.Config) and not self.brain.resolve().cells:
+                raise SettingError("<data>=FieldPatches needs brains with fields of cells; set <brain.preset>=cells")
 
         def build(self) -> "JudgingStudy":
             return JudgingStudy(self)
@@ -132,17 +146,20 @@ class JudgingStudy(Experiment):
     def _draw(self, seed: int, run: RunFolder) -> list[str]:
         c = self.config
         name = f"brains/brain-{seed}.safetensors"
-        write_true_nodes(replace(c.brain, seed=seed), c.data, run / name, c.per_section, c.within_mm)
+        if isinstance(c.data, FieldPatches.Config):
+            write_true_fields(replace(c.brain, seed=seed), c.data, run / name)
+        else:
+            write_true_nodes(replace(c.brain, seed=seed), c.data, run / name, c.per_section, c.within_mm)
         return [name]
 
     def _judge(self, run: RunFolder) -> list[str]:
         c = self.config
-        self._brains = {seed: read_true_nodes(run / f"brains/brain-{seed}.safetensors") for seed in self.seeds()}
+        self.load(run)
         jobs = [(method, seed) for method in c.methods for seed in (c.seeds if method not in FREE[1:] else (0,))]
         jobs.sort(key=lambda job: job[1])  # all methods of one seed first: a killed study still compares
         rows: list[dict[str, Any]] = []
         for done, (method, seed) in enumerate(jobs):
-            rows += self._method(method, seed, run)
+            rows += self.scores(method, seed, run)
             run.say(f"  {done + 1}/{len(jobs)} {method}, seed {seed}")
         known = {
             str(share): [len(self._known_areas(share, seed)) for seed in c.seeds] for share in c.shares
@@ -157,7 +174,7 @@ class JudgingStudy(Experiment):
         show = [one for one in ("pca", "scratch", "supcon", "spatial") if one in c.methods]
         for method in show:
             share = max(c.shares) if method in LABELLED else None
-            pictures[method] = (self._features(method, share, c.seeds[0], run)[1][c.test[0]],
+            pictures[method] = (self.features(method, share, c.seeds[0], run)[1][c.test[0]],
                                 self._brains[c.test[0]].labels)  # fmt: skip
         write_judging_report(run / "report.html", table, pictures, self._brains[c.test[0]].names, to_plain(c))
         return [SCORES, "report.html"]
@@ -166,7 +183,15 @@ class JudgingStudy(Experiment):
         train = self._joined(self.config.train)
         return set(np.unique(train.labels[np.isin(train.groups, annotated_sections(train.groups, share, seed))]))
 
-    def _method(self, method: str, seed: int, run: RunFolder) -> list[dict[str, Any]]:
+    def load(self, run: RunFolder) -> None:
+        """Read the brains that the first stages drew. Raises InputError where one is missing."""
+        self._brains = {seed: read_true_nodes(run / f"brains/brain-{seed}.safetensors") for seed in self.seeds()}
+
+    def nodes(self, seed: int) -> TrueNodes:
+        """Of one brain, once they are loaded."""
+        return self._brains[seed]
+
+    def scores(self, method: str, seed: int, run: RunFolder) -> list[dict[str, Any]]:
         """Scores at every share; kept one by one, so that a killed study goes on."""
         c, rows = self.config, []
         for share in c.shares:
@@ -174,7 +199,7 @@ class JudgingStudy(Experiment):
             path = run / f"scores/{method}-{share:g}-{seed}.json"
             stored = read_json(path) if path.is_file() else {}
             if stored.get("key") != key:
-                train, test = self._features(method, share, seed, run)
+                train, test = self.features(method, share, seed, run)
                 joined = self._joined(c.train, train)
                 known = joined[np.isin(joined.groups, annotated_sections(joined.groups, share, seed))]
                 judged = {f"brain-{one}": self._joined((one,), test) for one in c.test}
@@ -200,49 +225,56 @@ class JudgingStudy(Experiment):
             places_mm=np.concatenate([one.places_mm for one in parts]),
         )  # fmt: skip
 
-    def _features(
+    def features(
         self, method: str, share: float | None, seed: int, run: RunFolder
     ) -> tuple[dict[int, NDArray[Any]], dict[int, NDArray[Any]]]:  # fmt: skip
-        """[N, C] of every training and every test brain."""
+        """[N, C] of every training and every test brain; an encoder that is not there is trained.
+
+        Args:
+            method: one of `Config.methods`.
+            share: of annotated sections, for methods with labels.
+            seed: of the training.
+            run: folder of the encoders.
+        """
         c, brains = self.config, self._brains
         if method == "profiles":
             made = {seed: one.profiles for seed, one in brains.items()}
         elif method == "pca":
-            raw = {one: brains[one].patches.reshape(len(brains[one].patches), -1) for one in brains}
+            raw = {one: _pixels(nodes) for one, nodes in brains.items()}
             pixels = np.concatenate([raw[one] for one in c.train])
             pca = PCA(min(c.components, *pixels.shape), random_state=0).fit(pixels)
             made = {one: pca.transform(values).astype(np.float32) for one, values in raw.items()}
         else:
             encoder = self._encoder(method, share, seed, run)
-            made = {one: embed(encoder, brains[one].patches) for one in brains}
+            made = {one: _embedded(encoder, nodes) for one, nodes in brains.items()}
         return {one: made[one] for one in c.train}, {one: made[one] for one in c.test}
 
     def _encoder(self, method: str, share: float | None, seed: int, run: RunFolder) -> NodeEncoder:
         c = self.config
         if method == "untrained":
             torch.manual_seed(seed)
-            size = c.data.size_px
-            return new_encoder(c.encoder, c.data, (size, size)).eval()
+            return new_encoder(c.encoder, c.data, self._brains[c.train[0]].patches.shape[1:]).eval()
         labelled = method in LABELLED or method in STARTS
         sampler: Any = BalancedBatches.Config(classes=c.classes, patches=c.patches, rare="skip")
         objective: Any = CrossEntropy.Config()
         half = c.classes * c.patches // 2
         if method == "supcon":
-            objective = SupervisedContrastive.Config(classify=0.0, temperature=c.temperature)
+            objective = SupervisedContrastive.Config(classify=0.0, temperature=c.temperature, views=c.views)
         elif method == "supcon_classes":
-            objective = SupervisedContrastive.Config(temperature=c.temperature)
+            objective = SupervisedContrastive.Config(classify=c.classify, temperature=c.temperature, views=c.views)
         elif method == "distance":
             objective, sampler = DistanceRegression.Config(), DistancePairs.Config(pairs=half)
         elif method == "spatial":
-            objective = NTXent.Config(views=1, temperature=c.temperature)
+            objective = NTXent.Config(views=c.views, temperature=c.temperature)
             sampler = SpatialPairs.Config(pairs=half, radius_um=c.radius_um)
         start = None
         if method in STARTS:
             self._encoder(STARTS[method], None, seed, run)
             start = _folder(run, STARTS[method], None, seed)
         recipe = PretrainConfig(
-            encoder=c.encoder, data=c.data, objective=objective, sampler=sampler, epochs=1, epoch_steps=c.steps,
-            held_out=0, seed=seed, threads=1, learning_rate=c.learning_rate, start=start,
+            encoder=c.encoder, data=c.data, objective=objective, sampler=sampler, epochs=1,
+            epoch_steps=c.steps if labelled or not c.unlabelled_steps else c.unlabelled_steps, held_out=0, seed=seed,
+            threads=1, learning_rate=c.learning_rate, start=start, micro=c.micro,
         )  # fmt: skip
         chosen = annotated_sections(self._joined(c.train).groups, share or 1.0, seed) if labelled else None
         sources = [
@@ -251,6 +283,16 @@ class JudgingStudy(Experiment):
         ]
         kept = [one for one in sources if not labelled or (one.labels >= 0).any()]
         return pretrain(recipe, kept, _folder(run, method, share if labelled else None, seed))
+
+
+def _embedded(encoder: NodeEncoder, nodes: TrueNodes) -> NDArray[np.float32]:
+    rows = np.arange(len(nodes.labels))
+    return np.concatenate([embed(encoder, nodes.items(rows[k : k + 256])) for k in range(0, len(rows), 256)])
+
+
+def _pixels(nodes: TrueNodes) -> NDArray[np.float32]:
+    rows = np.arange(len(nodes.labels))
+    return np.concatenate([raw_pixels(nodes.items(rows[k : k + 64])) for k in range(0, len(rows), 64)])
 
 
 def _folder(run: RunFolder, method: str, share: float | None, seed: int) -> Path:

@@ -1,6 +1,9 @@
-"""Patches and depth profiles at the true places of a virtual brain's nodes, kept in one file. N nodes, S px."""
+"""Patches and depth profiles at true places of a virtual brain, kept in one file: of nodes, or of fields of cells.
 
-from dataclasses import dataclass
+N nodes or fields.
+"""
+
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -8,14 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from features.fields import read_fields
+from features.judging.field_profiles import field_profiles
+from features.node_data.field_patches import FieldPatches
 from features.node_data.section_patches import SectionPatches
 from features.node_sets import NodeSet
 from features.profiles import DepthProfiles
-from meshgnn.mesh.record import SurfaceMesh
+from meshgnn.errors import InputError
 from meshgnn.sockets import Brain
 from meshgnn.source.sections import read_stack
 from meshgnn.source.virtual import VirtualBrain
 from meshgnn.source.virtual.areas import isocortical_areas
+from meshgnn.source.virtual.cell_fields import write_cells
 from meshgnn.source.virtual.memory import true_graph
 from meshgnn.source.virtual.truth import read_truth
 from meshgnn.store import content_hash, file_hash, read_arrays, write_arrays
@@ -23,10 +30,10 @@ from meshgnn.store import content_hash, file_hash, read_arrays, write_arrays
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrueNodes:
-    """N nodes in isocortex on good sections of one brain.
+    """N nodes (or fields) in isocortex on good sections of one brain.
 
     Args:
-        patches: [N, S, S].
+        patches: [N, rows, columns] float32, or uint8 in units of `unit`.
         profiles: [N, D].
         labels: [N] areas.
         sections: [N] numbers of sections.
@@ -35,13 +42,19 @@ class TrueNodes:
         file: that it was read from.
     """
 
-    patches: NDArray[np.float32]
+    patches: NDArray[Any]
     profiles: NDArray[np.float32]
     labels: NDArray[np.int32]
     sections: NDArray[np.int32]
     places_mm: NDArray[np.float32]
     left_out: NDArray[np.int64]
     file: Path
+    unit: NDArray[np.float32] = field(default_factory=lambda: np.ones(1, np.float32))
+
+    def items(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Patches [B, rows, columns] of these nodes."""
+        found = self.patches[rows]
+        return found if found.dtype == np.float32 else found * self.unit[0]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -61,15 +74,10 @@ class TrueNodes:
             annotated: sections whose areas are known; None for all nodes without any area.
         """
         known = np.zeros(len(self.labels), bool) if annotated is None else np.isin(self.sections, annotated)
-        corners = np.arange(len(self.labels) - 2, dtype=np.int32)
-        # Places alone are asked of this mesh; its triangles mean nothing, and no geodesic is measured on it.
-        mesh = SurfaceMesh(
-            vertices_mm=self.places_mm, faces=np.stack([corners, corners + 1, corners + 2], axis=1), hemisphere="L",
-            space=brain,
-        )  # fmt: skip
         return NodeSet(
-            brain=brain, data=_Items(self), labels=np.where(known, self.labels, -1), names=self.names, meshes=(mesh,)
-        )
+            brain=brain, data=_Items(self), labels=np.where(known, self.labels, -1), names=self.names,
+            places_mm=self.places_mm,
+        )  # fmt: skip
 
 
 class _Items:
@@ -84,7 +92,7 @@ class _Items:
         return self.nodes.patches.shape[1:]
 
     def read(self, rows: NDArray[np.integer], /) -> NDArray[np.float32]:
-        return self.nodes.patches[rows]
+        return self.nodes.items(rows)
 
     def key(self) -> str:
         return content_hash(file_hash(self.nodes.file))
@@ -125,6 +133,40 @@ def write_true_nodes(
         "patches": patches, "profiles": profiles.values[nodes], "labels": graph.labels[nodes],
         "sections": locations.section[nodes], "places_mm": graph.vertices_mm[nodes],
         "left_out": np.array(left, np.int64),
+    }  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_arrays(path, arrays)
+
+
+def write_true_fields(config: VirtualBrain.Config, data: FieldPatches.Config, path: Path) -> None:
+    """Draw the fields of a brain that `cells` asks for, and keep their patches to the hundredth of a grey matter.
+
+    Args:
+        config: of the brain.
+        data: of the patches.
+        path: of the file.
+
+    Raises:
+        InputError: a brain without fields.
+    """
+    brain = config.build()
+    if not brain.settings.cells:
+        raise InputError("this brain has no fields of cells; set brain.preset=cells")
+    with TemporaryDirectory() as place:
+        write_cells(brain, [one for one in brain.cuts if one.fate == "good"], Path(place) / "cells", 1)
+        fields = read_fields(Path(place) / "cells")
+        source = data.build(fields)
+        everything, size = np.arange(len(source.observed)), 64
+        unit, patches, profiles = 0.01, [], []
+        for k in range(0, len(everything), size):
+            part = source.read(everything[k : k + size])
+            patches.append(np.clip(np.round(part / unit), 0, 255).astype(np.uint8))
+            profiles.append(field_profiles(part, fields.thickness_um[everything[k : k + size] // data.across], data))
+    labels = np.repeat(fields.labels(isocortical_areas().names), data.across)
+    arrays: dict[str, NDArray[Any]] = {
+        "patches": np.concatenate(patches), "profiles": np.concatenate(profiles), "labels": labels,
+        "sections": source.groups, "places_mm": np.repeat(fields.places_mm, data.across, 0),
+        "left_out": np.zeros(3, np.int64), "unit": np.array([unit], np.float32),
     }  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     write_arrays(path, arrays)

@@ -189,7 +189,8 @@ def test_what_does_not_fit_together_is_told(tmp_path):
 
     told("use sampler=DistancePairs", objective=DistanceRegression.Config(), sampler=NEAR)
     told("add a table whose columns are the areas", objective=AreaProbabilities.Config())
-    told("not known", source=replace(mine, meshes=()), objective=SpatialContrast.Config(), sampler=NEAR)
+    nowhere = replace(mine, meshes=(), places_mm=np.zeros((0, 3)), sides=np.zeros(0, int))
+    told("not known", source=nowhere, objective=SpatialContrast.Config(), sampler=NEAR)
     nothing = replace(mine, labels=np.full(len(mine.labels), -1))
     told("labels are needed", source=nothing, objective=MIXED)
     with pytest.raises(InputError, match="probabilities of areas must be finite"):

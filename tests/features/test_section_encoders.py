@@ -141,3 +141,11 @@ def test_what_an_encoder_cannot_do_is_refused(tmp_path):
     (tmp_path / "w.safetensors").write_bytes(b"\x80\x04K\x01.")
     weights = Pretrained.Config(file=tmp_path / "w.safetensors", sha256="0" * 64)
     told("pickle", replace(small, weights=weights))
+
+
+def test_eight_channels_learn_from_large_patches():
+    """A strided 1x1 convolution of 8 channels ended the process in its backward pass."""
+    encoder = SectionCNN.Config(widths=(8, 16), stem_stride=(4, 4)).build((1280, 128))
+    for _ in range(2):
+        encoder(torch.rand(32, 1280, 128)).square().mean().backward()
+    assert all(torch.isfinite(weight.grad).all() for weight in encoder.parameters())

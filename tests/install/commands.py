@@ -22,6 +22,7 @@ PLACES = (
     "GREY.nii.gz",
     "WHITE.nii.gz",
     "SCANS",
+    "CELLS",
 )  # made by `tests.install.inputs`
 VALUES = {"NAME": "Planted", "BRAIN": "stack-3"}  # what else stands in capitals
 _PLACEHOLDER = re.compile(r"(?<![A-Za-z0-9_./-])([A-Z][A-Z0-9]+(?:\.[a-z.]+)?)(?![A-Za-z0-9_-])")
@@ -74,6 +75,10 @@ SMALL: dict[str, tuple[str, ...]] = {
     "judging": (
         "brain.pixel_um=300", "brain.spacing_mm=6", "data.pixel_um=300", "train=1", "test=2", "shares=0.5", "seeds=0",
         "steps=2", "per_section=10", "methods=scratch,spatial,pca", "radius_um=9000",
+    ),
+    "judging:cells": (
+        "brain.spacing_mm=20", "brain.cells=3", "train=1", "test=2", "shares=0.5", "seeds=0", "steps=2",
+        "methods=scratch,spatial,pca", "radius_um=90000", "data.size_px=320,48", "patches=2",
     ),
     "subjects": ("cohort.subjects=24", *_SUBJECTS),
     "subjects:folders": _SUBJECTS,

@@ -45,6 +45,10 @@ def make_inputs(folder: Path) -> dict[str, Path]:
         places[name] = folder / f"stack-{number}"
         config = override(VirtualSections.Config(), [*SMALL["virtual_sections"], f"source.seed={number}"])
         config.source.build().write(places[name])
+    words = ["source.preset=cells", "source.cells=4", "source.cells_mm=0.3", "source.hemispheres=L",
+             "source.subdivisions=0", "source.spacing_mm=10"]  # fmt: skip
+    override(VirtualSections.Config(), words).source.build().write(folder / "cells-brain")
+    places["CELLS"] = folder / "cells-brain" / "cells"
     places["SCANS"] = folder / "scans"
     write_stack(places["SCANS"], pixel_um=400, spacing_mm=5.0)
     (places["SCANS"] / TABLE).unlink()
