@@ -70,7 +70,7 @@ class Contours:
     the area, the largest distance wins where several are. With a mesh only cortex is filled in.
     """
 
-    name, title = "contours", "Contours between drawn sections (seconds, no mesh needed)"
+    name, title = "contours", "Contours between drawn sections (no mesh needed)"
     COARSE_UM = 200.0
 
     @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,7 @@ class Contours:
             progress("contours", number + 1, len(wanted))
         figures = {
             "sections": len(areas), "intervals": len(found), "seconds": round(time.perf_counter() - start, 2),
-            "words": [f"Contours were interpolated on {len(areas)} sections between drawn ones."],
+            "words": [f"Contours were interpolated on {len(areas)} section{'s'[: len(areas) != 1]} between drawn ones."],
         }  # fmt: skip
         return PixelFilling.write(
             folder, situation, engine=self.name, areas=areas, probabilities=chances, figures=figures
