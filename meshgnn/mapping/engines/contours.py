@@ -121,9 +121,10 @@ class Contours:
             if chances is not None and situation.brain is not None:
                 at_nodes(chances, situation.brain, grid, classes, probability / np.maximum(probability.sum(0), 1))
             progress("contours", number + 1, len(wanted))
+        count = f"{len(areas)} section{'s' if len(areas) != 1 else ''}"
         figures = {
             "sections": len(areas), "intervals": len(found), "seconds": round(time.perf_counter() - start, 2),
-            "words": [f"Contours were interpolated on {len(areas)} section{'s'[: len(areas) != 1]} between drawn ones."],
+            "words": [f"Contours were interpolated on {count} between drawn ones."],
         }  # fmt: skip
         return PixelFilling.write(
             folder, situation, engine=self.name, areas=areas, probabilities=chances, figures=figures
