@@ -22,7 +22,7 @@ class Word:
 
 # What makers of features give, by the class of their config.
 FEATURES = {
-    "ContrastiveFeatures": "contrastive embeddings",
+    "ContrastiveFeatures": "learnt embeddings",
     "ProfileFeatures": "depth profiles",
     "VolumeFeatures": "volume embeddings",
     "StoredTable": "stored features",

@@ -74,7 +74,7 @@ def report(path, found, **more):
 def test_rows_are_named_for_readers_with_their_keys_beside(tmp_path):
     text = report(tmp_path, metrics(), page="<p>the page</p>")
     for name in (
-        "network: contrastive embeddings and coordinates", "network: contrastive embeddings, no coordinates",
+        "network: learnt embeddings and coordinates", "network: learnt embeddings, no coordinates",
         "position prior × discriminant, on the network", "<code>prior_lda</code>", "<code>without_coordinates</code>",
         "sees what it sees", "a &lt;b&gt; task",
         "neither is shown to be better", "srcdoc=\"&lt;p&gt;the page&lt;/p&gt;\"",
