@@ -134,7 +134,7 @@ class PatchAugment:
         return self._stain(self._moved(patches, draw), draw)
 
     def _compiled(self, patches: Tensor, draw: dict[str, Tensor]) -> Tensor:
-        """The same on the CPU, patch by patch: torch takes 80 times as long there (docs/benchmarks.md)."""
+        """The same on the CPU, patch by patch: torch takes over 20 times as long there (docs/benchmarks.md)."""
         seen = np.ascontiguousarray(patches.detach().numpy())
         out, matrices = np.empty_like(seen), _matrices(draw).numpy()
         values = {name: value.numpy() for name, value in draw.items()}

@@ -13,9 +13,9 @@ from scipy.sparse import csgraph
 
 from features.damage import read_checked
 from features.fields import areas_of, read_fields
-from features.node_data.field_patches import FieldPatches
+from features.node_data.field_patches import of_fields
 from features.samplers.pool import Pool
-from meshgnn.errors import InputError, SettingError
+from meshgnn.errors import InputError
 from meshgnn.mesh.operators import geodesic_graph
 from meshgnn.mesh.record import SurfaceMesh, frozen
 from meshgnn.sockets import Brain, NodeData
@@ -126,15 +126,13 @@ def field_sets(folders: Sequence[Path], config: Any) -> list[NodeSet]:
     Raises:
         InputError: as `read_fields`; patches of nodes.
     """
-    if not isinstance(config, FieldPatches.Config):
-        raise SettingError("<data>: folders of fields are read by FieldPatches; set <data>=FieldPatches")
+    patches = of_fields(config)
     read = [read_fields(folder) for folder in folders]
     names = areas_of(read)
     return [
         NodeSet(
-            brain=one.brain, data=config.build(one), names=names, sides=np.repeat(one.sides, config.across),
-            labels=np.repeat(one.labels(names), config.across),
-            places_mm=np.repeat(one.places_mm, config.across, axis=0),
+            brain=one.brain, data=patches.build(one), names=names, sides=patches.of_items(one.sides),
+            labels=patches.of_items(one.labels(names)), places_mm=patches.of_items(one.places_mm),
         )
         for one in read
     ]  # fmt: skip

@@ -268,12 +268,11 @@ class ReducedSection:
     ) -> Iterator[tuple[Place, NDArray[Any]]]:
         """The cells that hold these rows and columns of the image (of these those that are wanted), each with its
         place."""
-        (tall, wide), (rows, columns), shift = self.cell, self.shape, self.shift
+        (tall, wide), shift = self.cell, self.shift
         for down in range(top // tall, -(-bottom // tall)):  # a row at a time, so that its pixels are still at hand
             row, places = [], []
             for across in range((left + shift) // wide, -(-(right + shift) // wide)):
-                west = across * wide - shift
-                place = down * tall, min((down + 1) * tall, rows), max(west, 0), min(west + wide, columns)
+                place = self.place(down, across)
                 if wanted is None or wanted(place):
                     row.append((down, across))
                     places.append(place)

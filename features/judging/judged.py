@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from features.fields import Fields
 from features.judging.field_profiles import field_profiles
-from features.node_data.field_patches import FieldPatches
+from features.node_data.field_patches import of_fields
 from features.profiles import DepthProfiles
-from meshgnn.errors import SettingError
 from meshgnn.graph import FeatureTable
 from meshgnn.sockets import Brain, NodeData
 
@@ -58,19 +57,18 @@ def judged_fields(fields: Fields, areas: tuple[str, ...], data: Any) -> Judged:
     Raises:
         SettingError: patches of nodes.
     """
-    if not isinstance(data, FieldPatches.Config):
-        raise SettingError("<data>: folders of fields are read by FieldPatches; set <data>=FieldPatches")
+    patches = of_fields(data)
 
     def profiles() -> FeatureTable:
-        source = data.build(fields)
-        rows, thick = np.arange(len(source.observed)), np.repeat(fields.thickness_um, data.across)
+        source = patches.build(fields)
+        rows, thick = np.arange(len(source.observed)), patches.of_items(fields.thickness_um)
         parts = [rows[k : k + _AT_ONCE] for k in range(0, len(rows), _AT_ONCE)]
-        values = np.concatenate([field_profiles(source.read(part), thick[part], data) for part in parts])
+        values = np.concatenate([field_profiles(source.read(part), thick[part], patches) for part in parts])
         columns = tuple(f"profile_{k:02d}" for k in range(values.shape[1]))
         return FeatureTable(name="profiles", values=values, mask=np.ones(len(rows), bool), columns=columns)
 
     return Judged(
-        name=fields.brain, areas=areas, labels=np.repeat(fields.labels(areas), data.across),
-        sections=np.repeat(fields.section, data.across), places_mm=np.repeat(fields.places_mm, data.across, axis=0),
+        name=fields.brain, areas=areas, labels=patches.of_items(fields.labels(areas)),
+        sections=patches.of_items(fields.section), places_mm=patches.of_items(fields.places_mm),
         items=lambda data: data.build(fields), profiles=profiles,
     )  # fmt: skip

@@ -156,16 +156,16 @@ def write_true_fields(config: VirtualBrain.Config, data: FieldPatches.Config, pa
         write_cells(brain, [one for one in brain.cuts if one.fate == "good"], Path(place) / "cells", 1)
         fields = read_fields(Path(place) / "cells")
         source = data.build(fields)
-        everything, size = np.arange(len(source.observed)), 64
+        everything, size, thick = np.arange(len(source.observed)), 64, data.of_items(fields.thickness_um)
         unit, patches, profiles = 0.01, [], []
         for k in range(0, len(everything), size):
             part = source.read(everything[k : k + size])
             patches.append(np.clip(np.round(part / unit), 0, 255).astype(np.uint8))
-            profiles.append(field_profiles(part, fields.thickness_um[everything[k : k + size] // data.across], data))
-    labels = np.repeat(fields.labels(isocortical_areas().names), data.across)
+            profiles.append(field_profiles(part, thick[k : k + size], data))
+    labels = data.of_items(fields.labels(isocortical_areas().names))
     arrays: dict[str, NDArray[Any]] = {
         "patches": np.concatenate(patches), "profiles": np.concatenate(profiles), "labels": labels,
-        "sections": source.groups, "places_mm": np.repeat(fields.places_mm, data.across, 0),
+        "sections": source.groups, "places_mm": data.of_items(fields.places_mm),
         "left_out": np.zeros(3, np.int64), "unit": np.array([unit], np.float32),
     }  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)

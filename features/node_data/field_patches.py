@@ -66,6 +66,10 @@ class FieldPatches:
                 raise InputError("FieldPatches reads folders of fields; name them with fields=DIR,...")
             return FieldPatches(self, fields)
 
+        def of_items(self, values: NDArray[Any]) -> NDArray[Any]:
+            """[F x across, ...] what the patches have, from values [F, ...] of their fields."""
+            return np.repeat(values, self.across, axis=0)
+
         def files(self, _: Any) -> tuple[Path, ...]:
             """None beside the images."""
             return ()
@@ -92,7 +96,7 @@ class FieldPatches:
     @property
     def groups(self) -> NDArray[np.int32]:
         """[N] sections."""
-        return np.repeat(self.fields.section, self.config.across)
+        return self.config.of_items(self.fields.section)
 
     @property
     def observed(self) -> NDArray[np.bool_]:
@@ -156,3 +160,10 @@ class FieldPatches:
         np.maximum(grey, np.float32(reduced.floor), out=grey)
         np.log(grey / np.float32(reduced.background), out=grey)
         np.maximum(grey * np.float32(-1 / reduced.tissue_density), 0, out=grey)
+
+
+def of_fields(config: Any) -> FieldPatches.Config:
+    """The config of patches that reads folders of fields. Raises SettingError for patches of nodes."""
+    if not isinstance(config, FieldPatches.Config):
+        raise SettingError("<data>: folders of fields are read by FieldPatches; set <data>=FieldPatches")
+    return config

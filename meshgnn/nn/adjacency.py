@@ -58,10 +58,9 @@ class Adjacency:
     @cached_property
     def csr(self) -> Tensor:
         """[V, V] torch.sparse CSR, 1 at every edge."""
-        starts = torch.cat([self.offsets, self.offsets.new_tensor([len(self.indices)])])
         ones = torch.ones(len(self.indices), device=self.degree.device)
         size = (self.n_nodes, self.n_nodes)
-        return torch.sparse_csr_tensor(starts, self.indices, ones, size, check_invariants=True)
+        return torch.sparse_csr_tensor(self.starts.long(), self.indices, ones, size, check_invariants=True)
 
     @cached_property
     def starts(self) -> Tensor:

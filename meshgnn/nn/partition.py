@@ -77,9 +77,7 @@ def parts_of(
         yield Part(nodes=torch.from_numpy(held), own=len(own), adjacency=Adjacency(len(held), own_edges))
 
 
-def _blocks(
-    matrix: csr_array, parts: int, points: NDArray[np.floating] | None
-) -> list[NDArray[np.int64]]:  # fmt: skip
+def _blocks(matrix: csr_array, parts: int, points: NDArray[np.floating] | None) -> list[NDArray[np.int64]]:
     """Own nodes of every part, ascending."""
     if points is None:
         order = reverse_cuthill_mckee(matrix, symmetric_mode=True).astype(np.int64)
@@ -140,6 +138,26 @@ def parts_for(
     rounds = rounds_of(model, features.shape[1], coordinates.shape[1])
     points = coordinates.numpy() if coordinates.shape[1] else None
     return list(parts_of(len(features), edges, parts or -(-len(features) // LARGEST), rounds, points))
+
+
+def near_for(
+    model: nn.Module, features: Tensor, coordinates: Tensor, edges: NDArray[np.integer], parts: int = 0
+) -> Adjacency | list[Part]:
+    """The whole graph where one part is enough, else its parts; see `parts_for`."""
+    if (parts or -(-len(features) // LARGEST)) < 2:
+        return Adjacency(len(features), edges)
+    return parts_for(model, features, coordinates, edges, parts)
+
+
+def evaluated(
+    model: Callable[[Tensor, Tensor, Adjacency], Tensor], features: Tensor, coordinates: Tensor,
+    near: Adjacency | Sequence[Part],
+) -> Tensor:  # fmt: skip
+    """Outputs [V, K] of a node model without gradients, on the whole graph or part by part."""
+    if not isinstance(near, Adjacency):
+        return in_parts(model, features, coordinates, near)
+    with torch.no_grad():
+        return model(features, coordinates, near)
 
 
 def in_parts(

@@ -21,7 +21,7 @@ from meshgnn.errors import InputError
 from meshgnn.export.area_map import AreaMap
 from meshgnn.graph import Areas, MeshGraph
 from meshgnn.nn import Adjacency, CoordinateEncoder, NetworkConfig, NodeModel
-from meshgnn.nn.partition import LARGEST, Part, in_parts, parts_for
+from meshgnn.nn.partition import Part, evaluated, near_for
 from meshgnn.sockets import FeatureMaker
 from meshgnn.store import read_arrays, read_json, write_arrays, write_json
 from meshgnn.train.calibration import Calibration, pooled
@@ -106,9 +106,7 @@ class Ensemble:
         except RuntimeError:
             raise InputError("the weights of this model do not fit its description; the run is damaged") from None
         model.eval()
-        with torch.no_grad():
-            inputs = torch.from_numpy(features), torch.from_numpy(coordinates)
-            logits = model(*inputs, near) if isinstance(near, Adjacency) else in_parts(model, *inputs, near)
+        logits = evaluated(model, torch.from_numpy(features), torch.from_numpy(coordinates), near)
         return F.log_softmax(logits, dim=1).numpy()
 
     def _model(self, coordinates: NDArray[np.float32]) -> NodeModel:
@@ -150,11 +148,8 @@ class Ensemble:
         self, features: NDArray[np.float32], coordinates: NDArray[np.float32], edges: NDArray[np.int32]
     ) -> dict[int, NDArray[np.float32]]:
         """`predict` on inputs that are made already (`ModelInputs`): [V, D], [V, 3] or [V, 0], [2, E]."""
-        near: Adjacency | Sequence[Part] = (
-            Adjacency(len(features), edges)
-            if len(features) <= LARGEST
-            else parts_for(self._model(coordinates), torch.from_numpy(features), torch.from_numpy(coordinates), edges)
-        )
+        inputs = torch.from_numpy(features), torch.from_numpy(coordinates)
+        near = near_for(self._model(coordinates), *inputs, edges)
         return {
             seed: pooled(
                 (self.member_log_p(weights, features, coordinates, near) for weights in members),

@@ -6,6 +6,7 @@ Its splits are those of `meshgnn.data.split`, its scores those of `metrics.py`, 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 from meshgnn.confusion import macro_f1
 from meshgnn.data.model_inputs import ModelInputs
 from meshgnn.nn import Adjacency, CoordinateEncoder, NodeModel, TrunkConfig
-from meshgnn.nn.partition import LARGEST, Part, gradient_by_parts, in_parts, parts_for
+from meshgnn.nn.partition import Part, evaluated, gradient_by_parts, near_for
 from meshgnn.store import read_arrays, write_arrays
 from meshgnn.train.augment import Augment
 from meshgnn.train.loss import Loss, log_frequency
@@ -113,8 +114,7 @@ class NodeObjective:
 
     def __init__(self, task: NodeLabels, member: int, loss: Loss) -> None:
         self.shifted = loss
-        self.edges, self.parts = task.edges, list[Part]()
-        self.adjacency = Adjacency(len(task.labels), task.edges)
+        self.edges, self.parts, self.taught = task.edges, list[Part](), list[tuple[Tensor, Tensor]]()
         self.features = torch.from_numpy(task.features)
         self.coordinates = torch.from_numpy(task.coordinates)
         self.unit_mm, self.n_classes = task.unit_mm, task.n_classes
@@ -127,13 +127,30 @@ class NodeObjective:
 
     def in_parts(self, model: nn.Module, parts: int) -> "NodeObjective":
         """The same gone through part by part; with 0 in as many as the graph's size asks for."""
-        if (parts or -(-len(self.features) // LARGEST)) > 1:
-            self.parts = parts_for(model, self.features, self.coordinates, self.edges, parts)
-            self.adjacency = Adjacency(0, self.edges[:, :0])
+        near = near_for(model, self.features, self.coordinates, self.edges, parts)
+        if isinstance(near, Adjacency):
+            self.adjacency = near
+            return self
+        labels = torch.full((len(self.features),), -1)
+        labels[self.train_nodes] = self.train_labels
+        for part in near:
+            mine = labels[part.nodes[: part.own]]
+            known = (mine >= 0).nonzero().ravel()
+            self.taught.append((known, mine[known]))
+        self.parts = near
         return self
 
+    @cached_property
+    def adjacency(self) -> Adjacency:
+        """Of the whole graph; not made where it is gone through in parts."""
+        return Adjacency(len(self.features), self.edges)
+
     def to(self, device: torch.device | str) -> "NodeObjective":
-        self.adjacency, self.parts = self.adjacency.to(device), [part.to(device) for part in self.parts]
+        if self.parts:
+            self.parts = [part.to(device) for part in self.parts]
+            self.taught = [(known.to(device), labels.to(device)) for known, labels in self.taught]
+        else:
+            self.adjacency = self.adjacency.to(device)
         for name in ("features", "coordinates", "train_nodes", "train_labels", "log_frequency", "validation_nodes"):
             setattr(self, name, getattr(self, name).to(device))
         return self
@@ -150,21 +167,13 @@ class NodeObjective:
 
     def _losses(self, model: nn.Module, features: Tensor, coordinates: Tensor) -> Iterator[Tensor]:
         """What every part adds to the mean over the training nodes."""
-        labels = torch.full((len(features),), -1, device=features.device)
-        labels[self.train_nodes] = self.train_labels.to(features.device)
-        for part in self.parts:
-            mine = labels[part.nodes[: part.own]]
-            known = (mine >= 0).nonzero().ravel()
+        for part, (known, labels) in zip(self.parts, self.taught):
             if len(known):
                 logits = model(features[part.nodes], coordinates[part.nodes], part.adjacency)[known]
-                share = len(known) / len(self.train_nodes)
-                yield share * self.shifted(logits, mine[known], self.log_frequency)
+                yield len(known) / len(self.train_nodes) * self.shifted(logits, labels, self.log_frequency)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        if self.parts:
-            logits = in_parts(model, self.features, self.coordinates, self.parts)
-        else:
-            logits = model(self.features, self.coordinates, self.adjacency)
+        logits = evaluated(model, self.features, self.coordinates, self.parts or self.adjacency)
         logits = logits[self.validation_nodes].float().cpu()
         loss = F.cross_entropy(logits, torch.from_numpy(self.validation_labels))
         score = macro_f1(self.validation_labels, logits.argmax(1).numpy(), self.n_classes)
