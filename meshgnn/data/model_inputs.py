@@ -137,3 +137,9 @@ def plain_inputs(
         n_classes=n_classes, train=folds, validation=folds, raw=values, smoothed=values, mirrored_mm=values,
         registered=nothing,
     )  # fmt: skip
+
+
+def edges_among(edges: NDArray[np.integer], nodes: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """The edges [2, E] between the chosen ones of `nodes` [V], which are numbered anew."""
+    number = np.cumsum(nodes) - 1
+    return np.asarray(number[edges[:, nodes[edges].all(0)]], np.int32)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from meshgnn.data.model_inputs import ModelInputs
+from meshgnn.data.model_inputs import ModelInputs, edges_among
 from meshgnn.experiment.protocol_scores import Method
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.experiment.summary import HISTORY, write_history
@@ -137,7 +137,8 @@ def trained_methods(
                 found[WITHOUT_PRIOR] = replace(method, folds=None)
         if kept is None or not kept.adapts or network.variant != MAIN or not models.coordinates.shape[1]:
             continue
-        changes = [_adapted(kept, models, rows) if wanted else _same for rows, wanted in zip(places, adapt)]
+        mesh = seen(networks[MAIN]).models.edges  # a control may see others
+        changes = [_adapted(kept, models, rows, mesh) if wanted else _same for rows, wanted in zip(places, adapt)]
         found[name] = _changed(method, changes, "whole brains at once")
         if name == MAIN:
             found[NOT_ADAPTED] = replace(method, folds=None)
@@ -170,10 +171,12 @@ def _joined(prior: PlacePrior, models: ModelInputs, rows: slice) -> Change:
     return change
 
 
-def _adapted(kept: StoredBaselines, models: ModelInputs, rows: slice) -> Change:
-    """Maps of a brain adapted to it."""
-    log_prior = kept.log_prior(models.coordinates[rows])
-    return lambda votes: kept.adapted(votes, models.features[rows], log_prior)
+def _adapted(kept: StoredBaselines, models: ModelInputs, rows: slice, mesh: NDArray[np.int32]) -> Change:
+    """Maps of a brain adapted to it; mesh: edges [2, E] of all brains."""
+    here = np.zeros(len(models.labels), bool)
+    here[rows] = True
+    log_prior, edges = kept.log_prior(models.coordinates[rows]), edges_among(mesh, here)
+    return lambda votes: kept.adapted(votes, models.features[rows], log_prior, edges)
 
 
 def stored_methods(run: RunFolder, places: Sequence[slice]) -> dict[str, Method]:

@@ -157,11 +157,11 @@ class PredictSections(Experiment):
         baselines: dict[str, NDArray[np.float32]] = {}
         if BASELINES in self.trained.files:
             kept = StoredBaselines.load(self.config.run / BASELINES)
-            baselines = kept.votes(features, coordinates)
+            baselines = kept.votes(features, coordinates, edges)
             # Maps of runs from before, and of those that see no places, are left as they are.
             if self.trained.adapt and kept.adapts and self.ensemble.inputs.coordinates:
                 prior = kept.log_prior(coordinates)
-                by_seed = {seed: kept.adapted(own, features, prior) for seed, own in by_seed.items()}
+                by_seed = {seed: kept.adapted(own, features, prior, edges) for seed, own in by_seed.items()}
         votes = np.asarray(np.mean(list(by_seed.values()), axis=0, dtype=np.float64), np.float32)
         judge = judge_of(self._folder(run), graph)
         area_map = AreaMap(graph=judge.graph if judge else graph, probabilities=votes)

@@ -174,9 +174,9 @@ class SectionMapping(Experiment):
         return [
             *found,
             Stage(name="baselines", run=self._baselines, depends=[*plan, unseen], after=of("features", every),
-                  version=2, beside=True),
+                  version=3, beside=True),
             Stage(name="train", run=self._train, depends=learning, after=of("features", training), beside=True),
-            Stage(name="evaluate", run=self._evaluate, depends=[compared, c.adapt],
+            Stage(name="evaluate", run=self._evaluate, depends=[compared, c.adapt], version=2,
                   after=("baselines", "train", *of("truth", every))),
             Stage(name="export", run=self._export, after=("evaluate",)),
         ]  # fmt: skip

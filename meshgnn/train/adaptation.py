@@ -12,8 +12,14 @@ with M_k the mean over the training brains, held by t pseudo-nodes (maximum a po
 1, since neighbouring nodes do not err independently. The first posterior rests on the covariance within areas of all
 training brains together, in which the differences between brains are noise; the further ones, whose means are the
 brain's own, on that within areas of single brains. Nodes whose label is known keep it, and the first means are theirs.
-It reads the features of a whole brain and never a label that it is judged by. V nodes, K classes, J classes with a
-training node, D features.
+
+Where whole brains are adapted to, what they look like may also drift over the cortex, whatever the area, as an image's
+brightness drifts in unified segmentation:
+
+    g       =  what x_v - sum_k q_vk m_k leaves, averaged over FIELD_ROUNDS rings (`smooth_field.py`)
+
+and x_v - g_v takes the place of x_v. It reads the features of a whole brain and never a label that it is judged by. V
+nodes, K classes, J classes with a training node, D features.
 """
 
 import warnings
@@ -26,8 +32,11 @@ from scipy.special import log_softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from threadpoolctl import threadpool_limits
 
+from meshgnn.train.smooth_field import SmoothField
+
 LEAST_P = 1e-6
 ROUNDS = 2  # more change little, and drift on weak features
+FIELD_ROUNDS, ROUNDS_WITH_FIELD = 100, 4  # on 10,000 nodes per hemisphere about 15 mm (standard deviation)
 HELD = 0.2  # t, as a share of a class of mean size
 LEAST_VARIANCE = 1e-6  # of the largest; thinner directions are not blown up
 LEAST_NODES = 5  # of an area in a brain that says something of the covariance there
@@ -79,10 +88,13 @@ class Adaptation:
     Args:
         together: Gaussians of all training brains together.
         within: with the covariance within single brains; the same where there is one brain.
+        field: whether what drifts over the cortex is taken off; only where several brains were trained on, since a
+            block of one brain is hardly wider than what would be taken off.
     """
 
     together: ClassGaussians
     within: ClassGaussians
+    field: bool = False
 
     @staticmethod
     def fit(
@@ -104,11 +116,12 @@ class Adaptation:
             return Adaptation(together=together, within=together)
         chosen = np.isin(group, large)
         covariance = fitted_discriminant(features[chosen], group[chosen]).covariance_
-        return Adaptation(together=together, within=ClassGaussians.of(covariance, model.means_, model.classes_))
+        within = ClassGaussians.of(covariance, model.means_, model.classes_)
+        return Adaptation(together=together, within=within, field=True)
 
     def log_p(
-        self, features: NDArray[np.floating], start: NDArray[np.floating], weight: float, rounds: int = ROUNDS,
-        labels: NDArray[np.integer] | None = None,
+        self, features: NDArray[np.floating], start: NDArray[np.floating], weight: float, rounds: int | None = None,
+        labels: NDArray[np.integer] | None = None, edges: NDArray[np.integer] | None = None,
     ) -> NDArray[np.float32]:  # fmt: skip
         """Log posterior [V, K] of the nodes of one brain.
 
@@ -116,17 +129,23 @@ class Adaptation:
             features: [V, D] of the brain's cortex, made as those that were fitted.
             start: [V, K] log probability of each class before features are looked at.
             weight: w; 0 gives the start back.
-            rounds: how often the means are estimated again; 0 leaves them as they were fitted.
+            rounds: how often the means are estimated again; 0 leaves them as they were fitted, None chooses.
             labels: [V] known classes, -1 where there is none; none: no node is labelled.
+            edges: [2, E] of the brain's cortex, both directions; none: no field is taken off.
         """
         if not weight or not len(features):
             return normalised(start)
         with threadpool_limits(1):
-            return self._posterior(features.astype(np.float32), start, weight, rounds, labels)
+            field = None
+            if self.field and edges is not None and edges.size and rounds != 0:
+                field = SmoothField(len(features), edges, FIELD_ROUNDS)
+            if rounds is None:
+                rounds = ROUNDS_WITH_FIELD if field else ROUNDS
+            return self._posterior(features.astype(np.float32), start, weight, rounds, labels, field)
 
     def _posterior(
         self, features: NDArray[np.float32], start: NDArray[np.floating], weight: float, rounds: int,
-        labels: NDArray[np.integer] | None,
+        labels: NDArray[np.integer] | None, field: SmoothField | None,
     ) -> NDArray[np.float32]:  # fmt: skip
         n_classes, own = start.shape[1], self.within
         held = HELD * len(features) / n_classes
@@ -142,10 +161,16 @@ class Adaptation:
             likelihood = own.likelihood(here, estimated(here[known], sure), n_classes)
         else:
             likelihood = self.together.likelihood(features @ self.together.whitening, self.together.means, n_classes)
+        even = here  # without what drifts
         for _ in range(rounds):
             share = np.exp(normalised(start + weight * likelihood))
             share[known] = sure
-            likelihood = own.likelihood(here, estimated(here, share), n_classes)
+            means = estimated(even, share)
+            if field is not None:
+                named = share[:, own.classes]
+                even = here - field(here * named.sum(1, keepdims=True) - named @ means)
+                means = estimated(even, share)
+            likelihood = own.likelihood(even, means, n_classes)
         return normalised(start + weight * likelihood)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -153,6 +178,7 @@ class Adaptation:
         return {
             "together": self.together.whitening, "together_means": self.together.means,
             "within": self.within.whitening, "within_means": self.within.means, "classes": self.within.classes,
+            "field": np.array([self.field]),
         }  # fmt: skip
 
     @staticmethod
@@ -164,7 +190,8 @@ class Adaptation:
             if whitening.shape != (len(whitening),) * 2 or means.shape != (len(classes), len(whitening)):
                 raise ValueError("means and whitening do not fit")
             parts[name] = ClassGaussians(whitening=whitening, means=means, classes=classes)
-        return Adaptation(**parts)
+        # Files from before there was a field have none.
+        return Adaptation(**parts, field=bool(np.any(arrays.get("field", False))))
 
 
 def fitted_discriminant(features: NDArray[np.floating], labels: NDArray[np.integer]) -> LinearDiscriminantAnalysis:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from meshgnn.confusion import macro_f1
-from meshgnn.data.model_inputs import ModelInputs
+from meshgnn.data.model_inputs import ModelInputs, edges_among
 from meshgnn.nn import Adjacency, CoordinateEncoder, NodeModel, TrunkConfig
 from meshgnn.nn.partition import Part, evaluated, gradient_by_parts, near_for
 from meshgnn.store import read_arrays, write_arrays
@@ -67,13 +67,11 @@ class NodeLabels:
 
     def restricted_to(self, nodes: NDArray[np.bool_]) -> "NodeLabels":
         """The same task on these nodes [V] alone, renumbered; edges that leave them are dropped."""
-        number = np.cumsum(nodes) - 1
-        inside = nodes[self.edges].all(0)
         return NodeLabels(
             features=self.features[nodes],
             coordinates=self.coordinates[nodes],
             unit_mm=self.unit_mm,
-            edges=number[self.edges[:, inside]].astype(np.int32),
+            edges=edges_among(self.edges, nodes),
             labels=self.labels[nodes],
             n_classes=self.n_classes,
             train=self.train[:, nodes],

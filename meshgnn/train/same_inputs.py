@@ -35,7 +35,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from threadpoolctl import threadpool_limits
 
 from meshgnn.confusion import macro_f1
-from meshgnn.data.model_inputs import ModelInputs
+from meshgnn.data.model_inputs import ModelInputs, edges_among
 from meshgnn.train.adaptation import LEAST_P, Adaptation, fitted_discriminant, normalised
 from meshgnn.train.baselines import trees
 from meshgnn.train.calibration import Calibration
@@ -336,15 +336,17 @@ class SameInputs:
             for part in (inputs.part, ~inputs.part):
                 asked = self._inside & part & (inputs.brain == brain)
                 whole[asked] = self.adaptation.log_p(
-                    inputs.features[asked], start.whole[asked], weight, labels=inputs.labels[asked]
-                )
+                    inputs.features[asked], start.whole[asked], weight, labels=inputs.labels[asked],
+                    edges=edges_among(inputs.edges, asked),
+                )  # fmt: skip
         return whole
 
     def _adapted_elsewhere(self, start: _Votes, weight: float) -> NDArray[np.float32]:
         """log p [V, K] of brains (or folds) that the discriminant was not fitted on, adapted to each."""
         own = start.elsewhere.copy()
         for model, (_, asked) in zip(self._left_out_models, self._left_out):
-            own[asked] = model.log_p(self.inputs.features[asked], start.elsewhere[asked], weight)
+            edges = edges_among(self.inputs.edges, asked)
+            own[asked] = model.log_p(self.inputs.features[asked], start.elsewhere[asked], weight, edges=edges)
         return own
 
     def _lda(self, known: NDArray[np.bool_], number: int) -> NDArray[np.float32]:

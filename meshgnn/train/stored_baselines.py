@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from meshgnn.data.model_inputs import edges_among
 from meshgnn.errors import InputError
 from meshgnn.store import read_arrays, write_arrays
 from meshgnn.train.adaptation import Adaptation, normalised
@@ -78,30 +79,34 @@ class StoredBaselines:
         return prior_from(self.points, self.labels, coordinates, len(self.prior))
 
     def adapted(
-        self, votes: NDArray[np.floating], features: NDArray[np.floating], log_prior: NDArray[np.floating]
-    ) -> NDArray[np.float32]:
+        self, votes: NDArray[np.floating], features: NDArray[np.floating], log_prior: NDArray[np.floating],
+        edges: NDArray[np.integer],
+    ) -> NDArray[np.float32]:  # fmt: skip
         """A network's map of a new brain joined with the position prior and adapted to that brain.
 
         Args:
             votes: [V, K] probabilities of the network, for all nodes of one brain.
-            features: [V, D], what the network sees; log_prior: [V, K] of the nodes' places.
+            features: [V, D], what the network sees; log_prior: [V, K] of the nodes' places; edges: [2, E] in cortex.
         """
         start = normalised(pooled_log_p(log_prior, votes))
         # The network's exponent comes on top of what the temperature was fitted for.
-        log_p = self._adapted(start, features) / (1 + NETWORK_SHARE)
+        log_p = self._adapted(start, features, edges) / (1 + NETWORK_SHARE)
         return self.calibrations["adapted_prior_lda"].apply(log_p, self.prior)
 
-    def _adapted(self, start: NDArray[np.float32], features: NDArray[np.floating]) -> NDArray[np.float32]:
+    def _adapted(
+        self, start: NDArray[np.float32], features: NDArray[np.floating], edges: NDArray[np.integer]
+    ) -> NDArray[np.float32]:
         """log p [V, K]; nodes without features, which lie outside cortex, keep their start."""
         assert self.adaptation is not None
         inside, found = features.any(1), start.copy()
-        found[inside] = self.adaptation.log_p(features[inside], start[inside], self.adapted_weight)
+        inner = edges_among(edges, inside)
+        found[inside] = self.adaptation.log_p(features[inside], start[inside], self.adapted_weight, edges=inner)
         return found
 
     def votes(
-        self, features: NDArray[np.floating], coordinates: NDArray[np.floating]
+        self, features: NDArray[np.floating], coordinates: NDArray[np.floating], edges: NDArray[np.integer]
     ) -> dict[str, NDArray[np.float32]]:
-        """Probabilities [V, K] by name for a brain's inputs [V, D] and [V, 3], made as the network's own."""
+        """Probabilities [V, K] by name for a brain's inputs [V, D] and [V, 3], made as the network's, and its edges."""
         log_p: dict[str, NDArray[np.float32]] = {}
         if "position_prior" in self.calibrations:
             log_p["position_prior"] = self.log_prior(coordinates)
@@ -110,7 +115,7 @@ class StoredBaselines:
         if "prior_lda" in self.calibrations and len(log_p) == 2:
             log_p["prior_lda"] = joined(log_p["position_prior"], log_p["lda"], self.weight)
         if "adapted_prior_lda" in self.calibrations and self.adapts:
-            log_p["adapted_prior_lda"] = self._adapted(log_p["position_prior"], features)
+            log_p["adapted_prior_lda"] = self._adapted(log_p["position_prior"], features, edges)
         return {name: self.calibrations[name].apply(one, self.prior) for name, one in log_p.items()}
 
     # -- on disk --------------------------------------------------------------------------------------------------

@@ -166,3 +166,35 @@ def test_arrays_that_do_not_fit_are_refused():
         Adaptation.from_arrays(arrays | {"within_means": arrays["within_means"][:, :-1]})
     with pytest.raises(KeyError):
         Adaptation.from_arrays({"within": arrays["within"]})
+
+
+def strip(nodes=600, width=1.0, seed=0):
+    """A brain of two areas side by side on a ring of nodes, whose features drift along it: features, areas, edges."""
+    rng = np.random.default_rng(seed)
+    place = np.arange(nodes)
+    areas = (place // 25) % 2
+    drift = width * np.sin(2 * np.pi * place / nodes)[:, None] * np.ones(D)
+    means = np.array([[1.0] * D, [-1.0] * D])
+    edges = np.stack([np.r_[place, (place + 1) % nodes], np.r_[(place + 1) % nodes, place]])
+    return means[areas] + drift + 0.3 * rng.normal(size=(nodes, D)), areas, edges
+
+
+def test_what_drifts_over_the_cortex_is_taken_off():
+    rng = np.random.default_rng(0)
+    areas = rng.integers(0, 2, 800)
+    features = np.where(areas == 0, 1.0, -1.0)[:, None] + 0.3 * rng.normal(size=(800, D))
+    model = fitted(features, areas, np.arange(800) % 2)
+    assert model.field
+    assert not fitted(features, areas).field  # one brain
+    here, own, edges = strip()
+    likely = np.where(np.arange(len(own)) % 25 < 15, 0.8, 0.4)  # a prior that is wrong at one border of each
+    start = normalised(np.log(np.where(np.eye(2)[own] > 0, likely[:, None], 1 - likely[:, None])))
+    without, found = (model.log_p(here, start, 0.5, edges=some).argmax(1) for some in (None, edges))
+    assert macro_f1(own, without, 2) < 0.96
+    assert macro_f1(own, found, 2) > 0.99
+    level = replace(model, field=False)
+    np.testing.assert_array_equal(level.log_p(here, start, 0.5, edges=edges), level.log_p(here, start, 0.5))
+    back = Adaptation.from_arrays(model.arrays())
+    np.testing.assert_array_equal(back.log_p(here, start, 0.5, edges=edges).argmax(1), found)
+    old = {name: values for name, values in model.arrays().items() if name != "field"}
+    assert not Adaptation.from_arrays(old).field
