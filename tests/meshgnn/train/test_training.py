@@ -9,7 +9,7 @@ import torch
 
 from meshgnn.confusion import macro_f1
 from meshgnn.data.inputs import NodeInputs, registered_points
-from meshgnn.data.model_inputs import ModelInputs
+from meshgnn.data.model_inputs import ModelInputs, edges_among
 from meshgnn.data.single_brain import single_brain_inputs
 from meshgnn.data.split import Folds, HemisphereSplit, validation_folds
 from meshgnn.errors import InputError
@@ -191,10 +191,14 @@ def test_models_on_the_same_inputs_see_no_more_than_the_network():
     )
 
 
-@pytest.mark.parametrize(("coordinates", "classes"), [(True, 4), (False, 4), (True, 2)])
-def test_stored_baselines_say_again_what_they_said(tmp_path, coordinates, classes):
+@pytest.mark.parametrize(
+    ("coordinates", "classes", "brains"), [(True, 4, 1), (False, 4, 1), (True, 2, 1), (True, 4, 2)]
+)
+def test_stored_baselines_say_again_what_they_said(tmp_path, coordinates, classes, brains):
     labels = brain().labels
     inputs = seen(np.where(labels >= 0, labels % classes, -1), coordinates)
+    number = np.arange(len(labels)) * brains // inputs.part.sum()
+    inputs = replace(inputs, brain=np.where(inputs.part, number % brains, brains).astype(np.int32))
     same = SameInputs(inputs, range(2), 0)
     names = ("position_prior", "lda", "prior_lda", "adapted_prior_lda") if coordinates else ("lda",)
     rows = dict(same.rows())
@@ -202,7 +206,11 @@ def test_stored_baselines_say_again_what_they_said(tmp_path, coordinates, classe
     StoredBaselines.of(same, fitted).save(tmp_path / "s.safetensors")
     other = ~inputs.part  # what is adapted is one brain, or one part of it
     stored = StoredBaselines.load(tmp_path / "s.safetensors")
-    found = stored.votes(inputs.features[other], inputs.coordinates[other])
+    edges = edges_among(inputs.edges, other)
+    found = stored.votes(inputs.features[other], inputs.coordinates[other], edges)
+    if coordinates:
+        assert stored.adaptation is not None
+        assert stored.adaptation.field == (brains > 1)
     assert set(found) == set(names)
     for name, votes in found.items():
         np.testing.assert_allclose(votes, fitted[name].probabilities[other], atol=1e-5)
