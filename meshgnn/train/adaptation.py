@@ -88,8 +88,8 @@ class Adaptation:
     Args:
         together: Gaussians of all training brains together.
         within: with the covariance within single brains; the same where there is one brain.
-        field: whether what drifts over the cortex is taken off; only where several brains were trained on, since a
-            block of one brain is hardly wider than what would be taken off.
+        field: whether what drifts over the cortex is taken off. Not for blocks of one brain, which are hardly wider
+            than what would be taken off.
     """
 
     together: ClassGaussians
@@ -99,13 +99,14 @@ class Adaptation:
     @staticmethod
     def fit(
         features: NDArray[np.floating], labels: NDArray[np.integer], brain: NDArray[np.integer],
-        model: LinearDiscriminantAnalysis | None = None,
+        model: LinearDiscriminantAnalysis | None = None, *, field: bool = False,
     ) -> "Adaptation":  # fmt: skip
         """Fit on labelled nodes of two classes at least.
 
         Args:
             features: [N, D]; labels: [N] classes; brain: [N] numbers of their brains.
             model: `fitted_discriminant` of these features and labels, where it is there already.
+            field: see the class.
         """
         model = model or fitted_discriminant(features, labels)
         together = ClassGaussians.of(model.covariance_, model.means_, model.classes_)
@@ -113,11 +114,11 @@ class Adaptation:
         names, count = np.unique(group, return_counts=True)
         large = names[count >= LEAST_NODES]
         if len(np.unique(brain)) < 2 or len(large) < 2:
-            return Adaptation(together=together, within=together)
+            return Adaptation(together=together, within=together, field=field)
         chosen = np.isin(group, large)
         covariance = fitted_discriminant(features[chosen], group[chosen]).covariance_
         within = ClassGaussians.of(covariance, model.means_, model.classes_)
-        return Adaptation(together=together, within=within, field=True)
+        return Adaptation(together=together, within=within, field=field)
 
     def log_p(
         self, features: NDArray[np.floating], start: NDArray[np.floating], weight: float, rounds: int | None = None,

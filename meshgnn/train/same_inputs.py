@@ -305,7 +305,8 @@ class SameInputs:
 
     def _fitted(self, known: NDArray[np.bool_]) -> Adaptation:
         i = self.inputs
-        return Adaptation.fit(i.features[known], i.labels[known], i.brain[known], self._discriminant(known))
+        model, several = self._discriminant(known), len(self._brains) > 1
+        return Adaptation.fit(i.features[known], i.labels[known], i.brain[known], model, field=several)
 
     def _discriminant(self, known: NDArray[np.bool_]) -> LinearDiscriminantAnalysis:
         """The discriminant of these nodes, fitted once for all rows that rest on it."""
