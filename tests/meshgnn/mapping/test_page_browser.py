@@ -323,14 +323,20 @@ def test_files_come_in_and_go_out(page, server):
         "geometry": {"type": "Polygon", "coordinates": [[[700, 300], [800, 300], [800, 400], [700, 400], [700, 300]]]},
     }  # fmt: skip
     text = json.dumps(json.dumps({"type": "FeatureCollection", "features": [feature]}))
-    page.ask("page.store.set({tab: 'files'})")
-    page.ask(
+    bring = (
         f"(() => {{ const input = document.querySelector('.file input'), held = new DataTransfer();"
         f"held.items.add(new File([{text}], 'a.geojson')); input.files = held.files;"
         "input.dispatchEvent(new Event('change')); })()"
     )
+    page.ask("page.store.set({tab: 'files'})")
+    page.ask(bring)
     page.browser.wait(f"page.store.state.records.length === {before + 1}")
     assert server.records(14)[-1]["origin"] == "imported"
+    page.ask(bring)
+    page.browser.wait(
+        "document.querySelector('#toast').textContent.includes('0 brought in from a.geojson. 1 left out')"
+    )
+    assert len(server.records(14)) == before + 1
     page.ask("document.querySelector('#panel-files .primary').click()")
     page.browser.wait("document.querySelector('#toast').textContent.includes('is ready')")
     page.browser.key("z", modifiers="ctrl")
