@@ -47,14 +47,16 @@ def chosen(sections: Sequence[Section], many: int) -> list[Section]:
 
 
 def found_on(brain: Brain, stack: Path, many: int, progress: Progress) -> list[dict[str, Any]]:
-    """What is true and what is found without a network, on so many sections of one brain; nothing without a truth.
+    """What is true and what is found without a network, on so many sections of one brain.
+
+    Nothing where the stack holds no truth of a virtual brain, or the mesh no surfaces pial and white.
 
     True borders lie on the true ribbon where the section truly lies; found ones on the ribbon of the brain's own mesh.
 
     Raises:
         InputError: an image or a truth that cannot be read.
     """
-    if not (stack / TRUTH).is_dir():
+    if not (stack / TRUTH / "brain.json").is_file() or not {"pial", "white"} <= set(brain.graph.surfaces):
         return []
     truth, finder = read_truth(stack), SectionBorderFinder.Config().build()
     graph = SurfaceFolder.Config(folder=stack / TRUTH, atlas="virtual").build().read().graph

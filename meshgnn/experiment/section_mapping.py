@@ -264,12 +264,12 @@ class SectionMapping(Experiment):
         return train_networks(run, self.networks, seen, self.config.trainer)
 
     def _borders(self, run: RunFolder) -> list[str]:
-        found = {}
+        found, many = {}, self.config.borders
         for member in self.members:
-            if member.unseen and self.config.borders:
-                brain, stack = self.brains.brain(run, member), self.brains.stack_folder(run, member)
+            stack = self.brains.stack_folder(run, member)
+            if member.unseen and many and self.maker.true_areas(stack) is not None:
                 bars = Bars(run, f"{member.name} ")
-                found[member.name] = section_borders.found_on(brain, stack, self.config.borders, bars)
+                found[member.name] = section_borders.found_on(self.brains.brain(run, member), stack, many, bars)
         write_json(run / section_borders.FILE, found)
         return [section_borders.FILE]
 

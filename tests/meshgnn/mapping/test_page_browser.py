@@ -207,6 +207,11 @@ def test_filling_is_accepted_corrected_rejected_and_undone(page, server):
     page.go(12)  # nothing is drawn there but borders and a note
     page.ask("page.store.set({tab: 'filling'})")
     page.browser.wait("document.querySelector('[data-mark=fill-copies]')?.disabled === false")
+
+    def lists() -> int:
+        return sum("/api/worklist" in one for one in page.browser.requests)
+
+    asked = lists()
     page.ask("document.querySelector('[data-mark=fill-copies]').click()")
     page.browser.wait("page.store.state.predictions.areas.length > 0", 60)
     page.browser.wait("document.querySelector('#panel-filling').textContent.includes('Outlines were copied')")
@@ -216,6 +221,7 @@ def test_filling_is_accepted_corrected_rejected_and_undone(page, server):
     page.browser.wait("page.store.state.records.some((one) => one.origin === 'accepted')")
     page.browser.wait("page.store.state.predictions.areas[0].decision === 'accepted'")
     assert np.abs(shot(page) - before).mean() > 0.1
+    assert lists() - asked <= 2  # the worklist takes seconds: it is not asked for at every step of a filling
     (accepted,) = [one for one in server.records(12) if one["kind"] == "area"]
     assert (accepted["origin"], accepted["area"]) == ("accepted", name)
     page.browser.wait("page.store.state.sections.get(12).accepted === 1")

@@ -79,7 +79,7 @@ def driven(stack: Path, mesh: Path, shots: Path) -> None:
         for engine in ENGINES:
             page.ask(f"document.querySelector('[data-mark=fill-{engine}]').click()")
             browser.wait(f"page.store.state.rounds.some((one) => one.engine === '{engine}')", 400)
-            browser.wait(f"page.store.state.predictions.engine === '{engine}'")
+            browser.wait(f"page.store.state.predictions.engine === '{engine}'", 60)
             browser.wait("page.store.state.predictions.areas.length > 2")
             (shots / f"{engine}-done.png").write_bytes(browser.picture())
         words = {one["engine"]: one["words"] for one in server.ask("/api/rounds")}
