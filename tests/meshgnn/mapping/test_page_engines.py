@@ -20,6 +20,7 @@ pytestmark = [
 DRAWN, BETWEEN = (24, 27, 30, 33, 36), 29
 ENGINES = ("graph", "network", "local")
 QUICK = ("engines.1.epochs=20", "engines.2.model.steps=40", "engines.2.workers=1")
+CANCELLED = (("network", "networks"), ("local", "local models"))  # an engine, and the step in which it is ended
 CANCEL_S = 12.0
 """The server ends a process that does not end by itself after 10 s."""
 
@@ -55,7 +56,7 @@ def test_engines_are_chosen_cancelled_and_judged_on_the_page(place, tmp_path):
     driven(place / "few", place / "mesh", tmp_path)
 
 
-def driven(stack: Path, mesh: Path, shots: Path) -> None:
+def driven(stack: Path, mesh: Path, shots: Path, cancelled: tuple[tuple[str, str], ...] = CANCELLED) -> None:
     server = Server(stack, more=("--mesh", str(mesh), *(word for one in QUICK for word in ("--set", one))))
     with server, chromium.Browser(width=1500, height=950) as browser:
         page = Page(browser, server.addresses[0])
@@ -64,9 +65,9 @@ def driven(stack: Path, mesh: Path, shots: Path) -> None:
         for engine in ENGINES:
             browser.wait(f"document.querySelector('[data-mark=fill-{engine}]')?.disabled === false", 60)
         # Cancelled in the middle, and gone on with.
-        for engine, step in (("network", "networks"), ("local", "local models")):
+        for engine, step in cancelled:
             page.ask(f"document.querySelector('[data-mark=fill-{engine}]').click()")
-            browser.wait(f"document.querySelector('#panel-filling').textContent.includes('{step} ·')", 240)
+            browser.wait(f"document.querySelector('#panel-filling').textContent.includes('{step} ·')", 600)
             shown = page.ask("document.querySelector('#panel-filling progress').value")
             assert 0 <= shown <= 1
             (shots / f"{engine}-runs.png").write_bytes(browser.picture())
