@@ -94,6 +94,7 @@ def judged(
     """
     scores = {name: Score() for name in (NETWORK, SCHLEICHER, GRADIENT)}
     lots, rng = [Score() for _ in range(LOTS)], np.random.default_rng(0)
+    found = {name: rows for name, rows in found.items() if rows}
     for name, rows in found.items():
         stack = brains[name].section_stack()
         for row in rows:
