@@ -73,7 +73,7 @@ def check_mesh(mesh: Path, stack: SectionStack, state: Path, *, writing: bool = 
     place = mesh / "mesh" if (mesh / "mesh").is_dir() else mesh  # brains/NAME of a run
     if not (place / FILE).is_file() and (mesh / "config.json").is_file():
         raise InputError(
-            f"--mesh: {mesh} holds no mesh: this reconstruction was refused or is not done (its report.html tells why); "
+            f"--mesh: {mesh} holds no mesh: this reconstruction was refused or is not done (see report.html); "
             "without --mesh areas can be drawn, and contours fill in"
         )
     if not (place / FILE).is_file():

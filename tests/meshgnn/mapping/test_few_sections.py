@@ -41,7 +41,7 @@ def test_a_reconstruction_that_was_refused_is_called_that(tmp_path):
     folder = write_stack(tmp_path / "s", count=5, annotated=False)
     (tmp_path / "mesh").mkdir()
     options = parser(MappingServer.Config(), {}).parse_args([str(folder), "--mesh", str(tmp_path / "mesh")])
-    with pytest.raises(InputError, match="holds no sections.json"):
+    with pytest.raises(InputError, match=r"holds no sections\.json"):
         assembled(options, MappingServer.Config(), lambda *_: None)
     (tmp_path / "mesh" / "config.json").write_text("{}")
     with pytest.raises(InputError, match="refused or is not done"):
