@@ -320,6 +320,19 @@ def test_keys_choose_areas_and_certainty_and_help_names_them(page, server):
     assert page.ask("page.store.state.section") == 13
 
 
+def test_alt_and_a_number_name_the_right_side_of_a_border(page, server):
+    page.go(14)
+    left, right = page.ask("page.store.state.stack.areas.slice(0, 2).map((one) => one.name)")
+    page.ask(f"page.store.set({{area: {json.dumps(left)}, recent: {json.dumps([left, right])}}})")
+    page.browser.key("2", modifiers="alt")
+    page.stroke("r", [(80, 430), (140, 440), (210, 450)])
+    page.saved()
+    border = server.records(14)[-1]
+    assert (border["kind"], border["area"], border["other"]) == ("border", left, right)
+    page.browser.key("z", modifiers="ctrl")
+    page.saved()
+
+
 def test_files_come_in_and_go_out(page, server):
     page.go(14)
     before = len(server.records(14))
