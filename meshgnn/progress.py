@@ -1,6 +1,6 @@
 """How long work reports how far it is: one type for all of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 
@@ -19,6 +19,21 @@ class Progress(Protocol):
 
 def silent(step: str, done: int, total: int, figures: Mapping[str, float] | None = None, /) -> None:
     """Tells nobody."""
+
+
+class Stopped(Exception):
+    """Work was ended on request before it was done; what it kept is gone on with."""
+
+
+def heeding(progress: Progress, stopped: Callable[[], bool]) -> Progress:
+    """The same, which raises `Stopped` once `stopped()` is true: for work that reports and cannot be asked to end."""
+
+    def told(step: str, done: int, total: int, figures: Mapping[str, float] | None = None, /) -> None:
+        progress(step, done, total, figures)
+        if stopped():
+            raise Stopped
+
+    return told
 
 
 class TerminalBars:

@@ -1,5 +1,6 @@
 """Work of a study as an array of Slurm jobs, by submitit."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,8 +54,9 @@ class SlurmJobs:
         self.config = config
 
     def map(
-        self, work: Callable[..., R], arguments: Sequence[tuple[Any, ...]], folder: Path, every_s: float = 5.0
-    ) -> Iterator[tuple[int, "R | str"]]:
+        self, work: Callable[..., R], arguments: Sequence[tuple[Any, ...]], folder: Path, every_s: float = 5.0,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> Iterator[tuple[int, "R | str"]]:  # fmt: skip
         """(number of the arguments, result) of every job as it ends; of one that failed, why, in a line.
 
         Args:
@@ -62,12 +64,12 @@ class SlurmJobs:
             arguments: of every call.
             folder: for logs and what is handed over; all nodes must see it.
             every_s: seconds between two looks at the jobs.
+            stopped: asked at every look; once it is true all jobs are taken back.
 
         Raises:
             SettingError: there is no Slurm here.
         """
         import submitit
-        from submitit.helpers import as_completed
 
         c = self.config
         try:
@@ -81,14 +83,19 @@ class SlurmJobs:
         except (RuntimeError, OSError) as error:
             text = str(error).strip().splitlines() or ["submitit failed"]
             raise SettingError(f"jobs cannot be submitted to <cluster>={c.cluster}: {text[0]}") from None
-        number_of = {job.job_id: number for number, job in enumerate(jobs)}
+        waiting = dict(enumerate(jobs))
         try:
-            for job in as_completed(jobs, poll_frequency=every_s):
-                try:
-                    yield number_of[job.job_id], job.result()
-                except (submitit.core.utils.UncompletedJobError, submitit.core.utils.FailedJobError) as error:
-                    last = str(error).strip().splitlines()[-1]
-                    yield number_of[job.job_id], f"job {job.job_id} failed: {last}; its log is in {folder}"
+            while waiting and not stopped():
+                ended = [number for number, job in waiting.items() if job.done()]
+                for number in ended:
+                    job = waiting.pop(number)
+                    try:
+                        yield number, job.result()
+                    except (submitit.core.utils.UncompletedJobError, submitit.core.utils.FailedJobError) as error:
+                        last = str(error).strip().splitlines()[-1]
+                        yield number, f"job {job.job_id} failed: {last}; its log is in {folder}"
+                if not ended:
+                    time.sleep(every_s)
         finally:
             for job in jobs:
                 if not job.done():

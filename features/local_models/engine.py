@@ -25,7 +25,7 @@ from meshgnn.mapping.filling import mesh_key
 from meshgnn.mapping.pixel_filling import PixelFilling, SectionGrid, at_nodes, predicted_areas
 from meshgnn.mapping.ribbon import Ribbons
 from meshgnn.mapping.socket import PredictedArea, Situation
-from meshgnn.progress import Progress
+from meshgnn.progress import Progress, Stopped, heeding
 from meshgnn.slurm_jobs import SlurmJobs
 from meshgnn.sockets import Brain
 from meshgnn.source.images import image_hash
@@ -101,13 +101,15 @@ class LocalModels:
         jobs = self.jobs(situation, kept, progress, stopped)
         fresh = [job for job in jobs if not (job.folder / DONE).is_file()]
         failed = run_jobs([job.folder for job in fresh], self.config.workers, self.config.slurm, progress, stopped)
+        if stopped():
+            raise Stopped
         done = [job for job in jobs if (job.folder / DONE).is_file()]
-        areas, chances = self._joined(situation, done, progress)
+        areas, chances = self._joined(situation, done, heeding(progress, stopped))
         times = [sum(read_json(job.folder / DONE)[key] for key in ("train_s", "predict_s")) for job in done]
         figures: dict[str, Any] = {
             "models": len(done), "trained_now": len([job for job in fresh if job in done]), "asked": len(jobs),
             "failed": failed, "seconds_per_model": round(float(np.mean(times)), 1) if times else None,
-            "stopped": stopped(), "seconds": round(time.perf_counter() - start, 2),
+            "seconds": round(time.perf_counter() - start, 2),
             "words": [
                 f"{len(done)} of {len(jobs)} local models are trained; they fill in {len(areas)} sections.",
                 *(f"A model failed: {text}" for text in failed[:3]),
@@ -126,6 +128,7 @@ class LocalModels:
 
         Raises:
             InputError: outlines or an image that cannot be read.
+            Stopped: it was ended.
         """
         together: dict[tuple[int, int, tuple[int, ...]], list[int]] = defaultdict(list)
         count: dict[int, int] = defaultdict(int)
@@ -144,7 +147,7 @@ class LocalModels:
         keys = {}
         for number, index in enumerate(wanted):
             if stopped():
-                return []
+                raise Stopped
             section = situation.stack.at(index)
             grid = SectionGrid.of(section, fine)
             drawn = situation.drawn.coarse(index, grid.block) if index in drawn_on else None
@@ -158,11 +161,13 @@ class LocalModels:
             progress("sections", number + 1, len(wanted))
         hints = None
         if self.graph is not None and situation.brain is not None:
-            hints = GraphHints(self.graph, situation, kept.parent, fine, progress)
+            learnt = sorted({index for first, last, _, _ in plans for index in (first, last)})
+            hints = GraphHints(self.graph, situation, kept.parent, fine, progress, stopped, drawn=learnt)
         jobs = []
-        for first, last, between, group in plans:
+        for number, (first, last, between, group) in enumerate(plans):
             if stopped():
-                return []
+                raise Stopped
+            progress("jobs", number, len(plans))
             inside, told = [first, *between, last], None
             if hints is not None:
                 grids = {index: SectionGrid.of(situation.stack.at(index), fine) for index in inside}

@@ -1,5 +1,6 @@
 """Where the graph puts areas on a section, as the hint that a local model refines."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from meshgnn.mapping.engines.graph import GraphEngine
 from meshgnn.mapping.pixel_filling import SectionGrid
 from meshgnn.mapping.ribbon import Ribbons
 from meshgnn.mapping.socket import Situation
-from meshgnn.progress import Progress
+from meshgnn.progress import Progress, Stopped, heeding
+
+STEP = "maps of the graph"
 
 
 class GraphHints:
@@ -25,26 +28,37 @@ class GraphHints:
     Args:
         engine: the graph; kept: folder of what rounds share.
         width_um: of the pixels.
+        drawn: sections that models learn from: so many maps more are made, each without one of them.
+        stopped: asked between two pieces of work.
 
     Raises:
         InputError: as `GraphEngine.fill`; no drawn section that the mesh knows.
+        Stopped: it was ended.
     """
 
     def __init__(
-        self, engine: GraphEngine, situation: Situation, kept: Path, width_um: float, progress: Progress
-    ) -> None:
+        self, engine: GraphEngine, situation: Situation, kept: Path, width_um: float, progress: Progress,
+        stopped: Callable[[], bool], *, drawn: Sequence[int] = (),
+    ) -> None:  # fmt: skip
         assert situation.brain is not None
         engine.check(situation)
         self.graph, self.width_um = situation.brain.graph, width_um
         self.evidence = Evidence.of(situation, kept)
         if not self.evidence.known.any():
             raise InputError("no node of the mesh lies on a drawn section; draw on sections that the mesh knows")
+        progress = heeding(progress, stopped)
         features = engine.features(situation, kept, progress)
-        self.votes = engine.votes(situation, features, kept, progress, lambda: False)
-        self.shares, figures = engine.filled(situation, self.evidence, self.votes, kept, progress, lambda: False)
+        self.votes = engine.votes(situation, features, kept, progress, stopped)
+        self.shares, figures = engine.filled(situation, self.evidence, self.votes, kept, progress, stopped)
+        if stopped():  # the graph ends early with a map of less
+            raise Stopped
         self.joining = Joining(**figures["joining"])
         self.ribbons = Ribbons(self.graph, width_um)
         self._without: dict[int, NDArray[np.float32]] = {}
+        for number, index in enumerate(drawn):
+            progress(STEP, number + 1, len(drawn) + 1)  # the map of all was the first
+            self.without(index)
+        progress(STEP, len(drawn) + 1, len(drawn) + 1)
 
     def without(self, index: int) -> NDArray[np.float32]:
         """[V, A + 1] the map without what was drawn on one section."""

@@ -1,6 +1,9 @@
 """A queue of independent jobs: processes on this machine, or a cluster; what is done is skipped the next time."""
 
 import multiprocessing
+import os
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -33,7 +36,9 @@ def run_jobs(
     if slurm is not None:
         return _on_cluster(folders, slurm, progress, stopped)
     failed: list[str] = []
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=_end_with, initargs=(os.getpid(),)
+    )
     try:
         waiting = {pool.submit(_run, folder): folder for folder in folders}
         while waiting:
@@ -62,7 +67,7 @@ def _on_cluster(
     folders: Sequence[Path], slurm: SlurmJobs.Config, progress: Progress, stopped: Callable[[], bool]
 ) -> list[str]:
     failed = []
-    found = slurm.build().map(_run, [(folder,) for folder in folders], folders[0].parent / "slurm")
+    found = slurm.build().map(_run, [(folder,) for folder in folders], folders[0].parent / "slurm", stopped=stopped)
     for done, (number, result) in enumerate(found):
         if not (folders[number] / DONE).is_file():
             failed.append(f"{folders[number].name}: {result}")
@@ -71,6 +76,17 @@ def _on_cluster(
             break
     del found  # takes back what has not ended
     return failed
+
+
+def _end_with(parent: int) -> None:
+    """In a job's process: end it when the one that started it is gone; a killed filling must not go on by itself."""
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(ASKED_S)
+        os._exit(1)
+
+    threading.Thread(target=look, daemon=True).start()
 
 
 def _run(folder: Path) -> str:

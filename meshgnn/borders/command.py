@@ -6,9 +6,8 @@ OUT/borders.csv             all borders: section, hemisphere, run, position_mm, 
 """
 
 import argparse
-import csv
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,8 @@ from meshgnn.source.aligned import FILE, check_same_sections, read_aligned
 from meshgnn.source.annotations import FOLDER, Annotations, on_section, read_annotations
 from meshgnn.source.sections import Section, SectionStack, read_stack
 from meshgnn.source.surface_folder import SurfaceFolder
-from meshgnn.store import write_json, written_aside
+from meshgnn.source.text_table import write_text_table
+from meshgnn.store import write_json
 
 
 def parser() -> argparse.ArgumentParser:
@@ -143,11 +143,10 @@ def write_borders(
         write_json(out / f"{stem}.json", {"section": section.index, **shown})
         columns = ("positions_mm", "points", "distance_mm2", "shrunk")
         run_of = [k for k, run in enumerate(shown["runs"]) for _ in range(run["first"], run["last"] + 1)]
-        _csv(
-            out / f"{stem}.csv", ["run", "position_mm", "x", "y", "distance2", "shrunk2"],
-            ([run, at, *point, far, shrunk] for run, (at, point, far, shrunk)
-             in zip(run_of, zip(*(shown[name] for name in columns)))),
-        )  # fmt: skip
+        along = zip(run_of, zip(*(shown[name] for name in columns)))
+        rows = ([run, at, *point, far, shrunk] for run, (at, point, far, shrunk) in along)
+        head = ["run", "position_mm", "x", "y", "distance2", "shrunk2"]
+        write_text_table(out / f"{stem}.csv", [head, *rows])
         for peak in shown["peaks"]:
             if peak["neighbours"] or not confirmed:
                 table.append(
@@ -155,15 +154,9 @@ def write_borders(
                      f"{peak['p']:.3g}", " ".join(map(str, peak["blocks"])), peak["neighbours"]]
                 )  # fmt: skip
     path = out / "borders.csv"
-    _csv(path, ["section", "hemisphere", "position_mm", "x", "y", "distance2", "p", "blocks", "neighbours"], table)
+    head = ["section", "hemisphere", "position_mm", "x", "y", "distance2", "p", "blocks", "neighbours"]
+    write_text_table(path, [head, *table])
     return path
-
-
-def _csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.writer(handle)
-        writer.writerow(head)
-        writer.writerows(["" if value is None else value for value in row] for row in rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,12 +9,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from meshgnn.borders.section import SectionBorderFinder
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at, to_plain
 from meshgnn.data.inputs import CoordinateFrame, NodeInputs
 from meshgnn.data.model_inputs import ModelInputs
 from meshgnn.errors import InputError
-from meshgnn.experiment import section_scores
+from meshgnn.experiment import section_borders, section_scores
 from meshgnn.experiment.feature_tables import placed_makers
 from meshgnn.experiment.methods import Baselines, stored_methods, train_networks, trained_methods, validated_labels
 from meshgnn.experiment.progress import Bars
@@ -34,7 +35,7 @@ from meshgnn.nn import GraphSAGE, NetworkConfig
 from meshgnn.results import BrainNames, Metrics, NodeCounts, Validation
 from meshgnn.sockets import MeshMaker
 from meshgnn.source.cohort import CohortSource, Member, StackFolders, VirtualCohort
-from meshgnn.store import file_hash, read_arrays, write_arrays, write_json
+from meshgnn.store import file_hash, read_arrays, read_json, write_arrays, write_json
 from meshgnn.train.cohort import Cohort, cohort_inputs
 from meshgnn.train.fit import TrainerConfig
 from meshgnn.train.intervals import Maps
@@ -74,6 +75,8 @@ class SectionMapping(Experiment):
                 and judges the gaps between annotations; 0 = none.
             adapt: adapt the maps of brains never trained on, network's and controls', to each brain
                 (`meshgnn.train.adaptation`): class means are estimated anew from all its nodes, never from a label.
+            borders: on so many sections of every unseen brain whose truth is known, the network's borders are compared
+                with those of Schleicher's test (`meshgnn.experiment.section_borders`); 0 = none.
             compare: finished control runs (`virtual_brain:uniform`, `:masked`), whose scores the report quotes.
         """
 
@@ -97,11 +100,15 @@ class SectionMapping(Experiment):
         control_seeds: int = 1
         hide: int = 5
         adapt: bool = True
+        borders: int = 3
         compare: tuple[Path, ...] = ()
 
         def __post_init__(self) -> None:
-            if self.buffer_mm < 0 or min(self.hide, self.variant_seeds, self.control_seeds) < 0 or self.hide == 1:
-                raise InputError("buffer_mm, variant_seeds, control_seeds must not be negative, hide 0 or at least 2")
+            counts = self.hide, self.variant_seeds, self.control_seeds, self.borders
+            if self.buffer_mm < 0 or min(counts) < 0 or self.hide == 1:
+                raise InputError(
+                    "buffer_mm, variant_seeds, control_seeds and borders must not be negative, hide 0 or at least 2"
+                )
             if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
                 raise InputError("seeds must be one or more different numbers from 0")
 
@@ -175,9 +182,11 @@ class SectionMapping(Experiment):
             *found,
             Stage(name="baselines", run=self._baselines, depends=[*plan, unseen], after=of("features", every),
                   version=3, beside=True),
+            Stage(name="borders", run=self._borders, depends=[c.borders, to_plain(SectionBorderFinder.Config())],
+                  after=of("truth", [member for member in every if member.unseen]), beside=True),
             Stage(name="train", run=self._train, depends=learning, after=of("features", training), beside=True),
             Stage(name="evaluate", run=self._evaluate, depends=[compared, c.adapt], version=2,
-                  after=("baselines", "train", *of("truth", every))),
+                  after=("baselines", "borders", "train", *of("truth", every))),
             Stage(name="export", run=self._export, after=("evaluate",)),
         ]  # fmt: skip
 
@@ -254,6 +263,16 @@ class SectionMapping(Experiment):
         seen = partial(self._seen, self._cohort(run))
         return train_networks(run, self.networks, seen, self.config.trainer)
 
+    def _borders(self, run: RunFolder) -> list[str]:
+        found, many = {}, self.config.borders
+        for member in self.members:
+            stack = self.brains.stack_folder(run, member)
+            if member.unseen and many and self.maker.true_areas(stack) is not None:
+                bars = Bars(run, f"{member.name} ")
+                found[member.name] = section_borders.found_on(self.brains.brain(run, member), stack, many, bars)
+        write_json(run / section_borders.FILE, found)
+        return [section_borders.FILE]
+
     # -- judging --------------------------------------------------------------------------------------------------
 
     def _methods(self, run: RunFolder, cohort: Cohort) -> dict[str, Method]:
@@ -292,6 +311,10 @@ class SectionMapping(Experiment):
                 votes if unseen else join(carried_labels(graph, annotations_in_cortex(graph)), own, weight)
                 for graph, votes, own, unseen in zip(shown, together, alone, cohort.unseen)
             ]
+        borders = read_json(run / section_borders.FILE)
+        brains = {m.name: self.brains.brain(run, m) for m in self.members if borders.get(m.name)}
+        by_name = {m.name: (graph, votes) for m, graph, votes in zip(self.members, shown, together)}
+        metrics = replace(metrics, borders=section_borders.judged(borders, brains, by_name))
         files = []
         for member, graph, votes in zip(self.members, shown, together):
             area_map = AreaMap(graph=graph, probabilities=votes)

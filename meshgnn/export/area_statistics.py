@@ -1,6 +1,5 @@
 """How large each area of a map is: surface, volume, thickness, asymmetry."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from meshgnn.export.area_map import AreaMap
 from meshgnn.graph import MeshGraph
 from meshgnn.mesh.metric import vertex_areas
 from meshgnn.mesh.record import SurfaceMesh
-from meshgnn.store import written_aside
+from meshgnn.source.text_table import write_text_table
 
 Floats = NDArray[np.float64]
 NAN = float("nan")
@@ -151,12 +150,7 @@ def _asymmetry(left: float, right: float) -> float:
 
 def write_areas(path: Path, sizes: Sequence[AreaSize]) -> None:
     """A table with one row per `AreaSize`; empty cells are what cannot be told."""
-    with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.writer(handle)
-        writer.writerow(COLUMNS)
-        for size in sizes:
-            cells = [getattr(size, column) for column in COLUMNS]
-            writer.writerow([_cell(value) for value in cells])
+    write_text_table(path, [COLUMNS, *([_cell(getattr(size, column)) for column in COLUMNS] for size in sizes)])
 
 
 def _cell(value: object) -> object:

@@ -3,7 +3,6 @@
 The folder may be handed back: as `annotations` of the stack it holds the map as polygons, corrected in QuPath or not.
 """
 
-import csv
 import json
 from collections import Counter
 from pathlib import Path
@@ -17,6 +16,7 @@ from meshgnn.export.area_map import AreaMap
 from meshgnn.progress import Progress, silent
 from meshgnn.source.polygons import outlines, to_geojson
 from meshgnn.source.sections import Section, SectionStack, write_tiff
+from meshgnn.source.text_table import write_text_table
 from meshgnn.store import write_json, write_text, written_aside
 
 
@@ -105,8 +105,7 @@ def write_on_sections(
             shown.append([section.index, lines.name])
         written += [image, lines]
         progress("sections", number + 1, len(sections))
-    with written_aside(folder / "annotations.csv") as aside, aside.open("w", newline="", encoding="utf-8") as handle:
-        csv.writer(handle).writerows([["index", "polygons"], *shown])
+    write_text_table(folder / "annotations.csv", [["index", "polygons"], *shown])
     table = [
         {"key": key, "name": name, "colour": colour}
         for key, name, colour in zip(

@@ -20,6 +20,12 @@ from meshgnn.results import Confusion, Interval, MethodScores, Metrics, Protocol
 from meshgnn.store import write_text
 
 _MESH_COLUMNS = ("distance_mm_mean", "distance_mm_p95", "euler_L", "euler_R", "observed_share")
+_BORDERS = {
+    "network": "network",
+    "schleicher": "Schleicher's test, the strongest",
+    "gradient": "gradient of profile features, the largest",
+    "random": "places drawn at random",
+}
 _RIVALS = 3  # baselines beside the network in the table of areas
 _MATRIX, _PAIRS = 25, 20  # areas that still make a readable matrix; pairs that are listed where there are more
 
@@ -144,7 +150,8 @@ def _sections(m: Metrics, values: Mapping[str, Any]) -> list[tuple[str, str]]:
     parts = [
         ("scores", "Scores", m.strict), ("controls", "Controls", values["controls"]), ("map", "Map", True),
         ("brain", "Brain", values["page"]), ("gaps", "Between annotated sections", m.gap_filling),
-        ("oblique", "Oblique cuts", values["oblique"]), ("meshes", "Meshes", values["meshes"]),
+        ("oblique", "Oblique cuts", values["oblique"]), ("borders", "Borders", m.borders),
+        ("meshes", "Meshes", values["meshes"]),
         ("areas", "Areas", m.strict), ("confusions", "Confusions", m.strict), ("learning", "Learning", True),
         ("origin", "Origin", True),
     ]  # fmt: skip
@@ -194,7 +201,7 @@ def write_report(
         "provenance": json.dumps(provenance, indent=2),
     }
     text = render(
-        "report.html", title=metrics.task, m=metrics, names=names, measures=MEASURES,
+        "report.html", title=metrics.task, m=metrics, names=names, measures=MEASURES, border_methods=_BORDERS,
         sections=_sections(metrics, values), leak=lambda key: LEAKS.get(key, Word(readable(key))),
         mesh_word=lambda key: MESHES.get(key, Word(readable(key))), **values,
     )  # fmt: skip

@@ -1,6 +1,5 @@
 """CSV and GraphML of an area map."""
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import igraph
 import numpy as np
 
 from meshgnn.export.area_map import AreaMap
+from meshgnn.source.text_table import write_text_table
 from meshgnn.store import written_aside
 
 
@@ -37,10 +37,7 @@ def write_csv(path: Path, area_map: AreaMap) -> None:
     """One row per node; `vertex` counts within the hemisphere, as in the surface files."""
     columns = _columns(area_map)
     vertex = np.concatenate([np.arange(mesh.n_vertices) for mesh in area_map.graph.meshes]).tolist()
-    with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.writer(handle)
-        writer.writerow(["vertex", *columns])
-        writer.writerows(zip(vertex, *columns.values()))
+    write_text_table(path, [["vertex", *columns], *zip(vertex, *columns.values())])
 
 
 def write_graphml(path: Path, area_map: AreaMap) -> None:

@@ -71,6 +71,11 @@ def check_mesh(mesh: Path, stack: SectionStack, state: Path, *, writing: bool = 
         InputError: it was not, or the images have changed since.
     """
     place = mesh / "mesh" if (mesh / "mesh").is_dir() else mesh  # brains/NAME of a run
+    if not (place / FILE).is_file() and (mesh / "config.json").is_file():
+        raise InputError(
+            f"--mesh: {mesh} holds no mesh: this reconstruction was refused or is not done (see report.html); "
+            "without --mesh areas can be drawn, and contours fill in"
+        )
     if not (place / FILE).is_file():
         raise InputError(f"--mesh: {mesh} holds no {FILE}; name the folder of a reconstruction of these sections")
     kept = state / "images.json"

@@ -97,7 +97,11 @@ class Engine(Protocol):
     def fill(self, situation: Situation, folder: Path, progress: Progress, stopped: Callable[[], bool]) -> Filling:
         """Fill, keep the result in `folder` (written aside, then renamed; a killed filling goes on from what is there).
 
-        Returns early, with what is done, once `stopped()` is true. Raises InputError as `check` does.
+        Ends within seconds once `stopped()` is true: with what is done, or by raising `Stopped`.
+
+        Raises:
+            InputError: as `check` does.
+            Stopped: it was ended; the next filling goes on from what was kept.
         """
         ...
 

@@ -4,7 +4,6 @@ Edges stand once, sorted. Their attributes are the layers' weights by the layer'
 what else is known of a pair; an edge has no value where its layer has no weight (NaN in `.gt`).
 """
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from meshgnn.errors import InputError
 from meshgnn.interop.gt_file import GtGraph, Property, one_value, read_gt, write_gt
 from meshgnn.networks.record import Layer, Network
+from meshgnn.source.text_table import write_text_table
 from meshgnn.store import written_aside
 
 SCHEMA = "meshgnn-network-1"
@@ -77,10 +77,7 @@ def write_network_csv(folder: Path, network: Network) -> list[Path]:
         "edges.csv": {**sides, **{key: values.tolist() for key, values in columns.items()}, **estimators},
     }
     for name, held in tables.items():
-        with written_aside(folder / name) as aside, aside.open("w", newline="", encoding="utf-8") as handle:
-            writer = csv.writer(handle)
-            writer.writerow(list(held))
-            writer.writerows([_cell(value) for value in row] for row in zip(*held.values()))
+        write_text_table(folder / name, [list(held), *([_cell(value) for value in row] for row in zip(*held.values()))])
     return [folder / name for name in tables]
 
 

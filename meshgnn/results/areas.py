@@ -169,6 +169,41 @@ class ControlScores(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BorderScores(Record):
+    """Borders of one method on sections, judged by true ones (`meshgnn.borders.judged`).
+
+    Args:
+        found: how many; false_per_10_mm: of ribbon, those with no true border within reach.
+        sharp_borders, gradual_borders: true ones; detected: share of them with a found one within reach; error_mm: mean
+            distance to it. None where there are none.
+    """
+
+    found: int
+    false_per_10_mm: float
+    sharp_borders: int
+    sharp_detected: float | None
+    sharp_error_mm: float | None
+    gradual_borders: int
+    gradual_detected: float | None
+    gradual_error_mm: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BorderTable(Record):
+    """
+    Args:
+        reach_mm: how near a found border must lie.
+        sections: that were judged, by brain.
+        rows: network, schleicher, gradient, random; the last three with as many borders as the network on every
+            section.
+    """
+
+    reach_mm: float
+    sections: Mapping[str, tuple[int, ...]]
+    rows: Mapping[str, BorderScores]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Metrics(Record):
     """metrics.json of area mapping, on one brain or on brains from sections.
 
@@ -185,7 +220,8 @@ class Metrics(Record):
         leakage: counts that must be 0; None where one does not apply.
         strict: scores of the main protocol; its fields stand at the top of the file. None where nothing judges.
         gap_filling: scores between annotated sections.
-        brains, controls, reconstruction: only on brains from sections.
+        brains, controls, reconstruction, borders: only on brains from sections; borders where an unseen one has a
+            truth.
         per_seed, seeds_together: only on one brain; of each seed, and of the mean map.
         timing_s, peak_rss_mb: put in by the runner at the end.
     """
@@ -209,6 +245,7 @@ class Metrics(Record):
     controls: Mapping[str, ControlScores] | None = None
     leakage: Mapping[str, int | None]
     reconstruction: Mapping[str, Any] | None = None
+    borders: BorderTable | None = None
     strict: ProtocolScores | None = None
     gap_filling: ProtocolScores | None = None
     per_seed: tuple[Measures, ...] | None = None

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
 from meshgnn.errors import InputError, SettingError
 from meshgnn.nn import CoordinateEncoder, TrunkConfig
+from meshgnn.progress import Stopped
 from meshgnn.store import content_hash, file_hash
 from meshgnn.train.augment import Augment
 from meshgnn.train.checkpoint import LastCheckpoint, SafetensorsIO, load_tree, save_tree
@@ -35,6 +37,8 @@ from meshgnn.train.task import Task
 
 # Raised when weights of unfinished members of an earlier version cannot be gone on with.
 MEMBERS = 2
+
+ASKED_S = 0.5  # between two questions whether to end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,14 +275,21 @@ def ensemble_jobs(
     ]  # fmt: skip
 
 
-def fit_members(jobs: Sequence[Job], workers: int, report: Callable[[dict[str, Any]], None]) -> None:
+def fit_members(
+    jobs: Sequence[Job],
+    workers: int,
+    report: Callable[[dict[str, Any]], None],
+    stopped: Callable[[], bool] | None = None,
+) -> None:
     """Train every member that is not done yet, of one ensemble or of several; `report` is called after each validation.
 
     Args:
         workers: processes; 0 means one per core, or one where members train on a GPU.
+        stopped: asked twice a second; once it is true the processes are ended. Members go on from their checkpoints.
 
     Raises:
         InputError: training diverged, or the device is not there.
+        Stopped: it was ended.
         RuntimeError: a worker died; its last lines are in the message.
     """
     cuda = any(job.trainer.resolved_device() == "cuda" for job in jobs)
@@ -321,6 +332,10 @@ def fit_members(jobs: Sequence[Job], workers: int, report: Callable[[dict[str, A
     for thread in threads:
         thread.start()
     try:
+        while stopped is not None and any(worker.poll() is None for worker in started):
+            if stopped():
+                raise Stopped
+            time.sleep(ASKED_S)
         codes = [worker.wait() for worker in started]
         for thread in threads:
             thread.join()

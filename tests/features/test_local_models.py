@@ -1,7 +1,6 @@
 """Local models and interpolated contours between drawn sections: laws, the queue, and a whole small filling."""
 
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -197,7 +196,7 @@ def test_with_the_graph_its_map_is_refined_and_a_drawn_section_is_hidden_from_it
     labels = np.full((480, 480), 1, np.uint16)
     write_tiff(tmp_path / "stack" / "annotations" / "0.tif", labels, 100.0)
     again = replace(situation, drawn=read_annotations(tmp_path / "stack"))
-    maker = GraphHints(graph.build(), again, tmp_path / "kept", 100.0, silent)
+    maker = GraphHints(graph.build(), again, tmp_path / "kept", 100.0, silent, lambda: False)
     grids = [SectionGrid.of(again.stack.at(k), 100.0) for k in (0, 1)]
     own, between = (maker.of(grid, (0, 1), drawn=k == 0) for k, grid in enumerate(grids))
     np.testing.assert_array_equal(own["hint_0"] > 127, hints["hint_0"] > 127)
@@ -316,15 +315,3 @@ def test_a_broken_job_fails_alone_and_the_others_go_on(tmp_path):
     before = (jobs[1].folder / DONE).stat().st_mtime_ns
     run_job(jobs[1].folder)
     assert (jobs[1].folder / DONE).stat().st_mtime_ns == before
-
-
-@pytest.mark.slow
-def test_a_stopped_queue_ends_what_runs_and_can_go_on(tmp_path):
-    situation = write_discs(tmp_path / "stack", drawn=(0, 2, 5))
-    engine = LocalModels.Config(model=replace(TINY, steps=100_000), workers=1).build()
-    start = time.perf_counter()
-    filling = engine.fill(situation, place(tmp_path), silent, lambda: time.perf_counter() - start > 1)
-    assert time.perf_counter() - start < 60
-    assert filling.figures["stopped"]
-    assert filling.figures["models"] == 0
-    assert filling.sections == ()

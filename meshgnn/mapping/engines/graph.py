@@ -35,7 +35,7 @@ from meshgnn.mapping.filling import MeshFilling, mesh_key
 from meshgnn.mapping.ribbon import Ribbons
 from meshgnn.mapping.rounds import MOST_JUDGED, DrawnSection, schemes, summary
 from meshgnn.mapping.socket import Situation
-from meshgnn.progress import Progress
+from meshgnn.progress import Progress, heeding
 from meshgnn.sockets import Brain, FeatureMaker
 from meshgnn.source.images import image_hash
 from meshgnn.source.sections import SectionStack
@@ -90,6 +90,7 @@ class GraphEngine:
 
         Raises:
             InputError: see `check`; a table that does not fit the mesh; outlines that cannot be read.
+            Stopped: it was ended before there was a map.
         """
         self.check(situation)
         assert situation.brain is not None
@@ -102,7 +103,7 @@ class GraphEngine:
                 why = f"no node of the mesh lies on {_listed(evidence.left_out)}; draw on a section that the mesh knows"
             raise InputError(why)
         progress("outlines", 1, 1)
-        features = self.features(situation, kept, progress)
+        features = self.features(situation, kept, heeding(progress, stopped))
         votes = self.votes(situation, features, kept, progress, stopped) if not stopped() else _silent
         situation = replace(situation, rejected=_still_rejected(situation, evidence))
         shares, figures = self.filled(situation, evidence, votes, kept, progress, stopped)

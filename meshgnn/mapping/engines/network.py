@@ -68,15 +68,16 @@ class NetworkEngine(GraphEngine):
             folds = _folds(graph, labels)
             if stopped() or not features.shape[1] or not folds.any(1).all() or len(np.unique(labels)) < 3:
                 return simple(evidence, carried)
-            return self._trained(graph, features, labels, folds, carried.shape[1], kept / "networks", progress)
+            classes, folder = carried.shape[1], kept / "networks"
+            return self._trained(graph, features, labels, folds, classes, folder, progress, stopped)
 
         return vote
 
     def _trained(
         self, graph: MeshGraph, features: NDArray[np.float32], labels: NDArray[np.int32], folds: NDArray[np.bool_],
-        classes: int, kept: Path, progress: Progress,
+        classes: int, kept: Path, progress: Progress, stopped: Callable[[], bool],
     ) -> NDArray[np.float32]:  # fmt: skip
-        """Log probabilities [V, A + 1], the mean over members; goes on from what a killed filling kept."""
+        """Log probabilities [V, A + 1], the mean over members; goes on from what an ended filling kept."""
         import torch
 
         from meshgnn.nn import Adjacency, GraphSAGE
@@ -107,7 +108,7 @@ class NetworkEngine(GraphEngine):
             if "epoch" in told:
                 progress("networks", int(told["epoch"]), config.epochs)
 
-        fit_members(jobs, config.workers, report)
+        fit_members(jobs, config.workers, report, stopped)
         weights, _ = load_members(folder, (0,), MEMBERS)
         near, total = Adjacency(len(labels), edges), np.zeros((len(labels), classes), np.float64)
         with torch.no_grad():

@@ -20,8 +20,8 @@ Said = tuple[str, str, Any, Mapping[str, Any]]
 
 
 def records_of(said: Sequence[Said], section: int, size: tuple[int, int], names: Sequence[str]) -> list[Record]:
-    """New records, as they were said, with origin `imported`; those that were accepted predictions when they were
-    written stay accepted.
+    """New records, as they were said, with origin `imported` and the mapper that the file names; those that were
+    accepted predictions when they were written stay accepted.
 
     Raises:
         InputError: begins with where it stands: a class that is not in `names`; see `shapes.checked`.
@@ -41,7 +41,7 @@ def records_of(said: Sequence[Said], section: int, size: tuple[int, int], names:
         found.append(
             Record(
                 id=str(uuid4()), version=1, section=section, kind=kind, area="" if kind == "note" else area,
-                other=other, geometry=shape, mapper=MAPPER, time="",
+                other=other, geometry=shape, mapper=str(told.get("mapper", "")) or MAPPER, time="",
                 origin="accepted" if told.get("origin") == "accepted" else "imported",
                 confidence=int(sure) if sure in ("1", "2", "3") else 3,
                 note=str(told.get("note", ""))[:LONGEST_NOTE],
@@ -123,6 +123,8 @@ def imported(body: bytes, section: int, size: tuple[int, int], names: Sequence[s
         InputError: no GeoJSON, nothing in it, a class that is not in the list, or an outline that is broken.
     """
     where = "the file"
+    if body[:2] == b"PK":
+        raise InputError(f"{where}: an archive; unpack it and choose the GeoJSON file of this section")
     try:
         content = json.loads(body, parse_constant=_no_number)
     except (ValueError, RecursionError):

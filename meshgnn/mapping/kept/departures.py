@@ -1,6 +1,5 @@
 """What was drawn as files of other programs: QuPath's GeoJSON, label images, an annotations folder for the pipeline."""
 
-import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from meshgnn.mapping.kept.concepts import Concepts
 from meshgnn.mapping.record import Record
 from meshgnn.source.polygons import Polygon, paint
 from meshgnn.source.sections import Section, SectionStack
+from meshgnn.source.text_table import write_text_table
 from meshgnn.source.tiff import write_tiff
 from meshgnn.store import write_json, write_text, written_aside
 
@@ -46,8 +46,7 @@ def write_annotations(folder: Path, stack: SectionStack, records: Records, conce
             rows.append([section.index, written[-1].name])
     if not rows:
         raise InputError("no area is drawn yet; there is nothing to hand on")
-    with written_aside(folder / "annotations.csv") as aside, aside.open("w", newline="", encoding="utf-8") as handle:
-        csv.writer(handle).writerows([["index", "polygons"], *rows])
+    write_text_table(folder / "annotations.csv", [["index", "polygons"], *rows])
     write_areas(folder / "areas.json", concepts)
     return [*written, folder / "annotations.csv", folder / "areas.json"]
 

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 from meshgnn.errors import InputError
 from meshgnn.mapping.kept.arrivals import imported
 from meshgnn.mapping.kept.changes import asked
+from meshgnn.mapping.kept.repeated import not_there_yet
 from meshgnn.mapping.kept.state import Stale
 from meshgnn.mapping.pictures.tiles import NotReady
 from meshgnn.mapping.server.fillings import Fillings
@@ -41,6 +42,7 @@ class Routes:
         self.hub = hub
         cores = threading.BoundedSemaphore(4)
         self._tiles = cores
+        self._bringing = threading.Lock()  # what is there is looked at and added to at once
 
     def routes(self) -> list[Route]:
         on = "/api/sections/{index:int}"
@@ -138,9 +140,11 @@ class Routes:
         body = await request.body()
 
         def write() -> dict[str, Any]:
-            records = imported(body, section.index, section.shape, self.hub.concepts.names)
-            seq, written = self.hub.state.put(records, mapper)
-            return {"seq": seq, "records": plain(written)}
+            given, state = imported(body, section.index, section.shape, self.hub.concepts.names), self.hub.state
+            with self._bringing:
+                records = not_there_yet(given, state.records(section.index), mapper)
+                seq, written = state.put(records, mapper) if records else (state.seq, ())
+            return {"seq": seq, "records": plain(written), "left_out": len(given) - len(records)}
 
         return JSONResponse(await run_in_threadpool(write))
 

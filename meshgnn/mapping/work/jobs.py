@@ -177,7 +177,7 @@ class Jobs:
             self._drop(lane)
             lane.tasks, theirs = self._context.Pipe()
             words = (self.config, engine, self.place, theirs, lane.stop)
-            lane.process = self._context.Process(target=work, args=words, daemon=True)
+            lane.process = self._context.Process(target=work, args=words, daemon=False)  # engines start their own
             lane.process.start()
             theirs.close()
         assert lane.tasks is not None

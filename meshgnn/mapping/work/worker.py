@@ -13,6 +13,7 @@ from meshgnn.errors import InputError
 from meshgnn.mapping.kept import Journal, State
 from meshgnn.mapping.setup import Setup
 from meshgnn.mapping.situation import open_brain, situation_of
+from meshgnn.progress import Stopped
 from meshgnn.source.area_table import AreaTable
 from meshgnn.source.sections import read_stack
 
@@ -108,6 +109,8 @@ def work(config: Setup.Config, engine: str, place: Place, tasks: Connection, sto
             one.check(situation)
             one.fill(situation, folder, progress, stopped)
             answer = Told(kind="stopped" if stopped() else "done")
+        except Stopped:
+            answer = Told(kind="stopped")
         except InputError as error:
             answer = Told(kind="failed", error=str(error))
         except OSError as error:

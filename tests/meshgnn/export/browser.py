@@ -157,8 +157,9 @@ class Browser:
 
     def key(self, name: str, *, modifiers: str = "") -> None:
         """modifiers: words of alt, ctrl, shift."""
+        more = {"code": f"Digit{name}"} if name.isdigit() else {}
         for kind in ("keyDown", "keyUp"):
-            self._send("Input.dispatchKeyEvent", type=kind, key=name, modifiers=_held(modifiers))
+            self._send("Input.dispatchKeyEvent", type=kind, key=name, modifiers=_held(modifiers), **more)
 
     def type(self, text: str) -> None:
         """Into whatever has the focus."""

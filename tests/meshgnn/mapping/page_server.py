@@ -44,17 +44,18 @@ class Server:
     Args:
         folder: of the stack.
         module: `meshgnn.mapping`, or `serve_copies` for an engine that needs no mesh.
+        more: words of its command line.
     """
 
-    def __init__(self, folder: Path, module: str = "meshgnn.mapping") -> None:
-        self.folder, self.module = folder, module
+    def __init__(self, folder: Path, module: str = "meshgnn.mapping", more: Sequence[str] = ()) -> None:
+        self.folder, self.module, self.more = folder, module, more
         with socket.socket() as one:
             one.bind(("127.0.0.1", 0))
             self.port = one.getsockname()[1]
         self.start()
 
     def start(self, *more: str) -> None:
-        words = [sys.executable, "-m", self.module, str(self.folder), "--port", str(self.port), *more]
+        words = [sys.executable, "-m", self.module, str(self.folder), "--port", str(self.port), *self.more, *more]
         where = {**os.environ, "PYTHONPATH": str(ROOT)}
         self._process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=where)
         assert self._process.stdout is not None

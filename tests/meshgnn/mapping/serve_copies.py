@@ -5,6 +5,7 @@
 
 import json
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,8 +57,9 @@ class Copies:
         shapes = outlines(drawn.read(drawn.sections[0]))
         areas = {k: [[ring.tolist() for ring in one] for one in shape] for k, shape in shapes.items()}
         others = [one.index for one in situation.stack if one.index not in drawn.sections]
-        for k, _ in enumerate(others):
-            progress("copying", k + 1, len(others))
+        for k in range(8):  # slow enough for the page to hear of every step
+            progress("copying", k, 8)
+            time.sleep(0.3)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "copies.json").write_text(json.dumps({"sections": others, "areas": areas}))
         return CopiesFilling(folder)

@@ -62,8 +62,9 @@ def test_rings_may_run_either_way_and_have_heights(served, turn):
 def test_collections_several_parts_and_features_without_id(served):
     parts = {"type": "MultiPolygon", "coordinates": [square()["coordinates"], square(200, 200)["coordinates"]]}
     both = {"type": "GeometryCollection", "geometries": [square(), square(200, 200)]}
-    for geometry in (parts, both):
-        (record,) = bring(served.owner, {**feature(geometry), "bbox": [0, 0, 9, 9], "id": None}).json()["records"]
+    for geometry, section in ((parts, 20), (both, 0)):
+        content = {**feature(geometry), "bbox": [0, 0, 9, 9], "id": None}
+        (record,) = bring(served.owner, content, section).json()["records"]
         assert len(record["geometry"]["coordinates"]) == 2
     detection = {"type": "Feature", "geometry": POINT, "properties": {"objectType": "detection"}}
     assert len(bring(served.owner, [feature(square()), detection]).json()["records"]) == 1  # QuPath before 0.3

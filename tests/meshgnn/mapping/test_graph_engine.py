@@ -1,6 +1,7 @@
 """The graph engine fills in, keeps what it found, and tells how good it is."""
 
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from meshgnn.mapping.engines.graph import GraphEngine
 from meshgnn.mapping.filling import NONE, MeshFilling
 from meshgnn.mapping.ribbon import Ribbons
 from meshgnn.mapping.rounds import schemes
-from meshgnn.progress import silent
+from meshgnn.progress import Stopped, silent
 from meshgnn.source.polygons import paint, signed_area
 from tests.meshgnn.mapping.ball import drawings, located, record, situation, stack_of, without_sections
 
@@ -201,10 +202,16 @@ def test_a_killed_filling_goes_on_and_ends_as_an_unbroken_one(ball, tmp_path):
     assert again.figures["words"] == whole.figures["words"]
 
 
-def test_a_stopped_filling_returns_early_with_a_map(ball, tmp_path):
+def test_a_stopped_filling_returns_early_with_a_map_or_none_at_all(ball, tmp_path):
     stack, one, labels = ball
     seen = situation(drawings(stack, one, labels, SOME), stack, one, tmp_path)
-    found = fill(seen, tmp_path, stopped=lambda: True)
+    with pytest.raises(Stopped):  # before there are features
+        fill(seen, tmp_path, stopped=lambda: True)
+    asked = []
+    found = GraphEngine.Config().build().fill(
+        seen, tmp_path / "rounds" / "0001" / "graph", lambda step, *_: step == "hidden sections" and asked.append(0),
+        lambda: bool(asked),
+    )  # fmt: skip
     assert found.figures["stopped"]
     assert right(found, labels) > 0.7
 
@@ -384,3 +391,33 @@ def test_a_graph_network_stands_in_for_the_discriminant_and_goes_on_when_killed(
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").rglob("member.safetensors")} == members
     assert found.engine == "network"
     assert right(found, labels) > 0.9
+
+
+def test_a_cancel_within_the_training_of_a_network_ends_it_and_the_next_goes_on(ball, tmp_path):
+    from meshgnn.mapping.engines.network import NetworkEngine
+
+    stack, one, labels = ball
+    seen = situation(drawings(stack, one, labels, (10, 13, 16, 19)), stack, one, tmp_path)
+    engine = NetworkEngine.Config(hidden=8, layers=1, epochs=4000, workers=1, judge=False).build()
+    asked: list[float] = []
+
+    def cancel(step, done, total, figures=None):
+        if step == "networks" and done >= 20 and not asked:
+            asked.append(time.monotonic())
+
+    with pytest.raises(Stopped):
+        engine.fill(seen, tmp_path / "rounds" / "0001" / "network", cancel, lambda: bool(asked))
+    assert time.monotonic() - asked[0] < 5
+    (checkpoint,) = (tmp_path / "kept" / "networks").rglob("last-*.safetensors")
+    [folder] = (tmp_path / "kept" / "networks").iterdir()
+    assert not list(folder.rglob("member.safetensors"))
+    told: list[int] = []
+    asked.clear()
+    with pytest.raises(Stopped):
+        engine.fill(
+            seen, tmp_path / "rounds" / "0001" / "network",
+            lambda step, done, *_: told.append(done) or asked.append(0) if step == "networks" else None,
+            lambda: bool(asked),
+        )  # fmt: skip
+    assert told[0] > 20  # from its checkpoint
+    assert checkpoint.is_file()

@@ -207,6 +207,11 @@ def test_filling_is_accepted_corrected_rejected_and_undone(page, server):
     page.go(12)  # nothing is drawn there but borders and a note
     page.ask("page.store.set({tab: 'filling'})")
     page.browser.wait("document.querySelector('[data-mark=fill-copies]')?.disabled === false")
+
+    def lists() -> int:
+        return sum("/api/worklist" in one for one in page.browser.requests)
+
+    asked = lists()
     page.ask("document.querySelector('[data-mark=fill-copies]').click()")
     page.browser.wait("page.store.state.predictions.areas.length > 0", 60)
     page.browser.wait("document.querySelector('#panel-filling').textContent.includes('Outlines were copied')")
@@ -216,6 +221,7 @@ def test_filling_is_accepted_corrected_rejected_and_undone(page, server):
     page.browser.wait("page.store.state.records.some((one) => one.origin === 'accepted')")
     page.browser.wait("page.store.state.predictions.areas[0].decision === 'accepted'")
     assert np.abs(shot(page) - before).mean() > 0.1
+    assert lists() - asked <= 2  # the worklist takes seconds: it is not asked for at every step of a filling
     (accepted,) = [one for one in server.records(12) if one["kind"] == "area"]
     assert (accepted["origin"], accepted["area"]) == ("accepted", name)
     page.browser.wait("page.store.state.sections.get(12).accepted === 1")
@@ -314,6 +320,19 @@ def test_keys_choose_areas_and_certainty_and_help_names_them(page, server):
     assert page.ask("page.store.state.section") == 13
 
 
+def test_alt_and_a_number_name_the_right_side_of_a_border(page, server):
+    page.go(14)
+    left, right = page.ask("page.store.state.stack.areas.slice(0, 2).map((one) => one.name)")
+    page.ask(f"page.store.set({{area: {json.dumps(left)}, recent: {json.dumps([left, right])}}})")
+    page.browser.key("2", modifiers="alt")
+    page.stroke("r", [(80, 430), (140, 440), (210, 450)])
+    page.saved()
+    border = server.records(14)[-1]
+    assert (border["kind"], border["area"], border["other"]) == ("border", left, right)
+    page.browser.key("z", modifiers="ctrl")
+    page.saved()
+
+
 def test_files_come_in_and_go_out(page, server):
     page.go(14)
     before = len(server.records(14))
@@ -323,14 +342,20 @@ def test_files_come_in_and_go_out(page, server):
         "geometry": {"type": "Polygon", "coordinates": [[[700, 300], [800, 300], [800, 400], [700, 400], [700, 300]]]},
     }  # fmt: skip
     text = json.dumps(json.dumps({"type": "FeatureCollection", "features": [feature]}))
-    page.ask("page.store.set({tab: 'files'})")
-    page.ask(
+    bring = (
         f"(() => {{ const input = document.querySelector('.file input'), held = new DataTransfer();"
         f"held.items.add(new File([{text}], 'a.geojson')); input.files = held.files;"
         "input.dispatchEvent(new Event('change')); })()"
     )
+    page.ask("page.store.set({tab: 'files'})")
+    page.ask(bring)
     page.browser.wait(f"page.store.state.records.length === {before + 1}")
     assert server.records(14)[-1]["origin"] == "imported"
+    page.ask(bring)
+    page.browser.wait(
+        "document.querySelector('#toast').textContent.includes('0 brought in from a.geojson. 1 left out')"
+    )
+    assert len(server.records(14)) == before + 1
     page.ask("document.querySelector('#panel-files .primary').click()")
     page.browser.wait("document.querySelector('#toast').textContent.includes('is ready')")
     page.browser.key("z", modifiers="ctrl")

@@ -117,6 +117,12 @@ async function listenForNews({ store, model, panels }) {
   let jobs = store.state.stack.jobs ?? 0;
   let away = false;
   let later;
+  const endedJobs = () =>
+    store.state.jobs
+      .filter((one) => ["done", "failed", "stopped"].includes(one.state))
+      .map((one) => `${one.id} ${one.state} ${one.started}`)
+      .join();
+  let ended = endedJobs();
   const summary = () => {
     clearTimeout(later);
     later = setTimeout(async () => {
@@ -141,11 +147,14 @@ async function listenForNews({ store, model, panels }) {
       for (const index of [...model.server.keys()])
         if ((missed || changed.has(index)) && index !== section) model.server.delete(index);
       if (missed || changed.has(section)) await model.load(section);
-      if (missed || changed.size || worked) summary();
-      if (missed || worked) {
-        await panels.filling.jobs();
-        await Promise.all([panels.filling.rounds(), panels.filling.predictions(), panels.next.load()]);
-      } else if (changed.has(section)) await panels.filling.predictions();
+      // How far a filling is changes several times a second; what it predicts, when it has ended.
+      if (missed || worked) await panels.filling.jobs();
+      const now = endedJobs();
+      const filled = missed || now !== ended;
+      ended = now;
+      if (filled || changed.size || worked) summary();
+      if (filled) await Promise.all([panels.filling.rounds(), panels.filling.predictions(), panels.next.load()]);
+      else if (changed.has(section)) await panels.filling.predictions();
     } catch {
       away = true;
       await new Promise((resolve) => setTimeout(resolve, 1000));

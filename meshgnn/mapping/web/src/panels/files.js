@@ -30,10 +30,11 @@ export function filesPanel({ store, model }) {
     if (!file) return;
     if (file.size > 64e6) return say("The file is larger than 64 MB.");
     const { section } = store.state;
-    const { records } = await api.bring(section, file);
-    model.made(section, records);
+    const { records, left_out: known } = await api.bring(section, file);
+    if (records.length) model.made(section, records);
     event.target.blur();
-    say(`${records.length} brought in from ${file.name}. Ctrl Z takes it back.`);
+    const told = known ? ` ${known} left out: they are there already.` : "";
+    say(`${records.length} brought in from ${file.name}.${told}${records.length ? " Ctrl Z takes it back." : ""}`);
   });
 
   // Through the page, so that what goes wrong is told here.

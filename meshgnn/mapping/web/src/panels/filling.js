@@ -31,12 +31,16 @@ export function fillingPanel({ store, model, stage }) {
   const predictions = tried(async () => {
     const { section } = store.state;
     if (section === null) return;
-    reading = true;
-    draw();
-    const answer = await api.predictions(section, from);
-    if (store.state.section !== section) return;
-    reading = false;
-    store.set({ predictions: { areas: [], ...answer } });
+    let answer;
+    try {
+      answer = await api.predictions(section, from);
+    } finally {
+      if (store.state.section === section) {
+        reading = false;
+        draw();
+      }
+    }
+    if (store.state.section === section) store.set({ predictions: { areas: [], ...answer } });
   });
 
   const decide = tried(async (areas, decision) => {
