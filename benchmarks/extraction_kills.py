@@ -34,7 +34,7 @@ from features.node_data.section_patches import SectionPatches  # noqa: E402
 from meshgnn.source.sections import read_stack  # noqa: E402
 from meshgnn.store import read_json  # noqa: E402
 
-RANKS = (1, 2, 4)
+RANKS, SHARD = (1, 2, 4), 256
 
 
 def worker(folder: Path, out: Path, nodes: int) -> None:
@@ -43,7 +43,7 @@ def worker(folder: Path, out: Path, nodes: int) -> None:
     torch.manual_seed(0)
     config = SectionPatches.Config()
     encoder = new_encoder(SectionCNN.Config(), config, (48, 48)).eval()
-    settings = ExtractConfig(batch=64, shard=256, threads=1, device="cpu", patience_s=20)
+    settings = ExtractConfig(batch=64, shard=SHARD, threads=1, device="cpu", patience_s=20)
     extract(encoder, SectionPatches(config, read_stack(folder), where), settings, out)
 
 
@@ -54,14 +54,16 @@ def start(folder: Path, out: Path, ranks: int, nodes: int) -> "subprocess.Popen[
     return subprocess.Popen(words, stderr=subprocess.DEVNULL, env=environment, start_new_session=True)
 
 
-def ended(job: "subprocess.Popen[bytes]", out: Path, whole_s: float, rng: random.Random) -> bool:
-    """Let a job run up to a random moment: a third of the times from its start on, else from its first new shard on."""
-    before = set(shards_of(out))
-    if rng.random() > 1 / 3:
-        while job.poll() is None and not set(shards_of(out)) - before:
-            time.sleep(0.02)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        job.wait(rng.uniform(0, whole_s / 2))
+def ended(job: "subprocess.Popen[bytes]", out: Path, whole_s: float, shards: int, rng: random.Random) -> bool:
+    """Let a job run up to a random moment: every third time any, else when so many of what shards lack are there."""
+    before = len(shards_of(out))
+    if rng.random() < 1 / 3:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            job.wait(rng.uniform(0, whole_s))
+    else:
+        wanted = rng.uniform(before, shards)
+        while job.poll() is None and len(shards_of(out)) <= wanted:
+            time.sleep(0.005)
     return job.poll() is not None
 
 
@@ -108,16 +110,16 @@ def measure(folder: Path, count: int, nodes: int) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [{"name": "extraction_ranks", "equal_to_one_rank": same}]
     killed, amid, runs, equal, damaged, redone = 0, 0, 0, 0, 0, 0
     while killed < count:
-        out, runs, cuts = folder / f"cut{runs}", runs + 1, 0
+        out, runs = folder / f"cut{runs}", runs + 1
         while killed < count:
             before, running = set(shards_of(out)), start(sections, out, rng.choice(RANKS), nodes)
-            if ended(running, out, whole_s, rng):
+            if ended(running, out, whole_s, -(-nodes // SHARD), rng):
                 break
             kill(running)
-            killed, cuts = killed + 1, cuts + 1
+            killed += 1
             amid += bool(set(shards_of(out)) - before) and not (out / "cyto.safetensors").is_file()
             print(f"{killed} of {count} kills", file=sys.stderr, flush=True)
-            if cuts % 3 == 0:
+            if killed % 3 == 0:
                 damaged += damage(out, rng)
         equal += finish(sections, out, rng.choice(RANKS), nodes) == whole
         redone += int(read_json(out / "cyto_report.json")["shards_redone"])
@@ -135,7 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="3 kills instead of 20")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
-    parser.add_argument("--nodes", type=int, default=16000, help="of the brain; a shard holds 256")
+    parser.add_argument("--nodes", type=int, default=16000, help=f"of the brain; a shard holds {SHARD}")
     parser.add_argument("--worker", nargs=2, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:

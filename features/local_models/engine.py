@@ -166,9 +166,9 @@ class LocalModels:
             inside, told = [first, *between, last], None
             if hints is not None:
                 grids = {index: SectionGrid.of(situation.stack.at(index), fine) for index in inside}
-                told = {"width_mm": np.array([grids[first].width_mm])}
-                for index, grid in grids.items():
-                    told |= hints.of(grid, group, drawn=index in (first, last))
+                told = {}
+                for grid in grids.values():
+                    told |= hints.of(grid, group)
             said = "" if told is None else [sha256(told[name].tobytes()).hexdigest() for name in sorted(told)]
             key = content_hash(to_plain(self.config.model), group, [keys[index] for index in inside], said)
             folder = kept / "models" / key
