@@ -7,6 +7,7 @@ truth: Dice and border distance (mm) of each area that both drawn sections show 
     contours            signed distances averaged (Raya & Udupa 1990); in cortex, since only cortex is judged
     nearest             the outline of the nearer drawn section
     graph               the graph engine with depth profiles
+    graph_clipped       its map, cut off where the mesh's pial and white surfaces or glass are: no model needed
     local               local models that refine the graph's map
     local_outlines      local models: grey values, ribbon and interpolated outlines (--outlines-too)
     local_no_mesh       the same without ribbon (--no-mesh-too)
@@ -31,11 +32,12 @@ from typing import Any
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # this file must not stand for the package of its name
 
 import numpy as np  # noqa: E402
-from scipy import stats  # noqa: E402
+from scipy import ndimage, stats  # noqa: E402
 from scipy.spatial import cKDTree  # noqa: E402
 
 from benchmarks._pairs import keep, row, show  # noqa: E402
 from features.local_models.engine import LocalModels  # noqa: E402
+from features.local_models.inputs import DENSE, inside_surfaces, section_density  # noqa: E402
 from features.local_models.settings import ModelSettings  # noqa: E402
 from features.profiles import ProfileFeatures  # noqa: E402
 from meshgnn.config import from_plain  # noqa: E402
@@ -105,6 +107,18 @@ def nearest_contour(situation: Situation, index: int, ends: tuple[int, int]) -> 
     return at
 
 
+def cortical(ribbon: Any, graph: Any) -> np.ndarray:
+    """[P] which pixels of a ribbon lie between the mesh's surfaces and not on glass."""
+    grid = SectionGrid.of(ribbon.section, 1000 * ribbon.width_mm / 2)
+    pial, white = inside_surfaces(graph, grid)
+    dense = ndimage.gaussian_filter(section_density(grid), 1) > DENSE
+    row, column = (
+        ((at + 0.5) * fine / coarse).astype(int)
+        for at, fine, coarse in zip(np.divmod(ribbon.pixel, ribbon.shape[1]), grid.shape, ribbon.shape)
+    )
+    return (pial & ~white & dense)[row, column]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stack", type=Path, nargs="+", default=[])
@@ -139,7 +153,7 @@ def main() -> None:
             folder = Path(name) / f"brain-{number}"
             folder.mkdir()
             measured(options, folder, number, *open_brain(stack, mesh, maker), scores, seconds)
-    keep(rows := tables(scores, seconds), options.json)
+            keep(rows := tables(scores, seconds), options.json)
     for one in rows:
         show(one)
 
@@ -187,7 +201,12 @@ def measured(
                 seconds["one_model"].append(filling.figures["seconds_per_model"])
             for index in between[pair]:
                 ribbon = ribbons.of(stack.at(index))
-                judge(scores[name], ribbon, everything, places(filling.on(index), ribbon, chosen), chosen, known)
+                best = places(filling.on(index), ribbon, chosen)
+                judge(scores[name], ribbon, everything, best, chosen, known)
+                if name == "graph":
+                    best = np.where(cortical(ribbon, brain.graph), best, len(chosen))
+                    judge(scores["graph_clipped"], ribbon, everything, best, chosen, known)
+        print(f"brain {number}, sections {pair[0]} to {pair[1]}: done", file=sys.stderr, flush=True)
         situation = Situation(stack=stack, brain=brain, drawn=drawn)
         for index in between[pair]:
             ribbon = ribbons.of(stack.at(index))
