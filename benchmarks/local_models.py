@@ -153,8 +153,7 @@ def main() -> None:
             folder = Path(name) / f"brain-{number}"
             folder.mkdir()
             measured(options, folder, number, *open_brain(stack, mesh, maker), scores, seconds)
-            keep(rows := tables(scores, seconds), options.json)
-    for one in rows:
+    for one in tables(scores, seconds):
         show(one)
 
 
@@ -162,7 +161,7 @@ def measured(
     options: argparse.Namespace, folder: Path, number: int, stack: SectionStack, brain: Any,
     scores: dict[str, list[dict[str, Any]]], seconds: dict[str, list[float]],
 ) -> None:  # fmt: skip
-    """Adds the rows and seconds of one brain."""
+    """Adds the rows and seconds of one brain; what is known so far is kept after every pair."""
     assert stack.folder is not None
     table = read_annotations(stack.folder).table
     usable = [section.index for section in stack.usable()]
@@ -215,6 +214,7 @@ def measured(
             for k, area in enumerate(chosen):
                 best[classes == area] = k
             judge(scores["nearest"], ribbon, everything, best, chosen, known)
+        keep(tables(scores, seconds), options.json)
 
 
 def areas_of(annotations: Annotations, stack: SectionStack, pair: tuple[int, int], most: int) -> list[int]:

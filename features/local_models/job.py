@@ -89,6 +89,8 @@ def _drawn(
 ) -> Drawn:  # fmt: skip
     fine = section_channels(number, grids, inputs, areas, ends, distances, hints)
     classes = classes_of(number, inputs, areas) if hints is None else hinted_classes(number, inputs, areas, hints)
+    if not (classes >= 0).any():
+        raise InputError(f"section {number} does not meet the mesh; draw on one that does, or set <graph> to none")
     target = classes > OTHER
     wide = ndimage.maximum_filter(classes, 3) != ndimage.minimum_filter(classes, 3)
     border = wide & ndimage.binary_dilation(target, iterations=2)

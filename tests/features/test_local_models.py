@@ -27,7 +27,7 @@ from meshgnn.sockets import Brain
 from meshgnn.source.annotations import read_annotations
 from meshgnn.source.polygons import paint
 from meshgnn.source.sections import read_stack, write_tiff
-from meshgnn.store import read_arrays
+from meshgnn.store import read_arrays, write_arrays
 from tests.meshgnn.borders.test_borders import ball, write_ball
 
 SIZE, PIXEL_UM = 160, 200.0
@@ -201,6 +201,11 @@ def test_with_the_graph_its_map_is_refined_and_drawn_sections_have_the_map_that_
     own = maker.of(SectionGrid.of(again.stack.at(0), 100.0), (0, 1))
     assert (own["hint_0"][0, inside] > 127).all()
     assert (hints["hint_0"][1, inside] > 127).mean() > 0.2
+    # A drawn section that the mesh does not reach is named.
+    write_arrays(job.folder / HINTS, {**hints, "ribbon_0": 0 * hints["ribbon_0"]})
+    (job.folder / DONE).unlink()
+    with pytest.raises(InputError, match="section 0 does not meet the mesh"):
+        run_job(job.folder)
 
 
 # -- network and crops ---------------------------------------------------------------------------------------------
