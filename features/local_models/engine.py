@@ -163,7 +163,8 @@ class LocalModels:
         for first, last, between, group in plans:
             if stopped():
                 return []
-            inside, told = [first, *between, last], None
+            inside = [first, *between, last]
+            told: dict[str, NDArray[Any]] | None = None
             if hints is not None:
                 grids = {index: SectionGrid.of(situation.stack.at(index), fine) for index in inside}
                 told = {}
