@@ -7,6 +7,7 @@ truth: Dice and border distance (mm) of each area that both drawn sections show 
     contours            signed distances averaged (Raya & Udupa 1990); in cortex, since only cortex is judged
     nearest             the outline of the nearer drawn section
     graph               the graph engine with depth profiles
+    graph_clipped       its map, cut off where the mesh's pial and white surfaces or glass are: no model needed
     local               local models that refine the graph's map
     local_outlines      local models: grey values, ribbon and interpolated outlines (--outlines-too)
     local_no_mesh       the same without ribbon (--no-mesh-too)
@@ -36,8 +37,10 @@ from scipy.spatial import cKDTree  # noqa: E402
 
 from benchmarks._pairs import keep, row, show  # noqa: E402
 from features.local_models.engine import LocalModels  # noqa: E402
+from features.local_models.inputs import DENSE, inside_surfaces, section_density  # noqa: E402
 from features.local_models.settings import ModelSettings  # noqa: E402
 from features.profiles import ProfileFeatures  # noqa: E402
+from meshgnn.config import from_plain  # noqa: E402
 from meshgnn.mapping.engines.contours import Contours  # noqa: E402
 from meshgnn.mapping.engines.graph import GraphEngine  # noqa: E402
 from meshgnn.mapping.pixel_filling import SectionGrid  # noqa: E402
@@ -47,46 +50,26 @@ from meshgnn.mapping.socket import Situation  # noqa: E402
 from meshgnn.progress import silent  # noqa: E402
 from meshgnn.source.annotations import Annotations, read_annotations  # noqa: E402
 from meshgnn.source.polygons import paint  # noqa: E402
-from meshgnn.source.sections import Section, SectionStack, write_tiff  # noqa: E402
+from meshgnn.source.sections import SectionStack, write_tiff  # noqa: E402
 from meshgnn.source.virtual import VirtualBrain  # noqa: E402
-from meshgnn.source.virtual.truth import Truth, read_truth  # noqa: E402
+from meshgnn.source.virtual.annotate import KEYS  # noqa: E402
+from meshgnn.store import read_json  # noqa: E402
 from reconstruct.maker import MeshFromSections  # noqa: E402
 
 LEAST_MM2 = 3.0
 
 
-def true_classes(
-    truth: Truth, section: Section, trees: dict[str, tuple[cKDTree, np.ndarray, np.ndarray]]
-) -> np.ndarray:
-    """Classes [rows, columns] of a section's pixels, -1 outside isocortex."""
-    rows, columns = np.meshgrid(*(np.arange(size) for size in section.shape), indexing="ij")
-    coarse = np.meshgrid(*(np.arange(0, size + 16, 16) for size in section.shape), indexing="ij")
-    warped = truth.to_space(section.index, *coarse)  # smooth: taken at every 16th pixel, linear between
-    places = np.stack([rows / 16, columns / 16])
-    points = np.stack([ndimage.map_coordinates(warped[..., k], places, order=1) for k in range(3)], -1).reshape(-1, 3)
-    found, nearest = np.full(len(points), -1), np.full(len(points), np.inf)
-    for tree, labels, reach in trees.values():
-        away, node = tree.query(points, distance_upper_bound=float(reach.max()))
-        hit = np.flatnonzero(np.isfinite(away) & (away < nearest))
-        hit = hit[away[hit] <= reach[node[hit]]]
-        found[hit], nearest[hit] = labels[node[hit]], away[hit]
-    return found.reshape(section.shape)
-
-
-def draw(folder: Path, stack: SectionStack, truth: Truth, numbers: Sequence[int], table: Any) -> Annotations:
-    """The truth of sections as label images."""
+def draw(folder: Path, stack: SectionStack, numbers: Sequence[int], table: Any) -> Annotations:
+    """Sections as a mapper without error draws them: the label images that the generator renders beside their grey."""
+    assert stack.folder is not None
     folder.mkdir(parents=True, exist_ok=True)
-    trees = {}
-    for side, labels in truth.labels.items():
-        surfaces = truth.surfaces[side]
-        thickness = np.linalg.norm(surfaces["pial"].vertices_mm - surfaces["white"].vertices_mm, axis=1)
-        trees[side] = (cKDTree(surfaces["midthickness"].vertices_mm), labels, thickness / 2 + 0.1)
-    keys, images = np.array([*table.areas.keys, 0], np.uint16), {}
+    plain = read_json(stack.folder / "truth" / "brain.json")["config"]
+    brain = from_plain(VirtualBrain.Config, plain).build()
+    cuts, images = {one.index: one for one in brain.cuts}, {}
     for number in numbers:
-        section = stack.at(number)
-        classes = true_classes(truth, section, trees)
+        section, cut = stack.at(number), cuts[number]
         images[number] = folder / f"{number}.tif"
-        write_tiff(images[number], keys[classes], section.pixel_um)
+        write_tiff(images[number], KEYS[brain.paint(cut, brain.slices(cut)).label], section.pixel_um)
     return Annotations(
         images=images, polygons={}, shapes={number: stack.at(number).shape for number in numbers}, table=table
     )
@@ -124,6 +107,18 @@ def nearest_contour(situation: Situation, index: int, ends: tuple[int, int]) -> 
     return at
 
 
+def cortical(ribbon: Any, graph: Any) -> np.ndarray:
+    """[P] which pixels of a ribbon lie between the mesh's surfaces and not on glass."""
+    grid = SectionGrid.of(ribbon.section, 1000 * ribbon.width_mm / 2)
+    pial, white = inside_surfaces(graph, grid)
+    dense = ndimage.gaussian_filter(section_density(grid), 1) > DENSE
+    row, column = (
+        ((at + 0.5) * fine / coarse).astype(int)
+        for at, fine, coarse in zip(np.divmod(ribbon.pixel, ribbon.shape[1]), grid.shape, ribbon.shape)
+    )
+    return (pial & ~white & dense)[row, column]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stack", type=Path, nargs="+", default=[])
@@ -157,17 +152,16 @@ def main() -> None:
         for number, (stack, mesh) in enumerate(brains):
             folder = Path(name) / f"brain-{number}"
             folder.mkdir()
-            measured(options, folder, number, *open_brain(stack, mesh, maker), read_truth(stack), scores, seconds)
-    keep(rows := tables(scores, seconds), options.json)
-    for one in rows:
+            measured(options, folder, number, *open_brain(stack, mesh, maker), scores, seconds)
+    for one in tables(scores, seconds):
         show(one)
 
 
 def measured(
-    options: argparse.Namespace, folder: Path, number: int, stack: SectionStack, brain: Any, truth: Truth,
+    options: argparse.Namespace, folder: Path, number: int, stack: SectionStack, brain: Any,
     scores: dict[str, list[dict[str, Any]]], seconds: dict[str, list[float]],
 ) -> None:  # fmt: skip
-    """Adds the rows and seconds of one brain."""
+    """Adds the rows and seconds of one brain; what is known so far is kept after every pair."""
     assert stack.folder is not None
     table = read_annotations(stack.folder).table
     usable = [section.index for section in stack.usable()]
@@ -178,7 +172,7 @@ def measured(
         pairs.append((first, usable[usable.index(first) + options.apart]))
     between = {pair: [k for k in usable if pair[0] < k < pair[1]] for pair in pairs}
     numbers = sorted({k for pair in pairs for k in (*pair, *between[pair])})
-    everything = draw(folder / "truth", stack, truth, numbers, table)
+    everything = draw(folder / "truth", stack, numbers, table)
     ribbons = Ribbons(brain.graph)
     settings = ModelSettings(steps=options.steps, trust=options.trust)
     graph = GraphEngine.Config(features=(ProfileFeatures.Config(),), judge=False)
@@ -206,7 +200,12 @@ def measured(
                 seconds["one_model"].append(filling.figures["seconds_per_model"])
             for index in between[pair]:
                 ribbon = ribbons.of(stack.at(index))
-                judge(scores[name], ribbon, everything, places(filling.on(index), ribbon, chosen), chosen, known)
+                best = places(filling.on(index), ribbon, chosen)
+                judge(scores[name], ribbon, everything, best, chosen, known)
+                if name == "graph":
+                    best = np.where(cortical(ribbon, brain.graph), best, len(chosen))
+                    judge(scores["graph_clipped"], ribbon, everything, best, chosen, known)
+        print(f"brain {number}, sections {pair[0]} to {pair[1]}: done", file=sys.stderr, flush=True)
         situation = Situation(stack=stack, brain=brain, drawn=drawn)
         for index in between[pair]:
             ribbon = ribbons.of(stack.at(index))
@@ -215,6 +214,7 @@ def measured(
             for k, area in enumerate(chosen):
                 best[classes == area] = k
             judge(scores["nearest"], ribbon, everything, best, chosen, known)
+        keep(tables(scores, seconds), options.json)
 
 
 def areas_of(annotations: Annotations, stack: SectionStack, pair: tuple[int, int], most: int) -> list[int]:

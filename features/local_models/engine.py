@@ -161,19 +161,19 @@ class LocalModels:
             progress("sections", number + 1, len(wanted))
         hints = None
         if self.graph is not None and situation.brain is not None:
-            learnt = sorted({index for first, last, _, _ in plans for index in (first, last)})
-            hints = GraphHints(self.graph, situation, kept.parent, fine, progress, stopped, drawn=learnt)
+            hints = GraphHints(self.graph, situation, kept.parent, fine, progress, stopped)
         jobs = []
         for number, (first, last, between, group) in enumerate(plans):
             if stopped():
                 raise Stopped
             progress("jobs", number, len(plans))
-            inside, told = [first, *between, last], None
+            inside = [first, *between, last]
+            told: dict[str, NDArray[Any]] | None = None
             if hints is not None:
                 grids = {index: SectionGrid.of(situation.stack.at(index), fine) for index in inside}
-                told = {"width_mm": np.array([grids[first].width_mm])}
-                for index, grid in grids.items():
-                    told |= hints.of(grid, group, drawn=index in (first, last))
+                told = {}
+                for grid in grids.values():
+                    told |= hints.of(grid, group)
             said = "" if told is None else [sha256(told[name].tobytes()).hexdigest() for name in sorted(told)]
             key = content_hash(to_plain(self.config.model), group, [keys[index] for index in inside], said)
             folder = kept / "models" / key

@@ -1,6 +1,6 @@
 """Where the graph puts areas on a section, as the hint that a local model refines."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,27 +8,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshgnn.errors import InputError
-from meshgnn.mapping.engines.evidence import Evidence, carried
-from meshgnn.mapping.engines.experts import Joining, around
+from meshgnn.mapping.engines.evidence import Evidence
 from meshgnn.mapping.engines.graph import GraphEngine
 from meshgnn.mapping.pixel_filling import SectionGrid
 from meshgnn.mapping.ribbon import Ribbons
 from meshgnn.mapping.socket import Situation
 from meshgnn.progress import Progress, Stopped, heeding
 
-STEP = "maps of the graph"
-
 
 class GraphHints:
     """Probabilities of areas on the sections of one situation.
 
-    On a section that is not drawn, the graph's map. On a drawn one, the map that the graph makes without what was drawn
-    there; how votes are weighed and doubt grows with distance stays as it was chosen with all drawn sections.
+    Drawn sections have the map that knows what was drawn there: a model learns from them what of the mesh's cortex the
+    image bears out, not where areas lie. The map that the graph makes without a drawn section misses by a whole gap,
+    and would teach to mend what the sections between do not suffer from.
 
     Args:
         engine: the graph; kept: folder of what rounds share.
         width_um: of the pixels.
-        drawn: sections that models learn from: so many maps more are made, each without one of them.
         stopped: asked between two pieces of work.
 
     Raises:
@@ -38,48 +35,32 @@ class GraphHints:
 
     def __init__(
         self, engine: GraphEngine, situation: Situation, kept: Path, width_um: float, progress: Progress,
-        stopped: Callable[[], bool], *, drawn: Sequence[int] = (),
+        stopped: Callable[[], bool],
     ) -> None:  # fmt: skip
         assert situation.brain is not None
         engine.check(situation)
         self.graph, self.width_um = situation.brain.graph, width_um
-        self.evidence = Evidence.of(situation, kept)
-        if not self.evidence.known.any():
+        evidence = Evidence.of(situation, kept)
+        if not evidence.known.any():
             raise InputError("no node of the mesh lies on a drawn section; draw on sections that the mesh knows")
         progress = heeding(progress, stopped)
         features = engine.features(situation, kept, progress)
-        self.votes = engine.votes(situation, features, kept, progress, stopped)
-        self.shares, figures = engine.filled(situation, self.evidence, self.votes, kept, progress, stopped)
+        votes = engine.votes(situation, features, kept, progress, stopped)
+        self.shares, _ = engine.filled(situation, evidence, votes, kept, progress, stopped)
         if stopped():  # the graph ends early with a map of less
             raise Stopped
-        self.joining = Joining(**figures["joining"])
-        self.ribbons = Ribbons(self.graph, width_um)
-        self._without: dict[int, NDArray[np.float32]] = {}
-        for number, index in enumerate(drawn):
-            progress(STEP, number + 1, len(drawn) + 1)  # the map of all was the first
-            self.without(index)
-        progress(STEP, len(drawn) + 1, len(drawn) + 1)
+        self.areas, self.ribbons = evidence.areas, Ribbons(self.graph, width_um)
 
-    def without(self, index: int) -> NDArray[np.float32]:
-        """[V, A + 1] the map without what was drawn on one section."""
-        if index not in self._without:
-            shown = self.evidence.without(self.evidence.section == index)
-            far, away = carried(self.graph, shown)
-            self._without[index] = self.joining.apply(far, away, self.votes(shown, far), around(self.graph, shown, far))
-        return self._without[index]
-
-    def of(self, grid: SectionGrid, areas: tuple[int, ...], *, drawn: bool) -> dict[str, NDArray[Any]]:
+    def of(self, grid: SectionGrid, areas: tuple[int, ...]) -> dict[str, NDArray[Any]]:
         """`hint_N` [A, rows, columns] uint8 (255 = 1) and `ribbon_N` [rows, columns] uint8 of section N.
 
         Args:
             areas: class numbers; an area that the graph does not know has 0.
-            drawn: whether the section is one that a model learns from.
         """
         index = grid.section.index
-        shares = self.without(index) if drawn else self.shares
-        place = {int(area): k for k, area in enumerate(self.evidence.areas)}
+        place = {int(area): k for k, area in enumerate(self.areas)}
         ribbon = self.ribbons.of(grid.section)
-        there = ribbon.shares(shares)
+        there = ribbon.shares(self.shares)
         rows, columns = (
             ((np.arange(size) + 0.5) * many / size).astype(int) for size, many in zip(grid.shape, ribbon.shape)
         )

@@ -12,7 +12,6 @@ from meshgnn.borders.ribbon import section_chains
 from meshgnn.graph import MeshGraph
 from meshgnn.mapping.engines.contours import Interval, interpolated
 from meshgnn.mapping.pixel_filling import SectionGrid, signed_mm
-from meshgnn.mapping.ribbon import OUTSIDE_MM
 from meshgnn.source.background import background_grey, frame_of
 from meshgnn.source.polygons import paint
 from meshgnn.source.sections import Section, open_section
@@ -138,14 +137,9 @@ def classes_of(number: int, files: Mapping[int, Path], areas: Sequence[int]) -> 
 def hinted_classes(
     number: int, files: Mapping[int, Path], areas: Sequence[int], hints: Mapping[str, NDArray[Any]]
 ) -> NDArray[np.int64]:
-    """[rows, columns] classes of a drawn section on the graph's ribbon: the areas, or other tissue.
-
-    Nothing (-1) is said off the ribbon, and of what carries no name within 1 mm of an outline: neither drawings nor the
-    mesh are exact.
-    """
+    """[rows, columns] classes of a drawn section on the graph's ribbon: the areas, or other tissue; -1 off it."""
     drawn = read_arrays(files[number])["drawn"]
-    away = ndimage.distance_transform_edt(~np.isin(drawn, areas)) * float(hints["width_mm"][0])
-    found = np.where(away > OUTSIDE_MM, OTHER, -1).astype(np.int64)
+    found = np.full(drawn.shape, OTHER, np.int64)
     for place, area in enumerate(areas):
         found[drawn == area] = OTHER + 1 + place
     return np.where(hints[f"ribbon_{number}"] > 0, found, -1)

@@ -19,7 +19,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from features.local_models.inputs import OTHER, classes_of, hinted_classes, section_channels, section_of
-from features.local_models.network import APART, DEPTH, TwoScaleUNet, segmentation_loss
+from features.local_models.network import APART, DEPTH, HintedUNet, TwoScaleUNet, segmentation_loss
 from features.local_models.settings import DONE, HINTS, ModelSettings
 from meshgnn.errors import InputError
 from meshgnn.mapping.pixel_filling import SectionGrid
@@ -89,6 +89,8 @@ def _drawn(
 ) -> Drawn:  # fmt: skip
     fine = section_channels(number, grids, inputs, areas, ends, distances, hints)
     classes = classes_of(number, inputs, areas) if hints is None else hinted_classes(number, inputs, areas, hints)
+    if not (classes >= 0).any():
+        raise InputError(f"section {number} does not meet the mesh; draw on one that does, or set <graph> to none")
     target = classes > OTHER
     wide = ndimage.maximum_filter(classes, 3) != ndimage.minimum_filter(classes, 3)
     border = wide & ndimage.binary_dilation(target, iterations=2)
@@ -101,11 +103,15 @@ def _drawn(
 
 def _train(
     settings: ModelSettings, drawn: list[Drawn], areas: int, *, hinted: bool = False
-) -> tuple[TwoScaleUNet, float]:
+) -> tuple[TwoScaleUNet | HintedUNet, float]:
     """Trained network and its mean loss over the last tenth of the steps. Draws depend on (seed, step) alone."""
     torch.manual_seed(settings.seed)
-    trust = settings.trust if hinted else None
-    network = TwoScaleUNet(drawn[0].fine.shape[0], OTHER + 1 + areas, settings.width, trust)
+    channels = drawn[0].fine.shape[0]
+    network: TwoScaleUNet | HintedUNet
+    if hinted:
+        network = HintedUNet(channels, areas, settings.width, settings.trust)
+    else:
+        network = TwoScaleUNet(channels, OTHER + 1 + areas, settings.width)
     optimiser = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.learning_rate, total_steps=settings.steps + 1)
     network.train()
@@ -143,7 +149,7 @@ def _batch(
         moved = rng.normal(0, settings.prior_mm / 4, (areas, 1, 1)) * (rng.random() < 0.5)
         for image in (fine, coarse):
             image[0] = image[0] * gain + offset
-            if not hinted:  # the graph's own doubt is in its probabilities
+            if not hinted:
                 image[-areas:] = (image[-areas:] + moved).clip(-1, 1)
         fine[0] += rng.normal(0, 0.05, fine[0].shape)
         flips = [axis for axis in (-2, -1) if rng.random() < 0.5]
@@ -167,10 +173,10 @@ TILE, MARGIN = 256, 32  # fine pixels at a time, and how much of them is left to
 
 
 @torch.no_grad()
-def _predict(network: TwoScaleUNet, fine: NDArray[np.float32], areas: int) -> NDArray[np.float32]:
+def _predict(network: TwoScaleUNet | HintedUNet, fine: NDArray[np.float32], areas: int) -> NDArray[np.float32]:
     """Probabilities [K, rows, columns] around where the areas may be; glass elsewhere."""
     coarse = _coarse(fine)
-    chance = np.zeros((network.last.out_channels, *fine.shape[1:]), np.float32)
+    chance = np.zeros((network.classes, *fine.shape[1:]), np.float32)
     chance[0] = 1
     rows, columns = (np.flatnonzero((fine[-areas:] > NOWHERE).any((0, axis))) for axis in (2, 1))
     if not len(rows):

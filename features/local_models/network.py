@@ -45,21 +45,16 @@ class TwoScaleUNet(nn.Module):
         channels: of both images.
         classes: K.
         width: channels of the first maps.
-        trust: None, or the power of what is learnt as a factor of a hint: the last channels of the fine image are then
-            2 p - 1 of the areas' probabilities, and an untrained network answers with these.
     """
 
-    def __init__(self, channels: int, classes: int, width: int = 12, trust: float | None = None) -> None:
+    def __init__(self, channels: int, classes: int, width: int = 12) -> None:
         super().__init__()
-        self.trust, self.areas = trust, classes - NAMED
+        self.classes = classes
         widths = (width, 2 * width, 3 * width, 4 * width)
         self.fine, self.coarse = Encoder(channels, widths), Encoder(channels, widths)
         self.joined = Block(2 * widths[-1], widths[-1])
         self.up = nn.ModuleList(Block(widths[k] + widths[k - 1], widths[k - 1]) for k in (3, 2, 1))
         self.last = nn.Conv2d(width, classes, 1)
-        if trust is not None:
-            for parameter in self.last.parameters():
-                nn.init.zeros_(parameter)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """Logits [B, K, H, W].
@@ -78,12 +73,38 @@ class TwoScaleUNet(nn.Module):
         for block in self.up:
             wide = F.interpolate(out, scale_factor=2, mode="bilinear", align_corners=False)
             out = block(torch.cat([wide, maps.pop()], 1))
-        if self.trust is None:
-            return self.last(out)
+        return self.last(out)
+
+
+class HintedUNet(nn.Module):
+    """A hint, with as much of its areas as the image bears out: where cortex is, and where the hint only thinks so.
+
+    Which area a place belongs to stays as the hint says. The network sees the image without the hint and answers with
+    one log-odds per pixel, the same for all areas, which moves probability between them and none of them. What two
+    sections teach of the areas themselves did not carry over to those between (docs/benchmarks.md).
+
+    Args:
+        channels: of both images; the last ones of the fine image are 2 p - 1 of the areas' probabilities.
+        areas: how many of them.
+        width: channels of the first maps.
+        trust: power of what is learnt beside the hint when predicting; training has 1.
+    """
+
+    def __init__(self, channels: int, areas: int, width: int = 12, trust: float = 1.0) -> None:
+        super().__init__()
+        self.areas, self.trust, self.classes = areas, trust, NAMED + areas
+        self.image = TwoScaleUNet(channels - areas, 1, width)
+        for parameter in self.image.last.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """Logits [B, NAMED + areas, H, W]; see `TwoScaleUNet.forward`."""
+        odds = self.image(fine[:, : -self.areas], coarse[:, : -self.areas])
         share = (fine[:, -self.areas :] + 1) / 2
         rest = (1 - share.sum(1, keepdim=True)).clamp(LEAST, 1)
         never = rest.new_full((1, 1, 1, 1), LEAST).expand(len(fine), NAMED - 1, *rest.shape[2:])
-        return torch.cat([never, rest, share.clamp(LEAST, 1)], 1).log() + self.trust * self.last(out)
+        hint = torch.cat([never, rest, share.clamp(LEAST, 1)], 1).log()
+        return torch.cat([hint[:, :NAMED], hint[:, NAMED:] + (1.0 if self.training else self.trust) * odds], 1)
 
 
 def segmentation_loss(logits: Tensor, target: Tensor) -> Tensor:

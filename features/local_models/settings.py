@@ -26,7 +26,8 @@ class ModelSettings(BaseConfig):
         steps: of training; batch: crops in a step.
         learning_rate: largest, of AdamW with a one-cycle schedule.
         prior_mm: random shift (sd) of the interpolated outlines in training, so that they are not followed blindly.
-        trust: power of what is learnt from the images beside a hint of the graph; 0 would be the graph alone.
+        trust: power of what is learnt from the images of where cortex is, beside a hint of the graph; 0 would be the
+            graph alone.
         seed: of start and crops.
     """
 
@@ -37,7 +38,7 @@ class ModelSettings(BaseConfig):
     batch: int = 8
     learning_rate: float = 4e-3
     prior_mm: float = 1.0
-    trust: float = 0.3
+    trust: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:

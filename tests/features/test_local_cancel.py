@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from features.local_models.engine import LocalModels
-from features.local_models.hints import STEP, GraphHints
+from features.local_models.hints import GraphHints
 from features.local_models.settings import DONE
 from meshgnn.mapping.config import MappingServer
 from meshgnn.mapping.engines.graph import GraphEngine
@@ -38,19 +38,16 @@ class Cancel:
         return 0 < self.asked <= time.monotonic()
 
 
-def test_a_cancel_between_two_maps_of_the_graph_ends_and_the_next_filling_goes_on(tmp_path, monkeypatch):
-    situation, made = banded_ball(tmp_path), []
+def test_a_cancel_before_the_hints_ends_and_the_next_filling_goes_on(tmp_path):
+    situation = banded_ball(tmp_path)
     config = LocalModels.Config(
         model=replace(TINY, steps=2, fine_um=100.0), workers=1, graph=GraphEngine.Config(judge=False)
     )
-    without = GraphHints.without
-    monkeypatch.setattr(GraphHints, "without", lambda self, index: made.append(index) or without(self, index))
-    cancel, place = Cancel(STEP, 2), tmp_path / "state" / "rounds" / "0001" / "local"
+    cancel, place = Cancel("sections", 3), tmp_path / "state" / "rounds" / "0001" / "local"
     with pytest.raises(Stopped):
         config.build().fill(situation, place, cancel, cancel.stopped)
     assert time.monotonic() - cancel.asked < BOUND_S
-    assert made == [0]  # of the maps without section 0 and without section 2
-    assert [one for one in cancel.seen if one[0] == STEP] == [(STEP, 1, 3), (STEP, 2, 3)]
+    assert "jobs" not in {step for step, _, _ in cancel.seen}
     assert not (place / "filling.json").exists()
     assert not list((tmp_path / "state" / "kept").rglob("job.json"))
     sections = {path: path.stat().st_mtime_ns for path in (tmp_path / "state" / "kept").rglob("sections/*")}

@@ -12,7 +12,7 @@ import torch
 from features.local_models.engine import LocalModels
 from features.local_models.hints import GraphHints
 from features.local_models.job import _batch, _coarse, _crop, _drawn, run_job
-from features.local_models.network import APART, TwoScaleUNet, segmentation_loss
+from features.local_models.network import APART, HintedUNet, TwoScaleUNet, segmentation_loss
 from features.local_models.queue import run_jobs
 from features.local_models.settings import DONE, HINTS, ModelSettings
 from meshgnn.errors import InputError, SettingError
@@ -26,7 +26,7 @@ from meshgnn.sockets import Brain
 from meshgnn.source.annotations import read_annotations
 from meshgnn.source.polygons import paint
 from meshgnn.source.sections import read_stack, write_tiff
-from meshgnn.store import read_arrays
+from meshgnn.store import read_arrays, write_arrays
 from tests.meshgnn.borders.test_borders import ball, write_ball
 
 SIZE, PIXEL_UM = 160, 200.0
@@ -177,7 +177,7 @@ def test_with_a_mesh_cortex_alone_is_filled_in_and_its_nodes_get_probabilities(t
             engine.read(filling.folder, stack, Brain(graph=graph._replace(cortex=~near), sections=stack))
 
 
-def test_with_the_graph_its_map_is_refined_and_a_drawn_section_is_hidden_from_its_own_hint(tmp_path):
+def test_with_the_graph_its_map_is_refined_and_drawn_sections_have_the_map_that_knows_them(tmp_path):
     situation, kept = banded_ball(tmp_path), tmp_path / "kept" / "local-models"
     graph = GraphEngine.Config(judge=False)
     engine = LocalModels.Config(model=replace(TINY, steps=2, fine_um=100.0), workers=1, graph=graph).build()
@@ -192,15 +192,19 @@ def test_with_the_graph_its_map_is_refined_and_a_drawn_section_is_hidden_from_it
     inside = hints["ribbon_0"] > 0
     assert inside.any()
     assert not hints["hint_0"][:, ~inside].any()
-    # Redrawn, section 0 has another hint on section 1 and the same on itself.
+    # Redrawn, section 0 has another hint, which says what is drawn there now.
     labels = np.full((480, 480), 1, np.uint16)
     write_tiff(tmp_path / "stack" / "annotations" / "0.tif", labels, 100.0)
     again = replace(situation, drawn=read_annotations(tmp_path / "stack"))
     maker = GraphHints(graph.build(), again, tmp_path / "kept", 100.0, silent, lambda: False)
-    grids = [SectionGrid.of(again.stack.at(k), 100.0) for k in (0, 1)]
-    own, between = (maker.of(grid, (0, 1), drawn=k == 0) for k, grid in enumerate(grids))
-    np.testing.assert_array_equal(own["hint_0"] > 127, hints["hint_0"] > 127)
-    assert not np.array_equal(between["hint_1"], hints["hint_1"])
+    own = maker.of(SectionGrid.of(again.stack.at(0), 100.0), (0, 1))
+    assert (own["hint_0"][0, inside] > 127).all()
+    assert (hints["hint_0"][1, inside] > 127).mean() > 0.2
+    # A drawn section that the mesh does not reach is named.
+    write_arrays(job.folder / HINTS, {**hints, "ribbon_0": 0 * hints["ribbon_0"]})
+    (job.folder / DONE).unlink()
+    with pytest.raises(InputError, match="section 0 does not meet the mesh"):
+        run_job(job.folder)
 
 
 # -- network and crops ---------------------------------------------------------------------------------------------
@@ -247,12 +251,28 @@ def test_fine_and_coarse_crops_have_one_centre(tmp_path):
 
 
 def test_an_untrained_network_with_a_hint_answers_with_the_hint():
-    network = TwoScaleUNet(5, 5, width=4, trust=0.5).eval()
+    network = HintedUNet(5, 2, width=4).eval()
     share = torch.rand(1, 2, 32, 32) * 0.5
     fine = torch.cat([torch.randn(1, 3, 32, 32), 2 * share - 1], 1)
     found = network(fine, torch.randn(1, 5, 32, 32)).softmax(1)
     torch.testing.assert_close(found[:, 3:], share, atol=0.01, rtol=0.05)
     assert float(found[:, :2].detach().max()) < 0.01
+
+
+def test_a_hint_keeps_the_order_of_its_areas_and_trust_is_how_much_of_them_the_image_may_move():
+    torch.manual_seed(0)
+    network = HintedUNet(5, 2, width=4).eval()
+    torch.nn.init.normal_(network.image.last.weight)
+    share = torch.rand(1, 2, 32, 32) * 0.5
+    fine, coarse = torch.cat([torch.randn(1, 3, 32, 32), 2 * share - 1], 1), torch.randn(1, 5, 32, 32)
+    found = network(fine, coarse).detach()
+    odds = (share[:, 1] / share[:, 0].clamp(1e-3)).clamp(1e-3, 1e3).log()
+    sure = share.min(1).values > 0.01
+    torch.testing.assert_close((found[:, 4] - found[:, 3])[sure], odds[sure], atol=1e-4, rtol=1e-4)
+    assert float((found.softmax(1)[:, 3:] - share).abs().max()) > 0.02
+    network.trust = 0.0
+    torch.testing.assert_close(network(fine, coarse).softmax(1)[:, 3:], share, atol=0.01, rtol=0.05)
+    assert not torch.equal(network.train()(fine, coarse), found)  # batch norm and the whole weight
 
 
 def test_settings_that_cannot_be_are_refused():
