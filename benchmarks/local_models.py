@@ -110,7 +110,7 @@ def nearest_contour(situation: Situation, index: int, ends: tuple[int, int]) -> 
 def cortical(ribbon: Any, graph: Any) -> np.ndarray:
     """[P] which pixels of a ribbon lie between the mesh's surfaces and not on glass."""
     grid = SectionGrid.of(ribbon.section, 1000 * ribbon.width_mm / 2)
-    pial, white = inside_surfaces(graph, grid)
+    pial, white = inside_surfaces(graph, grid.section, grid.shape, (grid.block, grid.block))
     dense = ndimage.gaussian_filter(section_density(grid), 1) > DENSE
     row, column = (
         ((at + 0.5) * fine / coarse).astype(int)

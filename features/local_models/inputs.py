@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from meshgnn.borders.ribbon import section_chains
 from meshgnn.graph import MeshGraph
 from meshgnn.mapping.engines.contours import Interval, interpolated
 from meshgnn.mapping.pixel_filling import SectionGrid, signed_mm
+from meshgnn.mapping.surfaces import has_surfaces, inside_surfaces
 from meshgnn.source.background import background_grey, frame_of
-from meshgnn.source.polygons import paint
 from meshgnn.source.sections import Section, open_section
 from meshgnn.store import read_arrays, write_arrays
 from meshgnn.train.contours import FARTHEST_MM
@@ -42,29 +41,12 @@ def section_density(grid: SectionGrid) -> NDArray[np.float32]:
     return np.pad(density, short, mode="edge")[:rows, :columns].clip(-0.5, 3).astype(np.float32)
 
 
-def inside_surfaces(graph: MeshGraph, grid: SectionGrid) -> NDArray[np.bool_]:
-    """[2, rows, columns] within the pial and within the white surfaces, where the section cuts them."""
-    masks = np.zeros((2, *grid.shape), bool)
-    for name, mask in zip(("pial", "white"), masks):
-        for mesh, part in zip(graph.meshes, graph.slices().values()):
-            row, column, away = grid.section.mm_to_pixel(graph.surfaces[name][part].astype(np.float64))
-            row, column = grid.from_read(row, column)
-            rings = []
-            for edges, along, _ in section_chains(away, mesh.faces):
-                ends = [at[edges[:, 0]] * (1 - along) + at[edges[:, 1]] * along for at in (column, row)]
-                ring = np.stack(ends, axis=1) + 0.5  # counted from the corner of the first pixel
-                if len(ring) > 2:
-                    rings.append(np.concatenate([ring, ring[:1]]))
-            if rings:  # even-odd: what lies within a ring within a ring is outside again
-                mask |= paint([(0, [rings])], grid.shape) == 0
-    return masks
-
-
 def write_section(path: Path, grid: SectionGrid, graph: MeshGraph | None, drawn: NDArray[np.integer] | None) -> None:
     """Keep what is read of one section: density, surfaces (with a mesh), classes drawn (where there are any)."""
     arrays = {"density": section_density(grid).astype(np.float16)}
-    if graph is not None and {"pial", "white"} <= set(graph.surfaces):
-        arrays["inside"] = inside_surfaces(graph, grid).astype(np.uint8)
+    if graph is not None and has_surfaces(graph):
+        inside = inside_surfaces(graph, grid.section, grid.shape, (grid.block, grid.block))
+        arrays["inside"] = inside.astype(np.uint8)
     if drawn is not None:
         arrays["drawn"] = drawn.astype(np.int32)
     write_arrays(path, arrays)

@@ -179,7 +179,7 @@ class MeshFilling(KeptFilling):
         ribbon = self.ribbons.of(self.stack.at(section))
         shares = ribbon.shares(self.shares)
         best = np.where(shares.any(1), shares.argmax(1), -1)
-        best[best == len(self.drawn)] = -1
+        best[(best == len(self.drawn)) | ~ribbon.between_surfaces(self.graph)] = -1
         image = ribbon.image(best)
         refused = {area for number, area in self.about["rejected"] if number == section}
         found = [

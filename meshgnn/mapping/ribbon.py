@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 
 from meshgnn.graph import MeshGraph
 from meshgnn.mapping.situation import edge_lengths_mm
+from meshgnn.mapping.surfaces import has_surfaces, inside_surfaces
 from meshgnn.mesh.operators import adjacency
 from meshgnn.source.polygons import Polygon, Ring, outlines, signed_area
 from meshgnn.source.sections import Section
@@ -51,6 +52,17 @@ class Ribbon:
     def shares(self, probabilities: NDArray[np.floating]) -> NDArray[np.float32]:
         """[P, C] of values [V, C] at the nodes."""
         return np.einsum("pn,pnc->pc", self.weights, probabilities[self.nodes]).astype(np.float32)
+
+    def between_surfaces(self, graph: MeshGraph) -> NDArray[np.bool_]:
+        """[P] pixels between the white and the pial surface; all of them where the graph brings no surfaces.
+
+        Half the thickness and half an edge around nodes reach beyond the cortex between them, in scallops.
+        """
+        if not has_surfaces(graph):
+            return np.ones(len(self.pixel), bool)
+        step = tuple(size / count for size, count in zip(self.section.shape, self.shape))
+        pial, white = inside_surfaces(graph, self.section, self.shape, (step[0], step[1]))
+        return (pial & ~white).ravel()[self.pixel]
 
     def image(self, values: NDArray[np.integer]) -> NDArray[np.int32]:
         """Working image of values [P], -1 outside cortex."""
