@@ -132,6 +132,7 @@ def main() -> None:
     parser.add_argument("--trust", type=float, default=ModelSettings().trust)
     parser.add_argument("--outlines-too", action="store_true", help="local models without the graph, too")
     parser.add_argument("--no-mesh-too", action="store_true", help="local models without the mesh, too")
+    parser.add_argument("--no-models", action="store_true", help="graph, contours and nearer outline alone")
     parser.add_argument("--quick", action="store_true", help="one pair, two areas, few steps")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -186,6 +187,8 @@ def measured(
         engines["local_outlines"] = (local.build(), True)
     if options.no_mesh_too:
         engines["local_no_mesh"] = (local.build(), False)
+    if options.no_models:
+        del engines["local"]
     for pair in pairs:
         known: tuple[Any, ...] = (number, *pair, between[pair][len(between[pair]) // 2])
         chosen = areas_of(everything, stack, pair, options.most_areas)
@@ -270,7 +273,8 @@ def judge(
 
 
 def tables(scores: Any, seconds: Any) -> list[dict[str, Any]]:
-    """Means over outlines of the middle sections and of all between; local models against each other filler by pair."""
+    """Means over outlines of the middle sections and of all between; local models (the graph, where they were left out)
+    against each other filler by pair."""
     rows: list[dict[str, Any]] = []
     parts: dict[str, Callable[[dict[str, Any]], bool]] = {
         "middle": lambda one: one["section"] == one["pair"][-1], "all": lambda one: True,
@@ -287,16 +291,17 @@ def tables(scores: Any, seconds: Any) -> list[dict[str, Any]]:
             rows.append({"name": f"{name}_{part}", "dice": round(float(np.mean([o["dice"] for o in chosen])), 3),
                          "border_mm": round(float(np.mean(off)), 3) if off else None, "outlines": len(chosen),
                          "not_found": sum(o["dice"] == 0 for o in chosen)})  # fmt: skip
+    us = "local" if "local" in scores else "graph"
     for (name, part), theirs in means.items():
-        mine = means["local", part]
-        if name != "local":
+        mine = means[us, part]
+        if name != us:
             apart = np.array([mine[pair] - theirs[pair] for pair in mine])
             text = f"{apart.mean():+.3f}"
             if len(apart) > 1:
                 half = stats.t.ppf(0.975, len(apart) - 1) * stats.sem(apart)
                 text += f" [{apart.mean() - half:+.3f}, {apart.mean() + half:+.3f}]"
             ours, peer = (float(np.mean(list(one.values()))) for one in (mine, theirs))
-            rows.append({**row(f"local_dice_{part}", ours, peer, name, "Dice"), "apart": text, "pairs": len(apart),
+            rows.append({**row(f"{us}_dice_{part}", ours, peer, name, "Dice"), "apart": text, "pairs": len(apart),
                          "by_pair": np.round(apart, 3).tolist()})  # fmt: skip
     rows += [{"name": f"seconds_{name}", "value": round(float(np.mean(some)), 1)} for name, some in seconds.items()]
     return rows
