@@ -31,7 +31,7 @@ from meshgnn.sockets import Brain
 from meshgnn.source.sections import Section
 from meshgnn.source.surface_folder import SurfaceFolder
 from meshgnn.source.virtual.layout import LAYOUT
-from meshgnn.source.virtual.truth import read_truth
+from meshgnn.source.virtual.truth import read_truth, true_hemispheres
 
 FILE = "tables/borders.json"
 TRUTH = "truth"
@@ -56,7 +56,8 @@ def found_on(brain: Brain, stack: Path, many: int, progress: Progress) -> list[d
     Raises:
         InputError: an image or a truth that cannot be read.
     """
-    if not (stack / TRUTH / "brain.json").is_file() or not {"pial", "white"} <= set(brain.graph.surfaces):
+    told = true_hemispheres(stack) and (stack / TRUTH / "warps.npz").is_file()
+    if not told or not {"pial", "white"} <= set(brain.graph.surfaces):
         return []
     truth, finder = read_truth(stack), SectionBorderFinder.Config().build()
     graph = SurfaceFolder.Config(folder=stack / TRUTH, atlas="virtual").build().read().graph
