@@ -287,7 +287,8 @@ def test_a_truth_that_changes_is_judged_by_anew_and_nothing_is_learnt_again(tmp_
     capsys.readouterr()
     done = run(settings, tmp_path / "out", resume=True)
     kept = set(re.findall(r"] ([\w-]+): unchanged, kept", capsys.readouterr().out))
-    assert {stage.name for stage in settings.build().stages()} - kept == {"truth-three", "borders", "evaluate", "export"}
+    anew = {"truth-three", "borders", "evaluate", "export"}
+    assert {stage.name for stage in settings.build().stages()} - kept == anew
     told = json.loads((done.path / "metrics.json").read_text())["reconstruction"]["brains"]
     assert (told["two"]["distance_mm_mean"], told["three"]["distance_mm_mean"]) == (0.5, 0.9)
     # A truth that is gone judges no longer: annotated sections are hidden instead, where there are any.
