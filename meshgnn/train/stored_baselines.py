@@ -132,7 +132,7 @@ class StoredBaselines:
         if not self.adapts or self.unmapped is None or not self.unmapped.reaches():
             return None
         assert self.adaptation is not None
-        inside, found = features.any(1), np.ones(len(features), np.float32)
+        inside, found = np.asarray(features.any(1)), np.ones(len(features), np.float32)
         start = self.log_prior(coordinates[inside])
         inner = edges_among(edges, inside)
         scores = unlikeness(self.adaptation, features[inside], start, self.adapted_weight, inner)

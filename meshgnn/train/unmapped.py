@@ -1,9 +1,11 @@
 """Nodes unlike anything annotated: an area is named everywhere, here is said where none should be believed.
 
-A node's score is its squared Mahalanobis distance to the nearest class mean of its own brain, as expectation
-maximisation left it and with the smooth field taken off (`adaptation.py`), as a multiple of the brain's median: another
-staining, which stretches all distances of a brain, does not make the whole brain unmapped. (Distances to class means
-as scores of strangeness: Lee et al. 2018.) The conformal p-value of a node of score s
+A node's score is how far the logarithm of its squared Mahalanobis distance to the nearest class mean lies from that of
+the brain's median, to either side: tissue unlike any area lies too far, a blurred place, which says nothing, too near.
+Class means are the brain's own, as expectation maximisation left them, with the smooth field taken off
+(`adaptation.py`), and another staining, which stretches all distances of a brain, does not make the whole brain
+unmapped. (Distances to class means as scores of strangeness: Lee et al. 2018.) The conformal p-value of a node of
+score s
 
     p = (1 + number of annotated nodes whose score is at least s) / (1 + number of annotated nodes)
 
@@ -24,6 +26,7 @@ from meshgnn.export.area_map import UNMAPPED_LEVEL
 from meshgnn.train.adaptation import Adaptation
 
 LEVEL = UNMAPPED_LEVEL
+LEAST = 1e-12  # of a distance, so that its logarithm is finite
 
 
 def nearest_distance(even: NDArray[np.floating], means: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -37,11 +40,12 @@ def unlikeness(
     adaptation: Adaptation, features: NDArray[np.floating], start: NDArray[np.floating], weight: float,
     edges: NDArray[np.integer],
 ) -> NDArray[np.float32]:  # fmt: skip
-    """Scores [V] of the nodes of one brain's cortex, whose median is 1; arguments as of `Adaptation.own_statistics`."""
+    """Scores [V] of the nodes of one brain's cortex, 0 at the median distance; see `Adaptation.own_statistics`."""
     if not len(features):
         return np.zeros(0, np.float32)
     distance = nearest_distance(*adaptation.own_statistics(features, start, weight, edges))
-    return np.asarray(distance / max(float(np.median(distance)), 1e-12), np.float32)
+    ratio = distance / max(float(np.median(distance)), LEAST)
+    return np.asarray(np.abs(np.log(np.maximum(ratio, LEAST))), np.float32)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
