@@ -9,7 +9,7 @@ score s
 
     p = (1 + number of annotated nodes whose score is at least s) / (1 + number of annotated nodes)
 
-(Vovk et al. 2005; Bates et al. 2023, eq. 3) counts annotated nodes of training brains, each scored as a node of a new
+(Vovk et al. 2005; Bates et al. 2023) counts annotated nodes of training brains, each scored as a node of a new
 brain by a discriminant that was fitted on the other brains. It would be exact if nodes could be exchanged; nodes of
 one brain resemble each other, so that the rate of false alarms of a single brain lies around the level, not below it.
 V nodes, J classes, D features.
