@@ -155,16 +155,20 @@ class PredictSections(Experiment):
         features, coordinates = self.ensemble.arrays(graph, edges, "similarity")
         by_seed = self.ensemble.predict_arrays(features, coordinates, edges)
         baselines: dict[str, NDArray[np.float32]] = {}
+        unmapped: NDArray[np.float32] | None = None
         if BASELINES in self.trained.files:
             kept = StoredBaselines.load(self.config.run / BASELINES)
             baselines = kept.votes(features, coordinates, edges)
+            unmapped = kept.unmapped_p(features, coordinates, edges)
+            if why := kept.no_unmapped():
+                run.say(f"  {why}")
             # Maps of runs from before, and of those that see no places, are left as they are.
             if self.trained.adapt and kept.adapts and self.ensemble.inputs.coordinates:
                 prior = kept.log_prior(coordinates)
                 by_seed = {seed: kept.adapted(own, features, prior, edges) for seed, own in by_seed.items()}
         votes = np.asarray(np.mean(list(by_seed.values()), axis=0, dtype=np.float64), np.float32)
         judge = judge_of(self._folder(run), graph)
-        area_map = AreaMap(graph=judge.graph if judge else graph, probabilities=votes)
+        area_map = AreaMap(graph=judge.graph if judge else graph, probabilities=votes, unmapped_p=unmapped)
         written = write_area_map(run / "predictions", area_map)
         write_csv(run / "predictions" / f"{self.brain}.csv", area_map)
         write_arrays(run / "tables" / "probabilities.safetensors", {self.brain: votes})

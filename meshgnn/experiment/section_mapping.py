@@ -8,12 +8,13 @@ from threading import RLock
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from meshgnn.borders.section import SectionBorderFinder
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at, to_plain
 from meshgnn.data.inputs import CoordinateFrame, NodeInputs
-from meshgnn.data.model_inputs import ModelInputs
+from meshgnn.data.model_inputs import ModelInputs, edges_among
 from meshgnn.errors import InputError
 from meshgnn.experiment import section_borders, section_scores
 from meshgnn.experiment.feature_tables import placed_makers
@@ -181,11 +182,11 @@ class SectionMapping(Experiment):
         return [
             *found,
             Stage(name="baselines", run=self._baselines, depends=[*plan, unseen], after=of("features", every),
-                  version=3, beside=True),
+                  version=4, beside=True),
             Stage(name="borders", run=self._borders, depends=[c.borders, to_plain(SectionBorderFinder.Config())],
                   after=of("truth", [member for member in every if member.unseen]), beside=True),
             Stage(name="train", run=self._train, depends=learning, after=of("features", training), beside=True),
-            Stage(name="evaluate", run=self._evaluate, depends=[compared, c.adapt], version=2,
+            Stage(name="evaluate", run=self._evaluate, depends=[compared, c.adapt], version=3,
                   after=("baselines", "borders", "train", *of("truth", every))),
             Stage(name="export", run=self._export, after=("evaluate",)),
         ]  # fmt: skip
@@ -315,9 +316,9 @@ class SectionMapping(Experiment):
         brains = {m.name: self.brains.brain(run, m) for m in self.members if borders.get(m.name)}
         by_name = {m.name: (graph, votes) for m, graph, votes in zip(self.members, shown, together)}
         metrics = replace(metrics, borders=section_borders.judged(borders, brains, by_name))
-        files = []
+        files, unmapped = [], self._unmapped(run, cohort)
         for member, graph, votes in zip(self.members, shown, together):
-            area_map = AreaMap(graph=graph, probabilities=votes)
+            area_map = AreaMap(graph=graph, probabilities=votes, unmapped_p=unmapped.get(member.name))
             written = write_area_map(run / "predictions", area_map)
             write_csv(run / "predictions" / f"{member.name}.csv", area_map)
             files += [str(path.relative_to(run.path)) for path in written] + [f"predictions/{member.name}.csv"]
@@ -326,6 +327,21 @@ class SectionMapping(Experiment):
         )
         write_json(run / SCORES, metrics.to_json())
         return [*files, "tables/probabilities.safetensors", SCORES]
+
+    def _unmapped(self, run: RunFolder, cohort: Cohort) -> dict[str, NDArray[np.float32]]:
+        """p-values [V] of the nodes of every brain never trained on, as far as they can be told."""
+        kept = StoredBaselines.load(run / "tables" / STORED_BASELINES)
+        if why := kept.no_unmapped():
+            run.say(f"  {why}")
+            return {}
+        seen, found = self._seen(cohort, self.networks[MAIN]).models, {}
+        for number, member in enumerate(self.members):
+            here = seen.brain == number
+            if member.unseen:
+                p = kept.unmapped_p(seen.features[here], seen.coordinates[here], edges_among(seen.edges, here))
+                assert p is not None
+                found[member.name] = p
+        return found
 
     def _metrics(
         self, run: RunFolder, cohort: Cohort, strict: Part, gaps: Part, methods: dict[str, Method]

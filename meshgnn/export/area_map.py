@@ -9,6 +9,8 @@ from meshgnn.errors import InputError
 from meshgnn.graph import MeshGraph
 from meshgnn.mesh.record import frozen
 
+UNMAPPED_LEVEL = 0.01  # a node with a smaller p-value is flagged: the share of sound nodes that are, by mistake
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AreaMap:
@@ -17,6 +19,7 @@ class AreaMap:
     Args:
         graph: the brain, with the true labels if there are any.
         probabilities: [V, K] float32, rows summing to 1; rows outside cortex are 0.
+        unmapped_p: [V] float32, how usual each node is among annotated ones (`meshgnn.train.unmapped`), if known.
 
     Raises:
         InputError: shapes that do not fit, or values that are not finite.
@@ -24,6 +27,7 @@ class AreaMap:
 
     graph: MeshGraph
     probabilities: npt.NDArray[np.float32]
+    unmapped_p: npt.NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         values = np.asarray(self.probabilities, np.float32)
@@ -32,6 +36,8 @@ class AreaMap:
                 f"an area map needs finite probabilities [{self.graph.n_nodes}, {len(self.graph.areas)}], "
                 f"got {values.shape}"
             )
+        if self.unmapped_p is not None and np.shape(self.unmapped_p) != (self.graph.n_nodes,):
+            raise InputError(f"an area map of {self.graph.n_nodes} nodes got {np.shape(self.unmapped_p)} p-values")
         values = np.where(self.graph.cortex[:, None], values, 0)
         object.__setattr__(self, "probabilities", frozen(values, np.float32))
 

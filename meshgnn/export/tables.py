@@ -6,7 +6,7 @@ from typing import Any
 import igraph
 import numpy as np
 
-from meshgnn.export.area_map import AreaMap
+from meshgnn.export.area_map import UNMAPPED_LEVEL, AreaMap
 from meshgnn.source.text_table import write_text_table
 from meshgnn.store import written_aside
 
@@ -18,7 +18,7 @@ def _columns(area_map: AreaMap) -> dict[str, list[Any]]:
     names = np.array([*graph.areas.names, ""], dtype=object)
     predicted = area_map.predicted
     best = area_map.probabilities.max(1) if len(graph.areas) else np.zeros(graph.n_nodes)
-    return {
+    columns = {
         "hemisphere": graph.hemisphere.tolist(),
         "x_mm": points[:, 0].tolist(),
         "y_mm": points[:, 1].tolist(),
@@ -31,6 +31,11 @@ def _columns(area_map: AreaMap) -> dict[str, list[Any]]:
         "probability": np.round(best.astype(float), 6).tolist(),
         "uncertainty": np.round(area_map.uncertainty.astype(float), 6).tolist(),
     }
+    if area_map.unmapped_p is not None:
+        p = np.where(graph.cortex, area_map.unmapped_p, 1)
+        columns["unmapped"] = (p <= UNMAPPED_LEVEL).astype(int).tolist()
+        columns["unmapped_p"] = np.round(p.astype(float), 6).tolist()
+    return columns
 
 
 def write_csv(path: Path, area_map: AreaMap) -> None:

@@ -136,6 +136,23 @@ class Adaptation:
         """
         if not weight or not len(features):
             return normalised(start)
+        return self._estimated(features, start, weight, rounds, labels, edges)[0]
+
+    def own_statistics(
+        self, features: NDArray[np.floating], start: NDArray[np.floating], weight: float, edges: NDArray[np.integer]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What one brain's class means are compared in: whitened features [V, D] without the field, means [J, D].
+
+        Args: those of `log_p`; a weight of 0 estimates the means from the start alone.
+        """
+        if not len(features):
+            return features.astype(np.float32), self.within.means
+        return self._estimated(features, start, weight, None, None, edges)[1:]
+
+    def _estimated(
+        self, features: NDArray[np.floating], start: NDArray[np.floating], weight: float, rounds: int | None,
+        labels: NDArray[np.integer] | None, edges: NDArray[np.integer] | None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:  # fmt: skip
         with threadpool_limits(1):
             field = None
             if self.field and edges is not None and edges.size and rounds != 0:
@@ -147,7 +164,8 @@ class Adaptation:
     def _posterior(
         self, features: NDArray[np.float32], start: NDArray[np.floating], weight: float, rounds: int,
         labels: NDArray[np.integer] | None, field: SmoothField | None,
-    ) -> NDArray[np.float32]:  # fmt: skip
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:  # fmt: skip
+        """Log posterior [V, K], features as the means are (whitened, evened out), and means [J, D]."""
         n_classes, own = start.shape[1], self.within
         held = HELD * len(features) / n_classes
         here = features @ own.whitening if rounds else features
@@ -162,7 +180,7 @@ class Adaptation:
             likelihood = own.likelihood(here, estimated(here[known], sure), n_classes)
         else:
             likelihood = self.together.likelihood(features @ self.together.whitening, self.together.means, n_classes)
-        even = here  # without what drifts
+        even, means = here, own.means  # without what drifts
         for _ in range(rounds):
             share = np.exp(normalised(start + weight * likelihood))
             share[known] = sure
@@ -172,7 +190,7 @@ class Adaptation:
                 even = here - field(here * named.sum(1, keepdims=True) - named @ means)
                 means = estimated(even, share)
             likelihood = own.likelihood(even, means, n_classes)
-        return normalised(start + weight * likelihood)
+        return normalised(start + weight * likelihood), even, means
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """For a file; see `from_arrays`."""

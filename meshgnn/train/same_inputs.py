@@ -39,6 +39,7 @@ from meshgnn.data.model_inputs import ModelInputs, edges_among
 from meshgnn.train.adaptation import LEAST_P, Adaptation, fitted_discriminant, normalised
 from meshgnn.train.baselines import trees
 from meshgnn.train.calibration import Calibration
+from meshgnn.train.unmapped import unlikeness
 
 FLOOR = 1e-3
 NEIGHBOURS = (5, 25, 50)
@@ -349,6 +350,17 @@ class SameInputs:
             edges = edges_among(self.inputs.edges, asked)
             own[asked] = model.log_p(self.inputs.features[asked], start.elsewhere[asked], weight, edges=edges)
         return own
+
+    def left_out_unlikeness(self, weight: float) -> list[NDArray[np.float32]]:
+        """`unlikeness` of the annotated nodes of each training brain, by a discriminant fitted on the others.
+
+        Empty where there is one training brain. Args: weight: exponent of adapted_prior_lda.
+        """
+        i, start, found = self.inputs, self._votes("position_prior").elsewhere, []
+        for model, (_, asked) in zip(self._left_out_models, self._left_out if len(self._brains) > 1 else ()):
+            edges = edges_among(i.edges, asked)
+            found.append(unlikeness(model, i.features[asked], start[asked], weight, edges)[i.known[asked]])
+        return found
 
     def _lda(self, known: NDArray[np.bool_], number: int) -> NDArray[np.float32]:
         inputs = self.inputs

@@ -20,6 +20,7 @@ from meshgnn.train.adaptation import Adaptation, normalised
 from meshgnn.train.calibration import Calibration
 from meshgnn.train.place_prior import NETWORK_SHARE, pooled_log_p
 from meshgnn.train.same_inputs import Discriminant, Fitted, SameInputs, joined, prior_from
+from meshgnn.train.unmapped import LEVEL, Unmapped, unlikeness
 
 FILE = "stored_baselines.safetensors"
 SEES = {
@@ -41,6 +42,7 @@ class StoredBaselines:
         calibrations: by name, of those that were fitted.
         adaptation: of the discriminant; None where there is no adapted_prior_lda.
         adapted_weight: exponent of the features in adapted_prior_lda.
+        unmapped: what tells nodes unlike anything annotated; None in files from before there was such a thing.
     """
 
     points: NDArray[np.float32]
@@ -51,6 +53,7 @@ class StoredBaselines:
     calibrations: Mapping[str, Calibration]
     adaptation: Adaptation | None = None
     adapted_weight: float = 0.0
+    unmapped: Unmapped | None = None
 
     @staticmethod
     def of(same: SameInputs, fitted: Mapping[str, Fitted]) -> "StoredBaselines":
@@ -67,6 +70,7 @@ class StoredBaselines:
             calibrations={name: fitted[name].calibration for name in SEES if name in fitted},
             adaptation=same.adaptation if adapted else None,
             adapted_weight=float(adapted.chosen["weight"]) if adapted else 0.0,
+            unmapped=Unmapped.of(same.left_out_unlikeness(float(adapted.chosen["weight"]))) if adapted else None,
         )
 
     @property
@@ -118,6 +122,35 @@ class StoredBaselines:
             log_p["adapted_prior_lda"] = self._adapted(log_p["position_prior"], features, edges)
         return {name: self.calibrations[name].apply(one, self.prior) for name, one in log_p.items()}
 
+    def unmapped_p(
+        self, features: NDArray[np.floating], coordinates: NDArray[np.floating], edges: NDArray[np.integer]
+    ) -> NDArray[np.float32] | None:
+        """Conformal p-values [V] of one brain's nodes (arguments as of `votes`); 1 where there are no features.
+
+        None where nothing was kept to tell them by, or annotated nodes are too few for the level.
+        """
+        if not self.adapts or self.unmapped is None or not self.unmapped.reaches():
+            return None
+        assert self.adaptation is not None
+        inside, found = np.asarray(features.any(1)), np.ones(len(features), np.float32)
+        start = self.log_prior(coordinates[inside])
+        inner = edges_among(edges, inside)
+        scores = unlikeness(self.adaptation, features[inside], start, self.adapted_weight, inner)
+        found[inside] = self.unmapped.p_values(scores)
+        return found
+
+    def no_unmapped(self) -> str:
+        """Why `unmapped_p` has nothing to say, in one line; "" if it has."""
+        if not self.adapts or self.unmapped is None:
+            return "no node is flagged as unmapped: the run kept nothing to tell such nodes by"
+        if not self.unmapped.reaches():
+            count = len(self.unmapped.scores)
+            return (
+                f"no node is flagged as unmapped: {count} annotated nodes of left-out brains are too few for "
+                f"a level of {LEVEL:g} (two training brains and {round(1 / LEVEL) - 1} nodes are needed)"
+            )
+        return ""
+
     # -- on disk --------------------------------------------------------------------------------------------------
 
     def save(self, path: Path) -> None:
@@ -135,6 +168,8 @@ class StoredBaselines:
         if self.adaptation is not None:
             arrays |= {f"adaptation.{name}": values for name, values in self.adaptation.arrays().items()}
             arrays["adapted_weight"] = np.array([self.adapted_weight])
+        if self.unmapped is not None:
+            arrays["unmapped.scores"] = self.unmapped.scores
         write_arrays(path, arrays)
 
     @staticmethod
@@ -160,8 +195,9 @@ class StoredBaselines:
                 numbers = adaptation.within.classes
                 if len(numbers) and not 0 <= numbers.min() <= numbers.max() < classes:
                     raise ValueError("classes of the means are not those of the run")
+            unmapped = Unmapped(scores=arrays["unmapped.scores"]) if "unmapped.scores" in arrays else None
             return StoredBaselines(
-                adaptation=adaptation, adapted_weight=adapted_weight, points=points, labels=labels,
+                unmapped=unmapped, adaptation=adaptation, adapted_weight=adapted_weight, points=points, labels=labels,
                 prior=arrays["prior"], discriminant=discriminant, weight=float(arrays["weight"][0]),
                 calibrations={
                     name: Calibration(prior_shift=shift, temperature=heat) for name, (shift, heat) in shifts.items()
