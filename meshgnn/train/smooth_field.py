@@ -67,6 +67,7 @@ def power_terms(rounds: int) -> list[float]:
     Those at the end that sum to less than LEFT_OUT are dropped.
     """
     degree = max(1, min(rounds, 20 + int(8 * np.sqrt(rounds))))
-    terms = np.asarray(chebyshev.chebinterpolate(lambda y: ((1 + y) / 2) ** rounds, degree))
+    nodes = chebyshev.chebpts1(degree + 1)  # interpolation there is by a discrete cosine transform
+    terms = np.asarray(chebyshev.chebfit(nodes, ((1 + nodes) / 2) ** rounds, degree))
     rest = np.cumsum(np.abs(terms[::-1]))[::-1]  # of a term and all after it
     return [float(term) for term in terms[: max(2, int((rest >= LEFT_OUT).sum()))]]

@@ -102,7 +102,7 @@ class StoredBaselines:
     ) -> NDArray[np.float32]:
         """log p [V, K]; nodes without features, which lie outside cortex, keep their start."""
         assert self.adaptation is not None
-        inside, found = features.any(1), start.copy()
+        inside, found = np.asarray(features.any(1)), start.copy()
         inner = edges_among(edges, inside)
         found[inside] = self.adaptation.log_p(features[inside], start[inside], self.adapted_weight, edges=inner)
         return found
