@@ -111,6 +111,11 @@ MEASURES = {
     "balanced_accuracy": Word("balanced accuracy", "Mean over areas of the share of nodes named right."),
     "boundary_error_mm": Word("border error, mm", "Mean geodesic distance between predicted and true borders."),
     "ece": Word("calibration error", "Mean gap between stated probability and share right (Guo et al. 2017)."),
+    "aurc": Word(
+        "error against coverage",
+        "Mean share of errors as ever more nodes are kept, surest first (AURC, Geifman & El-Yaniv 2017). "
+        "In brackets what a better order of the same map would save.",
+    ),
     "fits": Word("fits × seeds", "One score averages over so many fits, and the row is a mean over so many seeds."),
     "difference": Word("network minus this, 95 %", "Difference of macro-F1 with its paired 95 % interval."),
 }

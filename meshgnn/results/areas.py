@@ -17,6 +17,8 @@ class Measures(Record):
         balanced_accuracy: mean share of each true area's nodes that are named right.
         boundary_error_mm: mean geodesic distance between predicted and true borders; None where one of them is missing.
         ece: expected calibration error (Guo et al. 2017).
+        aurc: area under the curve of error against the share of nodes kept, surest first (Geifman & El-Yaniv 2017);
+            aurc_excess: what of it a better order of the same map would save. None in files from before.
     """
 
     macro_f1: float
@@ -25,6 +27,8 @@ class Measures(Record):
     balanced_accuracy: float
     boundary_error_mm: float | None
     ece: float
+    aurc: float | None = None
+    aurc_excess: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from meshgnn.confusion import confusion_matrix, macro_f1, per_class_f1
 from meshgnn.graph import MeshGraph
 from meshgnn.mesh.operators import geodesic_distance, geodesic_graph
 from meshgnn.mesh.topology import undirected_edges
+from meshgnn.train.selective import aurc
 
 
 def expected_calibration_error(true: NDArray[np.integer], probabilities: NDArray[np.floating], bins: int = 15) -> float:
@@ -94,6 +95,8 @@ class Scores:
     balanced_accuracy: float
     boundary_error_mm: float
     ece: float
+    aurc: float
+    aurc_excess: float
     per_area_f1: tuple[float, ...]
     confusion: tuple[tuple[int, ...], ...]
     nodes: int
@@ -106,6 +109,8 @@ class Scores:
             "balanced_accuracy": self.balanced_accuracy,
             "boundary_error_mm": self.boundary_error_mm,
             "ece": self.ece,
+            "aurc": self.aurc,
+            "aurc_excess": self.aurc_excess,
         }
 
 
@@ -128,6 +133,8 @@ def score(
     present = support > 0
     if left_out is None:
         left_out = LeftOut(unmatched=np.zeros(len(judged), bool), missed=np.zeros(len(graph.areas)))
+    sure = probabilities[judged].max(1, initial=0)
+    area, excess = aurc(true != predicted[judged], sure) if len(true) else (np.nan, np.nan)
     return Scores(
         macro_f1=macro_f1(true, predicted[judged], len(graph.areas)),
         macro_f1_all_cortex=macro_f1_with_left_out(confusion, predicted, left_out),
@@ -135,6 +142,8 @@ def score(
         balanced_accuracy=float((hit[present] / support[present]).mean()) if present.any() else 0.0,
         boundary_error_mm=boundary_error_mm(graph, judged, predicted),
         ece=expected_calibration_error(true, probabilities[judged]),
+        aurc=area,
+        aurc_excess=excess,
         per_area_f1=tuple(float(f) for f in per_class_f1(confusion)),
         confusion=tuple(tuple(int(n) for n in row) for row in confusion),
         nodes=len(true),
