@@ -98,8 +98,12 @@ class Hub:
         self.snapshot = (self.own or self.folder) / "snapshots" / "server"
 
     def rounds(self) -> list[Job]:
-        """Fillings that are done, oldest first."""
-        return sorted((job for job in self.jobs.all() if job.state == "done"), key=lambda job: (job.round, job.engine))
+        """Fillings that are done, in the order in which they were asked for.
+
+        One that was ended and gone on with keeps the number of its round, and is newer than that.
+        """
+        done = (job for job in self.jobs.all() if job.state == "done")
+        return sorted(done, key=lambda job: (job.started, job.round, job.engine))
 
     def why_not(self, engine: str) -> str:
         """Why an engine can fill in nothing now, in a mapper's words; empty if it can."""

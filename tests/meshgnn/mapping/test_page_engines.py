@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(chromium.find() is None, reason="no Chromium here; `make system-deps` installs it"),
 ]
-DRAWN, BETWEEN = (24, 27, 30, 33, 36), 29
+DRAWN, BETWEEN = (23, 26, 31, 34, 37), 29
 ENGINES = ("graph", "network", "local")
 QUICK = ("engines.1.epochs=20", "engines.2.model.steps=40", "engines.2.workers=1")
 CANCELLED = (("network", "networks"), ("local", "local models"))  # an engine, and the step in which it is ended
