@@ -1,4 +1,4 @@
-"""What holds the maps of unseen brains back: a finished run on virtual brains, with its embeddings and with better ones.
+"""What holds the maps of unseen brains back: a finished run, with its embeddings and with what they should show.
 
 The same folds, annotations, baselines and networks are given, in place of the encoder's features,
 
@@ -70,7 +70,8 @@ def drawn_profiles(cortex: Cortex, width_mm: np.ndarray) -> tuple[np.ndarray, np
     depth = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 1.0]])
     part = Slice(
         corners_mm=np.zeros((0, 3, 2)), face=np.tile(face, 2),
-        weights=np.tile(np.repeat(np.eye(3)[slot][:, None], 3, axis=1), (2, 1, 1)), depth=np.repeat(depth, count, axis=0),
+        weights=np.tile(np.repeat(np.eye(3)[slot][:, None], 3, axis=1), (2, 1, 1)),
+        depth=np.repeat(depth, count, axis=0),
         pial_mm=np.zeros((0, 2, 2)), white_mm=np.zeros((0, 2, 2)),
     )  # fmt: skip
     canvas = Canvas.blank((DEPTHS, count))
@@ -167,9 +168,7 @@ def model_rows(task: Task, kind: str, seen: Seen, networks: bool) -> list[dict[s
             by_seed = trained[name].ensemble.predict_arrays(
                 own.models.features, own.models.coordinates, own.models.edges
             )
-            maps[name] = [
-                [adapted(kept, models, place, by_seed[seed]) for place in places] for seed in config.seeds
-            ]
+            maps[name] = [[adapted(kept, models, place, by_seed[seed]) for place in places] for seed in config.seeds]
     rows: list[dict[str, Any]] = []
     for name, own in maps.items():
         row = {"name": f"{kind}: {name}", "macro_f1": round(task.strict.mean(own)["macro_f1"], 4)}
@@ -201,9 +200,7 @@ def bound_rows(task: Task, kind: str, models: ModelInputs, same: SameInputs) -> 
             likelihood = bound(models.features[place], np.where(nodes, labels, -1), inside, edges, graph)
             for weight in WEIGHTS:
                 found = normalised(start + weight * likelihood)
-                scores.setdefault(weight, []).append(
-                    macro_f1(labels[nodes], found[nodes].argmax(1), models.n_classes)
-                )
+                scores.setdefault(weight, []).append(macro_f1(labels[nodes], found[nodes].argmax(1), models.n_classes))
         best = max(scores, key=lambda weight: np.mean(scores[weight]))
         own = round(float(np.mean(scores[best])), 4)
         rows.append({"name": f"{kind}: {name}", "macro_f1": own, "exponent": best})

@@ -28,9 +28,12 @@ from meshgnn.experiment.section_brain import (
     measures,
 )
 from meshgnn.experiment.trained_run import BASELINES, read_trained_run
+from meshgnn.experiment.trust import trust_of
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
 from meshgnn.export.tables import write_csv
+from meshgnn.export.trust import FILE as TRUST
+from meshgnn.export.trust import Trust, load_trust, save_trust
 from meshgnn.override import override
 from meshgnn.results import BaselineScores, MappedNodes, Measures, SectionPredictionMetrics
 from meshgnn.sockets import FeatureMaker, MeshMaker
@@ -155,24 +158,26 @@ class PredictSections(Experiment):
         features, coordinates = self.ensemble.arrays(graph, edges, "similarity")
         by_seed = self.ensemble.predict_arrays(features, coordinates, edges)
         baselines: dict[str, NDArray[np.float32]] = {}
-        unmapped: NDArray[np.float32] | None = None
+        trust = Trust()
         if BASELINES in self.trained.files:
             kept = StoredBaselines.load(self.config.run / BASELINES)
             baselines = kept.votes(features, coordinates, edges)
-            unmapped = kept.unmapped_p(features, coordinates, edges)
             if why := kept.no_unmapped():
                 run.say(f"  {why}")
             # Maps of runs from before, and of those that see no places, are left as they are.
-            if self.trained.adapt and kept.adapts and self.ensemble.inputs.coordinates:
+            adapt = self.trained.adapt and kept.adapts and self.ensemble.inputs.coordinates
+            trust = trust_of(kept, features, coordinates, edges, adapt)
+            if adapt:
                 prior = kept.log_prior(coordinates)
                 by_seed = {seed: kept.adapted(own, features, prior, edges) for seed, own in by_seed.items()}
         votes = np.asarray(np.mean(list(by_seed.values()), axis=0, dtype=np.float64), np.float32)
         judge = judge_of(self._folder(run), graph)
-        area_map = AreaMap(graph=judge.graph if judge else graph, probabilities=votes, unmapped_p=unmapped)
+        area_map = trust.of(AreaMap(graph=judge.graph if judge else graph, probabilities=votes))
         written = write_area_map(run / "predictions", area_map)
         write_csv(run / "predictions" / f"{self.brain}.csv", area_map)
         write_arrays(run / "tables" / "probabilities.safetensors", {self.brain: votes})
         write_arrays(run / "tables" / "baselines.safetensors", baselines)
+        save_trust(run / "tables" / TRUST, {self.brain: trust})
         write_json(run / SCORES, self._metrics(run, judge, area_map, baselines).to_json())
         files = [str(path.relative_to(run.path)) for path in written]
         return [
@@ -180,6 +185,7 @@ class PredictSections(Experiment):
             f"predictions/{self.brain}.csv",
             "tables/probabilities.safetensors",
             "tables/baselines.safetensors",
+            f"tables/{TRUST}",
             SCORES,
         ]
 
@@ -190,7 +196,8 @@ class PredictSections(Experiment):
         graph = judge.graph if judge else graph
         votes = read_arrays(run / "tables" / "probabilities.safetensors")[self.brain]
         out = run / "export" / self.brain
-        written = export_brain(AreaMap(graph=graph, probabilities=votes), brain, out, Bars(run, f"{self.brain} "))
+        area_map = load_trust(run / "tables" / TRUST, self.brain).of(AreaMap(graph=graph, probabilities=votes))
+        written = export_brain(area_map, brain, out, Bars(run, f"{self.brain} "))
         return [str(path.relative_to(run.path)) for path in written]
 
     # -- what is told ---------------------------------------------------------------------------------------------

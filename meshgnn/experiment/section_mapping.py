@@ -8,13 +8,12 @@ from threading import RLock
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from meshgnn.borders.section import SectionBorderFinder
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import at, to_plain
 from meshgnn.data.inputs import CoordinateFrame, NodeInputs
-from meshgnn.data.model_inputs import ModelInputs, edges_among
+from meshgnn.data.model_inputs import ModelInputs
 from meshgnn.errors import InputError
 from meshgnn.experiment import section_borders, section_scores
 from meshgnn.experiment.feature_tables import placed_makers
@@ -28,9 +27,12 @@ from meshgnn.experiment.section_brains import SectionBrains
 from meshgnn.experiment.section_scores import HIDDEN
 from meshgnn.experiment.summary import control_scores, read_metrics, run_report, section_summary
 from meshgnn.experiment.training import MAIN, Network, Seen, controls_of
+from meshgnn.experiment.trust import sets_judged, trust_of_unseen
 from meshgnn.export.area_map import AreaMap
 from meshgnn.export.gifti import write_area_map
 from meshgnn.export.tables import write_csv
+from meshgnn.export.trust import FILE as TRUST
+from meshgnn.export.trust import Trust, load_trust, save_trust
 from meshgnn.graph import MeshGraph
 from meshgnn.nn import GraphSAGE, NetworkConfig
 from meshgnn.results import BrainNames, Metrics, NodeCounts, Validation
@@ -182,11 +184,11 @@ class SectionMapping(Experiment):
         return [
             *found,
             Stage(name="baselines", run=self._baselines, depends=[*plan, unseen], after=of("features", every),
-                  version=4, beside=True),
+                  version=5, beside=True),
             Stage(name="borders", run=self._borders, depends=[c.borders, to_plain(SectionBorderFinder.Config())],
                   after=of("truth", [member for member in every if member.unseen]), beside=True),
             Stage(name="train", run=self._train, depends=learning, after=of("features", training), beside=True),
-            Stage(name="evaluate", run=self._evaluate, depends=[compared, c.adapt], version=3,
+            Stage(name="evaluate", run=self._evaluate, depends=[compared, c.adapt], version=4,
                   after=("baselines", "borders", "train", *of("truth", every))),
             Stage(name="export", run=self._export, after=("evaluate",)),
         ]  # fmt: skip
@@ -315,33 +317,23 @@ class SectionMapping(Experiment):
         borders = read_json(run / section_borders.FILE)
         brains = {m.name: self.brains.brain(run, m) for m in self.members if borders.get(m.name)}
         by_name = {m.name: (graph, votes) for m, graph, votes in zip(self.members, shown, together)}
-        metrics = replace(metrics, borders=section_borders.judged(borders, brains, by_name))
-        files, unmapped = [], self._unmapped(run, cohort)
+        trusted = trust_of_unseen(run, self.members, self._seen(cohort, self.networks[MAIN]).models, self.config.adapt)
+        least = next((one.set_least for one in trusted.values()), None)
+        names = {row: member.name for row, member in enumerate(self.members)}
+        sets = sets_judged(strict, methods, names, least)
+        metrics = replace(metrics, borders=section_borders.judged(borders, brains, by_name), sets=sets)
+        files = []
         for member, graph, votes in zip(self.members, shown, together):
-            area_map = AreaMap(graph=graph, probabilities=votes, unmapped_p=unmapped.get(member.name))
+            area_map = trusted.get(member.name, Trust()).of(AreaMap(graph=graph, probabilities=votes))
             written = write_area_map(run / "predictions", area_map)
             write_csv(run / "predictions" / f"{member.name}.csv", area_map)
             files += [str(path.relative_to(run.path)) for path in written] + [f"predictions/{member.name}.csv"]
         write_arrays(
             run / "tables" / "probabilities.safetensors", {m.name: votes for m, votes in zip(self.members, together)}
         )
+        save_trust(run / "tables" / TRUST, trusted)
         write_json(run / SCORES, metrics.to_json())
-        return [*files, "tables/probabilities.safetensors", SCORES]
-
-    def _unmapped(self, run: RunFolder, cohort: Cohort) -> dict[str, NDArray[np.float32]]:
-        """p-values [V] of the nodes of every brain never trained on, as far as they can be told."""
-        kept = StoredBaselines.load(run / "tables" / STORED_BASELINES)
-        if why := kept.no_unmapped():
-            run.say(f"  {why}")
-            return {}
-        seen, found = self._seen(cohort, self.networks[MAIN]).models, {}
-        for number, member in enumerate(self.members):
-            here = seen.brain == number
-            if member.unseen:
-                p = kept.unmapped_p(seen.features[here], seen.coordinates[here], edges_among(seen.edges, here))
-                assert p is not None
-                found[member.name] = p
-        return found
+        return [*files, "tables/probabilities.safetensors", f"tables/{TRUST}", SCORES]
 
     def _metrics(
         self, run: RunFolder, cohort: Cohort, strict: Part, gaps: Part, methods: dict[str, Method]
@@ -379,7 +371,8 @@ class SectionMapping(Experiment):
         probabilities = read_arrays(run / "tables" / "probabilities.safetensors")
 
         def one(member: Member, graph: MeshGraph) -> tuple[AreaMap, list[Path]]:
-            area_map = AreaMap(graph=graph, probabilities=probabilities[member.name])
+            trust = load_trust(run / "tables" / TRUST, member.name)
+            area_map = trust.of(AreaMap(graph=graph, probabilities=probabilities[member.name]))
             place, bars = run / "export" / member.name, Bars(run, f"{member.name} ")
             return area_map, export_brain(area_map, self.brains.brain(run, member), place, bars)
 

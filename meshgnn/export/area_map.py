@@ -10,6 +10,7 @@ from meshgnn.graph import MeshGraph
 from meshgnn.mesh.record import frozen
 
 UNMAPPED_LEVEL = 0.01  # a node with a smaller p-value is flagged: the share of sound nodes that are, by mistake
+SET_COVERAGE = 0.95  # share of nodes whose set of areas holds the true one
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -20,6 +21,7 @@ class AreaMap:
         graph: the brain, with the true labels if there are any.
         probabilities: [V, K] float32, rows summing to 1; rows outside cortex are 0.
         unmapped_p: [V] float32, how usual each node is among annotated ones (`meshgnn.train.unmapped`), if known.
+        set_least: areas of at least this probability are in a node's set (`meshgnn.train.selective`), if known.
 
     Raises:
         InputError: shapes that do not fit, or values that are not finite.
@@ -28,6 +30,7 @@ class AreaMap:
     graph: MeshGraph
     probabilities: npt.NDArray[np.float32]
     unmapped_p: npt.NDArray[np.float32] | None = None
+    set_least: float | None = None
 
     def __post_init__(self) -> None:
         values = np.asarray(self.probabilities, np.float32)
@@ -49,8 +52,23 @@ class AreaMap:
         return np.where(self.graph.cortex, self.probabilities.argmax(1), -1).astype(np.int32)
 
     @property
+    def likely(self) -> npt.NDArray[np.bool_] | None:
+        """[V, K] which areas are in the set of each node, the predicted one always; None without `set_least`."""
+        if self.set_least is None:
+            return None
+        return in_set(self.probabilities, self.set_least) & self.graph.cortex[:, None]
+
+    @property
     def uncertainty(self) -> npt.NDArray[np.float32]:
         """[V] entropy of the probabilities divided by its maximum log K, 0 (sure) to 1."""
         p = np.clip(self.probabilities, 1e-12, 1)
         entropy = -(p * np.log(p)).sum(1) / np.log(max(len(self.graph.areas), 2))
         return np.where(self.graph.cortex, np.clip(entropy, 0, 1), 0).astype(np.float32)
+
+
+def in_set(probabilities: npt.NDArray[np.floating], least: float) -> npt.NDArray[np.bool_]:
+    """Which areas each node's set holds [V, K]: those of at least the probability `least`, and the most probable."""
+    found: npt.NDArray[np.bool_] = probabilities >= least
+    if found.shape[1]:
+        found[np.arange(len(found)), probabilities.argmax(1)] = True
+    return found

@@ -18,6 +18,7 @@ from meshgnn.mesh.record import SurfaceMesh
 from meshgnn.store import write_json, write_text, written_aside
 
 PARTICIPANTS = "participants.tsv"
+TRUST = {"unmapped": "p of being usual among annotated nodes", "setSize": "areas in the set"}
 _STRUCTURE = {"L": "CortexLeft", "R": "CortexRight"}
 
 
@@ -101,7 +102,7 @@ def write_area_map(folder: Path, area_map: AreaMap) -> list[Path]:
         folder / PARTICIPANTS,
         "\n".join(["participant_id\tbrain", *(f"sub-{name}\t{one}" for one, name in names.items())]) + "\n",
     )
-    predicted, uncertainty = area_map.predicted, area_map.uncertainty
+    predicted, uncertainty, likely = area_map.predicted, area_map.uncertainty, area_map.likely
     for mesh, place in zip(graph.meshes, graph.slices().values()):
         stem = folder / f"sub-{brain}_hemi-{mesh.hemisphere}"
         surface = stem.with_name(f"{stem.name}_midthickness.surf.gii")
@@ -113,6 +114,11 @@ def write_area_map(folder: Path, area_map: AreaMap) -> list[Path]:
         write_scalars(chances, mesh, area_map.probabilities[place], list(graph.areas.names))
         write_scalars(doubt, mesh, uncertainty[place, None], ["uncertainty"])
         written += [surface, labels, chances, doubt]
+        trust = {"unmapped": area_map.unmapped_p, "setSize": None if likely is None else likely.sum(1)}
+        for name, values in trust.items():
+            if values is not None:
+                written.append(stem.with_name(f"{stem.name}_desc-{name}.shape.gii"))
+                write_scalars(written[-1], mesh, values[place, None], [TRUST[name]])
     description = folder / "dataset_description.json"
     write_json(
         description,

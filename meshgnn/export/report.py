@@ -151,6 +151,7 @@ def _sections(m: Metrics, values: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("scores", "Scores", m.strict), ("controls", "Controls", values["controls"]), ("map", "Map", True),
         ("brain", "Brain", values["page"]), ("gaps", "Between annotated sections", m.gap_filling),
         ("oblique", "Oblique cuts", values["oblique"]), ("borders", "Borders", m.borders),
+        ("sets", "Areas in question", m.sets),
         ("meshes", "Meshes", values["meshes"]),
         ("areas", "Areas", m.strict), ("confusions", "Confusions", m.strict), ("learning", "Learning", True),
         ("origin", "Origin", True),

@@ -17,6 +17,8 @@ import numpy as np
 
 from meshgnn.errors import InputError
 from meshgnn.export.area_map import AreaMap
+from meshgnn.export.trust import FILE as TRUST
+from meshgnn.export.trust import load_trust
 from meshgnn.graph import MeshGraph
 from meshgnn.source.aligned import FILE, aligned_folder, check_same_sections, read_aligned
 from meshgnn.source.annotations import FOLDER, read_annotations
@@ -85,7 +87,7 @@ def read_area_maps(run: Path) -> dict[str, StoredMap]:
             kept = read_arrays(folder / "hidden.safetensors")["labels"]
             graph = graph.relabelled(np.where(kept >= 0, kept, graph.labels), graph.areas)
         found[name] = StoredMap(
-            area_map=AreaMap(graph=graph, probabilities=stored[name]),
+            area_map=load_trust(run / "tables" / TRUST, name).of(AreaMap(graph=graph, probabilities=stored[name])),
             stack=stack if (stack / TABLE).is_file() else None,
             aligned=folder / "mesh" if (folder / "mesh" / FILE).is_file() else None,
             annotated=_numbers(folder / "drawn.json"),

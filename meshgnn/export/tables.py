@@ -35,6 +35,11 @@ def _columns(area_map: AreaMap) -> dict[str, list[Any]]:
         p = np.where(graph.cortex, area_map.unmapped_p, 1)
         columns["unmapped"] = (p <= UNMAPPED_LEVEL).astype(int).tolist()
         columns["unmapped_p"] = np.round(p.astype(float), 6).tolist()
+    likely = area_map.likely
+    if likely is not None:
+        order = np.argsort(-area_map.probabilities, axis=1, kind="stable")
+        columns["set_size"] = likely.sum(1).tolist()
+        columns["set"] = [";".join(names[row[own[row]]]) for row, own in zip(order, likely)]
     return columns
 
 

@@ -208,6 +208,35 @@ class BorderTable(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SetScores(Record):
+    """Sets of areas of nodes whose truth is known (`meshgnn.train.selective`).
+
+    Args:
+        covered: share of nodes whose set holds the true area; mean_size: areas in a set; single: share of nodes whose
+            set is one area.
+    """
+
+    covered: float
+    mean_size: float
+    single: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetTable(Record):
+    """
+    Args:
+        coverage: that was asked for, on left-out training brains; least: probability with which an area is in a set.
+        rows: means over brains never seen, of the network and of the closed form.
+        brains: of the network, by brain.
+    """
+
+    coverage: float
+    least: float
+    rows: Mapping[str, SetScores]
+    brains: Mapping[str, SetScores]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Metrics(Record):
     """metrics.json of area mapping, on one brain or on brains from sections.
 
@@ -224,8 +253,8 @@ class Metrics(Record):
         leakage: counts that must be 0; None where one does not apply.
         strict: scores of the main protocol; its fields stand at the top of the file. None where nothing judges.
         gap_filling: scores between annotated sections.
-        brains, controls, reconstruction, borders: only on brains from sections; borders where an unseen one has a
-            truth.
+        brains, controls, reconstruction, borders, sets: only on brains from sections; borders and sets where an unseen
+            one has a truth.
         per_seed, seeds_together: only on one brain; of each seed, and of the mean map.
         timing_s, peak_rss_mb: put in by the runner at the end.
     """
@@ -250,6 +279,7 @@ class Metrics(Record):
     leakage: Mapping[str, int | None]
     reconstruction: Mapping[str, Any] | None = None
     borders: BorderTable | None = None
+    sets: SetTable | None = None
     strict: ProtocolScores | None = None
     gap_filling: ProtocolScores | None = None
     per_seed: tuple[Measures, ...] | None = None

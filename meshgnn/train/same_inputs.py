@@ -262,7 +262,7 @@ class SameInputs:
         """Shares of areas among the nearest training nodes; see the head of this file for votes out of fold."""
         inputs, known = self.inputs, self.inputs.known
         whole = neighbour_shares(points, inputs.labels, known, points, inputs.n_classes, count)
-        if len(self._brains) > 1:
+        if self.several:
             shares = np.zeros_like(whole)
             for brain in self._brains:
                 asked, others = inputs.part & (inputs.brain == brain), known & (inputs.brain != brain)
@@ -306,8 +306,8 @@ class SameInputs:
 
     def _fitted(self, known: NDArray[np.bool_]) -> Adaptation:
         i = self.inputs
-        model, several = self._discriminant(known), len(self._brains) > 1
-        return Adaptation.fit(i.features[known], i.labels[known], i.brain[known], model, field=several)
+        model = self._discriminant(known)
+        return Adaptation.fit(i.features[known], i.labels[known], i.brain[known], model, field=self.several)
 
     def _discriminant(self, known: NDArray[np.bool_]) -> LinearDiscriminantAnalysis:
         """The discriminant of these nodes, fitted once for all rows that rest on it."""
@@ -320,10 +320,15 @@ class SameInputs:
     def _left_out_models(self) -> list[Adaptation]:
         return [self._fitted(known) for known, _ in self._left_out]
 
+    @property
+    def several(self) -> bool:
+        """Whether there are several training brains, so that votes out of fold come from brains left out."""
+        return len(self._brains) > 1
+
     def _lda_elsewhere(self) -> _Votes:
         """The discriminant; its votes for labelled nodes come from other brains, where there are several."""
         votes, inputs = self._votes("lda"), self.inputs
-        if len(self._brains) < 2 or not self._adaptable:
+        if not self.several or not self._adaptable:
             return votes
         own = np.full_like(votes.whole, -np.log(inputs.n_classes))
         for model, (_, asked) in zip(self._left_out_models, self._left_out):
@@ -357,7 +362,7 @@ class SameInputs:
         Empty where there is one training brain. Args: weight: exponent of adapted_prior_lda.
         """
         i, start, found = self.inputs, self._votes("position_prior").elsewhere, []
-        for model, (_, asked) in zip(self._left_out_models, self._left_out if len(self._brains) > 1 else ()):
+        for model, (_, asked) in zip(self._left_out_models, self._left_out if self.several else ()):
             edges = edges_among(i.edges, asked)
             found.append(unlikeness(model, i.features[asked], start[asked], weight, edges)[i.known[asked]])
         return found

@@ -1,9 +1,16 @@
-"""Whether a map knows where it is wrong: risk against coverage."""
+"""Whether a map knows where it is wrong: risk against coverage, and conformal sets of areas.
+
+A node's set holds every area whose probability is at least a threshold, and the most probable one (least ambiguous
+set-valued classifier, Sadinle et al. 2019). The threshold is such that the sets of nodes of left-out training brains
+hold the true area at the stated rate (split conformal, Vovk et al. 2005). The rate would hold for a new brain if its
+nodes could be exchanged with those; nodes of one brain resemble each other, so it has to be measured on new brains.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from meshgnn.errors import InputError
+from meshgnn.export.area_map import SET_COVERAGE
 
 
 def risk_coverage(wrong: NDArray[np.bool_], confidence: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -23,3 +30,18 @@ def aurc(wrong: NDArray[np.bool_], confidence: NDArray[np.floating]) -> tuple[fl
     """Area under the risk-coverage curve, and its excess over the best order (Geifman et al. 2019)."""
     area = float(risk_coverage(wrong, confidence).mean())
     return area, area - float(risk_coverage(wrong, -np.asarray(wrong, dtype=np.float64)).mean())
+
+
+def least_probability(
+    p: NDArray[np.floating], labels: NDArray[np.integer], coverage: float = SET_COVERAGE
+) -> float | None:
+    """The threshold of sets of the stated coverage, from probabilities [N, K] of nodes left out, with labels [N].
+
+    None where the nodes are too few for the coverage. Raises InputError for values that are not finite or do not fit.
+    """
+    if not 0 < coverage < 1 or len(p) != len(labels) or not np.isfinite(p).all():
+        raise InputError("conformal sets need a coverage between 0 and 1 and finite probabilities of labelled nodes")
+    worst = int(np.floor((len(labels) + 1) * (1 - coverage)))  # so many may fall below
+    if not worst:
+        return None
+    return float(np.sort(p[np.arange(len(labels)), labels])[worst - 1])

@@ -20,6 +20,7 @@ from meshgnn.train.adaptation import Adaptation, normalised
 from meshgnn.train.calibration import Calibration
 from meshgnn.train.place_prior import NETWORK_SHARE, pooled_log_p
 from meshgnn.train.same_inputs import Discriminant, Fitted, SameInputs, joined, prior_from
+from meshgnn.train.selective import least_probability
 from meshgnn.train.unmapped import LEVEL, Unmapped, unlikeness
 
 FILE = "stored_baselines.safetensors"
@@ -43,6 +44,8 @@ class StoredBaselines:
         adaptation: of the discriminant; None where there is no adapted_prior_lda.
         adapted_weight: exponent of the features in adapted_prior_lda.
         unmapped: what tells nodes unlike anything annotated; None in files from before there was such a thing.
+        set_least: probability with which an area is in the set of a node of a new brain, at a coverage of SET_COVERAGE
+            on left-out training brains; None where there are fewer than two.
     """
 
     points: NDArray[np.float32]
@@ -54,6 +57,7 @@ class StoredBaselines:
     adaptation: Adaptation | None = None
     adapted_weight: float = 0.0
     unmapped: Unmapped | None = None
+    set_least: float | None = None
 
     @staticmethod
     def of(same: SameInputs, fitted: Mapping[str, Fitted]) -> "StoredBaselines":
@@ -71,6 +75,9 @@ class StoredBaselines:
             adaptation=same.adaptation if adapted else None,
             adapted_weight=float(adapted.chosen["weight"]) if adapted else 0.0,
             unmapped=Unmapped.of(same.left_out_unlikeness(float(adapted.chosen["weight"]))) if adapted else None,
+            set_least=least_probability(adapted.out_of_fold, inputs.labels[inputs.known])
+            if adapted and same.several
+            else None,
         )
 
     @property
@@ -170,6 +177,8 @@ class StoredBaselines:
             arrays["adapted_weight"] = np.array([self.adapted_weight])
         if self.unmapped is not None:
             arrays["unmapped.scores"] = self.unmapped.scores
+        if self.set_least is not None:
+            arrays["set_least"] = np.array([self.set_least])
         write_arrays(path, arrays)
 
     @staticmethod
@@ -196,8 +205,12 @@ class StoredBaselines:
                 if len(numbers) and not 0 <= numbers.min() <= numbers.max() < classes:
                     raise ValueError("classes of the means are not those of the run")
             unmapped = Unmapped(scores=arrays["unmapped.scores"]) if "unmapped.scores" in arrays else None
+            least = float(arrays["set_least"][0]) if "set_least" in arrays else None
+            if least is not None and not 0 <= least <= 1:
+                raise ValueError("not a probability")
             return StoredBaselines(
-                unmapped=unmapped, adaptation=adaptation, adapted_weight=adapted_weight, points=points, labels=labels,
+                unmapped=unmapped, set_least=least, adaptation=adaptation, adapted_weight=adapted_weight,
+                points=points, labels=labels,
                 prior=arrays["prior"], discriminant=discriminant, weight=float(arrays["weight"][0]),
                 calibrations={
                     name: Calibration(prior_shift=shift, temperature=heat) for name, (shift, heat) in shifts.items()

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from meshgnn.export.area_map import AreaMap
+from meshgnn.export.area_map import SET_COVERAGE, UNMAPPED_LEVEL, AreaMap
 from meshgnn.export.page.arrays import Packer
 from meshgnn.export.page.pictures import places_of, plane_maps
 from meshgnn.export.page.worklist import annotated_distance, worklist
@@ -109,6 +109,14 @@ def add_scalars(
         top = max(float(np.quantile(doubt[graph.cortex], 0.99)) if graph.cortex.any() else 1.0, 0.05)
         add("Uncertainty", "", "Map", doubt, graph.cortex, id="uncertainty", range=(0.0, top), ramp="magma")
         add("Confidence", "", "Map", area_map.probabilities.max(1), graph.cortex, id="confidence", range=(0.0, 1.0))
+        if (likely := area_map.likely) is not None:
+            size = likely.sum(1)
+            add(f"Areas in question at {SET_COVERAGE:.0%}", "", "Map", size, graph.cortex, id="set_size",
+                range=(1.0, float(max(size.max(), 2))), ramp="magma")  # fmt: skip
+        if area_map.unmapped_p is not None:
+            flagged = area_map.unmapped_p <= UNMAPPED_LEVEL
+            add("Unlike anything annotated", "", "Map", flagged, graph.cortex, id="unmapped", range=(0.0, 1.0),
+                ramp="magma")  # fmt: skip
     if graph.locations is not None:
         places = graph.locations
         add("Obliqueness", "°", "Sections", places.obliqueness_deg, places.observed, id="obliqueness",
