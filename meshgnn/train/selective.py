@@ -41,7 +41,7 @@ def least_probability(
     """
     if not 0 < coverage < 1 or len(p) != len(labels) or not np.isfinite(p).all():
         raise InputError("conformal sets need a coverage between 0 and 1 and finite probabilities of labelled nodes")
-    worst = int(np.floor((len(labels) + 1) * (1 - coverage)))  # so many may fall below
+    worst = len(labels) + 1 - int(np.ceil(round((len(labels) + 1) * coverage, 9)))  # so many may fall below
     if not worst:
         return None
     return float(np.sort(p[np.arange(len(labels)), labels])[worst - 1])
