@@ -197,7 +197,10 @@ class JointTraining(L.LightningModule):
     def configure_optimizers(self) -> Any:
         c = self.config
         encoder = [*self.encoder.parameters(), *self.objective.parameters()]
-        groups = [{"params": encoder, "lr": c.encoder_rate}, {"params": self.network.parameters(), "lr": c.network_rate}]
+        groups = [
+            {"params": encoder, "lr": c.encoder_rate},
+            {"params": self.network.parameters(), "lr": c.network_rate},
+        ]
         optimiser = torch.optim.AdamW(groups, weight_decay=c.weight_decay)
         first, many = c.before * c.epoch_steps, c.epochs * c.epoch_steps
         shapes = [lambda step: warm_cosine(step - first, many), lambda step: warm_cosine(step, c.steps)]

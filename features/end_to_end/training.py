@@ -99,9 +99,7 @@ def _train(
 ) -> Member:  # fmt: skip
     encoder = deepcopy(start).train()
     areas = brains[0].graph.areas.names
-    joined = [
-        JointBrain(brain, each, fold, config, encoder.out_channels) for brain, each in zip(brains, data)
-    ]
+    joined = [JointBrain(brain, each, fold, config, encoder.out_channels) for brain, each in zip(brains, data)]
     if not any(len(brain.train) and brain.sampler is not None for brain in joined):
         raise InputError("no labelled node is left to train on; annotate more sections, or lower buffer_mm")
     if fold is not None and not any(len(brain.validation) for brain in joined):

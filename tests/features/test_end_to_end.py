@@ -207,7 +207,9 @@ def test_a_finished_pair_is_read_back_and_maps_a_brain(mine, tmp_path: Path):
     other = mine.graph.relabelled(np.full(mine.graph.n_nodes, -1), mine.graph.areas)
     unlabelled = replace(mine, graph=other, annotated=(), fold=np.zeros(0))
     np.testing.assert_array_equal(member_map(read, unlabelled, PATCHES.build(unlabelled), TINY), ours)
-    (tmp_path / "network.json").write_text((tmp_path / "network.json").read_text().replace('"encoder": "', '"encoder": "0'))
+    (tmp_path / "network.json").write_text(
+        (tmp_path / "network.json").read_text().replace('"encoder": "', '"encoder": "0')
+    )
     with pytest.raises(InputError, match="another encoder"):
         load_member(tmp_path)
 
@@ -234,7 +236,9 @@ def test_settings_change_what_is_learnt(mine, tmp_path: Path, change):
     assert one.read_bytes() != other.read_bytes()
     moved = [bool((load_member(tmp_path / "b").encoder.state_dict()[name] != value).any())
              for name, value in encoder().state_dict().items()]  # fmt: skip
-    assert any(moved) == ("epochs" not in change) or "before" not in change  # the best may stand before the encoder moved
+    assert (
+        any(moved) == ("epochs" not in change) or "before" not in change
+    )  # the best may stand before the encoder moved
 
 
 def test_patches_that_are_not_finite_are_left_out_and_told(mine, tmp_path: Path, capsys):
