@@ -1,23 +1,21 @@
 """Whether training the encoder through the graph network pays: joint training against a frozen encoder.
 
-RUN holds the meshes of virtual brains (stages up to mesh-NAME and truth-NAME of virtual_brain). The first `--develop`
-brains are for choosing settings; of the others, pairs are trained on in turn, each judged on the next pair, so that
-every brain is trained on once and judged once. Rows of one replicate share the training brains, the fold that
+RUN holds virtual brains with meshes and truths (a run of virtual_brain that is past `features`, or further). Groups
+A,B:C,D are trained on A and B and judged on C and D. Rows of one group share the training brains, the fold that
 validates, the network, its number of steps, and the number of steps of the encoder:
 
     frozen           encoder pretrained for STEPS + JOINT steps, then the network on its embeddings
-    frozen_mlp       the same without the mesh: no averages, no neighbours
     joint            encoder pretrained for STEPS steps, then JOINT steps through the network, with class logits as well
     joint_alone      the same without class logits: the network's loss alone teaches the encoder
-    joint_mlp        as joint, without the mesh
+    frozen_mlp, joint_mlp   as frozen and joint, without the mesh: no averages, no neighbours
 
-Macro-F1 on the judged brains' true areas; differences are paired over brains (Student's t).
+Macro-F1 on the true areas of the judged brains; differences are paired over brains (Student's t). With --development
+the encoder's learning rate is chosen on other brains first. One hemisphere of each brain is used.
 
-    python benchmarks/end_to_end.py RUN [--work DIR] [--develop 3] [--developing] [--json FILE]
+    python benchmarks/end_to_end.py RUN --groups A,B:C,D C,D:A,B [--development RUN2 E,F:G] [--json FILE]
 """
 
 import argparse
-import itertools
 import sys
 import time
 from collections.abc import Sequence
@@ -45,13 +43,15 @@ from meshgnn.data.split import section_folds  # noqa: E402
 from meshgnn.errors import InputError  # noqa: E402
 from meshgnn.experiment.run_folder import RunFolder  # noqa: E402
 from meshgnn.experiment.section_brain import judge_of  # noqa: E402
+from meshgnn.graph import LOCATION_COLUMNS, MeshGraph, NodeLocations  # noqa: E402
 from meshgnn.nn import MLP  # noqa: E402
 from meshgnn.override import override  # noqa: E402
 from meshgnn.sockets import Brain  # noqa: E402
-from meshgnn.store import read_json, write_json  # noqa: E402
+from meshgnn.store import load_graph, read_json, write_json  # noqa: E402
 
 FOLDS, HELD = 4, 0
-ARMS = ("frozen", "frozen_mlp", "joint", "joint_alone", "joint_mlp")
+ARMS = ("frozen", "joint", "joint_alone", "frozen_mlp", "joint_mlp")
+RATES = (3e-4, 1e-3)  # of the encoder, of which development brains choose
 
 
 class Remembered:
@@ -65,84 +65,94 @@ class Remembered:
         return self.patches.read(rows)
 
 
-def judged_members(names: Sequence[str], develop: int, developing: bool) -> list[tuple[list[str], list[str]]]:
-    """Training and judged brains of every replicate."""
-    if developing:
-        return [(list(names[: develop - 1]), [names[develop - 1]])]
-    pairs = list(itertools.batched(names[develop:], 2)) if hasattr(itertools, "batched") else [
-        tuple(names[k : k + 2]) for k in range(develop, len(names), 2)
-    ]  # fmt: skip
-    pairs = [pair for pair in pairs if len(pair) == 2]
-    if len(pairs) < 2:
-        raise InputError(
-            f"{len(names)} brains leave {len(pairs)} pairs to train on and to judge; at least 2 are needed"
-        )
-    return [(list(pair), list(pairs[(k + 1) % len(pairs)])) for k, pair in enumerate(pairs)]
+def half(graph: MeshGraph) -> MeshGraph:
+    """The first hemisphere alone."""
+    count, where = graph.meshes[0].n_vertices, graph.locations
+    assert where is not None
+    return MeshGraph(
+        brain=graph.brain, meshes=graph.meshes[:1], cortex=graph.cortex[:count], labels=graph.labels[:count],
+        areas=graph.areas, locations=NodeLocations(**{n: getattr(where, n)[:count] for n in LOCATION_COLUMNS}),
+    )  # fmt: skip
 
 
-class Replicate:
-    """One pair of training brains and the brains that judge."""
+class Brains:
+    """Brains of a run, each read once."""
 
-    def __init__(self, run: Path, train: Sequence[str], judged: Sequence[str], steps: int, joint: JointConfig) -> None:
+    def __init__(self, run: Path) -> None:
         self.experiment, self.folder = read_run(run), RunFolder(run)
-        self.members = {one.name: one for one in self.experiment.members}
-        self.steps, self.joint = steps, joint
-        data = SectionPatches.Config()
-        self.brains = [self._brain(name, True) for name in train]
-        self.judged = [self._brain(name, False) for name in judged]
-        self.items = {one.graph.brain: Remembered(one, data.build(one)) for one in (*self.brains, *self.judged)}
-        self.data = data
+        self.members = {one.name.removeprefix("virtual-"): one for one in self.experiment.members}
+        self.brains: dict[str, Brain] = {}
+        self.items: dict[str, Remembered] = {}
 
-    def _brain(self, name: str, folds: bool) -> Brain:
-        brain = self.experiment.brains.brain(self.folder, self.members[name])
-        fold = np.full(brain.graph.n_nodes, -1)
-        if folds:
-            drawn = np.unique(brain.graph.locations.section[brain.graph.labels >= 0]).tolist()
-            fold = section_folds(brain.graph, drawn, FOLDS)
-        return replace(brain, fold=fold)
+    def brain(self, name: str) -> Brain:
+        """With the fold plan of training brains. Raises InputError when the run has no such brain."""
+        if name not in self.members:
+            raise InputError(f"{self.folder.path}: has no brain {name}; it has {', '.join(self.members)}")
+        if name not in self.brains:
+            whole = self.experiment.brains.brain(self.folder, self.members[name])
+            graph = half(whole.graph)
+            drawn = np.unique(graph.locations.section[graph.labels >= 0]).tolist()
+            brain = replace(whole, graph=graph, fold=section_folds(graph, drawn, FOLDS), train=np.zeros(0))
+            self.brains[name], self.items[name] = brain, Remembered(brain, SectionPatches.Config().build(brain))
+        return self.brains[name]
 
-    def encoder(self, steps: int, out: Path) -> Any:
+    def score(self, name: str, votes: Any) -> float:
+        """Macro-F1 of probabilities [V, K] on the true areas."""
+        brain = self.brain(name)
+        judge = judge_of(self.experiment.brains.folder(self.folder, self.members[name]), self._whole(name))
+        true = judge.graph.labels[: brain.graph.n_nodes]
+        nodes = brain.graph.cortex & (true >= 0)
+        return macro_f1(true[nodes], votes[nodes].argmax(1), len(brain.graph.areas))
+
+    def _whole(self, name: str) -> MeshGraph:
+        return load_graph(self.experiment.brains.folder(self.folder, self.members[name]) / "graph")
+
+
+class Group:
+    """Brains to train on and brains that judge."""
+
+    def __init__(self, brains: Brains, text: str, steps: int, joint: JointConfig, work: Path) -> None:
+        train, judged = (part.split(",") for part in text.split(":"))
+        self.brains, self.judged, self.steps, self.joint = brains, judged, steps, joint
+        self.train = [brains.brain(name) for name in train]
+        self.items = [brains.items[name] for name in train]
+        self.work = work / text.replace(",", "-").replace(":", "_")
+
+    def encoder(self, steps: int) -> Any:
         """Pretrained on class logits outside the fold that validates."""
         recipe = PretrainConfig(
-            data=self.data, objective=CrossEntropy.Config(), sampler=self.joint.sampler, epochs=1, epoch_steps=steps,
-            held_out=0, seed=self.joint.seed, threads=self.joint.threads,
+            data=SectionPatches.Config(), objective=CrossEntropy.Config(), sampler=self.joint.sampler, epochs=1,
+            epoch_steps=steps, held_out=0, seed=self.joint.seed, threads=self.joint.threads,
         )  # fmt: skip
-        sources = [node_set(one, self.items[one.graph.brain]).without(one.fold == HELD) for one in self.brains]
-        return pretrain(recipe, sources, out)
+        sources = [node_set(one, its).without(one.fold == HELD) for one, its in zip(self.train, self.items)]
+        return pretrain(recipe, sources, self.work / f"encoder-{steps}")
 
-    def arm(self, name: str, out: Path) -> dict[str, Any]:
+    def arm(self, name: str, tag: str = "") -> dict[str, Any]:
         """Trains and judges one row; its scores are kept."""
-        path = out / name / "scores.json"
+        path, joint = self.work / f"{name}{tag}" / "scores.json", self.joint
         if path.is_file():
             return dict(read_json(path))
-        begin, joint = time.perf_counter(), self.joint
-        extra = joint.epochs * joint.epoch_steps
-        frozen = name.startswith("frozen")
-        start = self.encoder(self.steps + (extra if frozen else 0), out / ("long" if frozen else "short"))
-        pretrained = time.perf_counter() - begin
+        frozen, extra = name.startswith("frozen"), joint.epochs * joint.epoch_steps
+        start = self.encoder(self.steps + (extra if frozen else 0))
+        begin = time.perf_counter()
         if frozen:  # as many steps of the network
             joint = replace(joint, before=joint.before + joint.epochs, epochs=0)
         if name.endswith("mlp"):
             joint = replace(joint, rounds=(), network=MLP.Config())
         if name == "joint_alone":
             joint = replace(joint, weight=0.0)
-        items = [self.items[one.graph.brain] for one in self.brains]
-        member = train_member(joint, start, self.brains, items, HELD, out / name)
-        seconds, scores = time.perf_counter() - begin - pretrained, {}
-        for brain in self.judged:
-            mine = self.items[brain.graph.brain]
-            found = member_map(member, brain, mine, joint, mine.patches)
-            judge = judge_of(self.experiment.brains.folder(self.folder, self.members[brain.graph.brain]), brain.graph)
-            nodes = judge.graph.cortex & (judge.graph.labels >= 0)
-            called = found[nodes].argmax(1)
-            scores[brain.graph.brain] = macro_f1(judge.graph.labels[nodes], called, len(judge.graph.areas))
-        history = read_json(out / name / "encoder.json")["training"]["history"]
-        told = {"scores": scores, "seconds": round(seconds, 1), "pretraining_s": round(pretrained, 1)}
+        member = train_member(joint, start, self.train, self.items, HELD, path.parent)
+        told: dict[str, Any] = {"seconds": round(time.perf_counter() - begin, 1), "scores": {}}
+        for one in self.judged:
+            brain = self.brains.brain(one)
+            items = self.brains.items[one]
+            told["scores"][one] = self.brains.score(one, member_map(member, brain, items, joint, items.patches))
+        history = read_json(path.parent / "encoder.json")["training"]["history"]
         told["validation"] = max(row.get("validation_macro_f1", 0.0) for row in history)
         told["kept_at"] = next(r["step"] for r in history if r.get("validation_macro_f1") == told["validation"])
-        told["history"] = history
-        write_json(path, told)
-        return told
+        write_json(path, told | {"history": history})
+        print(self.work.name, name + tag, told, flush=True)
+        return told | {"history": history}
 
 
 def paired(ours: Sequence[float], theirs: Sequence[float]) -> str:
@@ -154,24 +164,37 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> str:
     return f"{gaps.mean():+.4f} [{gaps.mean() - half:+.4f}, {gaps.mean() + half:+.4f}] over {len(gaps)} brains"
 
 
+def chosen(args: argparse.Namespace, base: JointConfig) -> JointConfig:
+    """The learning rate of the encoder that development brains liked best."""
+    if not args.development:
+        return base
+    brains, found = Brains(Path(args.development[0])), {}
+    for rate in RATES:
+        joint = replace(base, encoder_rate=rate)
+        rows = [Group(brains, text, args.steps, joint, args.work).arm("joint", f"-{rate:g}")
+                for text in args.development[1:]]  # fmt: skip
+        found[rate] = float(np.mean([score for row in rows for score in row["scores"].values()]))
+    best = max(found, key=lambda rate: found[rate])
+    print("development:", {f"encoder_rate={rate:g}": round(score, 4) for rate, score in found.items()}, flush=True)
+    return replace(base, encoder_rate=best)
+
+
 def measured(args: argparse.Namespace) -> list[dict[str, Any]]:
     base = JointConfig(
-        sampler=BalancedBatches.Config(classes=24, patches=4, rare="skip"), threads=1, epochs=2, epoch_steps=30,
+        sampler=BalancedBatches.Config(classes=24, patches=4, rare="skip"), threads=1, before=1, epochs=2, after=3,
+        refresh=2,
     )  # fmt: skip
-    joint = override(base, args.sets)
-    names = [one.name for one in read_run(args.run).members]
+    joint = chosen(args, override(base, args.sets))
+    brains = Brains(args.run)
     found: dict[str, dict[str, Any]] = {}
-    for number, (train, judged) in enumerate(judged_members(names, args.develop, args.developing)):
-        replicate = Replicate(args.run, train, judged, args.steps, joint)
-        for name in args.arms:
-            place = args.work / f"{'develop' if args.developing else 'judged'}-{number}{args.tag}"
-            row = replicate.arm(name, place)
+    for name in args.arms:
+        for text in args.groups:
+            row = Group(brains, text, args.steps, joint, args.work).arm(name)
             kept = found.setdefault(name, {"scores": {}, "seconds": 0.0, "histories": [], "kept_at": []})
             kept["scores"] |= row["scores"]
             kept["seconds"] += row["seconds"]
             kept["histories"].append(row["history"])
             kept["kept_at"].append(row["kept_at"])
-            print(number, name, {key: value for key, value in row.items() if key != "history"}, flush=True)
     rows = []
     for name, kept in found.items():
         brains = sorted(kept["scores"])
@@ -195,15 +218,14 @@ def measured(args: argparse.Namespace) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="a run of virtual_brain that has meshes and truths")
+    parser.add_argument("--groups", nargs="+", required=True, metavar="A,B:C,D", help="seeds: trained on, judged on")
+    parser.add_argument("--development", nargs="+", default=[], metavar="RUN2 E,F:G", help="chooses the encoder's rate")
     parser.add_argument("--work", type=Path, default=Path("/tmp/meshgnn-end-to-end"), help="folder of what is trained")
-    parser.add_argument("--develop", type=int, default=3, help="brains that settings are chosen on")
-    parser.add_argument("--developing", action="store_true", help="judge the last of these instead")
-    parser.add_argument("--steps", type=int, default=120, help="of pretraining")
+    parser.add_argument("--steps", type=int, default=200, help="of pretraining")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument(
         "--set", dest="sets", action="append", default=[], metavar="KEY=VALUE", help="of joint training"
     )
-    parser.add_argument("--tag", default="", help="names a folder for other settings")
     parser.add_argument("--json", type=Path, help="write the rows here")
     args = parser.parse_args()
     try:

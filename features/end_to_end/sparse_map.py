@@ -1,5 +1,6 @@
 """A fixed sparse matrix times rows, with the gradient."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -44,4 +45,6 @@ class _Product(torch.autograd.Function):
 def _as_torch(matrix: sparse.csr_array) -> Tensor:
     matrix.sort_indices()
     parts = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data.astype(np.float64)
-    return torch.sparse_csr_tensor(*map(torch.from_numpy, parts), size=matrix.shape, check_invariants=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(*map(torch.from_numpy, parts), size=matrix.shape, check_invariants=True)
