@@ -27,12 +27,14 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # this file must not sta
 
 import numpy as np  # noqa: E402
 from scipy import stats  # noqa: E402
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis  # noqa: E402
 
 from benchmarks._pairs import keep, show  # noqa: E402
 from features.end_to_end.brain import Patches  # noqa: E402
 from features.end_to_end.command import read_run  # noqa: E402
+from features.end_to_end.mesh_inputs import MeshInputs  # noqa: E402
 from features.end_to_end.settings import JointConfig  # noqa: E402
-from features.end_to_end.training import member_map, train_member  # noqa: E402
+from features.end_to_end.training import embedded, map_of_rows, train_member  # noqa: E402
 from features.node_data.section_patches import SectionPatches  # noqa: E402
 from features.node_sets import node_set  # noqa: E402
 from features.objectives.cross_entropy import CrossEntropy  # noqa: E402
@@ -51,7 +53,8 @@ from meshgnn.store import load_graph, read_json, write_json  # noqa: E402
 
 FOLDS, HELD = 4, 0
 ARMS = ("frozen", "joint", "joint_alone", "frozen_mlp", "joint_mlp")
-RATES = (3e-4, 1e-3)  # of the encoder, of which development brains choose
+REFERENCES = ("frozen", "joint_alone", "frozen_mlp", "joint_mlp")
+RATES = (3e-5, 1e-4, 3e-4, 1e-3)  # of the encoder, of which development brains choose
 
 
 class Remembered:
@@ -96,13 +99,13 @@ class Brains:
             self.brains[name], self.items[name] = brain, Remembered(brain, SectionPatches.Config().build(brain))
         return self.brains[name]
 
-    def score(self, name: str, votes: Any) -> float:
-        """Macro-F1 of probabilities [V, K] on the true areas."""
+    def score(self, name: str, called: Any) -> float:
+        """Macro-F1 of classes [V] on the true areas."""
         brain = self.brain(name)
         judge = judge_of(self.experiment.brains.folder(self.folder, self.members[name]), self._whole(name))
         true = judge.graph.labels[: brain.graph.n_nodes]
         nodes = brain.graph.cortex & (true >= 0)
-        return macro_f1(true[nodes], votes[nodes].argmax(1), len(brain.graph.areas))
+        return macro_f1(true[nodes], called[nodes], len(brain.graph.areas))
 
     def _whole(self, name: str) -> MeshGraph:
         return load_graph(self.experiment.brains.folder(self.folder, self.members[name]) / "graph")
@@ -127,11 +130,14 @@ class Group:
         sources = [node_set(one, its).without(one.fold == HELD) for one, its in zip(self.train, self.items)]
         return pretrain(recipe, sources, self.work / f"encoder-{steps}")
 
-    def arm(self, name: str, tag: str = "") -> dict[str, Any]:
+    def arm(self, name: str) -> dict[str, Any]:
         """Trains and judges one row; its scores are kept."""
-        path, joint = self.work / f"{name}{tag}" / "scores.json", self.joint
-        if path.is_file():
-            return dict(read_json(path))
+        joint = self.joint
+        tag = "" if name.startswith("frozen") else f"-{joint.encoder_rate:g}"
+        path = self.work / f"{name}{tag}" / "scores.json"
+        kept = dict(read_json(path)) if path.is_file() else {}
+        if "lda" in kept:
+            return kept
         frozen, extra = name.startswith("frozen"), joint.epochs * joint.epoch_steps
         start = self.encoder(self.steps + (extra if frozen else 0))
         begin = time.perf_counter()
@@ -142,17 +148,34 @@ class Group:
         if name == "joint_alone":
             joint = replace(joint, weight=0.0)
         member = train_member(joint, start, self.train, self.items, HELD, path.parent)
-        told: dict[str, Any] = {"seconds": round(time.perf_counter() - begin, 1), "scores": {}}
-        for one in self.judged:
-            brain = self.brains.brain(one)
-            items = self.brains.items[one]
-            told["scores"][one] = self.brains.score(one, member_map(member, brain, items, joint, items.patches))
+        told: dict[str, Any] = {"seconds": kept.get("seconds", round(time.perf_counter() - begin, 1))}
+        told |= self._scores(member, joint)
         history = read_json(path.parent / "encoder.json")["training"]["history"]
         told["validation"] = max(row.get("validation_macro_f1", 0.0) for row in history)
         told["kept_at"] = next(r["step"] for r in history if r.get("validation_macro_f1") == told["validation"])
         write_json(path, told | {"history": history})
         print(self.work.name, name + tag, told, flush=True)
         return told | {"history": history}
+
+    def _scores(self, member: Any, joint: JointConfig) -> dict[str, dict[str, float]]:
+        """Of the network, and of a shrunk linear discriminant on what it sees, fitted outside the fold that validates:
+        what the embeddings are worth to a model that fits in one step."""
+        seen, labels = [], []
+        for brain, items in zip(self.train, self.items):
+            inputs = MeshInputs(brain.graph, items.patches.observed, joint.rounds)
+            known = (brain.graph.labels >= 0) & brain.graph.cortex & (brain.fold != HELD)
+            seen.append(inputs(embedded(member.encoder, items.patches, joint)).numpy()[known])
+            labels.append(brain.graph.labels[known])
+        linear = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
+        linear.fit(np.concatenate(seen), np.concatenate(labels))
+        scores: dict[str, dict[str, float]] = {"scores": {}, "lda": {}}
+        for one in self.judged:
+            brain, items = self.brains.brain(one), self.brains.items[one]
+            rows = embedded(member.encoder, items.patches, joint)
+            scores["scores"][one] = self.brains.score(one, map_of_rows(member, brain, items.patches, rows).argmax(1))
+            inputs = MeshInputs(brain.graph, items.patches.observed, joint.rounds)(rows).numpy()
+            scores["lda"][one] = self.brains.score(one, linear.predict(inputs))
+        return scores
 
 
 def paired(ours: Sequence[float], theirs: Sequence[float]) -> str:
@@ -171,8 +194,7 @@ def chosen(args: argparse.Namespace, base: JointConfig) -> JointConfig:
     brains, found = Brains(Path(args.development[0])), {}
     for rate in RATES:
         joint = replace(base, encoder_rate=rate)
-        rows = [Group(brains, text, args.steps, joint, args.work).arm("joint", f"-{rate:g}")
-                for text in args.development[1:]]  # fmt: skip
+        rows = [Group(brains, text, args.steps, joint, args.work).arm("joint") for text in args.development[1:]]
         found[rate] = float(np.mean([score for row in rows for score in row["scores"].values()]))
     best = max(found, key=lambda rate: found[rate])
     print("development:", {f"encoder_rate={rate:g}": round(score, 4) for rate, score in found.items()}, flush=True)
@@ -190,22 +212,22 @@ def measured(args: argparse.Namespace) -> list[dict[str, Any]]:
     for name in args.arms:
         for text in args.groups:
             row = Group(brains, text, args.steps, joint, args.work).arm(name)
-            kept = found.setdefault(name, {"scores": {}, "seconds": 0.0, "histories": [], "kept_at": []})
+            kept = found.setdefault(name, {"scores": {}, "lda": {}, "seconds": 0.0, "histories": [], "kept_at": []})
             kept["scores"] |= row["scores"]
+            kept["lda"] |= row["lda"]
             kept["seconds"] += row["seconds"]
             kept["histories"].append(row["history"])
             kept["kept_at"].append(row["kept_at"])
     rows = []
     for name, kept in found.items():
-        brains = sorted(kept["scores"])
-        ours = [kept["scores"][brain] for brain in brains]
-        row: dict[str, Any] = {
-            "name": name, "macro_f1": round(float(np.mean(ours)), 4), "seconds": round(kept["seconds"], 1),
-            "brains": {brain: round(score, 4) for brain, score in zip(brains, ours)}, "kept_at": kept["kept_at"],
-        }  # fmt: skip
-        for other in found:
-            if other != name and other in ("frozen", "joint_alone", "joint_mlp", "frozen_mlp"):
-                row[f"minus_{other}"] = paired(ours, [found[other]["scores"][brain] for brain in brains])
+        row: dict[str, Any] = {"name": name, "seconds": round(kept["seconds"], 1), "kept_at": kept["kept_at"]}
+        for model, key in (("network", "scores"), ("lda", "lda")):
+            judged = sorted(kept[key])
+            ours = [kept[key][one] for one in judged]
+            row[model] = round(float(np.mean(ours)), 4)
+            row[f"{model}_brains"] = {one: round(score, 4) for one, score in zip(judged, ours)}
+            for other in (one for one in REFERENCES if one in found and one != name):
+                row[f"{model}_minus_{other}"] = paired(ours, [found[other][key][one] for one in judged])
         lines = [line for history in kept["histories"] for line in history]
         for figure in ("batch_age", "batch_staleness", "age", "staleness", "plain_staleness"):
             values = [line[figure] for line in lines if figure in line]

@@ -240,6 +240,29 @@ def load_member(folder: Path, more: Sequence[Config] = ()) -> Member:
 # -- use --------------------------------------------------------------------------------------------------------------
 
 
+def embedded(encoder: NodeEncoder, patches: Patches, config: JointConfig) -> torch.Tensor:
+    """[V, C] embeddings of all nodes with a patch, 0 elsewhere.
+
+    Args:
+        config: says how many are encoded at a time.
+    """
+    rows = torch.zeros(len(patches.place), encoder.out_channels)
+    with torch.no_grad():
+        for k in range(0, len(patches.nodes), config.encode):
+            nodes = patches.nodes[k : k + config.encode]
+            rows[torch.from_numpy(nodes)] = encoder(torch.from_numpy(patches.read(nodes)))
+    return rows
+
+
+def map_of_rows(member: Member, brain: Brain, patches: Patches, rows: torch.Tensor) -> NDArray[np.float32]:
+    """[V, K] probabilities of the network from embeddings [V, C] that its encoder gave."""
+    with torch.no_grad():
+        inputs = MeshInputs(brain.graph, patches.observed, member.rounds)(rows)
+        near = Adjacency(brain.graph.n_nodes, inner_edges(brain.graph))
+        found = member.network(inputs, inputs[:, :0], near).softmax(1).numpy()
+    return np.asarray(found, np.float32)
+
+
 def member_map(
     member: Member, brain: Brain, data: NodeData, config: JointConfig, patches: Patches | None = None
 ) -> NDArray[np.float32]:
@@ -250,12 +273,4 @@ def member_map(
         patches: of the brain, where they have been read already.
     """
     patches = patches or Patches(brain, data, config.memory_mb)
-    rows = torch.zeros(brain.graph.n_nodes, member.encoder.out_channels)
-    with torch.no_grad():
-        for k in range(0, len(patches.nodes), config.encode):
-            nodes = patches.nodes[k : k + config.encode]
-            rows[torch.from_numpy(nodes)] = member.encoder(torch.from_numpy(patches.read(nodes)))
-        inputs = MeshInputs(brain.graph, patches.observed, member.rounds)(rows)
-        near = Adjacency(brain.graph.n_nodes, inner_edges(brain.graph))
-        found = member.network(inputs, inputs[:, :0], near).softmax(1).numpy()
-    return np.asarray(found, np.float32)
+    return map_of_rows(member, brain, patches, embedded(member.encoder, patches, config))
