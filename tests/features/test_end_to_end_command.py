@@ -22,6 +22,7 @@ from meshgnn.progress import silent
 from meshgnn.sockets import FeatureMaker
 from meshgnn.source.cohort import Member
 from meshgnn.store import file_hash, load_table, save_graph
+from meshgnn.testing import assert_feature_maker
 from tests.features.test_contrastive_features import TINY as FEATURES
 from tests.features.test_contrastive_features import brain
 from tests.features.test_end_to_end import PATCHES, encoder, fit
@@ -39,6 +40,14 @@ def fitted(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("endtoend")
     mine = brain(folder / "a")
     return mine, folder / "e", MAKER.build().fit([mine], folder / "e", silent)
+
+
+def test_two_brains_one_of_them_without_a_label(fitted, tmp_path: Path):
+    mine, _, _ = fitted
+    bare = mine.graph._replace(brain="bare", labels=np.full(mine.graph.n_nodes, -1))
+    second = replace(mine, graph=bare, annotated=(), fold=np.zeros(0))
+    assert_feature_maker(MAKER.build(), [mine, second], tmp_path / "f")
+    assert MAKER.build().map(second, tmp_path / "f").shape == (mine.graph.n_nodes, 3)
 
 
 def test_it_is_a_maker_whose_folder_serves_wherever_encoders_do(fitted, tmp_path: Path):
