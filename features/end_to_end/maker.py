@@ -96,10 +96,10 @@ class EndToEndFeatures(ContrastiveFeatures):
         data = self._data(brain)
         patches = Patches(brain, data, self.joint.memory_mb)
         votes = {fold: member_map(one, brain, data, self.joint, patches) for fold, one in members.items()}
-        found = np.mean(list(votes.values()), axis=0, dtype=np.float32)
+        found = np.stack(list(votes.values())).mean(0)
         for fold, one in votes.items():
             found[brain.fold == fold] = one[brain.fold == fold]
-        return np.asarray(found, np.float32)
+        return found
 
 
 def load_members(folder: Path) -> dict[int, Member]:

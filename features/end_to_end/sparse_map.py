@@ -44,7 +44,8 @@ class _Product(torch.autograd.Function):
 
 def _as_torch(matrix: sparse.csr_array) -> Tensor:
     matrix.sort_indices()
-    parts = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data.astype(np.float64)
+    starts, columns = (torch.from_numpy(one.astype(np.int64)) for one in (matrix.indptr, matrix.indices))
+    values, size = torch.from_numpy(matrix.data.astype(np.float64)), (matrix.shape[0], matrix.shape[1])
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(*map(torch.from_numpy, parts), size=matrix.shape, check_invariants=True)
+        return torch.sparse_csr_tensor(starts, columns, values, size, check_invariants=True)
