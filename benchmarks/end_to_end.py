@@ -54,7 +54,6 @@ from meshgnn.store import load_graph, read_json, write_json  # noqa: E402
 FOLDS, HELD = 4, 0
 ARMS = ("frozen", "joint", "joint_alone", "frozen_mlp", "joint_mlp")
 REFERENCES = ("frozen", "joint_alone", "frozen_mlp", "joint_mlp")
-RATES = (3e-5, 1e-4, 3e-4, 1e-3)  # of the encoder, of which development brains choose
 
 
 class Remembered:
@@ -192,7 +191,7 @@ def chosen(args: argparse.Namespace, base: JointConfig) -> JointConfig:
     if not args.development:
         return base
     brains, found = Brains(Path(args.development[0])), {}
-    for rate in RATES:
+    for rate in args.rates:
         joint = replace(base, encoder_rate=rate)
         rows = [Group(brains, text, args.steps, joint, args.work).arm("joint") for text in args.development[1:]]
         found[rate] = float(np.mean([score for row in rows for score in row["scores"].values()]))
@@ -242,6 +241,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="a run of virtual_brain that has meshes and truths")
     parser.add_argument("--groups", nargs="+", required=True, metavar="A,B:C,D", help="seeds: trained on, judged on")
     parser.add_argument("--development", nargs="+", default=[], metavar="RUN2 E,F:G", help="chooses the encoder's rate")
+    parser.add_argument("--rates", nargs="+", type=float, default=[1e-4, 3e-4, 1e-3], help="those to choose from")
     parser.add_argument("--work", type=Path, default=Path("/tmp/meshgnn-end-to-end"), help="folder of what is trained")
     parser.add_argument("--steps", type=int, default=200, help="of pretraining")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))

@@ -62,7 +62,7 @@ class JointConfig(BaseConfig):
     epoch_steps: int = 30
     refresh: int = 1
     buffer_mm: float = 6.0
-    encoder_rate: float = 5e-4
+    encoder_rate: float = 3e-4
     network_rate: float = 8e-3
     weight_decay: float = 1e-2
     clip: float = 1.0

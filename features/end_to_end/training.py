@@ -7,6 +7,7 @@ metrics.csv. A member's network takes the embeddings of its own encoder.
 import csv
 import io
 import logging
+import sys
 import warnings
 from collections.abc import Sequence
 from copy import deepcopy
@@ -136,6 +137,7 @@ def _train(
         except SystemExit:  # Lightning's answer to Ctrl-C
             raise KeyboardInterrupt from None
         except Stopped as stopped:
+            print(stopped, file=sys.stderr, flush=True)
             raise SystemExit(stopped.code) from None
         finally:
             stops.restore()
