@@ -17,6 +17,7 @@ from features.end_to_end.settings import JointConfig
 from features.end_to_end.training import load_member, member_map, train_member
 from features.model_files import new_encoder
 from features.node_data.section_patches import SectionPatches
+from features.objectives.contrastive import SupervisedContrastive
 from features.samplers.balanced import BalancedBatches
 from meshgnn.data.inputs import NodeInputs
 from meshgnn.data.split import inner_edges
@@ -253,8 +254,18 @@ def test_labels_of_the_fold_that_validates_decide_nothing_but_which_weights_are_
     assert [r["validation_macro_f1"] for r in histories[0]] != [r["validation_macro_f1"] for r in histories[1]]
 
 
-@pytest.mark.parametrize("change", [{"weight": 0.0}, {"unlabelled": 5}, {"refresh": 2}, {"before": 0, "after": 0},
-                                    {"epochs": 0}, {"rounds": (), "network": MLP.Config(hidden=8)}])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weight": 0.0},
+        {"objective": SupervisedContrastive.Config(projection=4)},
+        {"unlabelled": 5},
+        {"refresh": 2},
+        {"before": 0, "after": 0},
+        {"epochs": 0},
+        {"rounds": (), "network": MLP.Config(hidden=8)},
+    ],
+)
 def test_settings_change_what_is_learnt(mine, tmp_path: Path, change):
     fit(mine, tmp_path / "a")
     fit(mine, tmp_path / "b", replace(TINY, **change))
@@ -284,6 +295,12 @@ def test_patches_that_do_not_fit_into_memory_are_read_as_they_are_needed(mine, t
     fit(mine, tmp_path / "read", replace(TINY, memory_mb=0.0))
     for name in ("encoder.safetensors", "network.safetensors"):
         assert (tmp_path / "kept" / name).read_bytes() == (tmp_path / "read" / name).read_bytes()
+
+
+def test_a_training_that_diverges_is_told_and_leaves_no_pair(mine, tmp_path: Path):
+    with pytest.raises(InputError, match=r"not finite|diverged"):
+        fit(mine, tmp_path, replace(TINY, encoder_rate=1e30, clip=0.0))
+    assert not (tmp_path / "encoder.json").exists()
 
 
 def test_what_cannot_be_trained_is_named(mine, tmp_path: Path):
