@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from features.contrastive_features import ContrastiveFeatures
+from features.end_to_end.maker import EndToEndFeatures
 from features.objectives.cross_entropy import CrossEntropy
 from features.pretrain import PretrainConfig
 from features.profiles import ProfileFeatures
@@ -20,9 +21,11 @@ from reconstruct.steps.midsurface import ExtractMidsurface
 # stacks of one's own often fewer are (docs/benchmarks.md, judging features).
 LEARNT = ContrastiveFeatures.Config(pretrain=PretrainConfig(objective=CrossEntropy.Config()))
 MAKERS = (LEARNT, ProfileFeatures.Config())
-MAY = {"features": MAKERS, "compared": MAKERS}
+TOGETHER = EndToEndFeatures.Config(pretrain=LEARNT.pretrain)  # encoder and network trained together
+MAY = {"features": (*MAKERS, TOGETHER), "compared": (*MAKERS, TOGETHER)}
 ON_STACKS = ContrastiveFeatures.Config(effort=2.0, pretrain=PretrainConfig(sampler=BalancedBatches.Config(rare="skip")))
-MAY_ON_STACKS = dict.fromkeys(MAY, (ON_STACKS, *MAKERS[1:]))
+TOGETHER_ON_STACKS = EndToEndFeatures.Config(effort=ON_STACKS.effort, pretrain=ON_STACKS.pretrain)
+MAY_ON_STACKS = dict.fromkeys(MAY, (ON_STACKS, *MAKERS[1:], TOGETHER_ON_STACKS))
 
 
 @choices(MAY)

@@ -71,6 +71,7 @@ SMALL: dict[str, tuple[str, ...]] = {
     "virtual_brain:uniform": (*_DRAWN, "without_coordinates=false", "compared=[]"),
     "virtual_brain:sections": _BRAINS,
     "features.pretrain": _PRETRAIN,
+    "features.end_to_end": ("epochs=1", "before=1", "after=1", "epoch_steps=2", "sampler.patches=2"),
     "features.judge": ("shares=0.5,1", "seeds=0", "data.pixel_um=300", "nodes=300"),
     "judging": (
         "brain.pixel_um=300", "brain.spacing_mm=6", "data.pixel_um=300", "train=1", "test=2", "shares=0.5", "seeds=0",

@@ -1,0 +1,1 @@
+"""Encoder and graph network trained together: the gradient of the network's loss reaches the encoder's weights."""
