@@ -141,7 +141,7 @@ export function fillingPanel({ store, model, stage }) {
             button("Correct", () => correct(one.area), { "data-mark": `correct-${one.area}` }),
             one.decision === "none"
               ? button("Reject", () => decide([one.area], "reject"), { "data-mark": `reject-${one.area}` })
-              : "",
+              : button("Offer again", () => decide([one.area], "withdraw"), { "data-mark": `withdraw-${one.area}` }),
           )
         : "",
     );
