@@ -74,6 +74,28 @@ def test_what_is_ticked_stays_ticked_when_news_come(page):
     assert {"gifti", "tables", "glb", "ply", "graphml", "gt", "pyg", "neuroglancer", "html"} <= set(offered)
 
 
+def test_long_paths_stay_within_their_panel(page):
+    page.ask("page.store.set({tab: 'filling'})")
+    page.ask(
+        "page.store.set({stack: {...page.store.state.stack, engines: [{name: 'x', title: 'X', ready: false, "
+        "why_not: '/a/' + 'x'.repeat(200)}]}})"
+    )
+    width = "(one) => one.getBoundingClientRect().right"
+    assert page.ask(
+        f"Math.max(...[...document.querySelectorAll('#panel-filling *')].map({width})) <= ({width})(document.body)"
+    )
+
+
+def test_the_worklist_knows_what_was_drawn_since(page):
+    page.ask("page.store.set({tab: 'drawn'})")
+    page.go(14)
+    page.stroke("f", [(300, 300), (400, 300), (400, 400), (300, 400)])
+    page.saved()
+    page.ask("page.store.set({tab: 'next'})")
+    page.browser.wait("document.querySelector('#panel-next').textContent.includes('from the nearest drawn section')")
+    page.browser.wait("!document.querySelector('[data-mark=work-14]')")
+
+
 def test_a_worklist_that_cannot_be_made_says_why_and_nothing_else(page):
     page.ask(
         "window.fetch = async (...asked) => String(asked[0]).includes('/api/worklist') ? new Response("

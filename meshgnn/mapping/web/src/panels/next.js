@@ -134,6 +134,8 @@ export function nextPanel({ store }) {
     if (first) store.set({ section: first.section });
   }
 
+  // Between fillings strokes change the list as well; it takes a second or more, so that it is asked for when looked at.
+  store.listen(["tab"], ({ tab }) => tab === "next" && load());
   store.listen(["work", "section", "colours"], draw);
   return { load, go, reason };
 }
