@@ -74,6 +74,20 @@ def test_what_is_ticked_stays_ticked_when_news_come(page):
     assert {"gifti", "tables", "glb", "ply", "graphml", "gt", "pyg", "neuroglancer", "html"} <= set(offered)
 
 
+def test_nobody_is_said_to_have_drawn_before_it_is_known(page, server):
+    page.ask("page.store.set({tab: 'drawn'})")
+    page.open(server.addresses[0])
+    page.ask(
+        "window.plain = window.fetch; window.fetch = async (...asked) => { if (String(asked[0]).includes('agreement')) "
+        "await new Promise((go) => (window.compare = go)); return window.plain(...asked); }"
+    )
+    page.ask("page.store.set({tab: 'files'})")
+    page.browser.wait("Boolean(window.compare)")
+    assert "No two mappers" not in text(page, "files")
+    page.ask("window.compare(), (window.fetch = window.plain), null")
+    page.browser.wait("document.querySelector('#panel-files').textContent.includes('No two mappers')")
+
+
 def test_long_paths_stay_within_their_panel(page):
     page.ask("page.store.set({tab: 'filling'})")
     page.ask(

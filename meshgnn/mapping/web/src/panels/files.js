@@ -158,7 +158,7 @@ export function filesPanel({ store, model }) {
               ),
             ),
           )
-        : empty("Nobody else has drawn on the same sections yet."),
+        : empty(rows ? "No two mappers have drawn the same area on the same section yet." : "Comparing …"),
     );
   }
 
