@@ -1,9 +1,12 @@
 """What the panels of the mapping page say and remember, in a real browser."""
 
 import json
+import time
 
+import numpy as np
 import pytest
 
+from meshgnn.source.sections import write_tiff
 from tests.meshgnn.export import browser as chromium
 from tests.meshgnn.mapping.page_server import Page, Server, stack
 
@@ -72,6 +75,32 @@ def test_what_is_ticked_stays_ticked_when_news_come(page):
     assert ticked == ["geojson", "annotations"]
     offered = page.ask(f"{ticks}.map((one) => one.value)")
     assert {"gifti", "tables", "glb", "ply", "graphml", "gt", "pyg", "neuroglancer", "html"} <= set(offered)
+
+
+def test_neighbours_fetched_ahead_do_not_push_one_another_out_for_ever(tmp_path):
+    """Sections without levels of their own: all tiles of those in sight are more than the page holds."""
+    lines = ["file,index,position_mm,pixel_um,thickness_um,usable"]
+    image = np.full((1500, 2000), 240, np.uint8)
+    image[300:1200, 300:1700] = 120
+    for k in range(14):
+        write_tiff(tmp_path / f"{k}.tif", image, 20)
+        lines.append(f"{k}.tif,{k},{k},20,20,1")
+    (tmp_path / "sections.csv").write_text("\n".join(lines) + "\n")
+    with Server(tmp_path) as server, chromium.Browser() as browser:
+        page = Page(browser, server.addresses[0])
+        page.go(7)
+        tiles = "window.performance.getEntriesByType('resource').filter((one) => one.name.includes('/tiles/')).length"
+        page.ask("performance.setResourceTimingBufferSize(20000)")
+        before, end = -1, time.monotonic() + 60
+        while before != (now := page.ask(tiles)):  # until nothing more is asked for
+            assert time.monotonic() < end, f"{now} tiles asked for, and no end"
+            before = now
+            time.sleep(2)
+        shown = page.ask("page.stage.tiles.within(page.stage.section, 0, [0, 0, 1999, 1499]).length")
+        assert 3 * shown <= now <= 500  # this section and its neighbours at least
+        page.go(8)
+        time.sleep(1)
+        assert page.ask("page.stage.tiles.held.size") <= 500
 
 
 def test_nobody_is_said_to_have_drawn_before_it_is_known(page, server):
