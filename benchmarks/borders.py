@@ -12,6 +12,10 @@ others 1 to 3 mm.
     random          as many places drawn at random
     schleicher_N, schleicher_p_N
                     the strongest of all sections, with N false ones per 10 mm, by squared distance or by p
+    surrogates, surrogates_0.5
+                    borders that stand out from surrogates (--surrogates) with at most 5 % (50 %) false ones expected
+    surrogates_ranked_N
+                    the strongest by that share, with N false ones per 10 mm
     network         where the named run's map changes its area, on its own mesh, whose errors are in it
 
 With --mesh the borders are those that a user gets, on the ribbon of a reconstruction, which has errors of its own.
@@ -25,6 +29,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,19 +78,19 @@ def schleicher(found: SectionBorders, confirmed: bool) -> Points:
     return points
 
 
-Strong = list[tuple[float, int, str, np.ndarray]]  # strength, section, hemisphere, point in mm
+Strong = list[tuple[tuple[float, float], int, str, np.ndarray]]  # strength, section, hemisphere, point in mm
 
 
-def by_strength(found: list[SectionBorders], p_first: bool) -> Strong:
-    """All borders of all sections, strongest first: by p, or by squared distance."""
+def by_strength(found: list[SectionBorders], by: str) -> Strong:
+    """All borders of all sections, strongest first: by `p`, `distance2` or `q`, ties by distance."""
     every: Strong = []
     for number, one in enumerate(found):
         for run in one.runs:
             for border in run.series.borders:
                 point = np.array(between(run, border.place, one.pixel_um))
-                strength = -border.p if p_first else border.distance2
-                every.append((strength, number, run.line.hemisphere, point))
-    return sorted(every, key=lambda one: -one[0])
+                strength = border.distance2 if by == "distance2" else -getattr(border, by)
+                every.append(((strength, border.distance2), number, run.line.hemisphere, point))
+    return sorted(every, key=lambda one: one[0], reverse=True)
 
 
 def with_false(every: Strong, true: list[dict[bool, Points]], lengths: list[float], false: float, reach: float) -> Any:
@@ -118,6 +123,7 @@ def main() -> None:
     parser.add_argument("--brain", default="")
     parser.add_argument("--sections", type=int, default=0, help="only so many, next to each other in the middle")
     parser.add_argument("--reach-mm", type=float, default=1.0)
+    parser.add_argument("--surrogates", type=int, default=0, help="so many of every series, too")
     parser.add_argument("--quick", action="store_true", help="a quick brain, four sections")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -130,6 +136,14 @@ def main() -> None:
     for one in rows:
         show(one)
     keep(rows, options.json)
+
+
+def below(found: SectionBorders, level: float) -> SectionBorders:
+    """Its borders of at most this q."""
+    return replace(found, runs=tuple(
+        replace(run, series=replace(run.series, borders=tuple(one for one in run.series.borders if one.q <= level)))
+        for run in found.runs
+    ))  # fmt: skip
 
 
 def place_of(truth: Any, number: int) -> Any:
@@ -157,6 +171,15 @@ def measured(options: argparse.Namespace, folder: Path, many: int) -> list[dict[
         else:
             found.append(finder.find(section, graph, place))
     seconds = (time.perf_counter() - start) / max(len(sections), 1)
+    above: list[SectionBorders] = []
+    if options.surrogates:
+        # All borders keep their q, so that they can be ranked; those below 0.05 are what the command would write.
+        strict = SectionBorderFinder.Config(surrogates=options.surrogates, false_share=1.0).build()
+        begun = time.perf_counter()
+        for section in sections:
+            ribbon = (made, None) if options.mesh is not None else (graph, place_of(truth, section.index))
+            above.append(strict.find(section, *ribbon))
+        slow = (time.perf_counter() - begun) / max(len(sections), 1)
     found = in_neighbours(found, {one.index: one for one in sections})
     known = known or found
     area_map = placed = None
@@ -183,12 +206,19 @@ def measured(options: argparse.Namespace, folder: Path, many: int) -> list[dict[
             methods["network"] = of_map(area_map.graph, area_map.probabilities, placed.at(one.section))
         for name, points in methods.items():
             scores[name].add(true, points, length)
+    for one, true, length in zip(above, truths, lengths):
+        for name, level in (("surrogates", 0.05), ("surrogates_0.5", 0.5)):
+            scores[name].add(true, schleicher(below(one, level), False), length)
+    ranked = {"schleicher": by_strength(found, "distance2"), "schleicher_p": by_strength(found, "p")}
+    if above:
+        ranked["surrogates_ranked"] = by_strength(above, "q")
     for false in (0.1, 0.2, 0.4, 0.8):
-        for name, every in (("schleicher", by_strength(found, False)), ("schleicher_p", by_strength(found, True))):
+        for name, every in ranked.items():
             if (score := with_false(every, truths, lengths, false, options.reach_mm)) is not None:
                 scores[f"{name}_{false:g}"] = score
     rows = [{"name": name, **score.row()} for name, score in scores.items()]
-    return [*rows, {"name": "seconds_per_section", "value": round(seconds, 2)}]
+    rows.append({"name": "seconds_per_section", "value": round(seconds, 2)})
+    return [*rows, {"name": "seconds_with_surrogates", "value": round(slow, 2)}] if above else rows
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ truth: Dice and border distance (mm) of each area that both drawn sections show 
 
     contours            signed distances averaged (Raya & Udupa 1990); in cortex, since only cortex is judged
     nearest             the outline of the nearer drawn section
-    graph               the graph engine with depth profiles
-    graph_clipped       its map, cut off where the mesh's pial and white surfaces or glass are: no model needed
+    graph               the graph engine with depth profiles; its outlines end at the mesh's surfaces and at glass
+    graph_at_surfaces   the same map, its outlines ending at the mesh's surfaces alone
     local               local models that refine the graph's map
     local_outlines      local models: grey values, ribbon and interpolated outlines (--outlines-too)
     local_no_mesh       the same without ribbon (--no-mesh-too)
@@ -32,12 +32,11 @@ from typing import Any
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # this file must not stand for the package of its name
 
 import numpy as np  # noqa: E402
-from scipy import ndimage, stats  # noqa: E402
+from scipy import stats  # noqa: E402
 from scipy.spatial import cKDTree  # noqa: E402
 
 from benchmarks._pairs import keep, row, show  # noqa: E402
 from features.local_models.engine import LocalModels  # noqa: E402
-from features.local_models.inputs import DENSE, inside_surfaces, section_density  # noqa: E402
 from features.local_models.settings import ModelSettings  # noqa: E402
 from features.profiles import ProfileFeatures  # noqa: E402
 from meshgnn.config import from_plain  # noqa: E402
@@ -105,18 +104,6 @@ def nearest_contour(situation: Situation, index: int, ends: tuple[int, int]) -> 
         return classes[row, column]
 
     return at
-
-
-def cortical(ribbon: Any, graph: Any) -> np.ndarray:
-    """[P] which pixels of a ribbon lie between the mesh's surfaces and not on glass."""
-    grid = SectionGrid.of(ribbon.section, 1000 * ribbon.width_mm / 2)
-    pial, white = inside_surfaces(graph, grid.section, grid.shape, (grid.block, grid.block))
-    dense = ndimage.gaussian_filter(section_density(grid), 1) > DENSE
-    row, column = (
-        ((at + 0.5) * fine / coarse).astype(int)
-        for at, fine, coarse in zip(np.divmod(ribbon.pixel, ribbon.shape[1]), grid.shape, ribbon.shape)
-    )
-    return (pial & ~white & dense)[row, column]
 
 
 def main() -> None:
@@ -198,6 +185,7 @@ def measured(
             place = folder / f"state-{name}-{pair[0]}" / "rounds" / "0001" / name
             start = time.perf_counter()
             filling = engine.fill(situation, place, silent, lambda: False)
+            tissue = filling.about.get("tissue", {})
             seconds[name].append(time.perf_counter() - start)
             if name == "local":
                 seconds["one_model"].append(filling.figures["seconds_per_model"])
@@ -206,8 +194,10 @@ def measured(
                 best = places(filling.on(index), ribbon, chosen)
                 judge(scores[name], ribbon, everything, best, chosen, known)
                 if name == "graph":
-                    best = np.where(cortical(ribbon, brain.graph), best, len(chosen))
-                    judge(scores["graph_clipped"], ribbon, everything, best, chosen, known)
+                    filling.about["tissue"] = {}
+                    best = places(filling.on(index), ribbon, chosen)
+                    judge(scores["graph_at_surfaces"], ribbon, everything, best, chosen, known)
+                    filling.about["tissue"] = tissue
         print(f"brain {number}, sections {pair[0]} to {pair[1]}: done", file=sys.stderr, flush=True)
         situation = Situation(stack=stack, brain=brain, drawn=drawn)
         for index in between[pair]:

@@ -6,6 +6,8 @@ mapping_next_closer    the same where the view shows a quarter of the section's 
 mapping_far_section    the same to a section of which nothing was fetched, not even its thumbnail: the longest of 5,
                        each with a server just started and a browser that has seen nothing of it, against 0.3 s
 mapping_far_closer     the same where the view shows a quarter of the section's side, against 0.3 s
+mapping_pan_frame      the longest time between two frames while the picture is moved over tiles that are not there
+                       yet (eight drags of 700 px, near full resolution), against 0.1 s
 mapping_stroke         s from a freehand stroke's end until the server says that it is on disk, against 0.3 s
 
 The server has made its pyramids before (once per stack). python benchmarks/mapping_page.py [--quick] [--json FILE];
@@ -85,6 +87,7 @@ def measured(server: Server, count: int) -> list[dict[str, object]]:
         rows.append(row("mapping_next_section", steps(page, count - 1, "ArrowRight"), 0.3, "limit"))
         page.ask("page.stage.view.zoom(4)")
         rows.append(row("mapping_next_closer", steps(page, count - 1, "ArrowLeft"), 0.3, "limit"))
+        rows.append(row("mapping_pan_frame", panned(page), 0.1, "limit"))
         page.go(0)
         page.browser.key("0")
         times, size = [], page.ask("page.stage.section.width")
@@ -97,6 +100,27 @@ def measured(server: Server, count: int) -> list[dict[str, object]]:
         rows.append(row("mapping_stroke", statistics.median(times), 0.3, "limit"))
         page.clean()
     return rows
+
+
+def panned(page: Page) -> float:
+    """Longest seconds between two frames while the picture is dragged about."""
+    page.browser.key("0")
+    page.ask("page.stage.view.zoom(8)")
+    time.sleep(1.5)
+    page.ask(
+        "window.frames_ms = []; window.watching = true; { let last = performance.now(); const one = (now) => "
+        "{ window.frames_ms.push(now - last); last = now; if (window.watching) requestAnimationFrame(one); }; "
+        "requestAnimationFrame(one); }"
+    )
+    page.browser.key(" ", kinds=("keyDown",))
+    for k in range(8):
+        x, y = (1, 0, -1, 0)[k % 4], (0, 1, 0, -1)[k % 4]
+        page.browser.drag([(500 + x * (350 - 14 * j), 400 + 0.7 * y * (350 - 14 * j)) for j in range(51)])
+    page.browser.key(" ", kinds=("keyUp",))
+    page.ask("window.watching = false")
+    times = page.ask("window.frames_ms.slice(1)")
+    print(f"panning: {len(times)} frames, median {statistics.median(times):.0f} ms, longest {max(times):.0f} ms")
+    return max(times) / 1000
 
 
 def far(server: Server, section: int, closer: float) -> list[float]:

@@ -10,40 +10,20 @@ from scipy import ndimage
 
 from meshgnn.graph import MeshGraph
 from meshgnn.mapping.engines.contours import Interval, interpolated
+from meshgnn.mapping.glass import DENSE, section_density
 from meshgnn.mapping.pixel_filling import SectionGrid, signed_mm
 from meshgnn.mapping.surfaces import has_surfaces, inside_surfaces
-from meshgnn.source.background import background_grey, frame_of
-from meshgnn.source.sections import Section, open_section
+from meshgnn.source.sections import Section
 from meshgnn.store import read_arrays, write_arrays
 from meshgnn.train.contours import FARTHEST_MM
 
 GLASS, WHITE, OTHER = 0, 1, 2  # classes before those of the areas
-DENSE = 0.25  # of the section's own density: what is less dense is glass, where there is no mesh
 PRIOR_MM = 4.0  # distances to interpolated outlines are told apart up to about here
-
-
-def section_density(grid: SectionGrid) -> NDArray[np.float32]:
-    """Optical density [rows, columns] of a section on its grid, in units of its own grey matter.
-
-    Raises:
-        InputError: an image that cannot be read.
-    """
-    with open_section(grid.section) as image:
-        grey = image.reduced(min(grid.block, *image.shape))
-    if grid.section.mirrored:
-        grey = grey[:, ::-1]
-    glass = max(background_grey(frame_of(grey)), 1e-6)
-    density = -np.log(np.maximum(grey, glass / 250) / glass)
-    tissue = density[density > 0.25 * np.percentile(density, 99)]
-    density = density / max(float(np.percentile(tissue, 80)) if len(tissue) else 1.0, 1e-3)
-    rows, columns = grid.shape
-    short = [(0, max(0, rows - density.shape[0])), (0, max(0, columns - density.shape[1]))]
-    return np.pad(density, short, mode="edge")[:rows, :columns].clip(-0.5, 3).astype(np.float32)
 
 
 def write_section(path: Path, grid: SectionGrid, graph: MeshGraph | None, drawn: NDArray[np.integer] | None) -> None:
     """Keep what is read of one section: density, surfaces (with a mesh), classes drawn (where there are any)."""
-    arrays = {"density": section_density(grid).astype(np.float16)}
+    arrays = {"density": section_density(grid.section, grid.block).astype(np.float16)}
     if graph is not None and has_surfaces(graph):
         inside = inside_surfaces(graph, grid.section, grid.shape, (grid.block, grid.block))
         arrays["inside"] = inside.astype(np.uint8)

@@ -2,7 +2,7 @@
 
 OUT/section_0021.json       what the mapping page shows (`meshgnn.borders.section.as_shown`)
 OUT/section_0021.csv        along the ribbon: run, position_mm, x, y, distance2, shrunk2
-OUT/borders.csv             all borders: section, hemisphere, run, position_mm, x, y, distance2, p, blocks, neighbours
+OUT/borders.csv             all borders: section, hemisphere, position_mm, x, y, distance2, p, blocks, neighbours, q
 """
 
 import argparse
@@ -151,10 +151,11 @@ def write_borders(
             if peak["neighbours"] or not confirmed:
                 table.append(
                     [section.index, peak["hemisphere"], peak["position_mm"], *peak["point"], peak["distance2"],
-                     f"{peak['p']:.3g}", " ".join(map(str, peak["blocks"])), peak["neighbours"]]
+                     f"{peak['p']:.3g}", " ".join(map(str, peak["blocks"])), peak["neighbours"],
+                     f"{peak['q']:.3g}" if "q" in peak else ""]
                 )  # fmt: skip
     path = out / "borders.csv"
-    head = ["section", "hemisphere", "position_mm", "x", "y", "distance2", "p", "blocks", "neighbours"]
+    head = ["section", "hemisphere", "position_mm", "x", "y", "distance2", "p", "blocks", "neighbours", "q"]
     write_text_table(path, [head, *table])
     return path
 

@@ -22,6 +22,8 @@ class Border:
         blocks: sizes of the blocks that put it there.
         p: median of their p values, times the number of tests, at most 1.
         distance2, shrunk2: mean squared distance over these sizes, by the pooled and the shrunk covariance.
+        q: share of false ones expected among those that stand out as much from surrogates
+            (`meshgnn.borders.surrogates`); NaN where these were not asked for.
     """
 
     place: int
@@ -29,6 +31,7 @@ class Border:
     p: float
     distance2: float
     shrunk2: float
+    q: float = float("nan")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,11 +40,13 @@ class Series:
 
     Args:
         distance2, shrunk2: [N - 1] squared distances, mean over the block sizes that fit there; NaN where none does.
+        evidence: [N - 1] -log10 p of Hotelling's T2, uncorrected, mean over the same sizes.
         borders: in order of place.
     """
 
     distance2: Floats
     shrunk2: Floats
+    evidence: Floats
     borders: tuple[Border, ...]
 
 
@@ -86,29 +91,33 @@ class BorderTest:
         """How many tests a series of `count` profiles makes."""
         return sum(max(count - 2 * size + 1, 0) for size in self.sizes)
 
-    def __call__(self, features: Floats, tests: int = 0) -> Series:
+    def __call__(self, features: Floats, tests: int = 0, *, agree: bool = True) -> Series:
         """Borders of one series.
 
         Args:
             features: [N, p]; those that do not vary are left out.
             tests: number of tests in all, where several series are one family; those of this series if 0.
+            agree: look for borders; without, distances and evidence alone.
         """
         count = len(features)
         if not self.tests(count):
             empty = np.full(max(count - 1, 0), np.nan)
-            return Series(distance2=empty, shrunk2=empty, borders=())
+            return Series(distance2=empty, shrunk2=empty, evidence=empty, borders=())
         varying = features.std(0) > 1e-9 * np.maximum(np.abs(features).max(0), 1e-12)
         features = features[:, varying]
         p, tests = features.shape[1], tests or self.tests(count)
         empty = np.full(count - 1, np.nan)
         if not p:
-            return Series(distance2=empty, shrunk2=empty, borders=())
+            return Series(distance2=empty, shrunk2=empty, evidence=empty, borders=())
         both = np.stack([block_distances(features, size) for size in self.sizes], axis=1)  # [2, sizes, N - 1]
         chance = np.stack([hotelling_p(both[0, k], size, p) for k, size in enumerate(self.sizes)]) * tests
         fits = np.isfinite(both[0])
+        surprise = -np.log10(np.maximum(chance / tests, 1e-300))
         mean = [np.divide(np.where(fits, one, 0).sum(0), fits.sum(0), out=empty.copy(), where=fits.any(0))
-                for one in both]  # fmt: skip
-        return Series(distance2=mean[0], shrunk2=mean[1], borders=self._agreed(both, chance))
+                for one in (*both, surprise)]  # fmt: skip
+        return Series(
+            distance2=mean[0], shrunk2=mean[1], evidence=mean[2], borders=self._agreed(both, chance) if agree else ()
+        )
 
     def _agreed(self, both: Floats, chance: Floats) -> tuple[Border, ...]:
         """Borders by greedy choice: the place that most sizes put a maximum near, then the next."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,14 @@ from numpy.typing import NDArray
 from meshgnn.borders.find import BorderTest, Series
 from meshgnn.borders.profiles import level_profiles, line_profiles, section_density, shape_features
 from meshgnn.borders.ribbon import Place, RibbonLine, on_section, ribbon_lines
+from meshgnn.borders.surrogates import adjusted, chances, lowest_near, summits, surrogate
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import InputError, SettingError
 from meshgnn.graph import Areas, MeshGraph
 from meshgnn.source.sections import Section
 
 Floats = NDArray[np.float64]
+LEAST_SURROGATES = 1.25  # times 1 / false_share: with fewer a single border could never be told from chance
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,6 +67,9 @@ class SectionBorderFinder:
             depths: samples of a profile.
             max_obliqueness_deg: places cut more slantingly than this have no profile.
             test: sliding blocks and what they must agree on.
+        surrogates: of all series of a section, with the same spectra and nothing at one place, above whose maxima a
+            border must rise; 25 take half a minute a section. 0 leaves this out.
+        false_share: of the borders that rise so high, this share may be false (Benjamini & Hochberg 1995).
         """
 
         every_mm: float = 0.2
@@ -71,8 +77,15 @@ class SectionBorderFinder:
         depths: int = 64
         max_obliqueness_deg: float = 45.0
         test: BorderTest.Config = field(default_factory=BorderTest.Config)
+        surrogates: int = 0
+        false_share: float = 0.05
 
         def __post_init__(self) -> None:
+            if self.surrogates < 0 or not 0 < self.false_share <= 1:
+                raise SettingError("<surrogates> must not be negative, and <false_share> lie in (0, 1]")
+            least = ceil(LEAST_SURROGATES / self.false_share)
+            if 0 < self.surrogates < least:
+                raise SettingError(f"<surrogates> must be 0, or at least {least} for so small a <false_share>")
             if not 0 < self.every_mm <= 5 or self.pieces < 1 or self.depths < 8:
                 raise SettingError("<every_mm> must lie in (0, 5], <pieces> be at least 1 and <depths> at least 8")
             if not 0 < self.max_obliqueness_deg < 85:
@@ -134,6 +147,8 @@ class SectionBorderFinder:
         runs, left_out = self.runs(section, graph, place)
         tests = sum(self.test.tests(len(run.features)) for run in runs)
         tested = tuple(replace(run, series=self._tested(run, tests)) for run in runs)
+        if self.config.surrogates:
+            tested = self._above_surrogates(tested, np.random.default_rng(section.index))
         return SectionBorders(section=section.index, pixel_um=section.pixel_um, runs=tested, left_out=left_out)
 
     def _tested(self, run: Run, tests: int) -> Series:
@@ -148,11 +163,34 @@ class SectionBorderFinder:
         return Series(
             distance2=whole.distance2[part],
             shrunk2=whole.shrunk2[part],
+            evidence=whole.evidence[part],
             borders=tuple(replace(one, place=place) for place, one in sorted(borders.items())),
         )
 
+    def _above_surrogates(self, runs: Sequence[Run], rng: np.random.Generator) -> tuple[Run, ...]:
+        """Borders whose evidence rises above the maxima of surrogates; all maxima of the section are one family."""
+        reach = self.config.test.smallest
+        null = [
+            summits(self.test(surrogate(run.features, rng), agree=False).evidence, reach)[1]
+            for run in runs for _ in range(self.config.surrogates) if self.test.tests(len(run.features))
+        ]  # fmt: skip
+        seen = [summits(run.series.evidence, reach) for run in runs]
+        heights = np.concatenate([height for _, height in seen]) if seen else np.zeros(0)
+        q = adjusted(chances(heights, np.concatenate(null) if null else np.zeros(0)))
+        kept, done = [], 0
+        for run, (places, height) in zip(runs, seen):
+            own, done = q[done : done + len(height)], done + len(height)
+            at = [one.place for one in run.series.borders]
+            borders = tuple(
+                replace(one, q=float(share))
+                for one, share in zip(run.series.borders, lowest_near(at, places, own, reach))
+                if share <= self.config.false_share
+            )
+            kept.append(replace(run, series=replace(run.series, borders=borders)))
+        return tuple(kept)
 
-_UNTESTED = Series(distance2=np.zeros(0), shrunk2=np.zeros(0), borders=())
+
+_UNTESTED = Series(distance2=np.zeros(0), shrunk2=np.zeros(0), evidence=np.zeros(0), borders=())
 
 
 def _at(line: RibbonLine, part: NDArray[np.integer], *, closed: bool) -> RibbonLine:
@@ -254,6 +292,8 @@ def as_shown(
                 "blocks": list(border.blocks), "p": border.p, "distance2": round(border.distance2, 3),
                 "hemisphere": run.line.hemisphere,
             }  # fmt: skip
+            if np.isfinite(border.q):
+                peak["q"] = border.q
             if found.supported:
                 peak["neighbours"] = found.supported[number][k]
             answer["peaks"].append(peak)

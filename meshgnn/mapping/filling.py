@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from meshgnn.errors import InputError
 from meshgnn.export.area_map import AreaMap
 from meshgnn.graph import Areas, MeshGraph
+from meshgnn.mapping.glass import on_tissue
 from meshgnn.mapping.ribbon import Ribbons, smooth_outlines
 from meshgnn.mapping.socket import PredictedArea, Situation
 from meshgnn.sockets import Brain
@@ -24,6 +25,7 @@ from meshgnn.store import content_hash, read_arrays, read_json, write_arrays, wr
 
 FORMAT = 1
 FILE = "filling"
+KEPT = "kept"  # of the state folder: what rounds share
 NONE = "none of the drawn areas"
 GREY = (0.6, 0.6, 0.6, 1.0)
 
@@ -111,12 +113,14 @@ class MeshFilling(KeptFilling):
         shares: NDArray[np.floating],
         figures: Mapping[str, Any],
         ribbons: Ribbons | None = None,
+        tissue: Mapping[int, str] | None = None,
     ) -> "MeshFilling":
         """Keep a filling.
 
         Args:
             areas: [A] class numbers; shares: [V, A + 1] probabilities, the last of none of them, or 0.
             figures: JSON-ready.
+            tissue: keys of the masks of the sections, by number (`meshgnn.mapping.glass`).
         """
         assert situation.brain is not None
         folder.mkdir(parents=True, exist_ok=True)
@@ -136,6 +140,7 @@ class MeshFilling(KeptFilling):
             "drawn": [int(k) for k in areas],
             "sections": [section.index for section in situation.stack if section.usable and section.index in seen],
             "rejected": [list(pair) for pair in situation.rejected],
+            "tissue": {str(index): key for index, key in (tissue or {}).items()},
             "figures": figures,
         }
         write_json(folder / f"{FILE}.json", about)
@@ -179,7 +184,11 @@ class MeshFilling(KeptFilling):
         ribbon = self.ribbons.of(self.stack.at(section))
         shares = ribbon.shares(self.shares)
         best = np.where(shares.any(1), shares.argmax(1), -1)
-        best[(best == len(self.drawn)) | ~ribbon.between_surfaces(self.graph)] = -1
+        cortex = ribbon.between_surfaces(self.graph)
+        key = self.about.get("tissue", {}).get(str(section))
+        if key is not None:
+            cortex &= on_tissue(ribbon, self.folder.resolve().parents[2] / KEPT, key, cortex)
+        best[(best == len(self.drawn)) | ~cortex] = -1
         image = ribbon.image(best)
         refused = {area for number, area in self.about["rejected"] if number == section}
         found = [

@@ -56,13 +56,14 @@ class Review:
         area: name in areas.json.
         round: number of the filling.
         engine: that made it.
-        decision: accept (a record with origin `accepted` stands in the same entry) or reject.
-        record: id of that record; empty for a rejection.
+        decision: accept (a record with origin `accepted` stands in the same entry), reject, or withdraw (as if nothing
+            had been decided).
+        record: id of that record; empty for the others.
     """
 
     section: int
     area: str
     round: int
     engine: str
-    decision: Literal["accept", "reject"]
+    decision: Literal["accept", "reject", "withdraw"]
     record: str = ""

@@ -97,6 +97,7 @@ def worklist(
     """
     if order not in ORDERS:
         raise InputError(f"the worklist has no order {order!r}; it has {', '.join(ORDERS)}")
+    situation.stack.usable()  # tells where there is none
     found = _sections(situation, filling)
     gain = _gains(found)
     open_ = ~found.drawn & ~np.isin(found.index, list(skip))

@@ -220,7 +220,8 @@ def _remarks(rows: Sequence[Listed]) -> list[str]:
         found.append(f"{len(sizes)} pixel sizes: {usual} um in most, another in {_count(others)}")
     for flag in dict.fromkeys(flag for row in rows for flag in row.flags):
         numbers = [row.number for row in rows if flag in row.flags]
-        found.append(f"{flag}: {_count(numbers)}")
+        remedy = "; invert these images" if flag == "bright tissue on dark ground" else ""
+        found.append(f"{flag}: {_count(numbers)}{remedy}")
     found += [row.error for row in rows if row.error][:5]
     return found
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = ("README.md", "docs/user-guide.md")
+DOCUMENTS = ("README.md", "docs/user-guide.md", "docs/mapping.md")
 PLACES = (
     "DIR",
     "OTHER",

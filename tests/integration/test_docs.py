@@ -9,7 +9,7 @@ import pytest
 
 from meshgnn.experiment.cli import shipped
 from meshgnn.export.gifti import write_surface_folder
-from tests.install.commands import PLACES, SMALL, documented
+from tests.install.commands import DOCUMENTS, PLACES, SMALL, documented
 from tests.synthetic import brain
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +36,7 @@ def test_every_command_in_the_documents_names_a_real_experiment_and_real_setting
     from meshgnn.experiment.cli import load
     from meshgnn.override import override
 
-    for name in ("README.md", "docs/user-guide.md", "docs/benchmarks.md"):
+    for name in ("README.md", "docs/user-guide.md", "docs/mapping.md", "docs/benchmarks.md"):
         text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
         for line in re.findall(r"python -m meshgnn\.experiment +([^\n`]+)", text):
             words = line.split()
@@ -62,6 +62,48 @@ def test_every_command_of_readme_and_guide_can_be_run_as_it_stands():
         assert name in {command.name for command in commands}, f"{name} is not documented any more"
         if not name.startswith("features."):
             override(load(name)(), [one for one in settings if not one.startswith("source.") or "virtual" in name])
+
+
+def parsers():
+    """Command lines by module; each ends with SystemExit where it is not given what it knows."""
+    from meshgnn.borders.command import parser as borders
+    from meshgnn.export.command import parser as export
+    from meshgnn.mapping.command import parser as mapping
+    from meshgnn.mapping.config import MappingServer
+    from reconstruct.sections.command import parser as sections
+
+    return {
+        "meshgnn.borders": borders(), "meshgnn.export": export(), "reconstruct.sections": sections(),
+        "meshgnn.mapping": mapping(MappingServer.Config(), {}),
+    }  # fmt: skip
+
+
+def test_every_other_command_of_the_documents_has_real_options_and_real_settings():
+    from experiments.mapping import mapping
+    from meshgnn.override import override
+
+    known, found = parsers(), []
+    for command in documented((*DOCUMENTS, "docs/benchmarks.md")):
+        if command.name not in known or "--help" in command.words:
+            continue
+        found.append(command.name)
+        options = known[command.name].parse_args(list(command.words[command.words.index("-m") + 2 :]))
+        if command.name == "meshgnn.mapping":
+            override(mapping(), options.sets, mapping.choices)
+    assert set(found) == set(known)
+
+
+def test_every_option_and_setting_that_the_mapping_page_s_guide_names_is_there():
+    from experiments.mapping import mapping
+    from meshgnn.override import override
+
+    text = (ROOT / "docs" / "mapping.md").read_text(encoding="utf-8")
+    options = {option for one in parsers().values() for action in one._actions for option in action.option_strings}
+    assert sorted(set(re.findall(r"`(--[a-z-]+)", text)) - options) == []
+    settings = re.findall(r"`((?:engines|mapper)[\w.]*\w=\w+)`", text)
+    assert len(settings) > 1
+    for setting in settings:
+        override(mapping(), [setting], mapping.choices)
 
 
 @pytest.mark.parametrize("name", ["glossary.md", "walkthrough.md"])

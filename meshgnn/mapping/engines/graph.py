@@ -31,7 +31,8 @@ from meshgnn.mapping.engines.experts import (
     choose,
     discriminant_votes,
 )
-from meshgnn.mapping.filling import MeshFilling, mesh_key
+from meshgnn.mapping.filling import KEPT, MeshFilling, mesh_key
+from meshgnn.mapping.glass import kept_tissue
 from meshgnn.mapping.ribbon import Ribbons
 from meshgnn.mapping.rounds import MOST_JUDGED, DrawnSection, schemes, summary
 from meshgnn.mapping.socket import Situation
@@ -41,7 +42,6 @@ from meshgnn.source.images import image_hash
 from meshgnn.source.sections import SectionStack
 from meshgnn.store import content_hash, load_table, read_arrays, save_table, write_arrays
 
-KEPT = "kept"
 JUDGED_UM = 300.0  # width of the pixels on which hidden sections are judged
 
 
@@ -107,9 +107,10 @@ class GraphEngine:
         votes = self.votes(situation, features, kept, progress, stopped) if not stopped() else _silent
         situation = replace(situation, rejected=_still_rejected(situation, evidence))
         shares, figures = self.filled(situation, evidence, votes, kept, progress, stopped)
+        tissue = kept_tissue(situation.stack, kept, progress, stopped)
         figures["seconds"] = round(time.perf_counter() - start, 2)
         return MeshFilling.write(
-            folder, situation, engine=self.name, areas=evidence.areas, shares=shares, figures=figures
+            folder, situation, engine=self.name, areas=evidence.areas, shares=shares, figures=figures, tissue=tissue
         )
 
     def votes(

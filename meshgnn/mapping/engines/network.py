@@ -59,19 +59,23 @@ class NetworkEngine(GraphEngine):
         self, situation: Situation, features: NDArray[np.float32], kept: Path, progress: Progress,
         stopped: Callable[[], bool],
     ) -> Votes:  # fmt: skip
-        assert isinstance(self.config, NetworkEngine.Config)
         assert situation.brain is not None
         graph, simple = situation.brain.graph, discriminant_votes(features)
 
-        def vote(evidence: Evidence, carried: NDArray[np.float32]) -> NDArray[np.float32]:
-            labels = training_labels(evidence, carried)
-            folds = _folds(graph, labels)
-            if stopped() or not features.shape[1] or not folds.any(1).all() or len(np.unique(labels)) < 3:
-                return simple(evidence, carried)
-            classes, folder = carried.shape[1], kept / "networks"
-            return self._trained(graph, features, labels, folds, classes, folder, progress, stopped)
+        def trained(labels: NDArray[np.int32], folds: NDArray[np.bool_], classes: int) -> NDArray[np.float32]:
+            return self._trained(graph, features, labels, folds, classes, kept / "networks", progress, stopped)
 
-        return vote
+        return _NetworkVotes(graph, bool(features.shape[1]), simple, trained, stopped)
+
+    def filled(
+        self, situation: Situation, evidence: Evidence, votes: Votes, kept: Path, progress: Progress,
+        stopped: Callable[[], bool],
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:  # fmt: skip
+        """See `GraphEngine.filled`; says where no network could be trained."""
+        shares, figures = super().filled(situation, evidence, votes, kept, progress, stopped)
+        words = figures.setdefault("words", [])
+        words[:0] = votes.words() if isinstance(votes, _NetworkVotes) else []
+        return shares, figures
 
     def _trained(
         self, graph: MeshGraph, features: NDArray[np.float32], labels: NDArray[np.int32], folds: NDArray[np.bool_],
@@ -119,6 +123,52 @@ class NetworkEngine(GraphEngine):
                 logits = model(torch.from_numpy(features), torch.from_numpy(task.coordinates), near)
                 total += torch.log_softmax(logits.double(), dim=1).numpy()
         return (total / len(weights[0])).astype(np.float32)
+
+
+class _NetworkVotes:
+    """Votes of networks where they can be trained, else of the discriminant; remembers where and why not.
+
+    Args:
+        simple: the discriminant.
+        trained: votes of networks, from labels [V], nodes to validate on [MEMBERS, V] and the number of classes.
+    """
+
+    def __init__(
+        self, graph: MeshGraph, features: bool, simple: Votes, trained: Callable[..., NDArray[np.float32]],
+        stopped: Callable[[], bool],
+    ) -> None:  # fmt: skip
+        self.graph, self.features, self.simple, self.trained, self.stopped = graph, features, simple, trained, stopped
+        self.why_not: list[str] = []  # of every call; empty where networks voted
+
+    def __call__(self, evidence: Evidence, carried: NDArray[np.float32]) -> NDArray[np.float32]:
+        labels = training_labels(evidence, carried)
+        folds = _folds(self.graph, labels)
+        self.why_not.append(self._why_not(labels, folds))
+        if self.stopped() or self.why_not[-1]:
+            return self.simple(evidence, carried)
+        return self.trained(labels, folds, carried.shape[1])
+
+    def _why_not(self, labels: NDArray[np.int32], folds: NDArray[np.bool_]) -> str:
+        assert self.graph.locations is not None
+        count = len(np.unique(self.graph.locations.section[labels >= 0]))
+        if count < LEAST_SECTIONS:
+            return f"it learns from {LEAST_SECTIONS} drawn sections or more that the mesh knows, and there are {count}"
+        if not self.features:
+            return "there are no features to learn from"
+        return "" if folds.any(1).all() and len(np.unique(labels)) > 2 else "what was drawn tells no two areas apart"
+
+    def words(self) -> list[str]:
+        """The map is voted on last, after every set of hidden sections."""
+        hidden, of_map = self.why_not[:-1], self.why_not[-1] if self.why_not else ""
+        if of_map:
+            return [f"No network was trained: {of_map}. This map is the one that the graph makes."]
+        short = sum(map(bool, hidden))
+        if not short:
+            return []
+        return [
+            f"Without its hidden sections {short} of {len(hidden)} trials had too few left to train a network on; the "
+            "graph filled in there, so that what is said of hidden sections is partly about the graph."
+        ]
 
 
 def _folds(graph: MeshGraph, labels: NDArray[np.int32]) -> NDArray[np.bool_]:

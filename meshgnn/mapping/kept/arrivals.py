@@ -44,10 +44,15 @@ def records_of(said: Sequence[Said], section: int, size: tuple[int, int], names:
                 other=other, geometry=shape, mapper=str(told.get("mapper", "")) or MAPPER, time="",
                 origin="accepted" if told.get("origin") == "accepted" else "imported",
                 confidence=int(sure) if sure in ("1", "2", "3") else 3,
-                note=str(told.get("note", ""))[:LONGEST_NOTE],
+                note=_kept(str(told.get("note", "")))[:LONGEST_NOTE],
             )
         )  # fmt: skip
     return found
+
+
+def _kept(text: str) -> str:
+    """A text as files can hold it: half a character (a lone surrogate) becomes a question mark."""
+    return text.encode(errors="replace").decode()
 
 
 def _kind(told: Mapping[str, Any], geometry: Any) -> Any:

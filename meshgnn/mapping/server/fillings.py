@@ -99,7 +99,7 @@ class Fillings:
         section, mapper = self.hub.section(request.path_params["index"]), who(request, self.hub)
         body = await body_of(request)
         number, area = field(body, "round", int), field(body, "area", str)
-        decision = field(body, "decision", str, among=("accept", "reject"))
+        decision = field(body, "decision", str, among=("accept", "reject", "withdraw"))
         engine = body.get("engine", "")
 
         def write() -> dict[str, Any]:

@@ -129,7 +129,9 @@ class Results:
         try:
             shrinkage = float(text)
         except ValueError:
-            raise InputError(f"shrinkage is {text[:20]!r}, not a number") from None
+            shrinkage = float("nan")
+        if not 0 < shrinkage < float("inf"):
+            raise InputError(f"shrinkage is {text[:20]!r}; a number above 0 is needed (1: not corrected)")
 
         def made() -> bytes:
             _, area_map = self._map()

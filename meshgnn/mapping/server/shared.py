@@ -13,6 +13,7 @@ from meshgnn.errors import InputError
 from meshgnn.mapping.record import Record
 from meshgnn.mapping.server.hub import Hub
 
+_WORDS = {str: "a text", int: "a whole number", list: "a list", dict: "an object"}
 _MAPPER = re.compile(r"[\w .@'-]{1,60}")
 
 
@@ -29,14 +30,17 @@ def who(request: Request, hub: Hub) -> str:
 
 
 async def body_of(request: Request) -> Any:
-    """JSON of the body. Raises InputError; NaN is no JSON."""
+    """JSON of the body. Raises InputError; NaN is no JSON, and half a character (a lone surrogate) no text."""
     data = await request.body()
 
     def refused(text: str) -> Any:
         raise ValueError(text)
 
     def read() -> Any:
-        return json.loads(data, parse_constant=refused)
+        found = json.loads(data, parse_constant=refused)
+        if b"\\u" in data or not data.isascii():
+            json.dumps(found, ensure_ascii=False).encode()
+        return found
 
     try:
         return await run_in_threadpool(read)
@@ -62,7 +66,7 @@ def field(body: Any, name: str, kind: type, *, among: Iterable[Any] = ()) -> Any
     """A field of a body. Raises InputError where it is missing, of another type or not one of those."""
     value = body.get(name) if isinstance(body, dict) else None
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise InputError(f"{name} is {str(value)[:40]}; needed is {kind.__name__}")
+        raise InputError(f"{name} is {value if value is None else repr(value)[:40]}; needed is {_WORDS[kind]}")
     allowed = list(among)
     if allowed and value not in allowed:
         raise InputError(f"{name} is {str(value)[:40]!r}; one of {', '.join(map(str, allowed))}")

@@ -155,10 +155,10 @@ class Browser:
             self.mouse("Moved", x, y, **held)
         self.mouse("Released", *points[-1], clickCount=1, button="left", modifiers=_held(modifiers))
 
-    def key(self, name: str, *, modifiers: str = "") -> None:
-        """modifiers: words of alt, ctrl, shift."""
+    def key(self, name: str, *, modifiers: str = "", kinds: Sequence[str] = ("keyDown", "keyUp")) -> None:
+        """modifiers: words of alt, ctrl, shift; kinds: one of the two to hold a key, or to let it go."""
         more = {"code": f"Digit{name}"} if name.isdigit() else {}
-        for kind in ("keyDown", "keyUp"):
+        for kind in kinds:
             self._send("Input.dispatchKeyEvent", type=kind, key=name, modifiers=_held(modifiers), **more)
 
     def type(self, text: str) -> None:

@@ -50,6 +50,13 @@ def test_accepted_predictions_are_not_scored_after_a_way_through_a_file(served):
     assert 20 in situation.accepted.sections
 
 
+def test_half_a_character_in_a_note_is_replaced(served):
+    send(served.owner, put(note="a fold"))
+    text = json.dumps(written(served)).replace("a fold", "a \\ud800 fold")
+    (record,) = bring(served.owner, text.encode()).json()["records"]
+    assert record["note"] == "a ? fold"
+
+
 @pytest.mark.parametrize("turn", [1, -1])
 def test_rings_may_run_either_way_and_have_heights(served, turn):
     ring = [[x, y, 7.5] for x, y in square()["coordinates"][0]][::turn]

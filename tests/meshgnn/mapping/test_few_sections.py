@@ -1,5 +1,7 @@
 """Stacks of few sections without a mesh: all that needs one says so in a sentence, the rest works."""
 
+import re
+
 import pytest
 
 from experiments.mapping import mapping
@@ -46,3 +48,14 @@ def test_a_reconstruction_that_was_refused_is_called_that(tmp_path):
     (tmp_path / "mesh" / "config.json").write_text("{}")
     with pytest.raises(InputError, match="refused or is not done"):
         assembled(options, MappingServer.Config(), lambda *_: None)
+
+
+def test_a_stack_without_a_usable_section_is_told_and_not_called_done(tmp_path):
+    folder = write_stack(tmp_path / "s", count=3, annotated=False)
+    table = folder / "sections.csv"
+    table.write_text(re.sub(",1$", ",0", table.read_text(), flags=re.MULTILINE))
+    with Served(folder, config=mapping()) as server:
+        assert send(server.owner, put(area=server.hub.concepts.names[0])).status_code == 200
+        for path in ("/api/worklist", "/api/worklist?order=random"):
+            assert "no section is usable" in told(server.owner.get(path), 400)
+        assert "no section is usable" in told(server.owner.post("/api/fill", json={"engine": "contours"}), 400)

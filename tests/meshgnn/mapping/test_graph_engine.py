@@ -1,7 +1,6 @@
 """The graph engine fills in, keeps what it found, and tells how good it is."""
 
 import json
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -365,59 +364,3 @@ def test_an_area_that_is_not_mapped_is_told(ball, tmp_path):
     square = {"type": "Polygon", "coordinates": [[[90, 20], [150, 20], [150, 60], [90, 60], [90, 20]]]}
     with pytest.raises(InputError, match="no area that is to be mapped"):
         fill(situation([record(15, "not isocortex", square)], stack, one, tmp_path), tmp_path)
-
-
-@pytest.mark.slow
-def test_a_graph_network_stands_in_for_the_discriminant_and_goes_on_when_killed(ball, tmp_path):
-    from meshgnn.mapping.engines.network import NetworkEngine
-
-    stack, one, labels = ball
-    seen = situation(drawings(stack, one, labels, ALL), stack, one, tmp_path)
-    engine = NetworkEngine.Config(hidden=8, layers=1, epochs=20, workers=1).build()
-
-    class Killed(Exception):
-        pass
-
-    def kill(step, done, total, figures=None):
-        if step == "judging":
-            raise Killed
-
-    place = tmp_path / "rounds" / "0001" / "network"
-    with pytest.raises(Killed):
-        engine.fill(seen, place, kill, lambda: False)
-    members = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").rglob("member.safetensors")}
-    assert len(members) == 2 * 4  # the map, and three sets of hidden sections
-    found = engine.fill(seen, place, silent, lambda: False)
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").rglob("member.safetensors")} == members
-    assert found.engine == "network"
-    assert right(found, labels) > 0.9
-
-
-def test_a_cancel_within_the_training_of_a_network_ends_it_and_the_next_goes_on(ball, tmp_path):
-    from meshgnn.mapping.engines.network import NetworkEngine
-
-    stack, one, labels = ball
-    seen = situation(drawings(stack, one, labels, (10, 13, 16, 19)), stack, one, tmp_path)
-    engine = NetworkEngine.Config(hidden=8, layers=1, epochs=4000, workers=1, judge=False).build()
-    asked: list[float] = []
-
-    def cancel(step, done, total, figures=None):
-        if step == "networks" and done >= 20 and not asked:
-            asked.append(time.monotonic())
-
-    with pytest.raises(Stopped):
-        engine.fill(seen, tmp_path / "rounds" / "0001" / "network", cancel, lambda: bool(asked))
-    assert time.monotonic() - asked[0] < 5
-    (checkpoint,) = (tmp_path / "kept" / "networks").rglob("last-*.safetensors")
-    [folder] = (tmp_path / "kept" / "networks").iterdir()
-    assert not list(folder.rglob("member.safetensors"))
-    told: list[int] = []
-    asked.clear()
-    with pytest.raises(Stopped):
-        engine.fill(
-            seen, tmp_path / "rounds" / "0001" / "network",
-            lambda step, done, *_: told.append(done) or asked.append(0) if step == "networks" else None,
-            lambda: bool(asked),
-        )  # fmt: skip
-    assert told[0] > 20  # from its checkpoint
-    assert checkpoint.is_file()

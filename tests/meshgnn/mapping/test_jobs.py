@@ -66,6 +66,10 @@ def test_a_filling_is_shown_accepted_rejected_and_there_after_a_restart(tmp_path
         assert (one["round"], one["engine"], one["words"]) == (1, "finish", ["All is well."])
         assert one["figures"]["drawn"] == [10, 30]
         assert again.owner.get("/api/sections/20/predictions").json()["areas"][0]["decision"] == "rejected"
+        for said, then in (("withdraw", "none"), ("accept", "accepted"), ("withdraw", "none")):
+            body = {"round": 1, "area": "V2", "decision": said}
+            assert again.owner.post("/api/sections/20/review", json=body).status_code == 200
+            assert again.owner.get("/api/sections/20/predictions").json()["areas"][0]["decision"] == then
 
 
 def test_what_cannot_be_filled_in_is_said_in_one_line(tmp_path, caplog):

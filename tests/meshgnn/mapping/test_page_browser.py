@@ -230,6 +230,8 @@ def test_filling_is_accepted_corrected_rejected_and_undone(page, server):
     page.browser.wait("page.store.state.predictions.areas[0].decision === 'none'")
     page.ask(f"document.querySelector('[data-mark=reject-{name}]').click()")
     page.browser.wait("page.store.state.predictions.areas[0].decision === 'rejected'")
+    page.ask(f"document.querySelector('[data-mark=withdraw-{name}]').click()")
+    page.browser.wait("page.store.state.predictions.areas[0].decision === 'none'")
     page.ask(f"document.querySelector('[data-mark=correct-{name}]').click()")
     page.browser.wait("page.store.state.selected.size === 1 && page.store.state.tool === 'select'")
     page.open(server.addresses[0])  # all is there after a reload

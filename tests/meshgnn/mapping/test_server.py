@@ -253,6 +253,15 @@ def test_nan_is_no_json(served):
     assert "not valid JSON" in told(answer, 400)
 
 
+def test_half_a_character_is_no_text(served):
+    """A lone surrogate passes as JSON but can be written to no file."""
+    note = put(kind="note", area="", geometry={"type": "Point", "coordinates": [5, 5]}, note="\ud800")
+    kind = {"content-type": "application/json"}
+    for path, body in (("/api/sections/0/changes", {"changes": [note]}), ("/api/fill", {"engine": "\udfff"})):
+        assert "not valid JSON" in told(served.owner.post(path, content=json.dumps(body), headers=kind), 400)
+    assert send(served.owner, put(note="\U0001f9e0")).json()["records"][0]["note"] == "\U0001f9e0"
+
+
 def test_too_much_at_once_is_refused(served, monkeypatch):
     assert "at most 1000" in told(send(served.owner, *([put()] * 1001)), 400)
     many = {"type": "LineString", "coordinates": [[k % 300, k % 200] for k in range(200_001)]}

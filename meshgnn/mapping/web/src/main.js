@@ -116,22 +116,26 @@ async function listenForNews({ store, model, panels }) {
   let seq = store.state.stack.seq;
   let jobs = store.state.stack.jobs ?? 0;
   let away = false;
-  let later;
+  let later = null;
   const endedJobs = () =>
     store.state.jobs
       .filter((one) => ["done", "failed", "stopped"].includes(one.state))
       .map((one) => `${one.id} ${one.state} ${one.started}`)
       .join();
   let ended = endedJobs();
-  const summary = () => {
+  // A filling tells its progress several times a second, on the cores that it needs itself: no reason to hurry.
+  const summary = (hurry) => {
+    if (later && !hurry) return;
     clearTimeout(later);
+    const wait = hurry ? 250 : 1000;
     later = setTimeout(async () => {
+      later = null;
       try {
         store.set(fromStack(await api.stack()));
       } catch {
         // the next news asks again
       }
-    }, 250);
+    }, wait);
   };
   for (;;) {
     try {
@@ -152,7 +156,7 @@ async function listenForNews({ store, model, panels }) {
       const now = endedJobs();
       const filled = missed || now !== ended;
       ended = now;
-      if (filled || changed.size || worked) summary();
+      if (filled || changed.size || worked) summary(filled || changed.size > 0);
       if (filled) await Promise.all([panels.filling.rounds(), panels.filling.predictions(), panels.next.load()]);
       else if (changed.has(section)) await panels.filling.predictions();
     } catch {

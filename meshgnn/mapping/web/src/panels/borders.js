@@ -138,7 +138,7 @@ export function bordersPanel({ store, stage }) {
       h(
         "p",
         { class: "lead" },
-        "Squared Mahalanobis distance between neighbouring blocks of profiles, along the cortex in view. Significant maxima (diamonds) are borders that no observer drew; move over the plot to see where.",
+        "Squared Mahalanobis distance between neighbouring blocks of profiles, along the cortex in view. Diamonds are significant maxima, the highest first: places to look at. Most of them are slow change within an area, since neighbouring profiles are not independent as the test takes them to be.",
       ),
       plot(profile, view),
       peaks.length
@@ -151,19 +151,21 @@ export function bordersPanel({ store, stage }) {
               h(
                 "tr",
                 {},
-                ["Position", "Blocks", "p", ""].map((text) => h("th", { scope: "col" }, text)),
+                ["Position", "Distance", "Blocks", "p", ""].map((text) => h("th", { scope: "col" }, text)),
               ),
             ),
             h(
               "tbody",
               {},
-              peaks
+              [...peaks]
+                .sort((a, b) => b.distance2 - a.distance2)
                 .slice(0, 200)
                 .map((peak) =>
                   h(
                     "tr",
                     {},
                     h("td", {}, `${number(peak.position_mm, 1)} mm`),
+                    h("td", {}, number(peak.distance2, 0)),
                     h("td", {}, blocks(peak.blocks)),
                     h("td", {}, peak.p < 1e-4 ? "< 0.0001" : number(peak.p, 4)),
                     h("td", {}, peak.point ? button("Show", () => show(peak.point), { class: "quiet" }) : ""),

@@ -9,12 +9,20 @@ const PARTS = [
   ["annotations", "Annotations folder"],
   ["gifti", "Maps on the mesh (GIfTI)", true],
   ["tables", "Tables of areas (CSV)", true],
+  ["glb", "Coloured surfaces (GLB)", true],
+  ["ply", "Coloured surfaces (PLY)", true],
+  ["graphml", "Graph (GraphML)", true],
+  ["gt", "Graph (graph-tool)", true],
+  ["pyg", "Graph (PyTorch Geometric)", true],
+  ["neuroglancer", "Neuroglancer", true],
+  ["html", "3D page (HTML)", true],
 ];
 
 export function filesPanel({ store, model }) {
   const box = byId("panel-files");
   let rows = null;
   let accepted = false;
+  const ticked = new Map(PARTS.map(([name, , mesh]) => [name, !mesh]));
   let shrinkage = "1";
 
   const load = tried(async () => {
@@ -55,7 +63,13 @@ export function filesPanel({ store, model }) {
       h(
         "label",
         { class: "tick" },
-        h("input", { type: "checkbox", value: name, checked: !mesh, disabled: mesh && !mapped }),
+        h("input", {
+          type: "checkbox",
+          value: name,
+          checked: ticked.get(name) && (!mesh || mapped),
+          disabled: mesh && !mapped,
+          onchange: (event) => ticked.set(name, event.target.checked),
+        }),
         text,
       ),
     );
@@ -144,7 +158,7 @@ export function filesPanel({ store, model }) {
               ),
             ),
           )
-        : empty("Nobody else has drawn on the same sections yet."),
+        : empty(rows ? "No two mappers have drawn the same area on the same section yet." : "Comparing …"),
     );
   }
 

@@ -141,7 +141,7 @@ export function fillingPanel({ store, model, stage }) {
             button("Correct", () => correct(one.area), { "data-mark": `correct-${one.area}` }),
             one.decision === "none"
               ? button("Reject", () => decide([one.area], "reject"), { "data-mark": `reject-${one.area}` })
-              : "",
+              : button("Offer again", () => decide([one.area], "withdraw"), { "data-mark": `withdraw-${one.area}` }),
           )
         : "",
     );
@@ -159,7 +159,7 @@ export function fillingPanel({ store, model, stage }) {
     if (!stack) return;
     const engines = stack.engines ?? [];
     const listed = offered(store.state);
-    const newest = [...all].sort((a, b) => b.round - a.round);
+    const newest = [...all].reverse(); // the server has the one asked for last at the end
     fill(
       box,
       engines.length ? engines.map(engine) : empty("No engine is set up to fill areas in."),
@@ -194,7 +194,7 @@ export function fillingPanel({ store, model, stage }) {
               ),
           ]
         : "",
-      newest.length
+      newest.length && stack.mesh
         ? h("p", {}, h("a", { href: "/brain", target: "_blank", rel: "noopener" }, "The map on the brain in 3D ↗"))
         : "",
     );

@@ -25,7 +25,7 @@ export function nextPanel({ store }) {
       store.set({ work: { order, items: answer.items ?? [], left: !answer.none_left } });
     } catch (error) {
       wrong = error.message;
-      draw();
+      store.set({ work: { order, items: [], left: true } });
     }
   }
 
@@ -103,11 +103,13 @@ export function nextPanel({ store }) {
               ),
             ),
           )
-        : empty(
-            work.left === false && !skipped.size
-              ? "Nothing is left to look at."
-              : "The list is empty. It fills after the first round.",
-          ),
+        : wrong
+          ? ""
+          : empty(
+              work.left === false && !skipped.size
+                ? "Nothing is left to look at."
+                : "The list is empty. It fills after the first round.",
+            ),
       skipped.size
         ? h(
             "p",
@@ -132,6 +134,8 @@ export function nextPanel({ store }) {
     if (first) store.set({ section: first.section });
   }
 
+  // Between fillings strokes change the list as well; it takes a second or more, so that it is asked for when looked at.
+  store.listen(["tab"], ({ tab }) => tab === "next" && load());
   store.listen(["work", "section", "colours"], draw);
   return { load, go, reason };
 }

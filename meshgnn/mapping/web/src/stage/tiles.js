@@ -8,7 +8,7 @@ const AT_ONCE = 5; // browsers open six connections to one server; one waits for
 export class Tiles {
   constructor(arrived) {
     const [held, running, failed, decoding] = [new Map(), new Map(), new Map(), new Set()];
-    Object.assign(this, { arrived, held, running, failed, decoding, wanted: [] });
+    Object.assign(this, { arrived, held, running, failed, decoding, wanted: [], most: HELD });
   }
 
   // The coarsest level that is fine enough: a pixel of it covers at most about one and a half of the screen.
@@ -47,7 +47,7 @@ export class Tiles {
   }
 
   // Asks for what a view needs; when all that is there come the tiles of `ahead`, further [section, view], and the coarsest
-  // ones of the sections in `perhaps`.
+  // ones of the sections in `perhaps`, nearest first: as many as can be held, or they would push one another out for ever.
   want(section, view, ahead = [], perhaps = []) {
     const level = this.level(section, view);
     const box = view.seen();
@@ -55,9 +55,13 @@ export class Tiles {
     const last = section.levels.length - 1;
     if (level < last) list.push(...this.within(section, last, box)); // coarse first: something is seen at once
     list.push(...this.within(section, level, box));
-    for (const [other, seen] of ahead) list.push(...this.within(other, this.level(other, seen), seen.seen()));
-    for (const other of perhaps)
-      list.push(...this.within(other, other.levels.length - 1, [0, 0, other.width - 1, other.height - 1]));
+    this.most = Math.max(HELD, list.length);
+    const fitting = (tiles) => list.length + tiles.length <= this.most && list.push(...tiles);
+    for (const [other, seen] of ahead) fitting(this.within(other, this.level(other, seen), seen.seen()));
+    const near = (other) => Math.abs(other.index - section.index);
+    for (const other of [...perhaps].sort((a, b) => near(a) - near(b)))
+      fitting(this.within(other, other.levels.length - 1, [0, 0, other.width - 1, other.height - 1]));
+    for (const tile of [...list].reverse()) this.#touch(keyOf(tile));
     this.wanted = list.filter((tile) => !this.held.has(keyOf(tile)));
     const still = new Set(this.wanted.map(keyOf));
     for (const [key, control] of this.running) {
@@ -113,10 +117,18 @@ export class Tiles {
 
   #forget() {
     for (const [key, picture] of this.held) {
-      if (this.held.size <= HELD) return;
+      if (this.held.size <= this.most) return;
       picture.close();
       this.held.delete(key);
     }
+  }
+
+  // The newest used lie last.
+  #touch(key) {
+    const picture = this.held.get(key);
+    if (!picture) return;
+    this.held.delete(key);
+    this.held.set(key, picture);
   }
 
   draw(context, section, view, ratio) {
@@ -132,8 +144,7 @@ export class Tiles {
         const key = keyOf(tile);
         const picture = this.held.get(key);
         if (!picture) continue;
-        this.held.delete(key); // the newest used lie last
-        this.held.set(key, picture);
+        this.#touch(key);
         context.drawImage(picture, tile.x, tile.y, picture.width * tile.fx + seam, picture.height * tile.fy + seam);
       }
     }

@@ -48,7 +48,7 @@ export class Commit {
 
   // A new area, or (with `record`) another outline of it. Nothing is asked of the server unless snapping is on.
   async area(geometry, record = null) {
-    const { section, area: name, confidence } = this.store.state;
+    const { section, area: name, confidence, selected } = this.store.state;
     if (!geometry) return null;
     const shape = this.free(this.store.state.snap ? await this.snapped(geometry) : geometry, record?.id);
     if (!shape || area(shape) < this.least()) {
@@ -60,7 +60,8 @@ export class Commit {
       return record.id;
     }
     const id = this.model.add(section, { kind: "area", area: name, geometry: shape, confidence });
-    if (this.store.state.section === section) this.store.set({ selected: new Set([id]) });
+    // Snapping takes a moment: what was chosen or drawn meanwhile stays chosen.
+    if (this.store.state.section === section && this.store.state.selected === selected) this.store.set({ selected: new Set([id]) });
     return id;
   }
 }
