@@ -1,7 +1,8 @@
 """What holds the maps of unseen brains back: a finished run, with its embeddings and with what they should show.
 
-The same folds, annotations, baselines and networks are given, in place of the encoder's features,
+The same folds, annotations, baselines and networks are given, in place of the run's features (`run`),
 
+    NAME    one of the run's tables of features alone
     stain   what a picture without noise, damage and obliqueness would show at every node: stain at 32 depths, from the
             generator's own drawing of the cortex, local variation of layers and blended borders included
     cells   density and size of the cells at these depths apart, which no scan at this resolution shows
@@ -9,9 +10,10 @@ The same folds, annotations, baselines and networks are given, in place of the e
 and each table is judged with the graph network, the same network without neighbours and the closed form. Below them
 stand bounds that are told the truth of the judged brain itself, with the exponent that is best there: its own class
 means, those of each of its hemispheres, and a discriminant that is fitted on every other 6 mm slab of the brain and
-judged on the rest. Macro-F1 over brains never seen; the network's gain over its control with an interval over brains.
+judged on the rest. Macro-F1 over brains never seen, with intervals over brains: the network minus each row of the same
+features, and each row minus the same row on the features that were named first.
 
-    python benchmarks/ceilings.py RUN [--only embeddings,stain,cells] [--no-networks] [--json FILE]
+    python benchmarks/ceilings.py RUN [--only run,NAME,stain,cells] [--no-networks] [--json FILE]
 """
 
 import argparse
@@ -53,7 +55,7 @@ from meshgnn.train.stored_baselines import StoredBaselines  # noqa: E402
 from reconstruct.truth import true_labels  # noqa: E402
 
 DEPTHS, SLAB_MM, ROUNDS = 32, 6.0, 4
-EMBEDDINGS, STAIN, CELLS = "embeddings", "stain", "cells"
+OWN, STAIN, CELLS = "run", "stain", "cells"
 HELD = 0.2  # pseudo-nodes that hold an area's own mean at that of the training brains, as in the adaptation
 
 
@@ -123,13 +125,19 @@ class Task:
     def seen(self, kind: str) -> Seen:
         """What models see with the features of `kind`."""
         network, c = self.experiment.networks[MAIN], self.experiment.config
-        if kind == EMBEDDINGS:
+        if kind == OWN:
             return self.experiment._seen(self.cohort, network)
         assert isinstance(c.cohort, VirtualCohort.Config)
         graphs, names = [], ()
         for member, graph in zip(self.experiment.members, self.cohort.graphs):
-            brain = replace(c.cohort.brain, seed=int(member.depends["seed"])).build()
-            table = oracle_table(kind, graph, brain, self.experiment.brains.stack_folder(self.run, member))
+            if kind in (STAIN, CELLS):
+                brain = replace(c.cohort.brain, seed=int(member.depends["seed"])).build()
+                table = oracle_table(kind, graph, brain, self.experiment.brains.stack_folder(self.run, member))
+            elif kind in graph.tables:
+                table = graph.tables[kind]
+            else:
+                tables = ", ".join((OWN, *graph.tables, STAIN, CELLS))
+                raise InputError(f"--only: {kind!r} is none of {tables}")
             graphs.append(replace(graph, tables={kind: table}))
             names = table.columns
         cohort = replace(self.cohort, graphs=tuple(graphs))
@@ -147,8 +155,11 @@ class Task:
         ]
 
 
-def model_rows(task: Task, kind: str, seen: Seen, networks: bool) -> list[dict[str, Any]]:
-    """The closed form and, by choice, the network and its control without neighbours, adapted to every brain."""
+Found = dict[str, list[list[np.ndarray]]]
+
+
+def model_maps(task: Task, seen: Seen, networks: bool) -> Found:
+    """Maps by the closed form and, by choice, the network and its controls, adapted to every brain."""
     config, models = task.experiment.config, seen.models
     same = SameInputs(models, range(config.trainer.folds), config.seeds[0])
     fits = dict(same.rows())
@@ -169,13 +180,24 @@ def model_rows(task: Task, kind: str, seen: Seen, networks: bool) -> list[dict[s
                 own.models.features, own.models.coordinates, own.models.edges
             )
             maps[name] = [[adapted(kept, models, place, by_seed[seed]) for place in places] for seed in config.seeds]
+    return maps
+
+
+def over_brains(task: Task, ours: list[list[np.ndarray]], theirs: list[list[np.ndarray]]) -> str:
+    """The difference of two rows with its interval, in words."""
+    gap = task.strict.against(ours, {"theirs": theirs})["theirs"]
+    return f"{gap.difference:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}] over {gap.replicates} {gap.over}"
+
+
+def model_rows(task: Task, kind: str, maps: Found, first: tuple[str, Found] | None) -> list[dict[str, Any]]:
+    """Scores of these maps; `first`: those on the features that were named first, with their name."""
     rows: list[dict[str, Any]] = []
     for name, own in maps.items():
         row = {"name": f"{kind}: {name}", "macro_f1": round(task.strict.mean(own)["macro_f1"], 4)}
-        if networks and name != MAIN:
-            gap = task.strict.against(maps[MAIN], {name: own})[name]
-            over = f"over {gap.replicates} {gap.over}"
-            row["network minus this"] = f"{gap.difference:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}] {over}"
+        if MAIN in maps and name != MAIN:
+            row["network minus this"] = over_brains(task, maps[MAIN], own)
+        if first is not None and name in first[1]:
+            row[f"this minus {first[0]}"] = over_brains(task, own, first[1][name])
         rows.append(row)
     return rows
 
@@ -255,12 +277,15 @@ def own_slabs(
 
 
 def measured(folder: Path, kinds: Sequence[str], networks: bool) -> list[dict[str, Any]]:
-    task, rows = Task.read(folder), []
+    task, rows = Task.read(folder), list[dict[str, Any]]()
+    first: tuple[str, Found] | None = None
     for kind in kinds:
         begin = time.perf_counter()
         seen = task.seen(kind)
         same = SameInputs(seen.models, range(task.experiment.config.trainer.folds), task.experiment.config.seeds[0])
-        own = [*model_rows(task, kind, seen, networks), *bound_rows(task, kind, seen.models, same)]
+        maps = model_maps(task, seen, networks)
+        own = [*model_rows(task, kind, maps, first), *bound_rows(task, kind, seen.models, same)]
+        first = first or (kind, maps)
         for one in own:
             show(one)
         rows += [*own, {"name": f"{kind}: time", "seconds": round(time.perf_counter() - begin)}]
@@ -270,14 +295,12 @@ def measured(folder: Path, kinds: Sequence[str], networks: bool) -> list[dict[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="a finished run of virtual_brain")
-    parser.add_argument("--only", default=f"{EMBEDDINGS},{STAIN},{CELLS}", help="which features, by name")
+    parser.add_argument("--only", default=f"{OWN},{STAIN},{CELLS}", help="which features, by name")
     parser.add_argument("--no-networks", action="store_true", help="the closed form and the bounds only")
     parser.add_argument("--json", type=Path, help="write the rows here")
     args = parser.parse_args()
     kinds = [kind for kind in args.only.split(",") if kind]
     try:
-        if unknown := [kind for kind in kinds if kind not in (EMBEDDINGS, STAIN, CELLS)]:
-            raise InputError(f"--only: {unknown[0]!r} is none of {EMBEDDINGS}, {STAIN}, {CELLS}")
         rows = measured(args.run, kinds, not args.no_networks)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
