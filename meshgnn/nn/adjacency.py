@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from meshgnn.nn.neighbour_ops import scaled_sum
+from meshgnn.nn.neighbour_ops import propagated, scaled_sum
 
 
 class Adjacency:
@@ -99,6 +99,11 @@ class Adjacency:
         """Mean over neighbours, [V, C] -> [V, C]; 0 for an isolated node."""
         ones, parts, _ = self._scales
         return scaled_sum(x, self.starts, self.near, parts, ones)
+
+    def propagated(self, x: Tensor, back: float, rounds: int) -> Tensor:
+        """Rounds of personalised propagation by the mean over neighbours, [V, C] -> [V, C]; see `neighbour_ops`."""
+        ones, parts, _ = self._scales
+        return propagated(x, self.starts, self.near, parts, ones, back, rounds)
 
     def normalised_sum(self, x: Tensor) -> Tensor:
         """D^-1/2 (A + I) D^-1/2 x with D the degree of A + I (Kipf & Welling 2017, eq. 2)."""

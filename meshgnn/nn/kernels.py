@@ -83,6 +83,38 @@ def scaled_sum(starts, indices, x, left, right, out, first, last):
 
 
 @njit(cache=True, nogil=True, fastmath=_CONTRACT)
+def lazy_round(starts, indices, x, origin, left, right, back, out, first, last):
+    """out_i = back origin_i + (1 - back) / 2 (x_i + left_i * sum over neighbours j of right_j x_j); [V, C].
+
+    Without neighbours x_i stands for their sum. Nearly all nodes of meshes have five to seven neighbours.
+    """
+    channels, share = x.shape[1], (x.dtype.type(1) - back) / x.dtype.type(2)
+    for i in range(first, last):
+        start, end, scale = starts[i], starts[i + 1], share * left[i]
+        if start == end:
+            for k in range(channels):
+                out[i, k] = back * origin[i, k] + share * (x[i, k] + x[i, k])
+            continue
+        if end - start >= 6:
+            a, b, c = indices[start], indices[start + 1], indices[start + 2]
+            d, e, f = indices[start + 3], indices[start + 4], indices[start + 5]
+            ra, rb, rc = scale * right[a], scale * right[b], scale * right[c]
+            rd, re, rf = scale * right[d], scale * right[e], scale * right[f]
+            for k in range(channels):
+                near = ra * x[a, k] + rb * x[b, k] + rc * x[c, k] + rd * x[d, k] + re * x[e, k] + rf * x[f, k]
+                out[i, k] = back * origin[i, k] + share * x[i, k] + near
+            start += 6
+        else:
+            for k in range(channels):
+                out[i, k] = back * origin[i, k] + share * x[i, k]
+        for place in range(start, end):
+            j = indices[place]
+            weight = scale * right[j]
+            for k in range(channels):
+                out[i, k] += weight * x[j, k]
+
+
+@njit(cache=True, nogil=True, fastmath=_CONTRACT)
 def attend(starts, indices, h, source, target, slope, out, shares, first, last):
     """Attention over neighbours (Velickovic et al. 2018, eq. 3 and 4), all heads at once.
 

@@ -54,6 +54,58 @@ def _sum_back(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, Non
 scaled_sum.register_autograd(_sum_back, setup_context=_keep_sum)
 
 
+@torch.library.custom_op("meshgnn::propagated", mutates_args=())
+def propagated(
+    x: Tensor, starts: Tensor, indices: Tensor, left: Tensor, right: Tensor, back: float, rounds: int
+) -> Tensor:
+    """z_i <- back x_i + (1 - back) / 2 (z_i + left_i * sum over neighbours j of right_j z_j), from z = x; [V, C].
+
+    Without neighbours z_i stands for their sum. With the mean over neighbours this is the personalised propagation of
+    Gasteiger et al. 2019 (APPNP, eq. 5) in lazy steps.
+
+    Args:
+        x: [V, C].
+        starts, indices, left, right: see `scaled_sum`; of the gradient the scales change places.
+        back: share of the start in every round.
+    """
+    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
+        lonely, state = (starts.diff() == 0)[:, None], x
+        for _ in range(rounds):
+            near = scaled_sum(state, starts, indices, left, right)
+            state = back * x + (1 - back) / 2 * (state + state.where(lonely, near))
+        return state.clone() if state is x else state
+    origin = np.ascontiguousarray(x.detach().numpy())
+    scales = [one.numpy().astype(origin.dtype, copy=False) for one in (left, right)]
+    rows, near, state = starts.numpy(), indices.numpy(), origin
+    other, spare = np.empty_like(origin), np.empty_like(origin)
+    for _ in range(rounds):
+        kernels.over_rows(
+            kernels.lazy_round, rows, x.shape[1], near, state, origin, *scales, origin.dtype.type(back), other
+        )
+        state, other = other, spare if state is origin else state
+    return torch.from_numpy(state if rounds else state.copy())
+
+
+@propagated.register_fake
+def _(x: Tensor, starts: Tensor, indices: Tensor, left: Tensor, right: Tensor, back: float, rounds: int) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+def _keep_propagation(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[1:5])
+    ctx.back, ctx.rounds = inputs[5:]
+
+
+def _propagation_back(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    # The sum of back (A^T)^t g over t below `rounds` and (A^T)^rounds g, by Horner's rule: the same rounds with A^T.
+    starts, indices, left, right = ctx.saved_tensors
+    found = propagated(gradient, starts, indices, right, left, ctx.back, ctx.rounds)
+    return (found, None, None, None, None, None, None)
+
+
+propagated.register_autograd(_propagation_back, setup_context=_keep_propagation)
+
+
 @torch.library.custom_op("meshgnn::attend", mutates_args=())
 def attend(
     h: Tensor, source: Tensor, target: Tensor, starts: Tensor, indices: Tensor, reverse: Tensor, slope: float

@@ -1,9 +1,9 @@
 """The head of node tasks: hidden channels of a node to logits of its classes, propagated over the mesh."""
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from meshgnn.nn.adjacency import Adjacency
+from meshgnn.nn.dropout import dropout
 from meshgnn.nn.socket import HeadSettings
 
 
@@ -24,7 +24,7 @@ class NodeHead(nn.Module):
 
     def forward(self, hidden: Tensor, adjacency: Adjacency) -> Tensor:
         """Hidden channels [V, H] -> logits [V, K]."""
-        hidden = F.dropout(self.norm(hidden), self.settings.dropout, self.training)
+        hidden = dropout(self.norm(hidden), self.settings.dropout, self.training)
         # The propagation is linear: run it on whichever side of the map has fewer channels.
         if self.linear.out_features <= self.linear.in_features:
             return self._propagate(self.linear(hidden), adjacency)
@@ -32,9 +32,5 @@ class NodeHead(nn.Module):
 
     def _propagate(self, start: Tensor, adjacency: Adjacency) -> Tensor:
         """z <- 0.1 z_0 + 0.45 (z + mean of neighbours), after Gasteiger et al. 2019 (APPNP, eq. 5) with lazy steps."""
-        state = start
-        lonely = (adjacency.degree == 0)[:, None]
-        for _ in range(self.settings.propagation):
-            near = adjacency.mean(state)
-            state = 0.1 * start + 0.45 * (state + state.where(lonely, near))
-        return state
+        rounds = self.settings.propagation
+        return adjacency.propagated(start, 0.1, rounds) if rounds else start

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from meshgnn.errors import SettingError
 from meshgnn.nn.adjacency import Adjacency
+from meshgnn.nn.dropout import dropout
 from meshgnn.nn.socket import HeadSettings, TrunkConfig
 
 
@@ -65,7 +66,7 @@ class ResidualTrunk(nn.Module):
         """Inputs [V, C_in] -> hidden channels [V, H]."""
 
         def drop(values: Tensor) -> Tensor:
-            return F.dropout(values, self.config.dropout, self.training)
+            return dropout(values, self.config.dropout, self.training)
 
         hidden = drop(self.enter(x))
         for norm, mixer, linear in zip(self.norms, self.mixers, self.maps):

@@ -44,10 +44,10 @@ class Augment:
     def features(self, x: Tensor) -> Tensor:
         """[V, D] -> [V, D], from torch's global generator."""
         if self.config.noise:
-            x = x + self.config.noise * torch.randn_like(x)
+            x = torch.randn_like(x).mul_(self.config.noise).add_(x)
         if self.config.drop:
             keep = torch.rand(1, x.shape[1], device=x.device) > self.config.drop
-            x = x * keep / (1 - self.config.drop)
+            x = x * (keep / (1 - self.config.drop))
         return x
 
     def coordinates(self, points: Tensor, unit_mm: float) -> Tensor:

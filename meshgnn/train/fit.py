@@ -36,9 +36,13 @@ from meshgnn.train.own_networks import where_defined
 from meshgnn.train.task import Task
 
 # Raised when weights of unfinished members of an earlier version cannot be gone on with.
-MEMBERS = 2
+MEMBERS = 3
 
 ASKED_S = 0.5  # between two questions whether to end
+
+# Members ask for the same large pieces of memory at every step. By default glibc gives each back to the system, which
+# clears them anew; other libraries do not read these names.
+KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,7 +303,7 @@ def fit_members(
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = min(workers or (1 if cuda else cores), len(jobs))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
-    environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", **KEEP_MEMORY}
     started = []
     for number in range(count):
         worker = subprocess.Popen(

@@ -22,6 +22,7 @@ from meshgnn.train.own_networks import imported
 def main() -> int:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     order = json.load(sys.stdin)
     lines = os.fdopen(os.dup(sys.stdout.fileno()), "w")

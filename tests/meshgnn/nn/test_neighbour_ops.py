@@ -9,7 +9,7 @@ import torch
 from meshgnn.errors import SettingError
 from meshgnn.nn import GAT, Adjacency
 from meshgnn.nn.gat import GATLayer
-from meshgnn.nn.neighbour_ops import _attend_anywhere, attend, scaled_sum
+from meshgnn.nn.neighbour_ops import _attend_anywhere, attend, propagated, scaled_sum
 from tests.synthetic import brain
 
 
@@ -40,6 +40,7 @@ def test_operators_pass_torchs_own_checks() -> None:
     x = torch.randn(60, 4, dtype=torch.float64, requires_grad=True)
     lists = (adjacency.starts, adjacency.near)
     torch.library.opcheck(scaled_sum, (x, *lists, left, right))
+    torch.library.opcheck(propagated, (x, *lists, left, right, 0.1, 3))
     h = torch.randn(60, 2, 3, dtype=torch.float64, requires_grad=True)
     source, target = (torch.randn(60, 2, dtype=torch.float64, requires_grad=True) for _ in range(2))
     torch.library.opcheck(attend, (h, source, target, *lists, adjacency.reverse, 0.2))
@@ -48,6 +49,23 @@ def test_operators_pass_torchs_own_checks() -> None:
         return attend(*inputs, *lists, adjacency.reverse, 0.2)[0]
 
     assert torch.autograd.gradcheck(values, (h, source, target), fast_mode=True)
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 2, 5])
+def test_propagation_is_round_after_round(rounds: int) -> None:
+    adjacency = ragged()
+    lonely = (adjacency.degree == 0)[:, None]
+    assert lonely.any()
+    x = torch.randn(60, 5, dtype=torch.float64, requires_grad=True)
+    state = x
+    for _ in range(rounds):
+        state = 0.1 * x + 0.45 * (state + state.where(lonely, adjacency.mean(state)))
+    weight, found = torch.randn_like(x), adjacency.propagated(x, 0.1, rounds)
+    torch.testing.assert_close(found, state)
+    ours, theirs = (torch.autograd.grad((one * weight).sum(), x)[0] for one in (found, state))
+    torch.testing.assert_close(ours, theirs)
+    in_half = adjacency.propagated(x.detach().bfloat16(), 0.1, rounds)  # goes by torch's own operators
+    torch.testing.assert_close(in_half.double(), state.detach(), rtol=0.05, atol=0.05)
 
 
 def test_the_path_for_other_devices_gives_the_same() -> None:
