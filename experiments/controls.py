@@ -5,12 +5,12 @@ from meshgnn.experiment.controls import Control, Controls
 
 
 def _only(*names: Control) -> Controls.Config:
-    return Controls.Config(names=names, profiles=DepthProfiles.Config())
+    return Controls.Config(names=names, profiles=DepthProfiles.Config(ends="mesh"))
 
 
 def controls() -> Controls.Config:
     """All controls of the virtual brain, with what they must give (nothing to set)."""
-    return Controls.Config(profiles=DepthProfiles.Config())
+    return Controls.Config(profiles=DepthProfiles.Config(ends="mesh"))
 
 
 def permuted() -> Controls.Config:

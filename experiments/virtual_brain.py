@@ -33,8 +33,7 @@ def virtual_brain() -> SectionMapping.Config:
     """Sections of virtual brains -> meshes -> learnt features -> areas, judged on a brain never seen."""
     return SectionMapping.Config(
         mesh=MeshFromSections.Config(pictures=False, midsurface=ExtractMidsurface.Config(edge_mm=2.8)),
-        features=MAKERS[:1],
-        compared=MAKERS[1:],
+        features=MAKERS,
         inputs=NodeInputs.Config(rounds=(2, 5, 15), rim=False, check=False),
         trainer=TrainerConfig(folds=2, epochs=50, learning_rate=1.6e-2, ema=0.9),
         variant_seeds=1,
@@ -72,6 +71,7 @@ def protocol() -> SectionMapping.Config:
     return replace(
         base,
         features=(ContrastiveFeatures.Config(),),  # as it was frozen
+        compared=MAKERS[1:],
         cohort=VirtualCohort.Config(seeds=seeds + unseen, unseen=unseen, brain=VirtualBrain.Config(preset="default")),
         trainer=replace(base.trainer, epochs=120),
     )

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from features.cortical_ends import REACH, between_ends, seen_ends
 from features.locations import along_surface_mm, towards_pial
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import InputError, SettingError
@@ -40,6 +41,7 @@ class DepthProfiles:
     At every observed node a line is laid through the section along the cortical normal as it runs within the section,
     from pial to white; its length is the node's thickness over the cosine of the obliqueness. The line passes where
     the section meets the midsurface (`features.locations.along_surface_mm`). Parallel lines beside it are averaged.
+    By default each of them runs between the ends that the section itself shows (`features.cortical_ends`).
 
     Grey values g become optical density log(background / g), in which stain differences are factors; the background
     is the median grey of the image's frame. Each section is then divided by its own median density over all samples in
@@ -54,6 +56,8 @@ class DepthProfiles:
             depths: columns, from pial (depth_00) to white.
             lines: parallel lines per node.
             apart_um: between neighbouring lines.
+            ends: where lines begin and end: where the section shows glass and white matter near the mesh's surfaces, or
+                at these surfaces.
             max_obliqueness_deg: nodes cut more slantingly than this are masked; it bounds the line's stretch.
             glass: a sample with less than this share of its section's upper quartile of density is no tissue.
             known: share of depths that must hold tissue, else the node is masked.
@@ -62,6 +66,7 @@ class DepthProfiles:
         depths: int = 24
         lines: int = 9
         apart_um: float = 150.0
+        ends: Literal["seen", "mesh"] = "seen"
         max_obliqueness_deg: float = 60.0
         glass: float = 0.15
         known: float = 0.67
@@ -135,7 +140,7 @@ class DepthProfiles:
         shift_mm: Floats,
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Profiles [n, depths] of the nodes of one section, and which of them are known."""
-        row, column = self._points(section, places, nodes, length_mm, shift_mm)
+        depth, row, column = self._points(section, places, nodes, length_mm, shift_mm)
         density = np.empty(row.shape, np.float32)
         image = open_image(section)
         try:
@@ -146,35 +151,47 @@ class DepthProfiles:
                 density[part] = _sample(image, row[part], column[part], glass)
         finally:
             image.close()
+        cortex = density[:, (depth > 0) & (depth < 1)]
         # The upper quartile is tissue even where most of the section is torn away.
-        tissue = density > self.config.glass * np.percentile(density, 75)
-        if not tissue.any():
+        least = self.config.glass * np.percentile(cortex, 75)
+        if not (cortex > least).any():
             return np.zeros((len(nodes), self.config.depths), np.float32), np.zeros(len(nodes), bool)
-        density /= np.median(density[tissue])
+        unit = np.median(cortex[cortex > least])
+        density, least = density / unit, least / unit
+        if self.config.ends == "seen":
+            density = between_ends(density, depth, *seen_ends(density, depth), cortex.shape[1])
+            inside = density[density > least]
+            density /= np.median(inside) if len(inside) else 1
+        density = density.reshape(len(nodes), self.config.depths, -1, self.config.lines)
+        tissue = density > least
         count = tissue.sum(axis=(2, 3))
         profile = np.where(tissue, density, 0).sum(axis=(2, 3)) / np.maximum(count, 1)
         good = count >= 0.25 * tissue[0, 0].size
         known = good.mean(1) >= self.config.known
-        depth = np.arange(self.config.depths)
+        column_of = np.arange(self.config.depths)
         for k in np.flatnonzero(known & ~good.all(1)):
-            profile[k] = np.interp(depth, depth[good[k]], profile[k, good[k]])
+            profile[k] = np.interp(column_of, column_of[good[k]], profile[k, good[k]])
         return profile.astype(np.float32), known
 
     def _points(
         self, section: Section, places: NodeLocations, nodes: NDArray[np.intp], length_mm: Floats, shift_mm: Floats
-    ) -> tuple[Floats, Floats]:
-        """Rows and columns [n, depths, samples per depth, lines] to be read, so close that no pixel is stepped over."""
+    ) -> tuple[Floats, Floats, Floats]:
+        """Depths [samples], rows and columns [n, samples, lines] to be read, so close that no pixel is stepped over.
+
+        Depths are 0 at the mesh's pial surface and 1 at its white one.
+        """
         set_, pixel_mm = self.config, section.pixel_um / 1000
         step = length_mm.max() / set_.depths / pixel_mm
         fine = int(np.clip(np.ceil(step), 1, SUBSAMPLES))
-        share = 0.5 - (np.arange(set_.depths * fine) + 0.5) / (set_.depths * fine)
-        out = (length_mm[:, None] * share + shift_mm[:, None]) / pixel_mm
-        out = out.reshape(len(nodes), set_.depths, fine, 1)
+        within = set_.depths * fine
+        beyond = round(REACH * within) if set_.ends == "seen" else 0
+        depth = (np.arange(-beyond, within + beyond) + 0.5) / within
+        out = ((length_mm[:, None] * (0.5 - depth) + shift_mm[:, None]) / pixel_mm)[..., None]
         side = (np.arange(set_.lines) - (set_.lines - 1) / 2) * set_.apart_um / section.pixel_um
-        angle = np.radians(places.normal_angle_deg[nodes].astype(np.float64))[:, None, None, None]
-        row = places.row_px[nodes][:, None, None, None] + out * np.sin(angle) + side * np.cos(angle)
-        column = places.column_px[nodes][:, None, None, None] + out * np.cos(angle) - side * np.sin(angle)
-        return row, column
+        angle = np.radians(places.normal_angle_deg[nodes].astype(np.float64))[:, None, None]
+        row = places.row_px[nodes][:, None, None] + out * np.sin(angle) + side * np.cos(angle)
+        column = places.column_px[nodes][:, None, None] + out * np.cos(angle) - side * np.sin(angle)
+        return depth, row, column
 
 
 class ProfileFeatures:

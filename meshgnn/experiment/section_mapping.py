@@ -48,8 +48,9 @@ from meshgnn.train.same_inputs import NO_REGISTRATION, SameInputs
 from meshgnn.train.stored_baselines import FILE as STORED_BASELINES
 from meshgnn.train.stored_baselines import StoredBaselines
 
-WITHOUT_COORDINATES, OTHER_FEATURES = "without_coordinates", "other_features"
-SEES = {MAIN: "encoder's features", WITHOUT_COORDINATES: "encoder's features", OTHER_FEATURES: "other features"}
+WITHOUT_COORDINATES, OTHER_FEATURES, FIRST_ALONE = "without_coordinates", "other_features", "first_alone"
+OWN = "the run's features"
+SEES = {MAIN: OWN, WITHOUT_COORDINATES: OWN, OTHER_FEATURES: "other features", FIRST_ALONE: "the first of them alone"}
 
 
 class SectionMapping(Experiment):
@@ -65,13 +66,14 @@ class SectionMapping(Experiment):
                 by side.
             compared: further ones, to compare with in the same network; none for no comparison.
             inputs: scales, coordinates.
+            first_alone: where several makers stand side by side, also train on the table of the first one alone.
             without_coordinates: also train without coordinates.
             model, trainer: the network and how it is trained; trainer.folds is the number of folds of the one plan that
                 encoder and network share.
             buffer_mm: geodesic width of the strip around a fold's nodes that the fold's network does not train on.
             seeds: one ensemble each.
-            variant_seeds: how many of them the variants (without coordinates, other features) are trained with;
-                0 = all.
+            variant_seeds: how many of them the variants (without coordinates, other features, the first ones alone) are
+                trained with; 0 = all.
             controls: also train the same network without neighbours and on shuffled edges.
             control_seeds: with how many of the seeds; 0 = all.
             hide: where a training stack has no truth, about every n-th annotated section is kept from training
@@ -175,7 +177,7 @@ class SectionMapping(Experiment):
                                after=(*self.makers, *of("mesh", [member]))))  # fmt: skip
         plan = [c.trainer.folds, c.buffer_mm, list(c.seeds), to_plain(c.inputs)]
         learning = to_plain(
-            [c.model, c.trainer, *plan, c.variant_seeds, c.without_coordinates, c.controls, c.control_seeds]
+            [c.model, c.trainer, *plan, c.variant_seeds, list(self.variants), c.controls, c.control_seeds]
         )
         learning[1].pop("workers")  # members do not depend on it
         unseen = [member.unseen for member in every]
@@ -233,6 +235,8 @@ class SectionMapping(Experiment):
             found[WITHOUT_COORDINATES] = (own, replace(c.inputs, coordinates=False))
         if compared:
             found[OTHER_FEATURES] = (compared, c.inputs)
+        if c.first_alone and len(own) > 1:
+            found[FIRST_ALONE] = (own[:1], c.inputs)
         return found
 
     def _tables(self, setting: str) -> tuple[str, ...]:

@@ -41,6 +41,7 @@ METHODS = {
         "network, without the position prior", "Its map of the test part before it is joined with the position prior."
     ),
     "other_features": Word("network: {other}{position}", "The same network on other features."),
+    "first_alone": Word("network: {first} alone{position}", "The same network on the first of the features alone."),
     "network_alone": Word(
         "network alone: {features}{position}", "The network's map before the annotations around are joined with it."
     ),
@@ -193,11 +194,12 @@ class Names:
     """Names of one run's methods.
 
     Args:
-        features, other: what the network sees, and what its variant on other features sees.
+        features, first, other: what the network sees, the first of that, and what its variant on other features sees.
         coordinates: whether coordinates are inputs.
     """
 
     features: str = "surface features"
+    first: str = "the first features"
     other: str = "other features"
     coordinates: bool = True
 
@@ -213,6 +215,7 @@ class Names:
         compared = [feature_name(one) for one in plain.get("compared") or ()]
         return cls(
             features=" and ".join(own) or "surface features",
+            first=next(iter(own), "the first features"),
             other=" and ".join(compared) or "other features",
             coordinates=coordinates,
         )
@@ -222,5 +225,5 @@ class Names:
         alone = key.removesuffix(_JOINED)
         word = METHODS.get(alone, Word(readable(alone)))
         position = " and coordinates" if self.coordinates else ""
-        name = word.name.format(features=self.features, other=self.other, position=position)
+        name = word.name.format(features=self.features, first=self.first, other=self.other, position=position)
         return Word(f"{name}, joined with annotations" if alone != key else name, word.hint)

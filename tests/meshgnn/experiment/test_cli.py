@@ -29,7 +29,7 @@ def refused(capsys, *words):
         ),
         ("virtual_brain", "encoder.extract.batch=5000", "features.0.extract.shard at least features.0.extract.batch"),
         ("virtual_brain", "encoder.pretrain.batches.classes=1", "features.0.pretrain.sampler.classes and"),
-        ("virtual_brain", "other.depths=1", "compared.0.depths must be at least 2"),
+        ("virtual_brain:protocol", "other.depths=1", "compared.0.depths must be at least 2"),
         ("virtual_brain", "cohort.brain.pixel_um=-1", "cohort.brain.pixel_um must be above 0"),
         ("virtual_brain", "cohort.seeds=1,-2", "cohort.seeds must be different numbers from 0"),
         ("virtual_brain", "mesh.midsurface.edge_mm=90", "mesh.midsurface.edge_mm must lie between"),
