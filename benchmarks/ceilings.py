@@ -3,9 +3,11 @@
 The same folds, annotations, baselines and networks are given, in place of the run's features (`run`),
 
     NAME    one of the run's tables of features alone
+    profiles_by_mesh   depth profiles between the surfaces of the mesh, not between the ends that sections show
     stain   what a picture without noise, damage and obliqueness would show at every node: stain at 32 depths, from the
             generator's own drawing of the cortex, local variation of layers and blended borders included
     cells   density and size of the cells at these depths apart, which no scan at this resolution shows
+    A+B     tables side by side
 
 and each table is judged with the graph network, the same network without neighbours and the closed form. Below them
 stand bounds that are told the truth of the judged brain itself, with the exponent that is best there: its own class
@@ -13,7 +15,7 @@ means, those of each of its hemispheres, and a discriminant that is fitted on ev
 judged on the rest. Macro-F1 over brains never seen, with intervals over brains: the network minus each row of the same
 features, and each row minus the same row on the features that were named first.
 
-    python benchmarks/ceilings.py RUN [--only run,NAME,stain,cells] [--no-networks] [--json FILE]
+    python benchmarks/ceilings.py RUN [--only run,NAME,stain,cells,A+B] [--no-networks] [--json FILE]
 """
 
 import argparse
@@ -31,6 +33,7 @@ import numpy as np  # noqa: E402
 
 from benchmarks._pairs import keep, show  # noqa: E402
 from benchmarks.adaptation import ROW, adapted  # noqa: E402
+from features.profiles import DepthProfiles  # noqa: E402
 from meshgnn.confusion import macro_f1  # noqa: E402
 from meshgnn.data.model_inputs import ModelInputs, edges_among  # noqa: E402
 from meshgnn.errors import InputError  # noqa: E402
@@ -41,7 +44,7 @@ from meshgnn.experiment.run_folder import RunFolder, read_config  # noqa: E402
 from meshgnn.experiment.section_mapping import SectionMapping  # noqa: E402
 from meshgnn.experiment.training import MAIN, Network, Seen, controls_of, train_ensembles  # noqa: E402
 from meshgnn.graph import FeatureTable, MeshGraph  # noqa: E402
-from meshgnn.source.cohort import VirtualCohort  # noqa: E402
+from meshgnn.source.cohort import Member, VirtualCohort  # noqa: E402
 from meshgnn.source.virtual.brain import Brain  # noqa: E402
 from meshgnn.source.virtual.cut import Canvas, Slice, draw  # noqa: E402
 from meshgnn.source.virtual.laminae import Cortex  # noqa: E402
@@ -55,7 +58,7 @@ from meshgnn.train.stored_baselines import StoredBaselines  # noqa: E402
 from reconstruct.truth import true_labels  # noqa: E402
 
 DEPTHS, SLAB_MM, ROUNDS = 32, 6.0, 4
-OWN, STAIN, CELLS = "run", "stain", "cells"
+OWN, STAIN, CELLS, BY_MESH = "run", "stain", "cells", "profiles_by_mesh"
 HELD = 0.2  # pseudo-nodes that hold an area's own mean at that of the training brains, as in the adaptation
 
 
@@ -127,24 +130,30 @@ class Task:
         network, c = self.experiment.networks[MAIN], self.experiment.config
         if kind == OWN:
             return self.experiment._seen(self.cohort, network)
-        assert isinstance(c.cohort, VirtualCohort.Config)
-        graphs, names = [], ()
+        graphs = []
         for member, graph in zip(self.experiment.members, self.cohort.graphs):
-            if kind in (STAIN, CELLS):
-                brain = replace(c.cohort.brain, seed=int(member.depends["seed"])).build()
-                table = oracle_table(kind, graph, brain, self.experiment.brains.stack_folder(self.run, member))
-            elif kind in graph.tables:
-                table = graph.tables[kind]
-            else:
-                tables = ", ".join((OWN, *graph.tables, STAIN, CELLS))
-                raise InputError(f"--only: {kind!r} is none of {tables}")
-            graphs.append(replace(graph, tables={kind: table}))
-            names = table.columns
+            tables = {name: self.table(name, member, graph) for name in kind.split("+")}
+            graphs.append(replace(graph, tables=tables))
+        names = tuple(column for table in graphs[0].tables.values() for column in table.columns)
         cohort = replace(self.cohort, graphs=tuple(graphs))
         models, frame = cohort_inputs(cohort, c.inputs, names, c.trainer.folds, c.seeds, c.buffer_mm)
         return Seen(
             models=models, config=c.inputs, names=names, areas=cohort.graphs[0].areas, frame=frame, align="similarity"
         )
+
+    def table(self, kind: str, member: Member, graph: MeshGraph) -> FeatureTable:
+        """One table of a brain's features."""
+        c, brains = self.experiment.config, self.experiment.brains
+        if kind in graph.tables:
+            return graph.tables[kind]
+        if kind == BY_MESH:
+            sections = brains.brain(self.run, member).section_stack()
+            return replace(DepthProfiles.Config(ends="mesh").build().make(graph, sections), name=BY_MESH)
+        if kind not in (STAIN, CELLS):
+            raise InputError(f"--only: {kind!r} is none of {', '.join((OWN, *graph.tables, BY_MESH, STAIN, CELLS))}")
+        assert isinstance(c.cohort, VirtualCohort.Config)
+        brain = replace(c.cohort.brain, seed=int(member.depends["seed"])).build()
+        return oracle_table(kind, graph, brain, brains.stack_folder(self.run, member))
 
     def judged(self) -> list[tuple[int, slice, np.ndarray, np.ndarray]]:
         """Number, rows, true labels and judged nodes of every brain never seen."""

@@ -95,6 +95,7 @@ class SectionMapping(Experiment):
         features: tuple[Any, ...]
         compared: tuple[Any, ...] = ()
         inputs: NodeInputs.Config = field(default_factory=NodeInputs.Config)
+        first_alone: bool = True
         without_coordinates: bool = True
         model: NetworkConfig = field(default_factory=GraphSAGE.Config)
         trainer: TrainerConfig = field(default_factory=TrainerConfig)
