@@ -68,7 +68,7 @@ SMALL: dict[str, tuple[str, ...]] = {
     "reconstruct": (*_MESH, "hemispheres.sides=L"),
     "reconstruct:mni152": (*_MESH, "volume.voxel_mm=2"),
     "virtual_brain": _DRAWN,
-    "virtual_brain:uniform": (*_DRAWN, "without_coordinates=false", "compared=[]"),
+    "virtual_brain:uniform": (*_DRAWN, "without_coordinates=false", "first_alone=false"),
     "virtual_brain:sections": _BRAINS,
     "features.pretrain": _PRETRAIN,
     "features.end_to_end": ("epochs=1", "before=1", "after=1", "epoch_steps=2", "sampler.patches=2"),
