@@ -162,10 +162,10 @@ class DepthProfiles:
             density = between_ends(density, depth, *seen_ends(density, depth), cortex.shape[1])
             inside = density[density > least]
             density /= np.median(inside) if len(inside) else 1
-        density = density.reshape(len(nodes), self.config.depths, -1, self.config.lines)
-        tissue = density > least
+        samples = density.reshape(len(nodes), self.config.depths, -1, self.config.lines)
+        tissue = samples > least
         count = tissue.sum(axis=(2, 3))
-        profile = np.where(tissue, density, 0).sum(axis=(2, 3)) / np.maximum(count, 1)
+        profile = np.where(tissue, samples, 0).sum(axis=(2, 3)) / np.maximum(count, 1)
         good = count >= 0.25 * tissue[0, 0].size
         known = good.mean(1) >= self.config.known
         column_of = np.arange(self.config.depths)

@@ -69,21 +69,26 @@ def propagated(
         back: share of the start in every round.
     """
     if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
-        lonely, state = (starts.diff() == 0)[:, None], x
-        for _ in range(rounds):
-            near = scaled_sum(state, starts, indices, left, right)
-            state = back * x + (1 - back) / 2 * (state + state.where(lonely, near))
-        return state.clone() if state is x else state
+        return _propagated_anywhere(x, starts, indices, left, right, back, rounds)
     origin = np.ascontiguousarray(x.detach().numpy())
     scales = [one.numpy().astype(origin.dtype, copy=False) for one in (left, right)]
-    rows, near, state = starts.numpy(), indices.numpy(), origin
-    other, spare = np.empty_like(origin), np.empty_like(origin)
+    rows, near, share = starts.numpy(), indices.numpy(), origin.dtype.type(back)
+    state, spare = origin.copy(), np.empty_like(origin)
     for _ in range(rounds):
-        kernels.over_rows(
-            kernels.lazy_round, rows, x.shape[1], near, state, origin, *scales, origin.dtype.type(back), other
-        )
-        state, other = other, spare if state is origin else state
-    return torch.from_numpy(state if rounds else state.copy())
+        kernels.over_rows(kernels.lazy_round, rows, x.shape[1], near, state, origin, *scales, share, spare)
+        state, spare = spare, state
+    return torch.from_numpy(state)
+
+
+def _propagated_anywhere(
+    x: Tensor, starts: Tensor, indices: Tensor, left: Tensor, right: Tensor, back: float, rounds: int
+) -> Tensor:
+    """By torch's operators."""
+    lonely, state = (starts.diff() == 0)[:, None], x.clone()
+    for _ in range(rounds):
+        near = scaled_sum(state, starts, indices, left, right)
+        state = back * x + (1 - back) / 2 * (state + state.where(lonely, near))
+    return state
 
 
 @propagated.register_fake
