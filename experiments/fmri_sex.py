@@ -30,8 +30,13 @@ from meshgnn.source.virtual.subjects import VirtualSubjects
 
 RUNS = SubjectRuns.Config(channels=2, frames=20)
 SERIES = SubjectSeries.Config(frames=60, stride=20)
-SEQUENCE = TokenSequence.Config(layers=AttentionLayers.Config(depth=2, heads=4, feed_forward=128))
-TRANSFORMER = RunTransformer.Config(frames=FrameEncoder.Config(features=64), sequence=SEQUENCE)
+LAYERS = AttentionLayers.Config(depth=2, heads=4, feed_forward=128)
+# Traits show in how places change together, so features are correlated over frames, and frames are halved twice only:
+# of 16^3 voxels, three halvings leave 2^3 places, too few to tell one region from another.
+SEQUENCE = TokenSequence.Config(layers=LAYERS, pool="correlation")
+FRAMES = FrameEncoder.Config(channels=(4, 8, 16), blocks=(1, 1, 1), features=128)
+TRANSFORMER = RunTransformer.Config(frames=FRAMES, sequence=SEQUENCE)
+UNTRAINED = ("sequence.pool.",)  # no objective of the second phase looks at the vector of a window
 INPUTS = (
     TraitInput(name="bold", data=RUNS, encoder=TRANSFORMER),
     TraitInput(name="bold_from_scratch", data=RUNS, encoder=TRANSFORMER),
@@ -48,7 +53,7 @@ PHASES = (
     ),
     PhaseTraining.Config(
         phase="transformer", objectives=(Reconstruction.Config(), Intensity.Config(), TemporalContrast.Config()),
-        epochs=1, batch=8,
+        epochs=1, batch=8, untrained=UNTRAINED,
     ),
 )  # fmt: skip
 
