@@ -90,7 +90,7 @@ def quick() -> RunPrediction.Config:
         base,
         cohort=VirtualRuns.Config(people=VirtualSubjects.Config(subjects=100), size=16),
         phases=tuple(replace(phase, steps=60) for phase in PHASES),
-        trainer=replace(base.trainer, folds=2, epochs=12, patience=6),
+        trainer=replace(base.trainer, folds=2, epochs=12, patience=6, sampler=EpochBatches.Config(size=8)),
     )
 
 
