@@ -110,8 +110,8 @@ def measure(seeds: list[int], folder: Path, **settings: Any) -> list[dict[str, A
                 mean_scores(target, y[where // 100 == seed], [together[name][where // 100 == seed]],
                             where[where // 100 == seed])[score] for seed in seeds
             ]  # fmt: skip
-            row = {"name": f"{target.name}, {name}", "score": score, "value": round(own[0][score], 3),
-                   "interval": _rounded(own[0]["intervals"][score]), "cohorts": _rounded(each), "tested": len(y)}  # fmt: skip
+            row = {"name": f"{target.name}, {name}", "score": score, "value": round(own[0][score], 3)}
+            row |= {"interval": _rounded(own[0]["intervals"][score]), "cohorts": _rounded(each), "tested": len(y)}
             if name.startswith("network"):
                 for other in (key for key in scored if key.startswith("linear")):
                     gap = differences(own, scored[other])[score]

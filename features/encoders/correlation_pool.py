@@ -42,8 +42,8 @@ class CorrelationPool(nn.Module):
         with torch.autocast(tokens.device.type, enabled=False):
             weight = kept.float()[..., None]
             values = nn.functional.linear(tokens.float(), self.combine.weight.float())
-            values = (values - (values * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp(min=1)) * weight
-            values = nn.functional.normalize(values, dim=1, eps=LEAST)
+            mean = (values * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp(min=1)
+            values = nn.functional.normalize((values - mean) * weight, dim=1, eps=LEAST)
             rows, columns = torch.triu_indices(values.shape[2], values.shape[2], 1, device=values.device)
             found = (values.transpose(1, 2) @ values)[:, rows, columns]
             return torch.atanh(found.clamp(-MOST, MOST))

@@ -82,7 +82,7 @@ def _table(items: TraitItems, name: str) -> NDArray[np.float64]:
 
 
 def _over_time(data: WindowedItems, row: int) -> NDArray[np.float64]:
-    """[P] means over the windows of a subject: of the change and the connectivity of parts, or of connectivity alone."""
+    """[P] means over the windows of a subject: of change and connectivity of parts, or of connectivity."""
     found = []
     for start in data.starts(row).tolist():
         window = data.read_at(np.array([row]), np.array([start]))
