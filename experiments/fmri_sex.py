@@ -47,13 +47,15 @@ INPUTS = (
         name="connectivity", data=FunctionalConnectivity.Config(), encoder=ConnectivityNet.Config(widths=(64, 32))
     ),
 )
+# A phase is kept where it is validated: a run that is killed loses less than 20 steps of it.
 PHASES = (
     PhaseTraining.Config(
-        phase="autoencoder", objectives=(Reconstruction.Config(), Intensity.Config()), epochs=2, batch=8
+        phase="autoencoder", objectives=(Reconstruction.Config(), Intensity.Config()), epochs=2, batch=8,
+        validate_every=20, windows=2,
     ),
     PhaseTraining.Config(
         phase="transformer", objectives=(Reconstruction.Config(), Intensity.Config(), TemporalContrast.Config()),
-        epochs=1, batch=8, untrained=UNTRAINED,
+        epochs=1, batch=8, validate_every=20, windows=2, untrained=UNTRAINED,
     ),
 )  # fmt: skip
 
