@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from features.encoders.attention_layers import AttentionLayers
+from features.encoders.attention_layers import MOST, AttentionLayers
 from features.encoders.correlation_pool import CorrelationPool
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import SettingError
@@ -30,7 +30,7 @@ class TokenSequence(nn.Module):
             pool: mean of the measured tokens after the last layer; or cls, the CLS token; or pooler, a linear map and
                 tanh of it as in BERT; or correlation, the mean with a linear map of the correlations of features over
                 tokens (`CorrelationPool`).
-            combined: linear combinations of features that pool=correlation correlates.
+            combined: linear combinations of features that pool=correlation correlates; 2 to 512.
             cls: a learnt vector, or a linear map with leaky ReLU of the constant 0.5 (arXiv 2112.05761).
             token_types: rows of BERT's table of token types, of which the first is added to all tokens.
             vocabulary: rows of BERT's table of words, carried for the sake of published counts and never read. They get
@@ -48,8 +48,8 @@ class TokenSequence(nn.Module):
         def __post_init__(self) -> None:
             if min(self.positions, self.token_types, self.vocabulary) < 0:
                 raise SettingError("<positions>, <token_types> and <vocabulary> must not be negative")
-            if self.combined < 2:
-                raise SettingError(f"<combined> must be at least 2, got {self.combined}")
+            if not 2 <= self.combined <= MOST:
+                raise SettingError(f"<combined> must lie between 2 and {MOST}, got {self.combined}")
 
         def build(self, width: int, length: int) -> "TokenSequence":
             """A transformer of sequences [length, width]; weights from torch's random state.

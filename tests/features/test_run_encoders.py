@@ -373,6 +373,8 @@ def test_a_transformer_of_nodes_is_kept_on_disk(tmp_path):
         (lambda: MeshTransformer.Config(), (85, 3), "85 nodes are no mesh"),
         (lambda: MeshTransformer.Config(parcels=162), (84, 3), "parcels=162 of a hemisphere of 42"),
         (lambda: AttentionLayers.Config(depth=10**9), None, "at most 512"),
+        (lambda: TokenSequence.Config(combined=1), None, "between 2 and 512"),
+        (lambda: TokenSequence.Config(combined=10**9), None, "between 2 and 512"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(config, shape, words):
