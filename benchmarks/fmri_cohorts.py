@@ -9,6 +9,7 @@ The last column of a null target's rows is the interval of scores that chance wo
 where they were.
 
     python benchmarks/fmri_cohorts.py --out DIR [--quick] [--json FILE] [--seeds 11 12 13] [--inputs NAME ...] [--cross]
+        [--pool mean]
 """
 
 import argparse
@@ -24,7 +25,10 @@ import numpy as np  # noqa: E402
 
 from benchmarks._pairs import keep, show  # noqa: E402
 from experiments.fmri_sex import fmri_sex  # noqa: E402
+from features.encoders.run_transformer import RunTransformer  # noqa: E402
+from features.encoders.series_transformer import SeriesTransformer  # noqa: E402
 from features.fmri.experiment import RunPrediction  # noqa: E402
+from features.traits.items import TraitInput  # noqa: E402
 from meshgnn.experiment.runner import run  # noqa: E402
 from meshgnn.source.virtual.runs import TARGETS, VirtualRuns  # noqa: E402
 from meshgnn.store import read_arrays  # noqa: E402
@@ -35,7 +39,7 @@ DEALT = 200  # random orders of a target, for what chance reaches
 
 
 def config_of(
-    seed: int, subjects: int, inputs: list[str], *, cross: bool, folds: int, epochs: int, phase_steps: int
+    seed: int, subjects: int, inputs: list[str], *, cross: bool, pool: Any, folds: int, epochs: int, phase_steps: int
 ) -> RunPrediction.Config:
     """`fmri_sex` with these inputs on another cohort.
 
@@ -43,6 +47,7 @@ def config_of(
         seed: of the cohort.
         inputs: names; the phases are left out where `bold` is none of them.
         cross: whether every subject is tested once.
+        pool: of the transformers over time.
         phase_steps: of every phase; 0 for those of the experiment.
     """
     base = fmri_sex()
@@ -55,13 +60,19 @@ def config_of(
     return replace(
         base,
         cohort=replace(base.cohort, people=replace(base.cohort.people, subjects=subjects, seed=seed)),
-        inputs=tuple(named[name] for name in inputs),
+        inputs=tuple(_pooled(named[name], pool) for name in inputs),
         main=(inputs[0],),
         phases=phases if phased else (),
         pretrained=base.pretrained if phased else "",
         split=replace(base.split, cross=cross),
         trainer=replace(base.trainer, folds=folds, epochs=epochs),
     )
+
+
+def _pooled(one: TraitInput, pool: Any) -> TraitInput:
+    if not isinstance(one.encoder, RunTransformer.Config | SeriesTransformer.Config):
+        return one
+    return replace(one, encoder=replace(one.encoder, sequence=replace(one.encoder.sequence, pool=pool)))
 
 
 def votes_of(config: RunPrediction.Config, folder: Path) -> dict[str, list[np.ndarray]]:
@@ -145,11 +156,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13], help="of the cohorts")
     parser.add_argument("--subjects", type=int, default=200, help="of a cohort")
     parser.add_argument("--inputs", nargs="+", default=["series_transformer", "connectivity"], help="of fmri_sex")
+    parser.add_argument("--pool", choices=("correlation", "mean"), default="correlation", help="of the transformers")
     parser.add_argument("--cross", action="store_true", help="test every subject once, in four parts")
     options = parser.parse_args()
     base = fmri_sex().trainer
-    settings = {"subjects": options.subjects, "inputs": options.inputs, "cross": options.cross, "folds": base.folds,
-                "epochs": base.epochs, "phase_steps": 0}  # fmt: skip
+    settings = {"subjects": options.subjects, "inputs": options.inputs, "cross": options.cross,
+                "pool": options.pool, "folds": base.folds, "epochs": base.epochs, "phase_steps": 0}  # fmt: skip
     if options.quick:
         options.seeds = options.seeds[:2]
         settings |= {"subjects": 40, "folds": 2, "epochs": 2, "phase_steps": 4}
