@@ -7,6 +7,9 @@ read_gz      windows per second from the store against nibabel reading the frame
              by the run's mean and standard deviation known beforehand
 read_both    the same with two channels, z-scored over the run and by voxel, against a file per frame of each
 read_pt      read_frames with frames by torch.save and torch.load, as the predecessors kept them
+parts        where the time of read_frames goes, ms per window: all of it; into memory that is used again; reading and
+             unpacking, written to a grid of one voxel; and fresh memory filled with a constant, the least that any
+             layout pays for handing over such windows
 cold         read_frames with files that the system is told to forget before every timing
 store        bytes and files of the three layouts, and how long the conversion of .nii.gz takes
 
@@ -61,6 +64,33 @@ def one_file_per_frame(store: RunStore, folder: Path) -> tuple[slice, ...]:
                 if scale == "global":
                     torch.save(torch.from_numpy(values), folder / name / f"{scale}_{k}.pt")
     return box
+
+
+def parts(store: RunStore, own: np.ndarray, starts: np.ndarray, data: SubjectRuns, times: int) -> dict[str, float]:
+    """Milliseconds per window of what reading consists of, medians; batches on one thread."""
+    again = np.empty((BATCH, *data.shape), np.float32)
+    voxel = np.empty((1, 1, 1, 1, FRAMES), np.float32)
+    batches = [slice(first, first + BATCH) for first in range(0, len(own) - BATCH + 1, BATCH)]
+
+    def each(place: Any) -> None:
+        for k, (number, start) in enumerate(zip(own.tolist(), starts.tolist())):
+            store.read_into(number, start, place(k), SCALES[:1])
+
+    def filled() -> None:
+        for _ in batches:
+            np.empty_like(again).fill(1.0)
+
+    works = {
+        "whole": lambda: [data.read_at(own[part], starts[part]) for part in batches],
+        "memory_used_again": lambda: each(lambda k: again[k % BATCH]),
+        "unpacking": lambda: each(lambda k: voxel),
+        "fresh_memory": filled,
+    }
+    found = {}
+    for name, work in works.items():
+        seconds = paired(work, lambda: None, times)[0]
+        found[f"{name}_ms"] = round(1000 * seconds / len(own), 2)
+    return found
 
 
 def forget(paths: list[Path]) -> None:
@@ -154,6 +184,7 @@ def measure(runs: int, size: int, frames: int, windows: int, times: int, threads
         found.append({"name": "same", "largest_difference": away})  # half precision of whole values, and of deviations
         pairs = paired(lambda: ours(windows), lambda: peer(of_frames, windows), times)
         found.append(row("read_frames", *(windows / s for s in pairs), f"one .npy per frame ({how})", "windows/s"))
+        found.append({"name": "parts", "unit": "ms", **parts(store, own, starts, data[0], times)})
         half = windows // 2
         pairs = paired(lambda: ours(half, 2), lambda: peer(of_frames, half, 2), times)
         found.append(row("read_both", *(half / s for s in pairs), f"two .npy per frame ({how})", "windows/s"))

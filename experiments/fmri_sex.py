@@ -30,8 +30,13 @@ from meshgnn.source.virtual.subjects import VirtualSubjects
 
 RUNS = SubjectRuns.Config(channels=2, frames=20)
 SERIES = SubjectSeries.Config(frames=60, stride=20)
-SEQUENCE = TokenSequence.Config(layers=AttentionLayers.Config(depth=2, heads=4, feed_forward=128))
-TRANSFORMER = RunTransformer.Config(frames=FrameEncoder.Config(features=64), sequence=SEQUENCE)
+LAYERS = AttentionLayers.Config(depth=2, heads=4, feed_forward=128)
+# Traits show in how places change together, so features are correlated over frames, and frames are halved twice only:
+# of 16^3 voxels, three halvings leave 2^3 places, too few to tell one region from another.
+SEQUENCE = TokenSequence.Config(layers=LAYERS, pool="correlation")
+FRAMES = FrameEncoder.Config(channels=(4, 8, 16), blocks=(1, 1, 1), features=128)
+TRANSFORMER = RunTransformer.Config(frames=FRAMES, sequence=SEQUENCE)
+UNTRAINED = ("sequence.pool.",)  # no objective of the second phase looks at the vector of a window
 INPUTS = (
     TraitInput(name="bold", data=RUNS, encoder=TRANSFORMER),
     TraitInput(name="bold_from_scratch", data=RUNS, encoder=TRANSFORMER),
@@ -42,13 +47,15 @@ INPUTS = (
         name="connectivity", data=FunctionalConnectivity.Config(), encoder=ConnectivityNet.Config(widths=(64, 32))
     ),
 )
+# A phase is kept where it is validated: a run that is killed loses less than 20 steps of it.
 PHASES = (
     PhaseTraining.Config(
-        phase="autoencoder", objectives=(Reconstruction.Config(), Intensity.Config()), epochs=2, batch=8
+        phase="autoencoder", objectives=(Reconstruction.Config(), Intensity.Config()), epochs=2, batch=8,
+        validate_every=20, windows=2,
     ),
     PhaseTraining.Config(
         phase="transformer", objectives=(Reconstruction.Config(), Intensity.Config(), TemporalContrast.Config()),
-        epochs=1, batch=8,
+        epochs=1, batch=8, validate_every=20, windows=2, untrained=UNTRAINED,
     ),
 )  # fmt: skip
 
@@ -65,12 +72,14 @@ def fmri_sex() -> RunPrediction.Config:
         main=("bold",),
         phases=PHASES,
         pretrained="bold",
-        head=TraitHead.Config(widths=(32,)),
+        # Of a hundred subjects an epoch has six steps: too few for the running moments of a batch norm, whose wrong
+        # ones let validation stop networks that learn.
+        head=TraitHead.Config(widths=(32,), norm=False, dropout=0.2),
         split=SubjectSplit.Config(parts=4, cross=False, keep=("family",), alike=("site",)),
         trainer=TraitTrainer(
             folds=3,
             epochs=24,
-            patience=8,
+            patience=24,
             windows=2,
             sampler=EpochBatches.Config(size=16),
             optimiser=Optimiser.Config(learning_rate=1e-3, weight_decay=0.05),
@@ -85,7 +94,7 @@ def quick() -> RunPrediction.Config:
         base,
         cohort=VirtualRuns.Config(people=VirtualSubjects.Config(subjects=100), size=16),
         phases=tuple(replace(phase, steps=60) for phase in PHASES),
-        trainer=replace(base.trainer, folds=2, epochs=12, patience=6),
+        trainer=replace(base.trainer, folds=2, epochs=12, patience=12, sampler=EpochBatches.Config(size=8)),
     )
 
 

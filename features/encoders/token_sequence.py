@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from features.encoders.attention_layers import AttentionLayers
+from features.encoders.attention_layers import MOST, AttentionLayers
+from features.encoders.correlation_pool import CorrelationPool
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import SettingError
 
@@ -27,7 +28,9 @@ class TokenSequence(nn.Module):
             layers: of attention.
             positions: places for which a position is learnt, that of CLS included; 0 takes as many as there are.
             pool: mean of the measured tokens after the last layer; or cls, the CLS token; or pooler, a linear map and
-                tanh of it as in BERT.
+                tanh of it as in BERT; or correlation, the mean with a linear map of the correlations of features over
+                tokens (`CorrelationPool`).
+            combined: linear combinations of features that pool=correlation correlates; 2 to 512.
             cls: a learnt vector, or a linear map with leaky ReLU of the constant 0.5 (arXiv 2112.05761).
             token_types: rows of BERT's table of token types, of which the first is added to all tokens.
             vocabulary: rows of BERT's table of words, carried for the sake of published counts and never read. They get
@@ -36,7 +39,8 @@ class TokenSequence(nn.Module):
 
         layers: AttentionLayers.Config = field(default_factory=AttentionLayers.Config)
         positions: int = 0
-        pool: Literal["mean", "cls", "pooler"] = "mean"
+        pool: Literal["mean", "cls", "pooler", "correlation"] = "mean"
+        combined: int = 32
         cls: Literal["vector", "linear"] = "vector"
         token_types: int = 0
         vocabulary: int = 0
@@ -44,6 +48,8 @@ class TokenSequence(nn.Module):
         def __post_init__(self) -> None:
             if min(self.positions, self.token_types, self.vocabulary) < 0:
                 raise SettingError("<positions>, <token_types> and <vocabulary> must not be negative")
+            if not 2 <= self.combined <= MOST:
+                raise SettingError(f"<combined> must lie between 2 and {MOST}, got {self.combined}")
 
         def build(self, width: int, length: int) -> "TokenSequence":
             """A transformer of sequences [length, width]; weights from torch's random state.
@@ -59,7 +65,7 @@ class TokenSequence(nn.Module):
         super().__init__()
         self.embed = _Embedding(config, width, length)
         self.layers = config.layers.build(width)
-        self.pool = _Pool(config.pool, width)
+        self.pool = _Pool(config, width)
 
     def states(self, tokens: Tensor, measured: Tensor | None = None) -> Tensor:
         """[B, N, C] -> [B, N + 1, C] after the last layer, CLS first.
@@ -128,14 +134,17 @@ class _Constant(nn.Module):
 class _Pool(nn.Module):
     """[B, N + 1, C] -> [B, C]."""
 
-    def __init__(self, kind: str, width: int) -> None:
+    def __init__(self, config: TokenSequence.Config, width: int) -> None:
         super().__init__()
-        self.kind = kind
-        self.dense = nn.Linear(width, width) if kind == "pooler" else None
+        self.kind = config.pool
+        self.dense = nn.Linear(width, width) if self.kind == "pooler" else None
+        self.moments = CorrelationPool(width, config.combined) if self.kind == "correlation" else None
 
     def forward(self, states: Tensor, measured: Tensor | None = None) -> Tensor:
+        tokens = states[:, 1:]
+        if self.moments is not None:
+            return self.moments(tokens, measured)
         if self.kind == "mean":
-            tokens = states[:, 1:]
             if measured is None:
                 return tokens.mean(1)
             kept = measured[..., None].to(tokens.dtype)

@@ -12,6 +12,7 @@ from features.traits.items import TraitItems
 from meshgnn.sockets import WindowedItems
 
 SIDE = 8  # parts along a side that volumes are averaged over
+TOGETHER = 5  # the same, for parts whose connectivity is taken: a pair has a column
 PIECE = 16  # subjects read at a time
 PARCELS = 42  # of a hemisphere
 
@@ -22,7 +23,8 @@ def linear_tables(items: TraitItems) -> dict[str, NDArray[np.float64]]:
 
     Volumes are averaged over 8 x 8 x 8 parts of equal size, meshes over 42 parcels of each hemisphere; vectors are
     taken as they are. Of runs over time it sees, as means over all windows of a subject, how much those parts change
-    (the logarithm of their standard deviation); of series of regions, their functional connectivity.
+    (the logarithm of their standard deviation) and how 5 x 5 x 5 larger parts change together (Fisher's z of their
+    correlations, in the last channel); of series of regions, their functional connectivity.
     """
     # Inputs that are read from the same data by other networks are one to a linear model.
     found: dict[str, NDArray[np.float64]] = {}
@@ -56,7 +58,7 @@ def sees(items: TraitItems, among: Collection[str] | None = None) -> Mapping[str
     """
     parts = {
         4: f", averaged over {SIDE}^3 parts", 2: f", averaged over {2 * PARCELS} parcels",
-        5: f", change over time of {SIDE}^3 parts",
+        5: f", change over time of {SIDE}^3 parts and connectivity of {TOGETHER}^3",
     }  # fmt: skip
     each = {name: name + parts.get(len(items.shapes[name]), "") for name in items.names}
     for name in items.names:
@@ -80,28 +82,33 @@ def _table(items: TraitItems, name: str) -> NDArray[np.float64]:
 
 
 def _over_time(data: WindowedItems, row: int) -> NDArray[np.float64]:
-    """[P] means over the windows of a subject: of the change of parts, or of connectivity as Fisher's z."""
+    """[P] means over the windows of a subject: of change and connectivity of parts, or of connectivity."""
     found = []
     for start in data.starts(row).tolist():
         window = data.read_at(np.array([row]), np.array([start]))
         if window.ndim == 6:
             frames = np.moveaxis(window[0], -1, 0)
-            found.append(np.log(_flat(frames).std(0) + 1e-3))
+            change = np.log(_flat(frames).std(0) + 1e-3)
+            found.append(np.concatenate([change, _connectivity(_flat(frames[:, -1:], TOGETHER))]))
         elif window.ndim == 3:
-            measured = window[0, :-1, window[0, -1] > 0].astype(np.float64)
-            z = fisher(Series(values=measured, names=(), tr_s=0.0), "pearson")
-            found.append(z[np.triu_indices(len(z), 1)])
+            found.append(_connectivity(window[0, :-1, window[0, -1] > 0]))
         else:
             found.append(window[0].ravel())
     return np.asarray(np.mean(found, axis=0), np.float64)
 
 
-def _flat(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _connectivity(series: NDArray[np.float32]) -> NDArray[np.float64]:
+    """[T, R] -> [R (R - 1) / 2] Fisher's z, the upper triangle row by row."""
+    z = fisher(Series(values=series.astype(np.float64), names=(), tr_s=0.0), "pearson")
+    return z[np.triu_indices(len(z), 1)]
+
+
+def _flat(values: NDArray[np.float32], side: int = SIDE) -> NDArray[np.float32]:
     """[B, C, X, Y, Z] -> means over parts [B, C x parts]; [B, V, C] -> means over parcels; [B, P] as they are."""
     if values.ndim == 3:
         return _parcelled(values)
     for axis in (2, 3, 4) if values.ndim == 5 else ():
-        cuts = np.linspace(0, values.shape[axis], min(SIDE, values.shape[axis]) + 1).astype(int)
+        cuts = np.linspace(0, values.shape[axis], min(side, values.shape[axis]) + 1).astype(int)
         values = np.stack([part.mean(axis) for part in np.split(values, cuts[1:-1], axis)], axis)
     return values.reshape(len(values), -1)
 

@@ -1,6 +1,7 @@
 """Encoders of runs: published sizes, the laws of encoders, and attention against what it is defined as."""
 
-from itertools import product
+from dataclasses import replace
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from features.encoders.attention_layers import AttentionLayers
+from features.encoders.correlation_pool import CorrelationPool
 from features.encoders.frame_decoder import FrameDecoder
 from features.encoders.frame_encoder import FrameEncoder
 from features.encoders.item_encoder import ItemEncoder
@@ -34,6 +36,10 @@ SEQUENCE = TokenSequence.Config(layers=AttentionLayers.Config(depth=1, heads=2, 
 FRAMES = FrameEncoder.Config(channels=(4, 8), blocks=(1, 1), features=8)
 SMALL = {
     "frames": (FRAMES, (2, 5, 6, 7)),
+    "correlated": (
+        RunTransformer.Config(frames=FRAMES, sequence=replace(SEQUENCE, pool="correlation", combined=5)),
+        (2, 5, 6, 7, 4),
+    ),
     "run": (RunTransformer.Config(frames=FRAMES, sequence=SEQUENCE), (2, 5, 6, 7, 4)),
     "swin": (
         Swin4D.Config(width=8, heads=(2, 4), patch=(2, 2, 2), window=(2, 2, 2, 2), final_norm=True),
@@ -235,12 +241,12 @@ def test_the_background_goes_on_where_patches_do_not_divide_a_side():
     torch.testing.assert_close(odd(item), even(whole))
 
 
-@pytest.mark.parametrize("pool", ["mean", "cls", "pooler", "lstm"])
+@pytest.mark.parametrize("pool", ["mean", "cls", "pooler", "correlation", "lstm"])
 def test_padding_changes_nothing(pool):
     torch.manual_seed(0)
     config = SMALL["lstm"][0]
     if pool != "lstm":
-        sequence = TokenSequence.Config(layers=SEQUENCE.layers, positions=30, pool=pool)
+        sequence = TokenSequence.Config(layers=SEQUENCE.layers, positions=30, pool=pool, combined=5)
         config = SeriesTransformer.Config(width=8, sequence=sequence)
     short, long = config.build((4, 6)).eval(), config.build((4, 20)).eval()
     long.load_state_dict(short.state_dict())
@@ -254,6 +260,41 @@ def test_padding_changes_nothing(pool):
         other = padded.clone()
         other[:, 0, 5] += 1
         assert not torch.allclose(long(other), long(padded), atol=1e-4)
+
+
+def test_correlation_pool_is_a_map_of_fishers_z_of_every_pair_beside_the_mean():
+    torch.manual_seed(0)
+    pool, tokens = CorrelationPool(6, 4), torch.randn(3, 9, 6)
+    tokens[2] = tokens[2, :1]  # does not change: correlated with nothing
+    measured = torch.ones(3, 9, dtype=torch.bool)
+    measured[1, [2, 5, 8]] = False
+    found = pool(tokens, measured).detach().numpy()
+    weights = {name: value.detach().numpy().astype(float) for name, value in pool.named_parameters()}
+    for item in range(3):
+        own = tokens[item][measured[item]].numpy().astype(float)
+        z = []
+        for a, b in combinations(range(4), 2):
+            one, two = own @ weights["combine.weight"][a], own @ weights["combine.weight"][b]
+            z.append(0.0 if item == 2 else np.arctanh(np.corrcoef(one, two)[0, 1]))
+        wanted = own.mean(0) + weights["map.weight"] @ np.array(z) + weights["map.bias"]
+        np.testing.assert_allclose(found[item], wanted, atol=2e-5)
+
+
+def test_correlation_pool_sees_coupling_where_means_do_not_and_has_finite_gradients():
+    torch.manual_seed(0)
+    pool, course = CorrelationPool(2, 2), torch.randn(50)
+    course -= course.mean()
+    together, against = torch.stack([course, course], 1), torch.stack([course, -course], 1)
+    with torch.no_grad():
+        pool.combine.weight.copy_(torch.eye(2))
+        same, other = pool(torch.stack([together, against]))
+    assert not torch.allclose(same, other, atol=1e-2)
+    tokens = torch.stack([together, against, torch.zeros(50, 2)]).requires_grad_()
+    pool(tokens).sum().backward()
+    assert all(bool(torch.isfinite(one.grad).all()) for one in (tokens, *pool.parameters()))
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = pool.correlations(tokens.detach(), torch.ones(3, 50))
+    torch.testing.assert_close(mixed, pool.correlations(tokens.detach(), torch.ones(3, 50)))
 
 
 def test_frames_that_were_not_measured_in_between_are_read_over_by_the_lstm():
@@ -332,6 +373,8 @@ def test_a_transformer_of_nodes_is_kept_on_disk(tmp_path):
         (lambda: MeshTransformer.Config(), (85, 3), "85 nodes are no mesh"),
         (lambda: MeshTransformer.Config(parcels=162), (84, 3), "parcels=162 of a hemisphere of 42"),
         (lambda: AttentionLayers.Config(depth=10**9), None, "at most 512"),
+        (lambda: TokenSequence.Config(combined=1), None, "between 2 and 512"),
+        (lambda: TokenSequence.Config(combined=10**9), None, "between 2 and 512"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(config, shape, words):

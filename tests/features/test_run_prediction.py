@@ -26,7 +26,9 @@ from meshgnn.store import read_json
 
 ENCODER = RunTransformer.Config(
     frames=FrameEncoder.Config(channels=(4, 8), blocks=(1, 1), features=16),
-    sequence=TokenSequence.Config(layers=AttentionLayers.Config(depth=1, heads=2, feed_forward=16)),
+    sequence=TokenSequence.Config(
+        layers=AttentionLayers.Config(depth=1, heads=2, feed_forward=16), pool="correlation", combined=4
+    ),
 )
 
 
@@ -83,6 +85,9 @@ def test_the_third_phase_starts_from_the_second_and_the_other_network_from_scrat
     other = members["bold_from_scratch_alone"].build().encoders[0].state_dict()[name].numpy()
     assert np.array_equal(mine, learnt[name])
     assert not np.array_equal(other, learnt[name])
+    # No objective of the second phase looks at the vector of a window: its pooling is left to the third.
+    assert not any(one.startswith("sequence.pool.") for one in learnt)
+    assert {one.split(".")[1] for one in starts["bold"].fresh} == {"pool"}
 
 
 def test_all_rows_stand_in_one_table_and_equal_data_are_one_linear_row(finished):

@@ -379,6 +379,7 @@ def test_linear_tables_of_runs_hold_change_over_time_and_of_series_their_connect
     series[:, -1, 30:], series[:, :-1, 30:] = 0, 100  # padding is not looked at
     voxels = rng.standard_normal((3, 1, 8, 8, 8, 20)).astype(np.float32)
     voxels[:, :, 4:] *= 5
+    voxels[0, :, 6:] = voxels[0, :, :2]  # corners of the grid change together in one subject
 
     class Runs(Frames):
         def __init__(self, windows):
@@ -400,7 +401,13 @@ def test_linear_tables_of_runs_hold_change_over_time_and_of_series_their_connect
     wanted = np.arctanh(np.corrcoef(series[1, :3, :30])[np.triu_indices(3, 1)])
     assert found["linear_series"][1] == pytest.approx(wanted, abs=1e-4)
     assert found["linear_series"][1, 0] > 2
-    change = found["linear_bold"][2].reshape(8, 64)
+    parts = np.linspace(0, 8, 6).astype(int)
+    cells = np.add.reduceat(np.add.reduceat(np.add.reduceat(voxels[:, 0], parts[:-1], 1), parts[:-1], 2), parts[:-1], 3)
+    cells = cells.reshape(3, 125, 20)
+    for subject in range(3):
+        wanted = np.arctanh(np.clip(np.corrcoef(cells[subject])[np.triu_indices(125, 1)], -0.999, 0.999))
+        assert found["linear_bold"][subject, 512:] == pytest.approx(wanted, abs=1e-3)
+    change = found["linear_bold"][2, :512].reshape(8, 64)
     assert change[4:].mean() - change[:4].mean() == pytest.approx(np.log(5), abs=0.1)
     assert sees(items)["linear_series"] == "series, functional connectivity"
     assert "change over time" in sees(items)["linear_bold"]
