@@ -70,6 +70,36 @@ class Baselines:
         return [BASELINES, ABOUT]
 
 
+def stored_for(variant: str) -> str:
+    """File in `tables` of what adapts the maps of a variant's networks to new brains."""
+    return STORED_BASELINES if variant == MAIN else f"{variant}_{STORED_BASELINES}"
+
+
+def fit_baselines(
+    run: RunFolder, networks: Mapping[str, Network], seen: Callable[[Network], Seen], seeds: Sequence[int], folds: int,
+    position: str,
+) -> list[str]:  # fmt: skip
+    """Fit the baselines of the main network, and for every variant what adapts its maps to new brains; files written.
+
+    Args:
+        seen: what a network sees.
+        seeds: of recipes that draw numbers; the first one's folds are those of the models on the same inputs.
+        position: the coordinates that recipes see, in words.
+    """
+    found, models = Baselines(), seen(networks[MAIN]).models
+    found.fit_recipes(models, seeds, position)
+    same, files = SameInputs(models, range(folds), seeds[0]), [f"tables/{STORED_BASELINES}"]
+    StoredBaselines.of(same, found.fit_same_inputs(same)).save(run / files[0])
+    for variant, network in {one.variant: one for one in networks.values() if one.variant != MAIN}.items():
+        same = SameInputs(seen(network).models, range(folds), seeds[0])
+        rows = dict(same.rows())
+        if "adapted_prior_lda" in rows and same.inputs.coordinates.shape[1]:
+            fitted = {name: rows[name]() for name in ("position_prior", "adapted_prior_lda")}
+            files.append(f"tables/{stored_for(variant)}")
+            StoredBaselines.of(same, fitted).save(run / files[-1])
+    return [*found.save(run), *files]
+
+
 def train_networks(
     run: RunFolder, networks: Mapping[str, Network], seen: Callable[[Network], Seen], trainer: TrainerConfig
 ) -> list[str]:
@@ -111,12 +141,13 @@ def trained_methods(
     Args:
         seen: what a network sees.
         places: rows of each brain.
-        adapt: to which brains the maps of networks that see positions are adapted (`StoredBaselines.adapted`); then the
-            main network's maps before that are a row of their own. Empty: to no brain.
+        adapt: to which brains the maps of networks that see positions are adapted (`StoredBaselines.adapted`), each by
+            what it sees; then the main network's maps before that are a row of their own. Empty: to no brain.
     """
     found: dict[str, Method] = {}
     votes = read_arrays(run / OUT_OF_FOLD)
-    kept = StoredBaselines.load(run / "tables" / STORED_BASELINES) if any(adapt) else None
+    files = {one.variant: run / "tables" / stored_for(one.variant) for one in networks.values()} if any(adapt) else {}
+    stored = {variant: StoredBaselines.load(path) for variant, path in files.items() if path.is_file()}
     for name, network in networks.items():
         models = seen(network).models
         ensemble = Ensemble.load(run / network.place)
@@ -135,7 +166,8 @@ def trained_methods(
             found[name] = _changed(method, [_joined(ensemble.places, models, rows) for rows in places], words)
             if name == MAIN:
                 found[WITHOUT_PRIOR] = replace(method, folds=None)
-        if kept is None or not kept.adapts or network.variant != MAIN or not models.coordinates.shape[1]:
+        kept = stored.get(network.variant)
+        if kept is None or not kept.adapts or not models.coordinates.shape[1]:
             continue
         mesh = seen(networks[MAIN]).models.edges  # a control may see others
         changes = [_adapted(kept, models, rows, mesh) if wanted else _same for rows, wanted in zip(places, adapt)]

@@ -17,7 +17,7 @@ from meshgnn.data.model_inputs import ModelInputs
 from meshgnn.errors import InputError
 from meshgnn.experiment import section_borders, section_scores
 from meshgnn.experiment.feature_tables import placed_makers
-from meshgnn.experiment.methods import Baselines, stored_methods, train_networks, trained_methods, validated_labels
+from meshgnn.experiment.methods import fit_baselines, stored_methods, train_networks, trained_methods, validated_labels
 from meshgnn.experiment.progress import Bars
 from meshgnn.experiment.protocol_scores import Method, Part, mean_map
 from meshgnn.experiment.run_folder import RunFolder
@@ -44,9 +44,7 @@ from meshgnn.train.fit import TrainerConfig
 from meshgnn.train.intervals import Maps
 from meshgnn.train.metrics import mean_scores, striped_scores
 from meshgnn.train.propagate import annotations_in_cortex, carried_labels, join
-from meshgnn.train.same_inputs import NO_REGISTRATION, SameInputs
-from meshgnn.train.stored_baselines import FILE as STORED_BASELINES
-from meshgnn.train.stored_baselines import StoredBaselines
+from meshgnn.train.same_inputs import NO_REGISTRATION
 
 WITHOUT_COORDINATES, OTHER_FEATURES, FIRST_ALONE = "without_coordinates", "other_features", "first_alone"
 OWN = "the run's features"
@@ -186,12 +184,12 @@ class SectionMapping(Experiment):
         compared = [[str(path), file_hash(path)] for path in finished if path.is_file()]
         return [
             *found,
-            Stage(name="baselines", run=self._baselines, depends=[*plan, unseen], after=of("features", every),
-                  version=5, beside=True),
+            Stage(name="baselines", run=self._baselines, depends=[*plan, unseen, list(self.variants)],
+                  after=of("features", every), version=6, beside=True),
             Stage(name="borders", run=self._borders, depends=[c.borders, to_plain(SectionBorderFinder.Config())],
                   after=of("truth", [member for member in every if member.unseen]), beside=True),
             Stage(name="train", run=self._train, depends=learning, after=of("features", training), beside=True),
-            Stage(name="evaluate", run=self._evaluate, depends=[compared, c.adapt], version=4,
+            Stage(name="evaluate", run=self._evaluate, depends=[compared, c.adapt], version=5,
                   after=("baselines", "borders", "train", *of("truth", every))),
             Stage(name="export", run=self._export, after=("evaluate",)),
         ]  # fmt: skip
@@ -259,13 +257,8 @@ class SectionMapping(Experiment):
         return found | (controls_of(found[MAIN], c.control_seeds) if c.controls else {})
 
     def _baselines(self, run: RunFolder) -> list[str]:
-        c, found = self.config, Baselines()
-        models = self._seen(self._cohort(run), self.networks[MAIN]).models
-        found.fit_recipes(models, c.seeds, "aligned coordinates")
-        same = SameInputs(models, range(c.trainer.folds), c.seeds[0])
-        fitted = found.fit_same_inputs(same)
-        StoredBaselines.of(same, fitted).save(run / "tables" / STORED_BASELINES)
-        return [*found.save(run), f"tables/{STORED_BASELINES}"]
+        c, seen = self.config, partial(self._seen, self._cohort(run))
+        return fit_baselines(run, self.networks, seen, c.seeds, c.trainer.folds, "aligned coordinates")
 
     def _train(self, run: RunFolder) -> list[str]:
         seen = partial(self._seen, self._cohort(run))

@@ -189,6 +189,9 @@ def test_both_protocols_are_judged_beside_their_baselines(finished):
     assert set(metrics["variants"]) == {"without_coordinates", "other_features", "not_adapted"}
     assert metrics["test"]["macro_f1"] != metrics["variants"]["not_adapted"]["macro_f1"]
     assert "not_adapted" not in metrics["gap_filling"]["variants"]
+    # Whatever sees positions is adapted to the brain, by what it sees itself.
+    adapted = {name for name, row in metrics["variants"].items() if "whole brains at once" in row["sees"]}
+    assert adapted == {"other_features"}
     gaps = metrics["gap_filling"]
     rows = metrics["baselines"]
     assert {
@@ -215,6 +218,15 @@ def test_both_protocols_are_judged_beside_their_baselines(finished):
     assert interval["difference"] == pytest.approx(ours)  # the same means of seeds as in the table
     assert metrics["reconstruction"]["brains"]["two"]["euler_L"] == 2
     assert sum(row["nodes"] for row in metrics["by_obliqueness_deg"]["main"].values()) <= metrics["nodes"]["test"]
+
+
+def test_several_features_are_also_compared_with_the_first_alone(tmp_path):
+    both = (Given.Config(), Given.Config(noise=3.0, name="noisy"))
+    names = {"main": ("given", "noisy"), "without_coordinates": ("given", "noisy"), "first_alone": ("given",)}
+    several = config(tmp_path, features=both, compared=())
+    assert {name: tables for name, (tables, _) in several.build().variants.items()} == names
+    assert set(replace(several, first_alone=False).build().variants) == {"main", "without_coordinates"}
+    assert set(replace(several, features=both[:1]).build().variants) == {"main", "without_coordinates"}
 
 
 def test_every_brain_gets_its_files(finished):
