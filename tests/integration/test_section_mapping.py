@@ -221,6 +221,8 @@ def test_both_protocols_are_judged_beside_their_baselines(finished):
 
 
 def test_several_features_are_also_compared_with_the_first_alone(tmp_path):
+    for name in NUMBERS:
+        write_folder(tmp_path / name, name)
     both = (Given.Config(), Given.Config(noise=3.0, name="noisy"))
     names = {"main": ("given", "noisy"), "without_coordinates": ("given", "noisy"), "first_alone": ("given",)}
     several = config(tmp_path, features=both, compared=())
