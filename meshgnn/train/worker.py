@@ -22,7 +22,8 @@ from meshgnn.train.own_networks import imported
 def main() -> int:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
+    # Nothing here reads what it has not written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     order = json.load(sys.stdin)
     lines = os.fdopen(os.dup(sys.stdout.fileno()), "w")
