@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from features.contrastive_features import ContrastiveFeatures
 from features.end_to_end.maker import EndToEndFeatures
+from features.node_data.cortical_patches import CorticalPatches
 from features.objectives.cross_entropy import CrossEntropy
 from features.pretrain import PretrainConfig
 from features.profiles import ProfileFeatures
@@ -19,7 +20,9 @@ from reconstruct.steps.midsurface import ExtractMidsurface
 
 # A quarter to a third of the sections of virtual brains are annotated: there contrast costs more than it brings. Of
 # stacks of one's own often fewer are (docs/benchmarks.md, judging features).
-LEARNT = ContrastiveFeatures.Config(pretrain=PretrainConfig(objective=CrossEntropy.Config()))
+LEARNT = ContrastiveFeatures.Config(
+    pretrain=PretrainConfig(data=CorticalPatches.Config(), objective=CrossEntropy.Config())
+)
 MAKERS = (LEARNT, ProfileFeatures.Config())
 TOGETHER = EndToEndFeatures.Config(pretrain=LEARNT.pretrain)  # encoder and network trained together
 MAY = {"features": (*MAKERS, TOGETHER), "compared": (*MAKERS, TOGETHER)}

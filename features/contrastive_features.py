@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from features.extract import ExtractConfig, extract
 from features.model_files import ABOUT, WEIGHTS, NodeEncoder
-from features.node_data.section_patches import SectionPatches
+from features.node_data.section_items import SectionItems
 from features.node_sets import NodeSet, node_set
 from features.pretrain import PretrainConfig, pretrain
 from features.shared_space import MAPS, SPACE, affine_map, fold_folder, load_fitted, save_space
@@ -62,7 +62,7 @@ class ContrastiveFeatures:
     def check(self, stack: str, pixel_um: float) -> None:
         """Raises SettingError if sections whose coarsest pixels are `pixel_um` wide are too coarse for the patches."""
         data = self.config.pretrain.data
-        if isinstance(data, SectionPatches.Config):
+        if isinstance(data, SectionItems.Config):
             with at("pretrain.data"):
                 data.check(stack, pixel_um)
 

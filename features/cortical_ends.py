@@ -5,6 +5,7 @@ along a line, L parallel lines. Depths are in units of the mesh's cortex: 0 at i
 """
 
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,28 +17,52 @@ SMOOTH_DEPTH, SMOOTH_LINES = 0.19, 3  # what is averaged before an end is looked
 LEAST_CONTRAST = 0.1  # in units of the cortex' median; below it white matter is not told from the innermost layers
 
 
-def seen_ends(density: Floats, depth: Floats) -> tuple[Floats, Floats]:
-    """Depths [n, L] of the pial and of the white end of every line.
-
-    The end of a line is the crossing of a level that lies nearest to where the mesh says. Levels are those of the
-    section, halfway between the outermost layers and glass, and between the innermost and white matter; where glass
-    follows in place of white matter it is a tear. Where a line shows no end, the median of the node's lines stands for
-    it, and where none of these does, the mesh's own.
+@dataclass(frozen=True, slots=True)
+class EndLevels:
+    """Densities of a section that its cortex ends at.
 
     Args:
-        density: [n, J, L] of the nodes of one section, as a multiple of the median of its cortex.
-        depth: [J] in equal steps from -REACH to 1 + REACH.
+        pial: halfway between the outermost layers and glass.
+        white: halfway between the innermost layers and white matter; None where the two are too much alike.
+        least: of white matter; where less follows in its place it is glass, and the end a tear.
     """
-    step = depth[1] - depth[0]
-    size = (1, 2 * round(SMOOTH_DEPTH / step / 2) + 1, SMOOTH_LINES)  # odd: an even window is shifted by half a sample
-    smooth = ndimage.uniform_filter(density, size, mode="nearest")
-    outer, inner, beyond = (
-        np.median(smooth[:, (depth > a) & (depth < b)]) for a, b in ((0.1, 0.25), (0.75, 0.9), (1.2, 1 + REACH))
-    )
-    pial = _nearest(smooth, depth, outer / 2, 0.0, outward=-1)
-    if inner - beyond < LEAST_CONTRAST:
+
+    pial: float
+    white: float | None
+    least: float
+
+    @staticmethod
+    def of(smooth: Floats, depth: Floats) -> "EndLevels":
+        """Levels of smoothed lines [n, J, L] at depths [J]."""
+        outer, inner, beyond = (
+            float(np.median(smooth[:, (depth > a) & (depth < b)]))
+            for a, b in ((0.1, 0.25), (0.75, 0.9), (1.2, 1 + REACH))
+        )
+        return EndLevels(outer / 2, None if inner - beyond < LEAST_CONTRAST else (inner + beyond) / 2, beyond / 2)
+
+
+def smoothed(density: Floats, depth: Floats, lines: int = SMOOTH_LINES) -> Floats:
+    """Lines [n, J, L] as ends are looked for: averaged over SMOOTH_DEPTH of the cortex and so many lines."""
+    # Odd: an even window is shifted by half a sample.
+    size = (1, 2 * round(SMOOTH_DEPTH / (depth[1] - depth[0]) / 2) + 1, lines)
+    return np.asarray(ndimage.uniform_filter(density, size, mode="nearest"))
+
+
+def seen_ends(smooth: Floats, depth: Floats, levels: EndLevels) -> tuple[Floats, Floats]:
+    """Depths [n, L] of the pial and of the white end of every line.
+
+    The end of a line is the crossing of the section's level that lies nearest to where the mesh says. Where a line
+    shows no end, the median of the node's lines stands for it, and where none of these does, the mesh's own.
+
+    Args:
+        smooth: [n, J, L] of nodes of one section, `smoothed`, as a multiple of the median of its cortex.
+        depth: [J] in equal steps from -REACH to 1 + REACH.
+        levels: of the section.
+    """
+    pial = _nearest(smooth, depth, levels.pial, 0.0, outward=-1)
+    if levels.white is None:
         return pial, np.ones_like(pial)
-    return pial, _nearest(smooth, depth, (inner + beyond) / 2, 1.0, outward=1, least=beyond / 2)
+    return pial, _nearest(smooth, depth, levels.white, 1.0, outward=1, least=levels.least)
 
 
 def _nearest(

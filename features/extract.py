@@ -26,7 +26,7 @@ from features.damage import Policy, read_checked
 from features.fields import read_fields
 from features.model_files import NodeEncoder
 from features.node_data.field_patches import FieldPatches
-from features.node_data.section_patches import SectionPatches
+from features.node_data.section_items import SectionItems
 from features.section_brain import read_section_brain
 from features.shards import Shard, ShardFolder, joined
 from features.shared_space import load_fitted
@@ -282,7 +282,7 @@ def _extract(job: ExtractJob, out: Path) -> str:
 
 def _data_of(job: ExtractJob, settings: Any) -> NodeData:
     """What the encoder sees of this brain."""
-    if isinstance(settings, SectionPatches.Config | FieldPatches.Config):
+    if isinstance(settings, SectionItems.Config | FieldPatches.Config):
         settings = replace(settings, damaged=job.damaged)
     if job.fields is not None:
         if not isinstance(settings, FieldPatches.Config):
@@ -293,7 +293,7 @@ def _data_of(job: ExtractJob, settings: Any) -> NodeData:
         raise InputError(f"{job.encoder}: was trained on fields; name a folder of them, --set fields=DIR")
     assert job.stack is not None and job.reconstruction is not None  # noqa: PT018
     stack = read_stack(job.stack, mirrored="turn")
-    if isinstance(settings, SectionPatches.Config):  # before images are compared
+    if isinstance(settings, SectionItems.Config):  # before images are compared
         settings.check(str(job.stack), stack.coarsest_um)
     brain = read_section_brain(stack, job.reconstruction)
     with at("data"):

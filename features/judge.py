@@ -25,7 +25,9 @@ from features.judging.judged import Judged, judged_brain, judged_fields
 from features.judging.pixels import raw_pixels
 from features.judging.report import curve_rows, study_summary, write_judging_report
 from features.judging.scores import Rows
+from features.node_data.cortical_patches import CorticalPatches
 from features.node_data.field_patches import FieldPatches
+from features.node_data.section_items import SectionItems
 from features.node_data.section_patches import SectionPatches
 from features.section_brain import read_annotated_brain
 from meshgnn.config import Config as BaseConfig
@@ -63,7 +65,9 @@ class JudgeJob(BaseConfig):
     unseen: int = 1
     shares: tuple[float, ...] = SHARES
     seeds: tuple[int, ...] = (0, 1, 2)
-    data: SectionPatches.Config | FieldPatches.Config = field(default_factory=SectionPatches.Config)
+    data: SectionPatches.Config | CorticalPatches.Config | FieldPatches.Config = field(
+        default_factory=SectionPatches.Config
+    )
     nodes: int = 4000
     baselines: bool = True
     vote_mm: float = 0.5
@@ -177,7 +181,7 @@ def _features(
     if not job.baselines:
         return methods
     methods["profiles"] = [brain.profiles() for brain in brains]
-    if isinstance(data, SectionPatches.Config | FieldPatches.Config):
+    if isinstance(data, SectionItems.Config | FieldPatches.Config):
         methods["pca"] = _components(job, brains, items)
         untrained = _untrained(encoder, data, items[0].shape)
         methods["untrained"] = [extract(untrained, one, ExtractConfig(), progress=bar) for one in items]

@@ -20,6 +20,7 @@ from features.encoders.valid_cnn import ValidCNN
 from features.encoders.vertex_transformer import VertexTransformer
 from features.encoders.volume_cnn import VolumeCNN
 from features.encoders.weights import weights_hash
+from features.node_data.cortical_patches import CorticalPatches
 from features.node_data.field_patches import FieldPatches
 from features.node_data.section_patches import SectionPatches
 from features.node_data.section_profiles import SectionProfiles
@@ -37,8 +38,9 @@ EncoderConfig = (
     | NarrowResNet.Config | TimmBackbone.Config
 )  # fmt: skip
 DataConfig = (
-    SectionPatches.Config | VolumePatches.Config | SectionProfiles.Config | VertexSeries.Config | FieldPatches.Config
-)
+    SectionPatches.Config | CorticalPatches.Config | VolumePatches.Config | SectionProfiles.Config
+    | VertexSeries.Config | FieldPatches.Config
+)  # fmt: skip
 FORMAT = 2
 # Format 1 knew patches of sections only, and called them so.
 OLDER = {"record": "PatchEncoder", "format": 1}

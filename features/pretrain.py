@@ -31,7 +31,7 @@ import torch
 from features.command import Bar, run
 from features.data_stage import STAGE, told
 from features.model_files import ABOUT, NodeEncoder, load_encoder, new_encoder, save_encoder
-from features.node_data.section_patches import SectionPatches
+from features.node_data.section_items import SectionItems
 from features.node_sets import NodeSet, TrainingItems, field_sets, node_set
 from features.objectives.distance_regression import DistanceRegression
 from features.objectives.weighted_sum import needs_of
@@ -224,7 +224,7 @@ def _of_stacks(job: PretrainJob, config: PretrainConfig) -> list[NodeSet]:
     stacks = [read_stack(folder, mirrored="turn") for folder in job.stacks]
     for folder, stack in zip(job.stacks, stacks):  # before images are compared and annotations read
         with at("data"):
-            if isinstance(config.data, SectionPatches.Config):
+            if isinstance(config.data, SectionItems.Config):
                 config.data.check(str(folder), stack.coarsest_um)
     brains = _brains(job, config, stacks)
     with at("data"):

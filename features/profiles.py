@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from features.cortical_ends import REACH, between_ends, seen_ends
-from features.locations import along_surface_mm, towards_pial
+from features.cortical_ends import REACH, EndLevels, between_ends, seen_ends, smoothed
+from features.cortical_lines import cortical_lines
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import InputError, SettingError
 from meshgnn.graph import FeatureTable, MeshGraph, NodeLocations
@@ -104,21 +104,12 @@ class DepthProfiles:
             InputError: no locations, no thickness, another space, a section that is not in the stack, an image that is
                 dark where there is no tissue.
         """
-        places = graph.locations
-        if places is None:
-            raise InputError(f"{graph.brain}: depth profiles need node locations on sections")
-        if graph.space != stack.space:
-            raise InputError(f"{graph.brain}: the mesh lies in space {graph.space!r}, the sections in {stack.space!r}")
-        thickness = _thickness(graph)
-        oblique = np.radians(places.obliqueness_deg.astype(np.float64))
-        shift = along_surface_mm(graph.vertices_mm, towards_pial(graph), places, stack)
-        length = thickness / np.maximum(np.cos(oblique), 0.05)
-        wanted = places.observed & graph.cortex & (places.obliqueness_deg <= self.config.max_obliqueness_deg)
-        wanted &= (np.abs(shift) <= length) & (thickness > 0)
+        lines = cortical_lines(graph, stack, self.config.max_obliqueness_deg)
+        places, length, shift = lines.locations, lines.length_mm, lines.shift_mm
         values = np.zeros((graph.n_nodes, self.config.depths), np.float32)
         mask = np.zeros(graph.n_nodes, bool)
-        for index in np.unique(places.section[wanted]):
-            nodes = np.flatnonzero(wanted & (places.section == index))
+        for index in np.unique(places.section[lines.clear]):
+            nodes = np.flatnonzero(lines.clear & (places.section == index))
             values[nodes], mask[nodes] = self._section(
                 stack.at(int(index)), open_image, places, nodes, length[nodes], shift[nodes]
             )
@@ -159,7 +150,9 @@ class DepthProfiles:
         unit = np.median(cortex[cortex > least])
         density, least = density / unit, least / unit
         if self.config.ends == "seen":
-            density = between_ends(density, depth, *seen_ends(density, depth), cortex.shape[1])
+            smooth = smoothed(density, depth)
+            ends = seen_ends(smooth, depth, EndLevels.of(smooth, depth))
+            density = between_ends(density, depth, *ends, cortex.shape[1])
             inside = density[density > least]
             density /= np.median(inside) if len(inside) else 1
         samples = density.reshape(len(nodes), self.config.depths, -1, self.config.lines)
@@ -217,18 +210,6 @@ class ProfileFeatures:
     def make(self, brain: Brain, folder: Path, progress: Progress) -> FeatureTable:
         """[V, depths]."""
         return self.profiles.make(brain.graph, brain.section_stack())
-
-
-def _thickness(graph: MeshGraph) -> Floats:
-    """Thickness [V] in mm."""
-    if "pial" in graph.surfaces and "white" in graph.surfaces:
-        across = graph.surfaces["pial"].astype(np.float64) - graph.surfaces["white"]
-        return np.asarray(np.linalg.norm(across, axis=1))
-    for table in graph.tables.values():
-        if "thickness" in table.columns:
-            thickness = table.values[:, table.columns.index("thickness")].astype(np.float64)
-            return np.asarray(thickness * table.mask)
-    raise InputError(f"{graph.brain}: depth profiles need pial and white surfaces, or a feature 'thickness' in mm")
 
 
 def _background(image: Windows, section: Section) -> float:

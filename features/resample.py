@@ -141,6 +141,37 @@ def _turned(pixels, width, first_y, first_x, up_y, up_x, out):
                 write[j] = above + v * (corners[2, j] + u * (corners[3, j] - corners[2, j]) - above)
 
 
+@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _value(window, y, x, top, left, bottom, right):
+    """Bilinear value at a position within half a pixel of these rows and columns."""
+    y = min(max(y, top), bottom - 1)
+    x = min(max(x, left), right - 1)
+    r, c = int(y), int(x)
+    v, u = np.float32(y - r), np.float32(x - c)
+    r1, c1 = min(r + 1, bottom - 1), min(c + 1, right - 1)
+    upper = np.float32(window[r, c]) + u * (np.float32(window[r, c1]) - np.float32(window[r, c]))
+    lower = np.float32(window[r1, c]) + u * (np.float32(window[r1, c1]) - np.float32(window[r1, c]))
+    return upper + v * (lower - upper)
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def values_at(window, row, column, image, fill, out):
+    """Bilinear values at positions [N] of a window, in window pixels.
+
+    Args:
+        image: first row, first column, rows, columns of the whole image in window pixels.
+        fill: value outside the image.
+    """
+    top, left = max(image[0], 0), max(image[1], 0)
+    bottom, right = min(image[0] + image[2], window.shape[0]), min(image[1] + image[3], window.shape[1])
+    for k in range(len(row)):
+        y, x = row[k], column[k]
+        if y >= top - 0.5 and y <= bottom - 0.5 and x >= left - 0.5 and x <= right - 0.5:
+            out[k] = _value(window, y, x, top, left, bottom, right)
+        else:
+            out[k] = fill
+
+
 @njit(cache=True, nogil=True, fastmath=FAST)
 def _at_border(window, first_y, first_x, up_y, up_x, image, fill, out, inside):
     """A patch that may leave the image, whose rows and columns in the window are `image`."""
@@ -159,14 +190,7 @@ def _at_border(window, first_y, first_x, up_y, up_x, image, fill, out, inside):
             if not within:
                 out[i, j] = fill
                 continue
-            y = min(max(y, top), bottom - 1)
-            x = min(max(x, left), right - 1)
-            r, c = int(y), int(x)
-            v, u = np.float32(y - r), np.float32(x - c)
-            r1, c1 = min(r + 1, bottom - 1), min(c + 1, right - 1)
-            upper = np.float32(window[r, c]) + u * (np.float32(window[r, c1]) - np.float32(window[r, c]))
-            lower = np.float32(window[r1, c]) + u * (np.float32(window[r1, c1]) - np.float32(window[r1, c]))
-            out[i, j] = upper + v * (lower - upper)
+            out[i, j] = _value(window, y, x, top, left, bottom, right)
 
 
 def corner_of(centre: float, size: int) -> tuple[int, float]:

@@ -22,6 +22,7 @@ from features.judging.report import curve_rows, study_summary, write_judging_rep
 from features.judging.scores import Rows
 from features.judging.true_nodes import TrueNodes, read_true_nodes, write_true_fields, write_true_nodes
 from features.model_files import NodeEncoder, new_encoder
+from features.node_data.cortical_patches import CorticalPatches
 from features.node_data.field_patches import FieldPatches
 from features.node_data.section_patches import SectionPatches
 from features.objectives.contrastive import SupervisedContrastive
@@ -68,8 +69,9 @@ class JudgingStudy(Experiment):
                 pca (of raw pixels); profiles.
             per_section: nodes of a section, at most.
             within_mm: a node counts for a section this near.
-            data: what an encoder sees: SectionPatches at nodes, or FieldPatches of a brain with fields of cells
-                (`brain.preset=cells`; all of its fields count, and `per_section` and `within_mm` do not).
+            data: what an encoder sees: SectionPatches or CorticalPatches at nodes, or FieldPatches of a brain with
+                fields of cells (`brain.preset=cells`; all of its fields count, and `per_section` and `within_mm` do
+                not).
             encoder: the network of all methods.
             steps: of every training.
             unlabelled_steps: of trainings without labels; 0 = as many as `steps`.
@@ -91,7 +93,9 @@ class JudgingStudy(Experiment):
         methods: tuple[Method, ...] = get_args(Method)
         per_section: int = 40
         within_mm: float = 1.0
-        data: SectionPatches.Config | FieldPatches.Config = field(default_factory=SectionPatches.Config)
+        data: SectionPatches.Config | CorticalPatches.Config | FieldPatches.Config = field(
+            default_factory=SectionPatches.Config
+        )
         encoder: SectionCNN.Config = field(default_factory=SectionCNN.Config)
         steps: int = 150
         unlabelled_steps: int = 0

@@ -87,7 +87,7 @@ def test_keys_that_moved_keep_their_old_names():
          "compared=none", "features.ContrastiveFeatures.pretrain.sampler.classes=9", "features.0.effort=2"],
     )  # fmt: skip
     assert old == new
-    assert new.features[0].pretrain.data.size_px == 64
+    assert new.features[0].pretrain.data.size_px == (64, 64)
     assert resolve("virtual_brain", ["other=ContrastiveFeatures", "other.effort=3"]).compared[0].effort == 3
 
 
