@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from features.fields import read_fields
 from features.judging.field_profiles import field_profiles
+from features.node_data.cortical_patches import CorticalPatches
 from features.node_data.field_patches import FieldPatches
-from features.node_data.section_items import SectionItems
+from features.node_data.section_patches import SectionPatches
 from features.node_sets import NodeSet
 from features.profiles import DepthProfiles
 from meshgnn.errors import InputError
@@ -99,8 +100,9 @@ class _Items:
 
 
 def write_true_nodes(
-    config: VirtualBrain.Config, data: SectionItems.Config, path: Path, per_section: int, within_mm: float
-) -> None:
+    config: VirtualBrain.Config, data: SectionPatches.Config | CorticalPatches.Config, path: Path, per_section: int,
+    within_mm: float,
+) -> None:  # fmt: skip
     """Draw the brain, read at its nodes, keep what was read; the images are thrown away.
 
     Args:

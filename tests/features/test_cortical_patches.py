@@ -5,12 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from features import extract as extraction
+from features import pretrain as pretraining
+from features.model_files import load_encoder
 from features.node_data.cortical_patches import CorticalPatches
 from meshgnn.errors import InputError, SettingError
 from meshgnn.graph import NodeLocations
 from meshgnn.sockets import Brain
 from meshgnn.source.sections import write_tiff
+from meshgnn.store import load_table
 from meshgnn.testing import assert_node_data
+from tests.features.sections import annotated_brain
 from tests.features.slab import PIXEL_UM, density, normal, slab, with_surfaces_off
 
 ROWS, COLUMNS, BEYOND = 24, 12, 0.12
@@ -167,3 +172,26 @@ def test_what_is_missing_is_told(tmp_path):
         patches(graph._replace(surfaces={}), stack)
     with pytest.raises(SettingError, match="too coarse"):
         patches(graph, stack, pixel_um=20.0)
+
+
+def test_the_commands_learn_from_straightened_patches_and_encode_them(tmp_path, capsys):
+    stack, reconstruction = annotated_brain(tmp_path / "a")
+    sets = [
+        f"stacks={stack}", f"reconstructions={reconstruction}", "epochs=1", "epoch_steps=2", "data=CorticalPatches",
+        "data.size_px=16", "encoder.widths=8,16", "encoder.depth_bands=2", "held_out=0",
+    ]  # fmt: skip
+    words = [word for one in sets for word in ("--set", one)]
+    assert pretraining.main([*words, "--out", str(tmp_path / "encoder")]) == 0, capsys.readouterr().err
+    encoder = load_encoder(tmp_path / "encoder")
+    assert isinstance(encoder.data, CorticalPatches.Config)
+    assert encoder.data.size_px == (16, 16)
+    sets = [f"stack={stack}", f"reconstruction={reconstruction}", f"encoder={tmp_path / 'encoder'}"]
+    words = [word for one in sets for word in ("--set", one)]
+    assert extraction.main([*words, "--out", str(tmp_path / "table")]) == 0, capsys.readouterr().err
+    table = load_table(tmp_path / "table" / "cyto")
+    assert table.mask[1:].all()
+    assert not table.mask[0]
+    assert np.isfinite(table.values).all()
+    coarse = [*words, "--set", "pixel_um=50", "--out", str(tmp_path / "none")]
+    assert extraction.main(coarse) == 2
+    assert "pixel_um" in capsys.readouterr().err
