@@ -166,11 +166,11 @@ class PredictSections(Experiment):
                 run.say(f"  {why}")
             # Maps of runs from before, and of those that see no places, are left as they are.
             adapt = self.trained.adapt and kept.adapts and self.ensemble.inputs.coordinates
-            trust = trust_of(kept, features, coordinates, edges, adapt)
             if adapt:
                 prior = kept.log_prior(coordinates)
                 by_seed = {seed: kept.adapted(own, features, prior, edges) for seed, own in by_seed.items()}
-        votes = np.asarray(np.mean(list(by_seed.values()), axis=0, dtype=np.float64), np.float32)
+            trust = trust_of(kept, features, coordinates, edges, _mean(by_seed) if adapt else None)
+        votes = _mean(by_seed)
         judge = judge_of(self._folder(run), graph)
         area_map = trust.of(AreaMap(graph=judge.graph if judge else graph, probabilities=votes))
         written = write_area_map(run / "predictions", area_map)
@@ -292,3 +292,8 @@ class PredictSections(Experiment):
         if metrics.leakage["shared_patches"]:
             lines.append("warning: images of this stack were part of the training; the score says nothing")
         return "\n".join(lines)
+
+
+def _mean(by_seed: Mapping[int, NDArray[np.floating]]) -> NDArray[np.float32]:
+    """Mean of maps [V, K]."""
+    return np.asarray(np.mean(list(by_seed.values()), axis=0, dtype=np.float64), np.float32)

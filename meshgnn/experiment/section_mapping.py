@@ -189,7 +189,7 @@ class SectionMapping(Experiment):
             Stage(name="borders", run=self._borders, depends=[c.borders, to_plain(SectionBorderFinder.Config())],
                   after=of("truth", [member for member in every if member.unseen]), beside=True),
             Stage(name="train", run=self._train, depends=learning, after=of("features", training), beside=True),
-            Stage(name="evaluate", run=self._evaluate, depends=[compared, c.adapt], version=5,
+            Stage(name="evaluate", run=self._evaluate, depends=[compared, c.adapt], version=6,
                   after=("baselines", "borders", "train", *of("truth", every))),
             Stage(name="export", run=self._export, after=("evaluate",)),
         ]  # fmt: skip
@@ -315,10 +315,10 @@ class SectionMapping(Experiment):
         borders = read_json(run / section_borders.FILE)
         brains = {m.name: self.brains.brain(run, m) for m in self.members if borders.get(m.name)}
         by_name = {m.name: (graph, votes) for m, graph, votes in zip(self.members, shown, together)}
-        trusted = trust_of_unseen(run, self.members, self._seen(cohort, self.networks[MAIN]).models, self.config.adapt)
-        least = next((one.set_least for one in trusted.values()), None)
+        seen = self._seen(cohort, self.networks[MAIN]).models
+        trusted = trust_of_unseen(run, self.members, seen, together, self.config.adapt)
         names = {row: member.name for row, member in enumerate(self.members)}
-        sets = sets_judged(strict, methods, names, least)
+        sets = sets_judged(run, strict, methods, names, trusted)
         metrics = replace(metrics, borders=section_borders.judged(borders, brains, by_name), sets=sets)
         files = []
         for member, graph, votes in zip(self.members, shown, together):

@@ -13,6 +13,7 @@ from meshgnn.export.area_map import SET_COVERAGE, in_set
 from meshgnn.export.trust import Trust
 from meshgnn.results.areas import SetScores, SetTable
 from meshgnn.source.cohort import Member
+from meshgnn.train.selective import as_large
 from meshgnn.train.stored_baselines import FILE, StoredBaselines
 
 ADAPTED = "adapted_prior_lda"
@@ -20,23 +21,29 @@ ADAPTED = "adapted_prior_lda"
 
 def trust_of(
     kept: StoredBaselines, features: NDArray[np.floating], coordinates: NDArray[np.floating],
-    edges: NDArray[np.integer], adapted: bool,
+    edges: NDArray[np.integer], votes: NDArray[np.floating] | None,
 ) -> Trust:  # fmt: skip
     """Of the map of one new brain, from its inputs (see `StoredBaselines.votes`).
 
     Args:
-        adapted: whether the map is adapted to the brain; the sets are calibrated for such maps.
+        votes: [V, K] probabilities of the map if it is adapted to the brain; the sets are calibrated for such maps.
     """
-    return Trust(
-        unmapped_p=kept.unmapped_p(features, coordinates, edges), set_least=kept.set_least if adapted else None
-    )
+    least = None
+    if votes is not None and kept.set_least is not None:
+        seen = np.asarray(features.any(1))
+        closed = kept.votes(features, coordinates, edges)[ADAPTED]
+        least = as_large(votes[seen], closed[seen], kept.set_least)
+    return Trust(unmapped_p=kept.unmapped_p(features, coordinates, edges), set_least=least)
 
 
-def trust_of_unseen(run: RunFolder, members: Sequence[Member], seen: ModelInputs, adapt: bool) -> dict[str, Trust]:
+def trust_of_unseen(
+    run: RunFolder, members: Sequence[Member], seen: ModelInputs, votes: Sequence[NDArray[np.floating]], adapt: bool
+) -> dict[str, Trust]:
     """Of the map of every brain that was never trained on, by name.
 
     Args:
         seen: inputs of all members, end to end.
+        votes: [V, K] probabilities of every member's map.
         adapt: whether the run adapts its maps.
     """
     kept, found = StoredBaselines.load(run / "tables" / FILE), {}
@@ -46,30 +53,33 @@ def trust_of_unseen(run: RunFolder, members: Sequence[Member], seen: ModelInputs
         here = seen.brain == number
         if member.unseen:
             edges = edges_among(seen.edges, here)
-            found[member.name] = trust_of(
-                kept, seen.features[here], seen.coordinates[here], edges, adapt and kept.adapts
-            )
+            own = votes[number] if adapt and kept.adapts else None
+            found[member.name] = trust_of(kept, seen.features[here], seen.coordinates[here], edges, own)
     return found
 
 
 def sets_judged(
-    strict: Part, methods: Mapping[str, Method], names: Mapping[int, str], least: float | None
+    run: RunFolder, strict: Part, methods: Mapping[str, Method], names: Mapping[int, str], trusted: Mapping[str, Trust]
 ) -> SetTable | None:
     """How often the sets of areas hold the true one on brains never seen; None where there are no sets.
 
     Args:
         names: of the brains, by place in the cohort.
-        least: threshold of the sets.
+        trusted: of the network's map of every brain, by name.
     """
-    if least is None or not strict:
+    thresholds = [trusted[names[row]].set_least for row in strict.rows] if strict else []
+    own = [one for one in thresholds if one is not None]
+    closed = StoredBaselines.load(run / "tables" / FILE).set_least
+    if closed is None or not own or len(own) < len(thresholds):
         return None
-    rows: dict[str, SetScores] = {}
-    maps = {name: mean_map(methods[name].maps) for name in (MAIN, ADAPTED) if name in methods}
-    found = {name: [_scores(*one, least) for one in _judged(strict, own)] for name, own in maps.items()}
-    for name, scores in found.items():
-        rows[name] = _mean(scores)
+    least = {MAIN: own, ADAPTED: [closed] * len(own)}
+    found = {
+        name: [_scores(*one, at) for one, at in zip(_judged(strict, mean_map(methods[name].maps)), least[name])]
+        for name in least if name in methods
+    }  # fmt: skip
+    rows = {name: _mean(scores) for name, scores in found.items()}
     brains = {names[row]: one for row, one in zip(strict.rows, found[MAIN])}
-    return SetTable(coverage=SET_COVERAGE, least=round(least, 6), rows=rows, brains=brains)
+    return SetTable(coverage=SET_COVERAGE, least=round(closed, 6), rows=rows, brains=brains)
 
 
 def _judged(strict: Part, maps: list[NDArray[np.floating]]) -> list[tuple[NDArray[np.floating], NDArray[np.integer]]]:

@@ -225,7 +225,8 @@ class SetScores(Record):
 class SetTable(Record):
     """
     Args:
-        coverage: that was asked for, on left-out training brains; least: probability with which an area is in a set.
+        coverage: that was asked for, on left-out training brains; least: probability with which an area is in a set of
+            the closed form, as large as which the network's are made.
         rows: means over brains never seen, of the network and of the closed form.
         brains: of the network, by brain.
     """

@@ -5,7 +5,7 @@ import pytest
 
 from meshgnn.errors import InputError
 from meshgnn.export.area_map import in_set
-from meshgnn.train.selective import aurc, least_probability, risk_coverage
+from meshgnn.train.selective import as_large, aurc, least_probability, risk_coverage
 
 
 def test_curve_by_hand_and_ties_have_no_order() -> None:
@@ -57,3 +57,24 @@ def test_probabilities_that_are_no_numbers_or_do_not_fit_are_named() -> None:
             least_probability(p, labels)
     with pytest.raises(InputError, match="coverage"):
         least_probability(np.ones((3, 2)), np.zeros(3, int), 1.0)
+
+
+def test_sets_are_made_as_large_as_others() -> None:
+    """Votes of the same order that are less sure of themselves give the same sets."""
+    p, labels = drawn(4000, 3)
+    soft = p**0.5 / (p**0.5).sum(1, keepdims=True)
+    least = least_probability(p, labels)
+    assert least is not None
+    found = as_large(soft, p, least)
+    assert found != least
+    assert in_set(soft, found).sum() == in_set(p, least).sum()
+    assert in_set(soft, found)[np.arange(len(p)), labels].mean() == pytest.approx(0.95, abs=0.01)
+    assert in_set(soft, least).sum() > 1.2 * in_set(p, least).sum()
+    assert in_set(soft, as_large(soft, p, 1.0)).sum() == len(p)  # the most probable area alone
+    assert in_set(soft, as_large(soft, p, 0.0)).all()
+    assert as_large(p[:0], p[:0], 0.3) == 0.3
+    assert as_large(p[:, :1], p[:, :1], 0.3) == 1.0
+    with pytest.raises(InputError, match="finite"):
+        as_large(np.full((3, 2), np.nan), np.ones((3, 2)), 0.5)
+    with pytest.raises(InputError, match="same nodes"):
+        as_large(p, p[:, :2], 0.5)
