@@ -81,7 +81,7 @@ class AreaMapping(Experiment):
                 hemispheres are split; slabs of one have nothing to correspond with.
             connect: further edges for the network, between nodes whose runs are alike; a model that has them maps no
                 other brain.
-            controls: also train the same network without neighbours and on shuffled edges.
+            controls: also train the same network without neighbours and on shuffled edges; of an MLP, with messages.
             control_seeds: with how many of the seeds; 0 = all.
         """
 

@@ -17,7 +17,9 @@ from meshgnn.train.intervals import Maps, judged_blocks, paired_interval
 from meshgnn.train.metrics import LeftOut, Scores, mean_scores, score
 
 OBLIQUE_DEG = (0, 20, 40, 90)
-OBLIQUE_ROWS = ("features_mlp", "features_smoothed", "lda", "prior_lda", "same_inputs_trees", "same_inputs_mlp")
+OBLIQUE_ROWS = (
+    "features_mlp", "features_smoothed", "lda", "prior_lda", "same_inputs_trees", "same_inputs_mlp", "message_passing",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -72,7 +72,7 @@ class SectionMapping(Experiment):
             seeds: one ensemble each.
             variant_seeds: how many of them the variants (without coordinates, other features, the first ones alone) are
                 trained with; 0 = all.
-            controls: also train the same network without neighbours and on shuffled edges.
+            controls: also train the same network without neighbours and on shuffled edges; of an MLP, with messages.
             control_seeds: with how many of the seeds; 0 = all.
             hide: where a training stack has no truth, about every n-th annotated section is kept from training
                 and judges the gaps between annotations; 0 = none.

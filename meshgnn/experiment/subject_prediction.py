@@ -59,7 +59,7 @@ class SubjectPrediction(Experiment):
             trainer: how every member is trained; an epoch is one step.
             batch: brains in a step; 0 for all training brains.
             seeds: one ensemble each; test scores are means over them.
-            controls: also train the same network without neighbours and on shuffled edges.
+            controls: also train the same network without neighbours and on shuffled edges; of an MLP, with messages.
             control_seeds: with how many of the seeds; 0 = all.
         """
 

@@ -13,7 +13,7 @@ from meshgnn.data.inputs import Alignment, CoordinateFrame, NodeInputs
 from meshgnn.data.model_inputs import ModelInputs
 from meshgnn.experiment.run_folder import RunFolder
 from meshgnn.graph import Areas
-from meshgnn.nn import MLP, Adjacency, NetworkConfig
+from meshgnn.nn import MLP, Adjacency, GraphSAGE, NetworkConfig
 from meshgnn.results import MethodScores
 from meshgnn.train.calibration import Calibration
 from meshgnn.train.ensemble import Ensemble
@@ -68,19 +68,19 @@ class Network:
 
 
 def controls_of(network: Network, count: int) -> dict[str, Network]:
-    """The controls of a network, by name: the same inputs, folds and training, but without the mesh as it is.
+    """The controls of a network, by name: the same inputs, folds and training, but without the mesh as it is; or with
+    messages from neighbour to neighbour, if the network has none.
 
     Args:
-        network: none for one without neighbours.
         count: how many of its seeds they are trained with; 0 = all.
     """
-    if isinstance(network.config, MLP.Config):
-        return {}
     same = {field.name: getattr(network.config, field.name) for field in fields(MLP.Config)}
-    wanted = {
+    wanted: dict[str, tuple[NetworkConfig, str, bool]] = {
         "same_inputs_mlp": (MLP.Config(**same), "the network's inputs, no neighbours", False),
         "shuffled_edges": (network.config, "the network's inputs, random neighbours", True),
     }
+    if isinstance(network.config, MLP.Config):
+        wanted = {"message_passing": (GraphSAGE.Config(**same), "the network's inputs, and its neighbours", False)}
     return {
         name: Network(
             config=config, sees=sees, seeds=network.seeds[: count or None], place=f"controls/{name}/",

@@ -48,6 +48,9 @@ METHODS = {
     "same_inputs_mlp": Word(
         "network without neighbours", "The same inputs, folds and training, but every node is judged by itself."
     ),
+    "message_passing": Word(
+        "network with messages between neighbours", "The same inputs, folds and training, with layers of GraphSAGE."
+    ),
     "shuffled_edges": Word(
         "network on shuffled neighbours", "The same network on a random graph with the mesh's numbers of neighbours."
     ),
@@ -152,6 +155,7 @@ SUBJECT_METHODS = {
     "graph_means": Word("linear model on means over the cortex"),
     "parcel_means": Word("linear model on means of every area"),
     "same_inputs_mlp": Word("the same network without neighbours"),
+    "message_passing": Word("the same network with messages between neighbours"),
     "shuffled_edges": Word("the same network on random neighbours"),
 }
 SUBJECT_MEASURES = {

@@ -1,4 +1,8 @@
-"""The control network: the same residual trunk, but no node sees its neighbours."""
+"""The same residual trunk without messages from node to node.
+
+Neighbours enter by the averages among its inputs, at several scales, if at all: the design of SIGN (Frasca et al. 2020,
+arXiv 2004.11198). Without such averages it is the control that sees no neighbour.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -27,5 +31,5 @@ class MLP(ResidualTrunk):
             return MLP(self, in_channels, _OwnOnly)
 
         def head(self) -> HeadSettings:
-            """Without propagation, whatever `propagation` says: this control must not see neighbours."""
+            """Without propagation, whatever `propagation` says: no node may see another."""
             return replace(super().head(), propagation=0)
