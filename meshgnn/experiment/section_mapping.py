@@ -185,11 +185,11 @@ class SectionMapping(Experiment):
         return [
             *found,
             Stage(name="baselines", run=self._baselines, depends=[*plan, unseen, list(self.variants)],
-                  after=of("features", every), version=6, beside=True),
+                  after=of("features", every), version=7, beside=True),
             Stage(name="borders", run=self._borders, depends=[c.borders, to_plain(SectionBorderFinder.Config())],
                   after=of("truth", [member for member in every if member.unseen]), beside=True),
             Stage(name="train", run=self._train, depends=learning, after=of("features", training), beside=True),
-            Stage(name="evaluate", run=self._evaluate, depends=[compared, c.adapt], version=6,
+            Stage(name="evaluate", run=self._evaluate, depends=[compared, c.adapt], version=7,
                   after=("baselines", "borders", "train", *of("truth", every))),
             Stage(name="export", run=self._export, after=("evaluate",)),
         ]  # fmt: skip

@@ -18,8 +18,13 @@ brightness drifts in unified segmentation:
 
     g       =  what x_v - sum_k q_vk m_k leaves, averaged over FIELD_ROUNDS rings (`smooth_field.py`)
 
-and x_v - g_v takes the place of x_v. It reads the features of a whole brain and never a label that it is judged by. V
-nodes, K classes, J classes with a training node, D features.
+and x_v - g_v takes the place of x_v. There neighbours also speak for each other: q becomes the mean field of a hidden
+Markov random field (Zhang, Brady & Smith 2001),
+
+    q_vk    ~  exp(start_vk + NEAR (mean of q_k around v)) p(x_v | m_k)^w
+
+so that means are not estimated from single nodes that look like another area. It reads the features of a whole brain
+and never a label that it is judged by. V nodes, K classes, J classes with a training node, D features.
 """
 
 import warnings
@@ -37,7 +42,8 @@ from meshgnn.train.smooth_field import SmoothField
 LEAST_P = 1e-6
 ROUNDS = 2  # more change little, and drift on weak features
 FIELD_ROUNDS, ROUNDS_WITH_FIELD = 100, 4  # on 10,000 nodes per hemisphere about 15 mm (standard deviation)
-HELD = 0.2  # t, as a share of a class of mean size
+HELD, HELD_WITH_FIELD = 0.2, 0.05  # t, as a share of a class of mean size
+NEAR, NEAR_ROUNDS, NEAR_STEPS = 2.0, 5, 2  # weight of neighbours, rounds of their mean, steps of the mean field
 LEAST_VARIANCE = 1e-6  # of the largest; thinner directions are not blown up
 LEAST_NODES = 5  # of an area in a brain that says something of the covariance there
 
@@ -154,20 +160,20 @@ class Adaptation:
         labels: NDArray[np.integer] | None, edges: NDArray[np.integer] | None,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:  # fmt: skip
         with threadpool_limits(1):
-            field = None
+            field, near = None, None
             if self.field and edges is not None and edges.size and rounds != 0:
-                field = SmoothField(len(features), edges, FIELD_ROUNDS)
+                field, near = (SmoothField(len(features), edges, many) for many in (FIELD_ROUNDS, NEAR_ROUNDS))
             if rounds is None:
                 rounds = ROUNDS_WITH_FIELD if field else ROUNDS
-            return self._posterior(features.astype(np.float32), start, weight, rounds, labels, field)
+            return self._posterior(features.astype(np.float32), start, weight, rounds, labels, field, near)
 
     def _posterior(
         self, features: NDArray[np.float32], start: NDArray[np.floating], weight: float, rounds: int,
-        labels: NDArray[np.integer] | None, field: SmoothField | None,
+        labels: NDArray[np.integer] | None, field: SmoothField | None, near: SmoothField | None,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:  # fmt: skip
         """Log posterior [V, K], features as the means are (whitened, evened out), and means [J, D]."""
         n_classes, own = start.shape[1], self.within
-        held = HELD * len(features) / n_classes
+        held = (HELD if field is None else HELD_WITH_FIELD) * len(features) / n_classes
         here = features @ own.whitening if rounds else features
         known = np.flatnonzero(labels >= 0) if labels is not None and rounds else np.zeros(0, np.int64)
         sure = np.eye(n_classes, dtype=np.float32)[labels[known]] if labels is not None else start[:0]
@@ -176,21 +182,32 @@ class Adaptation:
             share = share[:, own.classes]
             return (share.T @ nodes + held * own.means) / (share.sum(0) + held)[:, None]
 
+        def named(likelihood: NDArray[np.float32]) -> NDArray[np.float32]:
+            """Log posterior [V, K], neighbours heard."""
+            found = normalised(start + weight * likelihood)
+            if near is None:
+                return found
+            for _ in range(NEAR_STEPS):
+                share = np.exp(found)
+                share[known] = sure
+                found = normalised(start + weight * likelihood + NEAR * near(share))
+            return found
+
         if len(known):
             likelihood = own.likelihood(here, estimated(here[known], sure), n_classes)
         else:
             likelihood = self.together.likelihood(features @ self.together.whitening, self.together.means, n_classes)
         even, means = here, own.means  # without what drifts
         for _ in range(rounds):
-            share = np.exp(normalised(start + weight * likelihood))
+            share = np.exp(named(likelihood))
             share[known] = sure
             means = estimated(even, share)
             if field is not None:
-                named = share[:, own.classes]
-                even = here - field(here * named.sum(1, keepdims=True) - named @ means)
+                own_share = share[:, own.classes]
+                even = here - field(here * own_share.sum(1, keepdims=True) - own_share @ means)
                 means = estimated(even, share)
             likelihood = own.likelihood(even, means, n_classes)
-        return normalised(start + weight * likelihood), even, means
+        return named(likelihood), even, means
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """For a file; see `from_arrays`."""

@@ -196,3 +196,21 @@ def test_what_drifts_over_the_cortex_is_taken_off():
     np.testing.assert_array_equal(back.log_p(here, start, 0.5, edges=edges).argmax(1), found)
     old = {name: values for name, values in model.arrays().items() if name != "field"}
     assert not Adaptation.from_arrays(old).field
+
+
+def test_neighbours_speak_for_each_other_and_borders_stay(monkeypatch):
+    """Nodes that look like another area by chance are named with their neighbours; areas of 25 nodes keep their ends."""
+    rng = np.random.default_rng(0)
+    areas = rng.integers(0, 2, 800)
+    features = np.where(areas == 0, 1.0, -1.0)[:, None] + 0.3 * rng.normal(size=(800, D))
+    model = Adaptation.fit(features, areas, np.zeros(800), field=True)
+    here, own, edges = strip(width=0.3)
+    odd = rng.choice(len(own), 60, replace=False)
+    here[odd] = -0.1 * here[odd]
+    start = np.full((len(own), 2), np.log(0.5))
+    found = model.log_p(here, start, 0.05, edges=edges).argmax(1)
+    monkeypatch.setattr("meshgnn.train.adaptation.NEAR", 0.0)
+    alone = model.log_p(here, start, 0.05, edges=edges).argmax(1)
+    sure = np.setdiff1d(np.arange(len(own)), odd)
+    assert (found != own)[odd].mean() < 0.85 * (alone != own)[odd].mean()
+    assert (found != own)[sure].mean() < 0.01
