@@ -59,7 +59,7 @@ class RunConversion:
         tr_s: float = 0.0
         same_tr: bool = True
         voxel_mm: float = 0.0
-        chunk: int = 10
+        chunk: int = 5
         bad: Policy = "leave_out"
         threads: int = 1
 

@@ -24,6 +24,7 @@ from features.augment_head import HeadAugment
 from features.encoders.item_encoder import ItemEncoder
 from features.fusion.model_files import ABOUT, load_network, save_network
 from features.fusion.multi_input_net import MultiInputNet
+from features.kept_memory import memory_kept
 from features.parallel.batches import Source, step_seed, window_draws
 from features.parallel.course import Course
 from features.parallel.settings import Parallel
@@ -279,7 +280,8 @@ def train_member(
             enable_model_summary=False, plugins=[SafetensorsIO()], callbacks=[LastCheckpoint(last)],
         )  # fmt: skip
         batches.trainer = lightning
-        lightning.fit(module, train_dataloaders=batches, ckpt_path=str(last) if readable(last) else None)
+        with memory_kept():
+            lightning.fit(module, train_dataloaders=batches, ckpt_path=str(last) if readable(last) else None)
     if not module.best or not all(torch.isfinite(value).all() for value in module.best.values()):
         raise InputError("training diverged; lower trainer.optimiser.learning_rate")
     network.load_state_dict(module.best)
@@ -329,7 +331,8 @@ def _on_ranks(
         return judges.skill(torch.from_numpy(means), torch.from_numpy(values[judged]))
 
     last = folder / f"last-{key}.safetensors"
-    best = training.fit(last, skill, member.items.read_pass, codes, sampler.size, progress)
+    with memory_kept():
+        best = training.fit(last, skill, member.items.read_pass, codes, sampler.size, progress)
     finite = bool(best) and all(bool(torch.isfinite(one).all()) for one in best.values())
     if not ranks.agreed(float(finite))[0]:
         raise InputError("training diverged; lower trainer.optimiser.learning_rate")
@@ -353,7 +356,7 @@ def predict(
     like, training = next(network.parameters()), network.training
     network.eval()
     parts, codes = [], items.passes(np.asarray(subjects), windows)
-    with torch.no_grad():
+    with torch.no_grad(), memory_kept():
         for start in range(0, len(codes), batch):
             found, present = items.read_pass(codes[start : start + batch])
             parts.append(network({name: one.to(like) for name, one in found.items()}, present).float().cpu())
