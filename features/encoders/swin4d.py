@@ -22,9 +22,10 @@ class Swin4D(ItemEncoder):
     windowed attention follow, space is halved between stages and time never.
 
     Inputs [B, C, X, Y, Z, T] float of any sides, features [B, out_channels], the mean of the last maps over space and
-    time; by choice with a linear map of how their values at every place go together over time. Sides that patches do not divide go on with their last voxel; odd grids are padded where they are halved. As
-    published (`published()`) on one channel of 96^3 voxels and 20 frames, the last maps are 288 x 2 x 2 x 2 x 20 and
-    4,314,636 parameters are used; with the norm at the end 4,315,212.
+    time; by choice with a linear map of how their values at every place go together over time. Sides that patches do
+    not divide go on with their last voxel; odd grids are padded where they are halved. As published (`published()`) on
+    one channel of 96^3 voxels and 20 frames, the last maps are 288 x 2 x 2 x 2 x 20 and 4,314,636 parameters are used;
+    with the norm at the end 4,315,212.
     """
 
     @dataclass(frozen=True, kw_only=True)

@@ -180,7 +180,9 @@ class PhaseLoop:
                 f"<untrained>: no objective reaches {wrong[0]} ({len(wrong)} weights in all); leave them out of the "
                 "network, or say <untrained>= and how their names begin"
             )
-        self.untrained = found
+        # The running moments of a part that nothing reaches say nothing either.
+        moments = [name for name, _ in self.network.named_buffers() if name.startswith(self.config.untrained)]
+        self.untrained = [*found, *moments]
 
     def _average(self) -> None:
         """Gradients become their mean over ranks."""

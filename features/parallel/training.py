@@ -1,7 +1,7 @@
 """Training of a network on several ranks: the epochs, steps, checkpoints and stopping of one process, in every mode."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from features.parallel.ranks import Ranks
 from features.parallel.settings import Parallel
 from features.parallel.state import optimiser_tensors, put, put_optimiser
 from features.transfer.optimiser import Optimiser
+from features.transfer.rates import Constant, Rate, set_rates
 from features.transfer.schedule import TransferSchedule
 from meshgnn.errors import SettingError
 from meshgnn.progress import Progress, silent
@@ -36,6 +37,7 @@ class Recipe:
     patience: int
     optimiser: Optimiser.Config
     schedule: TransferSchedule.Config
+    rate: Rate = field(default_factory=Constant)
     clip: float = 0.0
     accumulate: int = 1
     precision: str = "float"
@@ -104,6 +106,7 @@ class ParallelTraining:
         engine.reduce()
         engine.clip(self.recipe.clip)
         if self.optimiser is not None:
+            set_rates(self.optimiser, self.recipe.rate, shares[-1].step, self.recipe.epochs * self.steps)
             self.optimiser.step()
         return float(np.mean(losses))
 

@@ -33,6 +33,7 @@ from features.samplers.pool import Pool
 from features.traits.items import TraitItems
 from features.transfer.optimiser import Optimiser
 from features.transfer.pretrained import Pretrained
+from features.transfer.rates import Constant, Rate, set_rates
 from features.transfer.schedule import TransferSchedule
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
@@ -56,6 +57,7 @@ class TraitTrainer(BaseConfig):
         patience: epochs without a better validation before training stops.
         sampler: size of batches, and whether classes of a single target are balanced.
         optimiser: kind and rates.
+        rate: how the learning rate goes over all epochs: Constant, StepDecay, WarmUpCosine or OneCycle.
         schedule: what is trained when; for pretrained blocks.
         augment: changes of volumes; none trains on them as they are.
         loss: of classes.
@@ -75,6 +77,7 @@ class TraitTrainer(BaseConfig):
     patience: int = 10
     sampler: EpochBatches.Config = field(default_factory=lambda: EpochBatches.Config(size=32))
     optimiser: Optimiser.Config = field(default_factory=lambda: Optimiser.Config(learning_rate=1e-3, weight_decay=0.01))
+    rate: Rate = field(default_factory=Constant)
     schedule: TransferSchedule.Config = field(default_factory=TransferSchedule.Config)
     augment: HeadAugment.Config | None = None
     loss: Loss = field(default_factory=Loss)
@@ -179,8 +182,11 @@ class _Batches:
 class _Module(L.LightningModule):
     """The network in training; see the head of this file."""
 
-    def __init__(self, member: TraitMember, trainer: TraitTrainer, network: MultiInputNet, report: Progress) -> None:
+    def __init__(
+        self, member: TraitMember, trainer: TraitTrainer, network: MultiInputNet, steps: int, report: Progress
+    ) -> None:
         super().__init__()
+        self.steps = steps  # of all epochs
         self.member, self.settings, self.network, self.report = member, trainer, network, report
         self.costs = member.costs(trainer)
         self.plan = trainer.schedule.build(network)
@@ -195,6 +201,7 @@ class _Module(L.LightningModule):
     def training_step(self, batch: tuple[int, dict[str, Tensor], Tensor, Tensor], index: int) -> Tensor:
         step, items, present, values = batch
         torch.manual_seed(step_seed(self.member.seed, step))
+        set_rates(self.trainer.optimizers[0], self.settings.rate, step, self.steps)
         if self.augment is not None:
             items = {name: self._changed(item, step) for name, item in items.items()}
         loss = self.costs.loss(self.network(items, present), values)
@@ -267,8 +274,8 @@ def train_member(
     for part in network.modules():
         if isinstance(part, ItemEncoder):
             part.recompute = trainer.recompute
-    module = _Module(member, trainer, network, progress)
     batches = _Batches(member, sampler, rows)
+    module = _Module(member, trainer, network, trainer.epochs * len(batches), progress)
     last = folder / f"last-{key}.safetensors"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -300,8 +307,9 @@ def _on_ranks(
 
     ranks, key = joined(), member.key(trainer)
     recipe = Recipe(
-        epochs=trainer.epochs, patience=trainer.patience, optimiser=trainer.optimiser, schedule=trainer.schedule,
-        clip=trainer.clip, accumulate=trainer.accumulate, precision=trainer.precision, recompute=trainer.recompute,
+        epochs=trainer.epochs, patience=trainer.patience, optimiser=trainer.optimiser, rate=trainer.rate,
+        schedule=trainer.schedule, clip=trainer.clip, accumulate=trainer.accumulate, precision=trainer.precision,
+        recompute=trainer.recompute,
     )  # fmt: skip
     values = np.asarray(member.values, np.float32)
     augment = trainer.augment.build() if trainer.augment else None

@@ -27,7 +27,10 @@ from meshgnn.store import read_json
 ENCODER = RunTransformer.Config(
     frames=FrameEncoder.Config(channels=(4, 8), blocks=(1, 1), features=16),
     sequence=TokenSequence.Config(
-        layers=AttentionLayers.Config(depth=1, heads=2, feed_forward=16), pool="correlation", combined=4
+        layers=AttentionLayers.Config(depth=1, heads=2, feed_forward=16),
+        pool="correlation",
+        combined=4,
+        standardised=True,
     ),
 )
 
