@@ -75,14 +75,15 @@ def fmri_sex() -> RunPrediction.Config:
         main=("bold",),
         phases=PHASES,
         pretrained="bold",
-        # Of a hundred subjects an epoch has six steps: too few for the running moments of a batch norm, whose wrong
-        # ones let validation stop networks that learn.
+        # Of a hundred subjects an epoch has six steps: too few for the running moments of a batch norm in the head,
+        # behind layers that move fast.
         head=TraitHead.Config(widths=(32,), norm=False, dropout=0.2),
         split=SubjectSplit.Config(parts=4, cross=False, keep=("family",), alike=("site",)),
         trainer=TraitTrainer(
             folds=3,
             epochs=24,
             patience=24,
+            keep="last",
             windows=2,
             sampler=EpochBatches.Config(size=16),
             optimiser=Optimiser.Config(learning_rate=2e-3, weight_decay=0.05),

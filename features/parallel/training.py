@@ -13,7 +13,7 @@ from torch import Tensor
 from features.ahead import ahead
 from features.fusion.multi_input_net import MultiInputNet
 from features.parallel.batches import Read, Share, Source, step_seed
-from features.parallel.course import Course
+from features.parallel.course import Course, Keep
 from features.parallel.engine import Engine
 from features.parallel.of_batches import DataParallel, Sharded
 from features.parallel.of_stages import Pipelined
@@ -38,6 +38,7 @@ class Recipe:
     optimiser: Optimiser.Config
     schedule: TransferSchedule.Config
     rate: Rate = field(default_factory=Constant)
+    keep: Keep = "best"
     clip: float = 0.0
     accumulate: int = 1
     precision: str = "float"
@@ -159,7 +160,7 @@ class ParallelTraining:
             outputs = self.engine.predict(read, validation, batch)
             # What rank 0 finds is what all go by, to the last digit.
             loss, found = ranks.agreed(loss, skill(outputs))
-            if self.course.note(epoch, loss, found):
+            if self.course.note(epoch, loss, found) or self.recipe.keep == "last":
                 self.best = self.engine.kept()
             self._save(last, epoch)
             if ranks.rank == 0:

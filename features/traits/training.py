@@ -3,7 +3,8 @@
 A member goes on from its last checkpoint after a kill, with the same weights in the end: the order of subjects comes
 from (seed, epoch), augmentation and dropout from (seed, step), and the checkpoint holds the best weights so far and
 when they were reached. What stops the training and picks the weights is the skill on validation subjects, without
-penalties; the network is put back into training mode before every epoch. G subjects, T targets.
+penalties (unless the last ones are kept); the network is put back into training mode before every epoch. G subjects, T
+targets.
 """
 
 import logging
@@ -26,7 +27,7 @@ from features.fusion.model_files import ABOUT, load_network, save_network
 from features.fusion.multi_input_net import MultiInputNet
 from features.kept_memory import memory_kept
 from features.parallel.batches import Source, step_seed, window_draws
-from features.parallel.course import Course
+from features.parallel.course import Course, Keep
 from features.parallel.settings import Parallel
 from features.samplers.epochs import EpochBatches
 from features.samplers.pool import Pool
@@ -55,6 +56,8 @@ class TraitTrainer(BaseConfig):
         folds: members; each is stopped and picked on the subjects of one fold of the training part.
         epochs: at most.
         patience: epochs without a better validation before training stops.
+        keep: weights of the best epoch; or of the last one, for a rate that falls to its end: where a target cannot be
+            learnt or subjects are few, the best skill is often that of a network that has learnt nothing yet.
         sampler: size of batches, and whether classes of a single target are balanced.
         optimiser: kind and rates.
         rate: how the learning rate goes over all epochs: Constant, StepDecay, WarmUpCosine or OneCycle.
@@ -75,6 +78,7 @@ class TraitTrainer(BaseConfig):
     folds: int = 3
     epochs: int = 60
     patience: int = 10
+    keep: Keep = "best"
     sampler: EpochBatches.Config = field(default_factory=lambda: EpochBatches.Config(size=32))
     optimiser: Optimiser.Config = field(default_factory=lambda: Optimiser.Config(learning_rate=1e-3, weight_decay=0.01))
     rate: Rate = field(default_factory=Constant)
@@ -219,7 +223,7 @@ class _Module(L.LightningModule):
         loss = float(np.mean(self.sums))
         self.sums = []
         skill = self._validated()
-        if self.course.note(self.current_epoch, loss, skill):
+        if self.course.note(self.current_epoch, loss, skill) or self.settings.keep == "last":
             self.best = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
         self.report("epochs", self.current_epoch + 1, self.settings.epochs, {"skill": skill})
         if self.course.over:
@@ -307,8 +311,9 @@ def _on_ranks(
 
     ranks, key = joined(), member.key(trainer)
     recipe = Recipe(
-        epochs=trainer.epochs, patience=trainer.patience, optimiser=trainer.optimiser, rate=trainer.rate,
-        schedule=trainer.schedule, clip=trainer.clip, accumulate=trainer.accumulate, precision=trainer.precision,
+        epochs=trainer.epochs, patience=trainer.patience, keep=trainer.keep, optimiser=trainer.optimiser,
+        rate=trainer.rate, schedule=trainer.schedule, clip=trainer.clip, accumulate=trainer.accumulate,
+        precision=trainer.precision,
         recompute=trainer.recompute,
     )  # fmt: skip
     values = np.asarray(member.values, np.float32)
