@@ -98,8 +98,8 @@ def quick() -> RunPrediction.Config:
     return replace(
         base,
         cohort=VirtualRuns.Config(people=VirtualSubjects.Config(subjects=100), size=16),
-        phases=tuple(replace(phase, steps=60) for phase in PHASES),
-        trainer=replace(base.trainer, folds=2, epochs=12, patience=12, sampler=EpochBatches.Config(size=8)),
+        phases=tuple(replace(phase, steps=40) for phase in PHASES),
+        trainer=replace(base.trainer, folds=2, epochs=12, patience=12, windows=1, sampler=EpochBatches.Config(size=8)),
     )
 
 
