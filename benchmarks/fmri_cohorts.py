@@ -9,8 +9,8 @@ settings; the default seeds are others.
 The last column of a null target's rows is the interval of scores that chance would reach. Runs stay in --out, and go on
 where they were.
 
-    python benchmarks/fmri_cohorts.py --out DIR [--quick] [--json FILE] [--seeds 201 202 203] [--inputs NAME ...] [--cross]
-        [--pool mean]
+    python benchmarks/fmri_cohorts.py --out DIR [--quick] [--json FILE] [--seeds 201 202 203] [--inputs NAME ...]
+        [--cross] [--pool mean]
 """
 
 import argparse
