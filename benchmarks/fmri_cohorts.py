@@ -10,7 +10,7 @@ The last column of a null target's rows is the interval of scores that chance wo
 where they were.
 
     python benchmarks/fmri_cohorts.py --out DIR [--quick] [--json FILE] [--seeds 201 202 203] [--inputs NAME ...]
-        [--cross] [--pool mean]
+        [--cross] [--pool mean] [--raw]
 """
 
 import argparse
@@ -41,8 +41,9 @@ DEALT = 200  # random orders of a target, for what chance reaches
 
 
 def config_of(
-    seed: int, subjects: int, inputs: list[str], *, cross: bool, pool: Any, folds: int, epochs: int, phase_steps: int
-) -> RunPrediction.Config:
+    seed: int, subjects: int, inputs: list[str], *, cross: bool, pool: Any, raw: bool, folds: int, epochs: int,
+    phase_steps: int,
+) -> RunPrediction.Config:  # fmt: skip
     """`fmri_sex` with these inputs on another cohort.
 
     Args:
@@ -50,6 +51,7 @@ def config_of(
         inputs: names; the phases are left out where `bold` is none of them.
         cross: whether every subject is tested once.
         pool: of the transformers over time.
+        raw: correlations are not standardised over subjects.
         phase_steps: of every phase; 0 for those of the experiment.
     """
     base = fmri_sex()
@@ -62,7 +64,7 @@ def config_of(
     return replace(
         base,
         cohort=replace(base.cohort, people=replace(base.cohort.people, subjects=subjects, seed=seed)),
-        inputs=tuple(_pooled(named[name], pool) for name in inputs),
+        inputs=tuple(_pooled(named[name], pool, not raw) for name in inputs),
         main=(inputs[0],),
         phases=phases if phased else (),
         pretrained=base.pretrained if phased else "",
@@ -71,12 +73,13 @@ def config_of(
     )
 
 
-def _pooled(one: TraitInput, pool: Any) -> TraitInput:
+def _pooled(one: TraitInput, pool: Any, standardised: bool) -> TraitInput:
+    change: dict[str, Any] = {"pool": pool, "standardised": standardised}
     if isinstance(one.encoder, Swin4D.Config):
-        return replace(one, encoder=replace(one.encoder, pool=pool))
+        return replace(one, encoder=replace(one.encoder, **change))
     if not isinstance(one.encoder, RunTransformer.Config | SeriesTransformer.Config):
         return one
-    return replace(one, encoder=replace(one.encoder, sequence=replace(one.encoder.sequence, pool=pool)))
+    return replace(one, encoder=replace(one.encoder, sequence=replace(one.encoder.sequence, **change)))
 
 
 def votes_of(config: RunPrediction.Config, folder: Path) -> dict[str, list[np.ndarray]]:
@@ -161,11 +164,13 @@ def main() -> None:
     parser.add_argument("--subjects", type=int, default=200, help="of a cohort")
     parser.add_argument("--inputs", nargs="+", default=["series_transformer", "connectivity"], help="of fmri_sex")
     parser.add_argument("--pool", choices=("correlation", "mean"), default="correlation", help="of the transformers")
+    parser.add_argument("--raw", action="store_true", help="do not standardise correlations over subjects")
     parser.add_argument("--cross", action="store_true", help="test every subject once, in four parts")
     options = parser.parse_args()
     base = fmri_sex().trainer
     settings = {"subjects": options.subjects, "inputs": options.inputs, "cross": options.cross,
-                "pool": options.pool, "folds": base.folds, "epochs": base.epochs, "phase_steps": 0}  # fmt: skip
+                "pool": options.pool, "raw": options.raw, "folds": base.folds, "epochs": base.epochs,
+                "phase_steps": 0}  # fmt: skip
     if options.quick:
         options.seeds = options.seeds[:2]
         settings |= {"subjects": 40, "folds": 2, "epochs": 2, "phase_steps": 4}
