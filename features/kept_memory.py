@@ -2,12 +2,14 @@
 
 import ctypes
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 # Of mallopt(3) of the GNU C library, with its defaults.
 TRIM_THRESHOLD, MMAP_MAX = -1, -4
 DEFAULT_TRIM, DEFAULT_MMAPS = 128 * 1024, 65536
+_LOCK = threading.Lock()
 _depth = 0  # of contexts that are open in this process
 
 
@@ -21,18 +23,20 @@ def memory_kept() -> Iterator[None]:
     """
     global _depth
     library = _gnu()
-    if library is not None and not _depth:
-        library.mallopt(MMAP_MAX, 0)
-        library.mallopt(TRIM_THRESHOLD, 2**31 - 1)
-    _depth += 1
+    with _LOCK:
+        _depth += 1
+        if library is not None and _depth == 1:
+            library.mallopt(MMAP_MAX, 0)
+            library.mallopt(TRIM_THRESHOLD, 2**31 - 1)
     try:
         yield
     finally:
-        _depth -= 1
-        if library is not None and not _depth:
-            library.mallopt(MMAP_MAX, DEFAULT_MMAPS)
-            library.mallopt(TRIM_THRESHOLD, DEFAULT_TRIM)
-            library.malloc_trim(0)
+        with _LOCK:
+            _depth -= 1
+            if library is not None and not _depth:
+                library.mallopt(MMAP_MAX, DEFAULT_MMAPS)
+                library.mallopt(TRIM_THRESHOLD, DEFAULT_TRIM)
+                library.malloc_trim(0)
 
 
 def _gnu() -> ctypes.CDLL | None:
