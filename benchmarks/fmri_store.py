@@ -7,9 +7,9 @@ read_gz      windows per second from the store against nibabel reading the frame
              by the run's mean and standard deviation known beforehand
 read_both    the same with two channels, z-scored over the run and by voxel, against a file per frame of each
 read_pt      read_frames with frames by torch.save and torch.load, as the predecessors kept them
-parts        where the time of read_frames goes, ms per window: all of it; into memory that is used again; reading and
-             unpacking, written to a grid of one voxel; and fresh memory filled with a constant, the least that any
-             layout pays for handing over such windows
+parts        where the time of read_frames goes, ms per window: all of it; into memory of ours; reading and unpacking,
+             written to a grid of one voxel; that memory filled with a constant; and fresh memory so filled, which
+             layouts pay that do not use theirs again, as ours does
 cold         read_frames with files that the system is told to forget before every timing
 store        bytes and files of the three layouts, and how long the conversion of .nii.gz takes
 
@@ -80,10 +80,15 @@ def parts(store: RunStore, own: np.ndarray, starts: np.ndarray, data: SubjectRun
         for _ in batches:
             np.empty_like(again).fill(1.0)
 
+    def whole() -> None:
+        for part in batches:
+            data.read_at(own[part], starts[part])
+
     works = {
-        "whole": lambda: [data.read_at(own[part], starts[part]) for part in batches],
+        "whole": whole,
         "memory_used_again": lambda: each(lambda k: again[k % BATCH]),
         "unpacking": lambda: each(lambda k: voxel),
+        "filling": lambda: [again.fill(1.0) for _ in batches],
         "fresh_memory": filled,
     }
     found = {}

@@ -23,6 +23,7 @@ from features.subject_data.series import SubjectSeries
 from features.traits.items import TraitInput
 from features.traits.training import TraitTrainer
 from features.transfer.optimiser import Optimiser
+from features.transfer.rates import WarmUpCosine
 from meshgnn.data.subject_split import SubjectSplit
 from meshgnn.source.participant_table import ParticipantTable
 from meshgnn.source.virtual.runs import VirtualRuns
@@ -30,17 +31,19 @@ from meshgnn.source.virtual.subjects import VirtualSubjects
 
 RUNS = SubjectRuns.Config(channels=2, frames=20)
 SERIES = SubjectSeries.Config(frames=60, stride=20)
-LAYERS = AttentionLayers.Config(depth=2, heads=4, feed_forward=128)
 # Traits show in how places change together, so features are correlated over frames, and frames are halved twice only:
-# of 16^3 voxels, three halvings leave 2^3 places, too few to tell one region from another.
-SEQUENCE = TokenSequence.Config(layers=LAYERS, pool="correlation")
+# of 16^3 voxels, three halvings leave 2^3 places, too few to tell one region from another. Dropout of single values
+# would weaken every correlation in training and none in evaluation.
+LAYERS = AttentionLayers.Config(depth=2, heads=4, feed_forward=128, dropout=0.0)
+SEQUENCE = TokenSequence.Config(layers=LAYERS, pool="correlation", standardised=True)
 FRAMES = FrameEncoder.Config(channels=(4, 8, 16), blocks=(1, 1, 1), features=128)
 TRANSFORMER = RunTransformer.Config(frames=FRAMES, sequence=SEQUENCE)
+SWIFT = Swin4D.Config(patch=(4, 4, 4), window=(2, 2, 2, 4), pool="correlation", standardised=True)
 UNTRAINED = ("sequence.pool.",)  # no objective of the second phase looks at the vector of a window
 INPUTS = (
     TraitInput(name="bold", data=RUNS, encoder=TRANSFORMER),
     TraitInput(name="bold_from_scratch", data=RUNS, encoder=TRANSFORMER),
-    TraitInput(name="bold_swin", data=RUNS, encoder=Swin4D.Config(patch=(4, 4, 4), window=(3, 3, 3, 4))),
+    TraitInput(name="bold_swin", data=RUNS, encoder=SWIFT),
     TraitInput(name="series_transformer", data=SERIES, encoder=SeriesTransformer.Config(sequence=SEQUENCE)),
     TraitInput(name="series_lstm", data=SERIES, encoder=SeriesLSTM.Config()),
     TraitInput(
@@ -72,17 +75,19 @@ def fmri_sex() -> RunPrediction.Config:
         main=("bold",),
         phases=PHASES,
         pretrained="bold",
-        # Of a hundred subjects an epoch has six steps: too few for the running moments of a batch norm, whose wrong
-        # ones let validation stop networks that learn.
+        # Of a hundred subjects an epoch has six steps: too few for the running moments of a batch norm in the head,
+        # behind layers that move fast.
         head=TraitHead.Config(widths=(32,), norm=False, dropout=0.2),
         split=SubjectSplit.Config(parts=4, cross=False, keep=("family",), alike=("site",)),
         trainer=TraitTrainer(
             folds=3,
             epochs=24,
             patience=24,
+            keep="last",
             windows=2,
             sampler=EpochBatches.Config(size=16),
-            optimiser=Optimiser.Config(learning_rate=1e-3, weight_decay=0.05),
+            optimiser=Optimiser.Config(learning_rate=2e-3, weight_decay=0.05),
+            rate=WarmUpCosine(),
         ),
     )
 
@@ -93,8 +98,8 @@ def quick() -> RunPrediction.Config:
     return replace(
         base,
         cohort=VirtualRuns.Config(people=VirtualSubjects.Config(subjects=100), size=16),
-        phases=tuple(replace(phase, steps=60) for phase in PHASES),
-        trainer=replace(base.trainer, folds=2, epochs=12, patience=12, sampler=EpochBatches.Config(size=8)),
+        phases=tuple(replace(phase, steps=40) for phase in PHASES),
+        trainer=replace(base.trainer, folds=2, epochs=12, patience=12, windows=1, sampler=EpochBatches.Config(size=8)),
     )
 
 

@@ -12,7 +12,7 @@ from features.encoders.recompute import recomputed
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import SettingError
 
-MOST = 512  # layers, or features that are correlated: a file of a network must not keep a reader busy
+MOST = 512  # layers: a file of a network must not keep a reader busy
 
 
 class AttentionLayers(nn.Module):

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from features.encoders.correlation_pool import CorrelationPool, check_combined
 from features.encoders.item_encoder import ItemConfig, ItemEncoder, check_counts, check_shares
 from features.encoders.run_transformer import check_window
 from features.encoders.window_attention import Grid, WindowAttention
@@ -20,9 +22,10 @@ class Swin4D(ItemEncoder):
     windowed attention follow, space is halved between stages and time never.
 
     Inputs [B, C, X, Y, Z, T] float of any sides, features [B, out_channels], the mean of the last maps over space and
-    time. Sides that patches do not divide go on with their last voxel; odd grids are padded where they are halved. As
-    published (`published()`) on one channel of 96^3 voxels and 20 frames, the last maps are 288 x 2 x 2 x 2 x 20 and
-    4,314,636 parameters are used; with the norm at the end 4,315,212.
+    time; by choice with a linear map of how their values at every place go together over time. Sides that patches do
+    not divide go on with their last voxel; odd grids are padded where they are halved. As published (`published()`) on
+    one channel of 96^3 voxels and 20 frames, the last maps are 288 x 2 x 2 x 2 x 20 and 4,314,636 parameters are used;
+    with the norm at the end 4,315,212.
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,9 @@ class Swin4D(ItemEncoder):
             final_norm: layer norm of the last maps. The published code builds one and does not call it; here it is
                 called where it is built, so that no parameter is without a gradient.
             dropout: share of values dropped in training.
+            pool: mean, as published; or correlation, the mean with a linear map of the correlations over frames of
+                combinations of the last maps' values at all places (`CorrelationPool`).
+            combined, standardised: as in `TokenSequence`.
         """
 
         width: int = 24
@@ -47,6 +53,9 @@ class Swin4D(ItemEncoder):
         window: tuple[int, int, int, int] = (4, 4, 4, 4)
         final_norm: bool = False
         dropout: float = 0.0
+        pool: Literal["mean", "correlation"] = "mean"
+        combined: int = 32
+        standardised: bool = False
 
         @classmethod
         def published(cls, *, width: int = 36, final_norm: bool = False) -> "Swin4D.Config":
@@ -58,6 +67,7 @@ class Swin4D(ItemEncoder):
                 width=self.width, depths=self.depths, heads=self.heads, patch=self.patch, window=self.window
             )  # fmt: skip
             check_shares(dropout=self.dropout)
+            check_combined(self.combined)
             if len(self.depths) != len(self.heads):
                 raise SettingError(f"<heads> needs one number per stage: {len(self.heads)} for {len(self.depths)}")
             for stage, heads in enumerate(self.heads):
@@ -89,7 +99,7 @@ class Swin4D(ItemEncoder):
                     f"{len(config.depths)}; use fewer <depths>, a smaller <patch> or larger volumes"
                 )
             grid = level.grid_out
-        self.pool = _Mean(nn.LayerNorm(self.out_channels) if config.final_norm else nn.Identity())
+        self.pool = _Pool(config, self.out_channels, grid)
 
     def stages(self) -> tuple[nn.Module, ...]:
         """Patches with the first stage, the further stages, and the mean in the last one."""
@@ -204,12 +214,18 @@ class _Merge(nn.Module):
         return self.linear(self.norm(cut.reshape(count, x, y, z, t, 8 * width)))
 
 
-class _Mean(nn.Module):
+class _Pool(nn.Module):
     """[B, C, x, y, z, T] -> [B, C], each token through `norm` first."""
 
-    def __init__(self, norm: nn.Module) -> None:
+    def __init__(self, config: Swin4D.Config, width: int, grid: Grid) -> None:
         super().__init__()
-        self.norm = norm
+        self.norm = nn.LayerNorm(width) if config.final_norm else nn.Identity()
+        self.moments: CorrelationPool | None = None
+        if config.pool == "correlation":
+            places = width * grid[0] * grid[1] * grid[2]
+            self.moments = CorrelationPool(places, config.combined, standardised=config.standardised, out=width)
 
     def forward(self, maps: Tensor) -> Tensor:
-        return self.norm(maps.movedim(1, -1)).flatten(1, 4).mean(1)
+        tokens = self.norm(maps.movedim(1, -1))
+        mean = tokens.flatten(1, 4).mean(1)
+        return mean if self.moments is None else mean + self.moments.mapped(tokens.movedim(4, 1).flatten(2))

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from features.encoders.attention_layers import MOST, AttentionLayers
-from features.encoders.correlation_pool import CorrelationPool
+from features.encoders.attention_layers import AttentionLayers
+from features.encoders.correlation_pool import CorrelationPool, check_combined
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import SettingError
 
@@ -31,6 +31,8 @@ class TokenSequence(nn.Module):
                 tanh of it as in BERT; or correlation, the mean with a linear map of the correlations of features over
                 tokens (`CorrelationPool`).
             combined: linear combinations of features that pool=correlation correlates; 2 to 512.
+            standardised: whether each correlation is standardised over subjects (batch norm) before it is mapped;
+                recommended for training from scratch.
             cls: a learnt vector, or a linear map with leaky ReLU of the constant 0.5 (arXiv 2112.05761).
             token_types: rows of BERT's table of token types, of which the first is added to all tokens.
             vocabulary: rows of BERT's table of words, carried for the sake of published counts and never read. They get
@@ -41,6 +43,7 @@ class TokenSequence(nn.Module):
         positions: int = 0
         pool: Literal["mean", "cls", "pooler", "correlation"] = "mean"
         combined: int = 32
+        standardised: bool = False
         cls: Literal["vector", "linear"] = "vector"
         token_types: int = 0
         vocabulary: int = 0
@@ -48,8 +51,7 @@ class TokenSequence(nn.Module):
         def __post_init__(self) -> None:
             if min(self.positions, self.token_types, self.vocabulary) < 0:
                 raise SettingError("<positions>, <token_types> and <vocabulary> must not be negative")
-            if not 2 <= self.combined <= MOST:
-                raise SettingError(f"<combined> must lie between 2 and {MOST}, got {self.combined}")
+            check_combined(self.combined)
 
         def build(self, width: int, length: int) -> "TokenSequence":
             """A transformer of sequences [length, width]; weights from torch's random state.
@@ -138,7 +140,9 @@ class _Pool(nn.Module):
         super().__init__()
         self.kind = config.pool
         self.dense = nn.Linear(width, width) if self.kind == "pooler" else None
-        self.moments = CorrelationPool(width, config.combined) if self.kind == "correlation" else None
+        self.moments: CorrelationPool | None = None
+        if self.kind == "correlation":
+            self.moments = CorrelationPool(width, config.combined, standardised=config.standardised)
 
     def forward(self, states: Tensor, measured: Tensor | None = None) -> Tensor:
         tokens = states[:, 1:]

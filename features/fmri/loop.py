@@ -15,6 +15,7 @@ from features.fmri.draws import WindowDraws, Windows
 from features.fmri.model_files import PhaseResult, name_map, read_phase, save_phase
 from features.fmri.repeatable import repeatable
 from features.fmri.settings import PhaseSettings
+from features.kept_memory import memory_kept
 from features.parallel.batches import step_seed
 from features.parallel.ranks import Ranks, joined
 from meshgnn.config import at, owner_name, to_plain
@@ -96,7 +97,7 @@ class PhaseLoop:
             self._restore(load_tree(last))
         self.ranks.barrier()  # no rank writes before all have read
         total, count = torch.zeros((), device=self.ranks.device), 0
-        with repeatable():
+        with repeatable(), memory_kept():
             for windows, batch in self._batches():
                 total, count = total + self._trained(windows, batch), count + 1
                 self.step += 1
@@ -179,7 +180,9 @@ class PhaseLoop:
                 f"<untrained>: no objective reaches {wrong[0]} ({len(wrong)} weights in all); leave them out of the "
                 "network, or say <untrained>= and how their names begin"
             )
-        self.untrained = found
+        # The running moments of a part that nothing reaches say nothing either.
+        moments = [name for name, _ in self.network.named_buffers() if name.startswith(self.config.untrained)]
+        self.untrained = [*found, *moments]
 
     def _average(self) -> None:
         """Gradients become their mean over ranks."""

@@ -1,8 +1,10 @@
 """The course of a training: what came of every epoch, which was the best, and when it is time to stop."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+
+Keep = Literal["best", "last"]  # which epoch's weights are the network's
 
 
 class Course:

@@ -1,7 +1,7 @@
 """Training of a network on several ranks: the epochs, steps, checkpoints and stopping of one process, in every mode."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from features.ahead import ahead
 from features.fusion.multi_input_net import MultiInputNet
 from features.parallel.batches import Read, Share, Source, step_seed
-from features.parallel.course import Course
+from features.parallel.course import Course, Keep
 from features.parallel.engine import Engine
 from features.parallel.of_batches import DataParallel, Sharded
 from features.parallel.of_stages import Pipelined
@@ -21,6 +21,7 @@ from features.parallel.ranks import Ranks
 from features.parallel.settings import Parallel
 from features.parallel.state import optimiser_tensors, put, put_optimiser
 from features.transfer.optimiser import Optimiser
+from features.transfer.rates import Constant, Rate, set_rates
 from features.transfer.schedule import TransferSchedule
 from meshgnn.errors import SettingError
 from meshgnn.progress import Progress, silent
@@ -36,6 +37,8 @@ class Recipe:
     patience: int
     optimiser: Optimiser.Config
     schedule: TransferSchedule.Config
+    rate: Rate = field(default_factory=Constant)
+    keep: Keep = "best"
     clip: float = 0.0
     accumulate: int = 1
     precision: str = "float"
@@ -104,6 +107,7 @@ class ParallelTraining:
         engine.reduce()
         engine.clip(self.recipe.clip)
         if self.optimiser is not None:
+            set_rates(self.optimiser, self.recipe.rate, shares[-1].step, self.recipe.epochs * self.steps)
             self.optimiser.step()
         return float(np.mean(losses))
 
@@ -156,7 +160,7 @@ class ParallelTraining:
             outputs = self.engine.predict(read, validation, batch)
             # What rank 0 finds is what all go by, to the last digit.
             loss, found = ranks.agreed(loss, skill(outputs))
-            if self.course.note(epoch, loss, found):
+            if self.course.note(epoch, loss, found) or self.recipe.keep == "last":
                 self.best = self.engine.kept()
             self._save(last, epoch)
             if ranks.rank == 0:

@@ -59,7 +59,7 @@ class RunConversion:
         tr_s: float = 0.0
         same_tr: bool = True
         voxel_mm: float = 0.0
-        chunk: int = 10
+        chunk: int = 5
         bad: Policy = "leave_out"
         threads: int = 1
 
@@ -220,7 +220,10 @@ class RunConversion:
             total += frame
             seen |= frame != 0
         if mask is not None:
-            given = read_image(mask)
+            try:
+                given = read_image(mask)
+            except BadVolume as error:
+                raise BadVolume("empty_mask" if error.reason == "all_zero" else "no_mask", str(error)) from None
             if given.values.shape != header.shape or np.abs(given.affine - header.affine).max() > 1e-3:
                 raise BadVolume("no_mask", f"{mask}: does not lie on the grid of the run")
             return np.asarray((given.values > 0) & seen)

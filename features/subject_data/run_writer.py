@@ -22,7 +22,7 @@ class RunWriter(PackedWriter):
 
     magic = MAGIC
 
-    def __init__(self, folder: Path, grid: Grid, settings: Mapping[str, Any], chunk: int = 10) -> None:
+    def __init__(self, folder: Path, grid: Grid, settings: Mapping[str, Any], chunk: int = 5) -> None:
         """
         Args:
             folder: of the store.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from features.subject_data.bad_subjects import Policy
 from features.subject_data.held_items import FoundItems
 from features.subject_data.joining import Keep, joined, wanted
+from features.subject_data.reused_memory import ReusedMemory
 from features.subject_data.run_store import RunStore, Scale
 from features.subject_data.windows import Windows
 from meshgnn.config import Config as BaseConfig
@@ -91,6 +92,7 @@ class SubjectRuns(FoundItems):
         self.config, self.store = config, store
         # Kept, since the store keeps the buffers of every thread.
         self._pool = ThreadPoolExecutor(config.threads) if config.threads > 1 else None
+        self._memory = ReusedMemory()
         self.windows = Windows(frames=config.frames, stride=config.stride or config.frames)
         size = config.size or store.grid.shape
         x, y, z = size if len(size) == 3 else (*size, *size, *size)
@@ -132,7 +134,7 @@ class SubjectRuns(FoundItems):
         """[B, C, X, Y, Z, T]. Raises InputError for a subject without a run, or a start beyond the last."""
         own = wanted(rows, self.observed, self.kind)
         first = checked_starts(np.asarray(starts, np.int64), self.last_start[own])
-        out = np.empty((len(own), *self.shape), np.float32)
+        out = self._memory.array((len(own), *self.shape))
 
         def one(k: int) -> None:
             self.store.read_into(int(self._rows[own[k]]), int(first[k]), out[k], self._scales)

@@ -3,7 +3,8 @@
 A member goes on from its last checkpoint after a kill, with the same weights in the end: the order of subjects comes
 from (seed, epoch), augmentation and dropout from (seed, step), and the checkpoint holds the best weights so far and
 when they were reached. What stops the training and picks the weights is the skill on validation subjects, without
-penalties; the network is put back into training mode before every epoch. G subjects, T targets.
+penalties (unless the last ones are kept); the network is put back into training mode before every epoch. G subjects, T
+targets.
 """
 
 import logging
@@ -24,14 +25,16 @@ from features.augment_head import HeadAugment
 from features.encoders.item_encoder import ItemEncoder
 from features.fusion.model_files import ABOUT, load_network, save_network
 from features.fusion.multi_input_net import MultiInputNet
+from features.kept_memory import memory_kept
 from features.parallel.batches import Source, step_seed, window_draws
-from features.parallel.course import Course
+from features.parallel.course import Course, Keep
 from features.parallel.settings import Parallel
 from features.samplers.epochs import EpochBatches
 from features.samplers.pool import Pool
 from features.traits.items import TraitItems
 from features.transfer.optimiser import Optimiser
 from features.transfer.pretrained import Pretrained
+from features.transfer.rates import Constant, Rate, set_rates
 from features.transfer.schedule import TransferSchedule
 from meshgnn.config import Config as BaseConfig
 from meshgnn.config import to_plain
@@ -53,8 +56,11 @@ class TraitTrainer(BaseConfig):
         folds: members; each is stopped and picked on the subjects of one fold of the training part.
         epochs: at most.
         patience: epochs without a better validation before training stops.
+        keep: weights of the best epoch; or of the last one, for a rate that falls to its end: where a target cannot be
+            learnt or subjects are few, the best skill is often that of a network that has learnt nothing yet.
         sampler: size of batches, and whether classes of a single target are balanced.
         optimiser: kind and rates.
+        rate: how the learning rate goes over all epochs: Constant, StepDecay, WarmUpCosine or OneCycle.
         schedule: what is trained when; for pretrained blocks.
         augment: changes of volumes; none trains on them as they are.
         loss: of classes.
@@ -72,8 +78,10 @@ class TraitTrainer(BaseConfig):
     folds: int = 3
     epochs: int = 60
     patience: int = 10
+    keep: Keep = "best"
     sampler: EpochBatches.Config = field(default_factory=lambda: EpochBatches.Config(size=32))
     optimiser: Optimiser.Config = field(default_factory=lambda: Optimiser.Config(learning_rate=1e-3, weight_decay=0.01))
+    rate: Rate = field(default_factory=Constant)
     schedule: TransferSchedule.Config = field(default_factory=TransferSchedule.Config)
     augment: HeadAugment.Config | None = None
     loss: Loss = field(default_factory=Loss)
@@ -178,8 +186,11 @@ class _Batches:
 class _Module(L.LightningModule):
     """The network in training; see the head of this file."""
 
-    def __init__(self, member: TraitMember, trainer: TraitTrainer, network: MultiInputNet, report: Progress) -> None:
+    def __init__(
+        self, member: TraitMember, trainer: TraitTrainer, network: MultiInputNet, steps: int, report: Progress
+    ) -> None:
         super().__init__()
+        self.steps = steps  # of all epochs
         self.member, self.settings, self.network, self.report = member, trainer, network, report
         self.costs = member.costs(trainer)
         self.plan = trainer.schedule.build(network)
@@ -194,6 +205,7 @@ class _Module(L.LightningModule):
     def training_step(self, batch: tuple[int, dict[str, Tensor], Tensor, Tensor], index: int) -> Tensor:
         step, items, present, values = batch
         torch.manual_seed(step_seed(self.member.seed, step))
+        set_rates(self.trainer.optimizers[0], self.settings.rate, step, self.steps)
         if self.augment is not None:
             items = {name: self._changed(item, step) for name, item in items.items()}
         loss = self.costs.loss(self.network(items, present), values)
@@ -211,7 +223,7 @@ class _Module(L.LightningModule):
         loss = float(np.mean(self.sums))
         self.sums = []
         skill = self._validated()
-        if self.course.note(self.current_epoch, loss, skill):
+        if self.course.note(self.current_epoch, loss, skill) or self.settings.keep == "last":
             self.best = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
         self.report("epochs", self.current_epoch + 1, self.settings.epochs, {"skill": skill})
         if self.course.over:
@@ -266,8 +278,8 @@ def train_member(
     for part in network.modules():
         if isinstance(part, ItemEncoder):
             part.recompute = trainer.recompute
-    module = _Module(member, trainer, network, progress)
     batches = _Batches(member, sampler, rows)
+    module = _Module(member, trainer, network, trainer.epochs * len(batches), progress)
     last = folder / f"last-{key}.safetensors"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -279,7 +291,8 @@ def train_member(
             enable_model_summary=False, plugins=[SafetensorsIO()], callbacks=[LastCheckpoint(last)],
         )  # fmt: skip
         batches.trainer = lightning
-        lightning.fit(module, train_dataloaders=batches, ckpt_path=str(last) if readable(last) else None)
+        with memory_kept():
+            lightning.fit(module, train_dataloaders=batches, ckpt_path=str(last) if readable(last) else None)
     if not module.best or not all(torch.isfinite(value).all() for value in module.best.values()):
         raise InputError("training diverged; lower trainer.optimiser.learning_rate")
     network.load_state_dict(module.best)
@@ -298,8 +311,10 @@ def _on_ranks(
 
     ranks, key = joined(), member.key(trainer)
     recipe = Recipe(
-        epochs=trainer.epochs, patience=trainer.patience, optimiser=trainer.optimiser, schedule=trainer.schedule,
-        clip=trainer.clip, accumulate=trainer.accumulate, precision=trainer.precision, recompute=trainer.recompute,
+        epochs=trainer.epochs, patience=trainer.patience, keep=trainer.keep, optimiser=trainer.optimiser,
+        rate=trainer.rate, schedule=trainer.schedule, clip=trainer.clip, accumulate=trainer.accumulate,
+        precision=trainer.precision,
+        recompute=trainer.recompute,
     )  # fmt: skip
     values = np.asarray(member.values, np.float32)
     augment = trainer.augment.build() if trainer.augment else None
@@ -329,7 +344,8 @@ def _on_ranks(
         return judges.skill(torch.from_numpy(means), torch.from_numpy(values[judged]))
 
     last = folder / f"last-{key}.safetensors"
-    best = training.fit(last, skill, member.items.read_pass, codes, sampler.size, progress)
+    with memory_kept():
+        best = training.fit(last, skill, member.items.read_pass, codes, sampler.size, progress)
     finite = bool(best) and all(bool(torch.isfinite(one).all()) for one in best.values())
     if not ranks.agreed(float(finite))[0]:
         raise InputError("training diverged; lower trainer.optimiser.learning_rate")
@@ -353,7 +369,7 @@ def predict(
     like, training = next(network.parameters()), network.training
     network.eval()
     parts, codes = [], items.passes(np.asarray(subjects), windows)
-    with torch.no_grad():
+    with torch.no_grad(), memory_kept():
         for start in range(0, len(codes), batch):
             found, present = items.read_pass(codes[start : start + batch])
             parts.append(network({name: one.to(like) for name, one in found.items()}, present).float().cpu())

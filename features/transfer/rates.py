@@ -4,6 +4,8 @@ needs no state of theirs."""
 from dataclasses import dataclass
 from math import cos, pi
 
+import torch
+
 from features.encoders.item_encoder import check_counts
 from meshgnn.config import Config as BaseConfig
 from meshgnn.errors import SettingError
@@ -107,3 +109,14 @@ class OneCycle(BaseConfig):
 
 
 Rate = Constant | StepDecay | WarmUpCosine | OneCycle
+
+
+def set_rates(optimiser: torch.optim.Optimizer, rate: Rate, step: int, steps: int) -> None:
+    """Give every group of an optimiser its rate of a step (from 0) of so many; the highest is the one it was made with.
+
+    That one is kept under torch's own name for it, so that a state that is loaded later holds it.
+    """
+    if isinstance(rate, Constant):
+        return
+    for group in optimiser.param_groups:
+        group["lr"] = rate.at(step, steps, group.setdefault("initial_lr", group["lr"]))

@@ -23,6 +23,7 @@ from features.samplers.epochs import EpochBatches
 from features.traits.items import TraitItems
 from features.traits.training import TraitMember, TraitTrainer, train_member
 from features.transfer.optimiser import Optimiser
+from features.transfer.rates import StepDecay
 from features.transfer.schedule import TransferSchedule
 from meshgnn.train.loss import Loss
 from meshgnn.train.target_costs import TargetCosts
@@ -299,7 +300,7 @@ def member_and_trainer():
     )  # fmt: skip
     trainer = TraitTrainer(
         epochs=5, patience=2, accumulate=2, sampler=EpochBatches.Config(size=8),
-        optimiser=Optimiser.Config(kind="sgd", learning_rate=0.05, momentum=0.5),
+        optimiser=Optimiser.Config(kind="sgd", learning_rate=0.05, momentum=0.5), rate=StepDecay(factor=0.9, every=2),
     )  # fmt: skip
     return member, trainer
 

@@ -40,9 +40,27 @@ SMALL = {
         RunTransformer.Config(frames=FRAMES, sequence=replace(SEQUENCE, pool="correlation", combined=5)),
         (2, 5, 6, 7, 4),
     ),
+    "standardised": (
+        RunTransformer.Config(
+            frames=FRAMES, sequence=replace(SEQUENCE, pool="correlation", combined=5, standardised=True)
+        ),
+        (2, 5, 6, 7, 4),
+    ),
     "run": (RunTransformer.Config(frames=FRAMES, sequence=SEQUENCE), (2, 5, 6, 7, 4)),
     "swin": (
         Swin4D.Config(width=8, heads=(2, 4), patch=(2, 2, 2), window=(2, 2, 2, 2), final_norm=True),
+        (2, 7, 6, 9, 5),
+    ),
+    "swin_correlated": (
+        Swin4D.Config(
+            width=8,
+            heads=(2, 4),
+            patch=(2, 2, 2),
+            window=(2, 2, 2, 2),
+            pool="correlation",
+            combined=5,
+            standardised=True,
+        ),
         (2, 7, 6, 9, 5),
     ),
     "series": (SeriesTransformer.Config(width=8, sequence=SEQUENCE), (4, 9)),
@@ -297,6 +315,39 @@ def test_correlation_pool_sees_coupling_where_means_do_not_and_has_finite_gradie
     torch.testing.assert_close(mixed, pool.correlations(tokens.detach(), torch.ones(3, 50)))
 
 
+def test_a_standardised_correlation_pool_maps_what_tells_subjects_apart():
+    torch.manual_seed(0)
+    pool = CorrelationPool(6, 4, standardised=True, out=3)
+    tokens = torch.randn(40, 30, 6) + 2 * torch.randn(40, 30, 1)  # all have a large common coupling
+    z = pool.correlations(tokens, torch.ones(40, 30)).detach()
+    wanted = torch.nn.functional.linear(
+        (z - z.mean(0)) / (z.var(0, correction=0) + 1e-5).sqrt(), *pool.map.parameters()
+    )
+    torch.testing.assert_close(pool.mapped(tokens), wanted, atol=1e-4, rtol=1e-4)
+    for _ in range(200):  # running moments come to those of the items
+        pool.mapped(tokens)
+    torch.testing.assert_close(pool.eval().mapped(tokens), wanted, atol=0.05, rtol=0.05)
+    with torch.no_grad():
+        alone = torch.cat([pool.mapped(tokens[k : k + 1]) for k in range(3)])
+    torch.testing.assert_close(alone, pool.mapped(tokens)[:3].detach())
+
+
+def test_swift_sees_coupling_of_places_by_correlations_and_not_by_means():
+    config = Swin4D.Config(
+        width=8, depths=(1, 1), heads=(2, 2), patch=(2, 2, 2), window=(2, 2, 2, 2), pool="correlation", combined=4
+    )
+    torch.manual_seed(0)
+    swin, plain = config.build((1, 4, 4, 4, 6)), replace(config, pool="mean").build((1, 4, 4, 4, 6))
+    assert set(swin.state_dict()) - set(plain.state_dict()) == {
+        "pool.moments.combine.weight", "pool.moments.map.weight", "pool.moments.map.bias"
+    }  # fmt: skip
+    plain.load_state_dict({name: one for name, one in swin.state_dict().items() if "moments" not in name})
+    item = torch.randn(2, 1, 4, 4, 4, 6)
+    maps = swin.maps(item)
+    places = maps.permute(0, 5, 2, 3, 4, 1).flatten(2)  # [B, T, x * y * z * C]
+    torch.testing.assert_close(swin(item), plain(item) + swin.pool.moments.mapped(places))
+
+
 def test_frames_that_were_not_measured_in_between_are_read_over_by_the_lstm():
     lstm = built("lstm").eval()
     items = torch.randn(1, 4, 9)
@@ -308,7 +359,7 @@ def test_frames_that_were_not_measured_in_between_are_read_over_by_the_lstm():
 
 
 def test_the_order_of_frames_matters_to_all_encoders_of_time():
-    for name in ("run", "swin", "series", "lstm", "vertex"):
+    for name in ("run", "swin", "swin_correlated", "series", "lstm", "vertex"):
         encoder, items = built(name).eval(), batch_of(name)[1:]
         with torch.no_grad():
             assert not torch.allclose(encoder(items.flip(-1)), encoder(items), atol=1e-4), name

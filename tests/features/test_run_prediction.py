@@ -17,6 +17,8 @@ from features.fmri.model_files import read_phase
 from features.fmri.phase import PhaseTraining
 from features.samplers.epochs import EpochBatches
 from features.traits.experiment import STORES, TraitPrediction
+from features.traits.pooled import scaled
+from meshgnn.data.target_transform import ScoreTarget
 from meshgnn.errors import SettingError
 from meshgnn.experiment.runner import run
 from meshgnn.source.participant_table import ParticipantTable
@@ -27,7 +29,10 @@ from meshgnn.store import read_json
 ENCODER = RunTransformer.Config(
     frames=FrameEncoder.Config(channels=(4, 8), blocks=(1, 1), features=16),
     sequence=TokenSequence.Config(
-        layers=AttentionLayers.Config(depth=1, heads=2, feed_forward=16), pool="correlation", combined=4
+        layers=AttentionLayers.Config(depth=1, heads=2, feed_forward=16),
+        pool="correlation",
+        combined=4,
+        standardised=True,
     ),
 )
 
@@ -88,6 +93,20 @@ def test_the_third_phase_starts_from_the_second_and_the_other_network_from_scrat
     # No objective of the second phase looks at the vector of a window: its pooling is left to the third.
     assert not any(one.startswith("sequence.pool.") for one in learnt)
     assert {one.split(".")[1] for one in starts["bold"].fresh} == {"pool"}
+
+
+def test_numbers_of_test_subjects_decide_nothing_that_is_learnt():
+    experiment = replace(tiny(), targets=("sex", "age")).build()
+    people, division = experiment._people, experiment._divisions[0]
+    values, changed = np.array(people.values), np.array(people.values)
+    changed[~division.part.train, 1] = 1e6
+    found = [scaled(people.targets, one, division.part.train, ScoreTarget.Config()) for one in (values, changed)]
+    np.testing.assert_array_equal(found[0][0][:, 1], found[1][0][:, 1])
+    learnt = found[0][0][division.part.train, 1]
+    assert np.nanmean(learnt) == pytest.approx(0, abs=1e-9)
+    assert np.nanstd(learnt) == pytest.approx(1, abs=1e-9)
+    assert np.isnan(found[0][0][~division.part.train, 1]).all()
+    assert found[0][1][1].score == found[1][1][1].score
 
 
 def test_all_rows_stand_in_one_table_and_equal_data_are_one_linear_row(finished):

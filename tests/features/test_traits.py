@@ -29,6 +29,7 @@ from features.traits.items import TraitInput, TraitItems
 from features.traits.linear import linear_tables, sees
 from features.traits.training import TraitMember, TraitTrainer, predict, train_member
 from features.transfer.optimiser import Optimiser
+from features.transfer.rates import Constant, WarmUpCosine
 from meshgnn.data.residualizer import Residualizer
 from meshgnn.data.subject_split import SubjectSplit
 from meshgnn.errors import InputError
@@ -108,20 +109,35 @@ def test_a_member_learns_and_a_finished_one_is_not_trained_again(tmp_path):
     assert not np.array_equal(predict(other, member.items, rows), votes)
 
 
-def test_a_killed_member_ends_with_the_same_weights_and_the_same_best_epoch(tmp_path):
+@pytest.mark.parametrize("rate", [Constant(), WarmUpCosine(period=7)])
+def test_a_killed_member_ends_with_the_same_weights_and_the_same_best_epoch(rate, tmp_path):
+    trainer = replace(TRAINER, rate=rate)
+
     def killed(step, done, total, figures=None):
         if done == 3:
             raise KeyboardInterrupt
 
-    whole, history = train_member(small(), TRAINER, tmp_path / "whole")
+    whole, history = train_member(small(), trainer, tmp_path / "whole")
     with pytest.raises(BaseException):  # noqa: B017, PT011 (Lightning turns the interrupt into its own)
-        train_member(small(), TRAINER, tmp_path / "cut", killed)
+        train_member(small(), trainer, tmp_path / "cut", killed)
     assert list((tmp_path / "cut").glob("last-*"))
-    resumed, again = train_member(small(), TRAINER, tmp_path / "cut")
+    resumed, again = train_member(small(), trainer, tmp_path / "cut")
     assert again == history
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
     assert not list((tmp_path / "cut").glob("last-*"))
+
+
+def test_the_rate_of_every_step_is_that_of_the_schedule(tmp_path, monkeypatch):
+    rates = []
+    monkeypatch.setattr(
+        torch.optim.AdamW, "step", lambda self, closure=None: (closure(), rates.append(self.param_groups[0]["lr"]))
+    )
+    trainer = replace(TRAINER, epochs=3, patience=3, rate=WarmUpCosine(warm_up=0.25))
+    train_member(small(), trainer, tmp_path)
+    assert len(rates) == 9  # three batches of 8 of 30 subjects an epoch
+    assert rates == pytest.approx([trainer.rate.at(step, 9, 1e-2) for step in range(9)])
+    assert max(rates) == rates[2] == 1e-2
 
 
 def test_patience_stops_and_the_best_epoch_is_kept(tmp_path, monkeypatch):
