@@ -79,7 +79,9 @@ def image_of(maps: list[str], out: Path, kind: str, seed: int) -> list[str]:
         shift = middle - turn @ (middle + rng.uniform(-6, 6, 3))
         own, inner = (ndimage.affine_transform(one, turn, shift, order=1) for one in shares)
         tissue = ndimage.gaussian_filter(own + inner, 2) > 0.3
-        far = ndimage.distance_transform_edt(~ndimage.binary_closing(np.pad(tissue, 12), iterations=10)[12:-12, 12:-12, 12:-12])
+        far = ndimage.distance_transform_edt(
+            ~ndimage.binary_closing(np.pad(tissue, 12), iterations=10)[12:-12, 12:-12, 12:-12]
+        )
         fluid, grey_value, white_value, skull, scalp = CONTRASTS[kind]
         values = np.select([far < 4, far < 9, far < 14], [fluid, skull, scalp], 0.0)
         values = values * np.clip(1 - own - inner, 0, 1) + grey_value * own + white_value * inner

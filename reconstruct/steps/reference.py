@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from meshgnn.errors import InputError, SettingError
 from meshgnn.source.sections import AXES
-from reconstruct import contrast
+from reconstruct import contrast, information
 from reconstruct.distance import signed_distance
 from reconstruct.frames import Frames
 from reconstruct.probability import read_pair, ribbon_of
@@ -68,7 +68,7 @@ class Reference:
         reach_mm: signed distances are cut off at +- this.
     """
 
-    ribbon: Ribbon | contrast.Image
+    ribbon: Ribbon | information.Image
     plane: str
     reach_mm: float
 
@@ -85,9 +85,9 @@ class Reference:
         if isinstance(self.ribbon, Ribbon):
             return self
         _, to_mm = self._block(work)
-        levels = contrast.levels_of(moved, work.position, to_mm, AXES[self.plane][2], self.reach_mm)
-        found = contrast.classes(levels, self.ribbon, contrast.placed(levels, self.ribbon))
-        return replace(self, ribbon=ribbon_of(found.grey, found.white, found.affine, "unknown"))
+        levels = information.levels_of(moved, work.position, to_mm, AXES[self.plane][2], self.reach_mm)
+        found = contrast.classes(levels, self.ribbon, information.placed(levels, self.ribbon))
+        return replace(self, ribbon=ribbon_of(found.grey, found.white, found.affine, self.ribbon.path.name))
 
     def _block(self, work: Frames) -> tuple[Floats, Floats]:
         """Places along the cutting axis, one pixel apart, and voxel (depth, row, column) -> mm [4, 4]."""
@@ -156,7 +156,7 @@ def _unsheared(matrix: Floats, points: Floats, along: Floats) -> Floats:
 
 def read_reference(source: ReferenceVolume.Config, plane: str, reach_mm: float) -> Reference:
     """Read a reference. Raises InputError as `RibbonFromVolume` and `contrast.read_image` do."""
-    ribbon: Ribbon | contrast.Image
+    ribbon: Ribbon | information.Image
     if source.image is not None:
         ribbon = contrast.read_image(source.image)
     else:

@@ -74,6 +74,69 @@ def test_an_image_of_any_contrast_unbends_the_stack(
     kind: str, bent: tuple[TissueStack, TissueStack], tmp_path: Path
 ) -> None:
     found = aligned(bent[1], write_image(tmp_path / "image.nii.gz", kind))
-    print(kind, error(found, *bent), found.reference)
     assert error(found, *bent) < 0.5  # without a volume above 1 (test_reconstruct_joint)
     assert found.reference > 0.85
+
+
+@pytest.mark.parametrize("wrong", ["turned", "another contrast at random", "half the size"])
+def test_an_image_that_does_not_show_the_brain_is_refused(
+    wrong: str, bent: tuple[TissueStack, TissueStack], tmp_path: Path
+) -> None:
+    path = write_image(tmp_path / "image.nii.gz", "t1", turned=wrong == "turned")
+    image = nibabel.load(path)
+    values, affine = np.asarray(image.dataobj), image.affine.copy()
+    if wrong == "another contrast at random":
+        values = np.random.default_rng(0).normal(500, 100, values.shape)
+    if wrong == "half the size":
+        affine[:3] /= 2
+    nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), affine), path)
+    with pytest.raises(InputError, match=r"do not tell grey from white matter|times their size"):
+        aligned(bent[1], path)
+
+
+def of_nothing(values: np.ndarray) -> nibabel.Nifti1Image:  # type: ignore[type-arg]
+    return nibabel.Nifti1Image(values, np.eye(4))
+
+
+RGB = np.zeros((9, 9, 9), [("R", "u1"), ("G", "u1"), ("B", "u1")])
+HOLED = np.random.default_rng(0).random((9, 9, 9)).astype(np.float32)
+HOLED[4, 4, 4] = np.nan
+UNUSABLE = {
+    "not finite": HOLED,
+    "one value": np.zeros((9, 9, 9), np.float32),
+    "at least 8 voxels": np.random.default_rng(0).random((9, 9, 2)).astype(np.float32),
+    "needs a 3D volume": np.zeros((9, 9), np.float32),
+    "needs a 3D volume, has shape": np.zeros((9, 9, 9, 2), np.float32),
+    "holds colours": RGB,
+}
+
+
+@pytest.mark.parametrize("reason", list(UNUSABLE))
+def test_an_image_that_cannot_be_used_is_named_with_its_reason(reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "image.nii.gz"
+    nibabel.save(of_nothing(UNUSABLE[reason]), path)
+    with pytest.raises(InputError, match=f"image.nii.gz: .*{reason}"):
+        read_image(path)
+
+
+def test_an_image_cut_short_or_without_a_place_is_refused(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "image.nii.gz", "t1")
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(InputError, match="cannot be read as a volume"):
+        read_image(path)
+    image = of_nothing(np.random.default_rng(0).random((9, 9, 9)).astype(np.float32))
+    image.set_sform(None, 0)
+    image.set_qform(None, 0)
+    nibabel.save(image, path)
+    with pytest.raises(InputError, match="has no affine"):
+        read_image(path)
+
+
+def test_an_image_is_opened_before_anything_is_written(tmp_path: Path) -> None:
+    write_stack(tmp_path / "stack", pixel_um=800, spacing_mm=5)
+    missing = tmp_path / "image.nii.gz"
+    with pytest.raises(InputError, match="no such file"):
+        config(tmp_path / "stack", f"align.reference.image={missing}").build().run(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(SettingError, match="not both"):
+        ReferenceVolume.Config(image=missing, grey=missing)
