@@ -4,6 +4,7 @@
                matter, area against the volume route's on the same maps, Euler numbers, seconds of midsurface
 --bigbrain DIR the ribbon between white and pial surfaces in a surface folder: distance to the true midthickness
 --mouse FILE   a whole mouse brain's volume of light or stain: a mesh per hemisphere, or why not
+--image FILE   with --mni152: once more, with an image in grey values as the reference volume (the average's T1)
 --missing, --torn SHARE   sections lost and torn, for all of these
 
 python benchmarks/stacks.py --mni152 [--missing 0.1] [--torn 0.1] [--quick] [--keep DIR] [--json FILE]
@@ -30,6 +31,7 @@ from reconstruct.cut_truth import LEAST_GREY, onto_grey, read_cut  # noqa: E402
 from reconstruct.distance import to_background  # noqa: E402
 from reconstruct.sources import StainedVolume, SurfacePair  # noqa: E402
 from reconstruct.state import load  # noqa: E402
+from reconstruct.steps.reference import ReferenceVolume  # noqa: E402
 from reconstruct.tissue_maps import Source, read_maps  # noqa: E402
 
 Rows = list[dict[str, Any]]
@@ -64,13 +66,22 @@ def euler(name: str, result: Reconstruction) -> dict[str, Any]:
 
 
 def mni152(options: argparse.Namespace, place: Path) -> Rows:
-    name = "mni152_stack"
     volume = Reconstruct.Config(source=Mni152.Config(), pictures=False, judge=False, workers=options.workers)
     whole = volume.build().run(place / "volume")
-    cut(Mni152.Config(), cutting(options), place / name)
-    settings = Reconstruct.Config(source=SectionFolder.Config(path=place / name), workers=options.workers)
+    cut(Mni152.Config(), cutting(options), place / "mni152_stack")
+    rows = _mni152("mni152_stack", ReferenceVolume.Config(), options, place, whole)
+    if options.image is not None:
+        rows += _mni152("mni152_stack_with_image", ReferenceVolume.Config(image=options.image), options, place, whole)
+    return rows
+
+
+def _mni152(
+    name: str, reference: ReferenceVolume.Config, options: argparse.Namespace, place: Path, whole: Reconstruction
+) -> Rows:
+    settings = Reconstruct.Config(source=SectionFolder.Config(path=place / "mni152_stack"), workers=options.workers)
+    settings = replace(settings, align=replace(settings.align, reference=reference))
     result = settings.build().run(place / f"{name}_out")
-    truth = read_cut(place / name)
+    truth = read_cut(place / "mni152_stack")
     nodes = np.concatenate([item.mesh.vertices_mm for item in result.midsurfaces]).astype(np.float64)
     cortex = np.concatenate([item.cortex for item in result.midsurfaces])
     rotation, shift = onto_grey(nodes[cortex], truth)
@@ -129,6 +140,7 @@ def main() -> None:
     parser.add_argument("--bigbrain", type=Path, metavar="DIR")
     parser.add_argument("--mouse", type=Path, metavar="FILE")
     parser.add_argument("--orientation", default="ARI", help="of the mouse volume's array axes")
+    parser.add_argument("--image", type=Path, metavar="FILE", help="reference volume of the MNI152 stack")
     parser.add_argument("--missing", type=float, default=0.0)
     parser.add_argument("--torn", type=float, default=0.0)
     parser.add_argument("--light", type=float, default=0.0)

@@ -36,7 +36,6 @@ from reconstruct.given import Given, given_start, read_placed
 from reconstruct.masks import FOLDER as MASKS
 from reconstruct.masks import mask_files, masked, write_masks
 from reconstruct.pictures import pictures
-from reconstruct.probability import read_pair
 from reconstruct.records import (
     Alignment,
     Midsurface,
@@ -124,7 +123,7 @@ class Reconstruct:
             return
         if isinstance(source, SectionFolder.Config):
             if self.settings.align.reference.named:
-                read_pair(*self.settings.align.reference.files())
+                self.settings.align.reference.check()
             stack = read_placed(source)[0]
             check_count(stack)
             if self.settings.tissue.masks is not None:
@@ -254,7 +253,7 @@ class _Run:
         more = [] if given is None else [content_hash(given.to_section.tolist(), given.keep)]
         more += [content_hash(k, bend.knots.tolist(), bend.corner_mm.tolist(), bend.spacing_mm)
                  for k, bend in (given.bends.items() if given is not None else ())]  # fmt: skip
-        more += [hash_files(step.reference.files()), plane] if step.reference.named else []
+        more += [hash_files(step.reference.named), plane] if step.reference.named else []
         return self.step("align", Alignment, step, [key, *more],
                          lambda: step.build()(tissue, self.progress, given, plane))  # fmt: skip
 

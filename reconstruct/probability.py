@@ -61,7 +61,25 @@ def read_pair(
 
 
 def read_probability(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """A probability map [X, Y, Z] in RAS order and its affine; values above 1 are taken as percent or 8-bit."""
+    """A probability map [X, Y, Z] in RAS order and its affine; values above 1 are taken as percent or 8-bit.
+
+    Raises:
+        InputError: see `read_volume`; no probabilities.
+    """
+    data, affine = read_volume(path)
+    top = float(data.max(initial=0))
+    if data.min(initial=0) < -1e-3 or top <= 0:
+        raise InputError(f"{path}: probabilities from 0 to 1 are expected, values run up to {top:g}")
+    scale = 1.0 if top <= 1.001 else 100.0 if top <= 100 else 255.0
+    return (data / np.float32(scale)).astype(np.float32), affine
+
+
+def read_volume(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Values [X, Y, Z] in RAS order and the affine.
+
+    Raises:
+        InputError: the file is missing, cut short, too large, without affine, not one 3D volume of finite numbers.
+    """
     import nibabel
 
     with reading(path):
@@ -73,6 +91,10 @@ def read_probability(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float6
             raise InputError(
                 f"{path}: its header asks for {image.shape} voxels, more than {LARGEST_VOXELS:.0e} are not read"
             )
+        if image.get_data_dtype().fields is not None:
+            raise InputError(f"{path}: holds colours; give one channel")
+        if len(image.shape) < 3:
+            raise InputError(f"{path}: needs a 3D volume, has shape {image.shape}")
         image = nibabel.as_closest_canonical(image)
         data = np.asarray(image.get_fdata(dtype=np.float32))
     data = data[..., 0] if data.ndim == 4 and data.shape[3] == 1 else data
@@ -80,8 +102,4 @@ def read_probability(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float6
         raise InputError(f"{path}: needs a 3D volume, has shape {data.shape}")
     if not np.isfinite(data).all():
         raise InputError(f"{path}: {int((~np.isfinite(data)).sum())} voxels are not finite; set them to 0")
-    top = float(data.max(initial=0))
-    if data.min(initial=0) < -1e-3 or top <= 0:
-        raise InputError(f"{path}: probabilities from 0 to 1 are expected, values run up to {top:g}")
-    scale = 1.0 if top <= 1.001 else 100.0 if top <= 100 else 255.0
-    return (data / np.float32(scale)).astype(np.float32), np.asarray(image.affine, np.float64)
+    return data, np.asarray(image.affine, np.float64)

@@ -114,7 +114,8 @@ def fitted(brain: NDArray[np.bool_], to_mm: Floats, template: NDArray[np.bool_],
         if np.abs(change).max() < 0.02:
             break
     both = np.minimum(value, target).sum()
-    outside = soft.sum() * (block * fine) ** 3 / (abs(np.linalg.det(matrix[:, :3])) * (_EVERY * _STEP_MM) ** 3)
+    every = abs(np.linalg.det(affine[:3, :3])) * _EVERY**3  # mm^3 of the template per point
+    outside = soft.sum() * (block * fine) ** 3 / (abs(np.linalg.det(matrix[:, :3])) * every)
     return Fit(matrix=matrix, overlap=float(2 * both / (target.sum() + outside)))
 
 

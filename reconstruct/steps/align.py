@@ -26,9 +26,8 @@ from reconstruct.frames import Frames, block_means, overlap
 from reconstruct.given import Given
 from reconstruct.joint import Joint, Spread
 from reconstruct.records import Alignment, TissueStack
-from reconstruct.sources import VolumePair
 from reconstruct.species import AS_SPECIES, BySpecies, settled
-from reconstruct.steps.reference import read_reference
+from reconstruct.steps.reference import ReferenceVolume, read_reference
 
 Floats = NDArray[np.float64]
 _WITH_REFERENCE = 6  # rounds
@@ -44,8 +43,8 @@ class AlignSections:
             pixel_mm: of the images compared.
             reach_mm: signed distances are cut off at +- this.
             rigid_rounds, affine_rounds: 0 leaves a stage out.
-            reference: grey and white matter maps of the same brain (an MRI before it was cut, a block face), which say
-                how it is bent; none if no files are named.
+            reference: a volume of the same brain (an MRI before it was cut, a block face), as maps of grey and white
+                matter or as an image, which says how it is bent; none if no files are named.
             workers: sections worked on side by side; the result does not depend on it.
             least_quality: below this the sections do not follow on one another and the step refuses.
         """
@@ -56,7 +55,7 @@ class AlignSections:
         reach_mm: BySpecies = AS_SPECIES
         rigid_rounds: int = 12
         affine_rounds: int = 5
-        reference: VolumePair.Config = field(default_factory=VolumePair.Config)
+        reference: ReferenceVolume.Config = field(default_factory=ReferenceVolume.Config)
         least_quality: float = 0.25
         workers: int = 2
 
@@ -104,6 +103,7 @@ class AlignSections:
                 joint = Joint(start, stack.position_mm, stretch=stretch, like=like)
             moved = work.sample(matrices)
             if reference is not None and number >= len(rounds) - _WITH_REFERENCE:
+                reference = reference.told_by(work, moved)
                 cuts, fit = reference.cuts(work, moved)
             matrices = _round(work, joint, matrices, moved, scale, cuts)
             progress("align", number + 1, len(rounds))

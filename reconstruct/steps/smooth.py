@@ -91,6 +91,7 @@ class SmoothSections:
         for number in range(rounds):
             moved = bends.sample()
             if reference is not None and number % 2 == 0:
+                reference = reference.told_by(work, moved)
                 cuts, _ = reference.cuts(work, moved)
             bends.improve(moved, align.reach_mm / 3, cuts if reference is not None else None)
             progress("smooth", number + 1, rounds)
