@@ -199,7 +199,7 @@ def test_what_drifts_over_the_cortex_is_taken_off():
 
 
 def test_neighbours_speak_for_each_other_and_borders_stay(monkeypatch):
-    """Nodes that look like another area by chance are named with their neighbours; areas of 25 nodes keep their ends."""
+    """Nodes that look like another area by chance are named with their neighbours; areas keep their ends."""
     rng = np.random.default_rng(0)
     areas = rng.integers(0, 2, 800)
     features = np.where(areas == 0, 1.0, -1.0)[:, None] + 0.3 * rng.normal(size=(800, D))
