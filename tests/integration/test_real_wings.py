@@ -10,6 +10,8 @@ import shutil
 import numpy as np
 import pytest
 
+from features.node_data.section_patches import SectionPatches
+from meshgnn.config import to_plain
 from meshgnn.experiment.cli import entry
 from meshgnn.experiment.trained_run import read_trained_run
 from meshgnn.override import override
@@ -85,9 +87,14 @@ def test_the_run_maps_its_unseen_stack_again_without_training(trained, tmp_path)
 def test_a_run_of_before_the_keys_moved_is_understood(trained, tmp_path):
     """config.json as it was written when a run held one encoder, whose items were patches of sections."""
     _, run = trained
-    older = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("export", "qc"))
+    older, newer = (
+        shutil.copytree(run, tmp_path / name, ignore=shutil.ignore_patterns("export", "qc")) for name in ("old", "new")
+    )
     stored = json.loads((run / "config.json").read_text())
     config = stored["config"]
+    squares = to_plain(SectionPatches.Config(size_px=32, pixel_um=300.0))
+    config["features"][0]["pretrain"]["data"] = squares
+    (newer / "config.json").write_text(json.dumps(stored))
     (encoder,), config["other"] = config.pop("features"), (config.pop("compared") or [None])[0]
     recipe = encoder["pretrain"]
     recipe["patches"], recipe["batches"] = {**recipe.pop("data"), "_": "PatchSampler"}, recipe.pop("sampler")
@@ -95,7 +102,7 @@ def test_a_run_of_before_the_keys_moved_is_understood(trained, tmp_path):
     del recipe["objective"]["views"]
     config["encoder"] = encoder
     (older / "config.json").write_text(json.dumps(stored))
-    new, old = read_trained_run(run), read_trained_run(older)
+    new, old = read_trained_run(newer), read_trained_run(older)
     assert old.features == new.features
     assert old.features[0].pretrain.data.size_px == 32
     assert old.mesh == new.mesh
