@@ -33,8 +33,7 @@ def test_the_quick_start_runs(tmp_path):
 
 
 def test_every_command_in_the_documents_names_a_real_experiment_and_real_settings():
-    from meshgnn.experiment.cli import load
-    from meshgnn.override import override
+    from meshgnn.experiment.cli import resolve
 
     for name in ("README.md", "docs/user-guide.md", "docs/mapping.md", "docs/benchmarks.md"):
         text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
@@ -44,7 +43,7 @@ def test_every_command_in_the_documents_names_a_real_experiment_and_real_setting
                 continue
             assert words[0] in shipped(), line
             settings = [words[k + 1] for k, word in enumerate(words) if word == "--set"]
-            override(load(words[0])(), settings)
+            resolve(words[0], settings)
 
 
 def test_every_command_of_readme_and_guide_can_be_run_as_it_stands():
