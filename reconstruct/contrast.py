@@ -6,6 +6,7 @@ for the rest, whose spatial prior are the sections, under a smooth multiplicativ
 maximisation (Van Leemput et al. 1999; Ashburner & Friston 2005). A skull needs no stripping: sections show none.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ def classes(levels: Levels, image: Image, to_volume: Floats) -> Found:
     return Found(grey=posterior[1], white=posterior[2], affine=affine, told=told)
 
 
-def _between(chain: Floats) -> tuple[Floats, Floats]:
+def _between(chain: Any) -> tuple[Floats, Floats]:
     return chain[:3, :3], chain[:3, 3]
 
 
@@ -121,7 +122,8 @@ def _mixture(value: NDArray[np.float32], prior: NDArray[np.float32]) -> tuple[ND
         bins = np.clip(np.digitize(seen, edges) - 1, 0, len(edges) - 2)
         rest = ndimage.gaussian_filter1d(np.bincount(bins, posterior[0], len(edges) - 1), 1.0) + 1e-3
         likelihood = [(rest / rest.sum() / np.diff(edges))[bins]]
-        means, spreads = [], []
+        means: list[float] = []
+        spreads: list[float] = []
         for own in posterior[1:]:
             mean = float((own @ seen) / max(own.sum(), 1e-9))
             spread = float(np.sqrt((own @ (seen - mean) ** 2) / max(own.sum(), 1e-9))) + 1e-3
@@ -140,7 +142,7 @@ def _mixture(value: NDArray[np.float32], prior: NDArray[np.float32]) -> tuple[ND
     return posterior.reshape(3, *shape), _told(log - field, cloud)
 
 
-def _field(axes: list[Any], powers: list[tuple[int, ...]], factor: Floats, shape: tuple[int, ...]) -> Any:
+def _field(axes: Sequence[Any], powers: Sequence[tuple[int, ...]], factor: Floats, shape: tuple[int, ...]) -> Any:
     total = np.zeros(shape, np.float32)
     for one, size in zip(powers, factor):
         total += np.float32(size) * (axes[0] ** one[0] * axes[1] ** one[1] * axes[2] ** one[2])
@@ -153,7 +155,7 @@ def _told(seen: NDArray[np.float32], prior: NDArray[np.float32]) -> float:
     classes_, value = prior[1:, inside].astype(np.float64), seen[inside]
     edges = np.quantile(value, np.linspace(0, 1, 33))
     bins = np.clip(np.searchsorted(edges, value) - 1, 0, 31)
-    joint = np.stack([np.bincount(bins, own, 32) for own in classes_])
-    joint /= joint.sum()
+    count = np.stack([np.bincount(bins, own, 32) for own in classes_]).astype(np.float64)
+    joint = count / count.sum()
     own = entropy(joint.sum(1))
     return (own + entropy(joint.sum(0)) - entropy(joint)) / max(own, 1e-12)

@@ -12,6 +12,7 @@ from meshgnn.source.background import background_grey, brighter_than_glass, fram
 from meshgnn.source.same_images import fine_structure
 from meshgnn.source.section_image import SectionImage
 from meshgnn.source.sections import Section, open_section
+from reconstruct.evened import light_field
 from reconstruct.stain_levels import STAINED
 
 _WHOLE_PX = 1 << 26  # larger images are averaged as they are read
@@ -41,8 +42,8 @@ class Density:
         return float(np.percentile(stained, 90)) if len(stained) else 0.0
 
 
-def section_density(section: Section, pixel: float) -> Density:
-    """Density of a section on a grid of `pixel` mm.
+def section_density(section: Section, pixel: float, even_light: bool = True) -> Density:
+    """Density of a section on a grid of `pixel` mm; `even_light` takes off what glass shows of uneven light.
 
     Raises:
         InputError: the image cannot be read, is not finite, or does not show dark tissue on bright glass.
@@ -72,7 +73,8 @@ def section_density(section: Section, pixel: float) -> Density:
     if min(rows, columns) == 0:
         raise InputError(f"{section.path}: the image is smaller than one pixel of the working grid")
     coarse = density[:rows, :columns].reshape(rows // block, block, columns // block, block).mean((1, 3))
-    coarse = np.maximum(coarse, 0).astype(np.float32)
+    coarse = coarse.astype(np.float32)
+    coarse = np.maximum(coarse - light_field(coarse) if even_light else coarse, 0)
     own = block * step * section.pixel_um / 1000
     if abs(own - pixel) > 1e-3 * pixel:
         axes = [np.arange(max(1, int(size * own / pixel))) * pixel / own for size in coarse.shape]

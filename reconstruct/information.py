@@ -65,9 +65,9 @@ def levels_of(moved: NDArray[np.float32], position: Floats, to_mm: Floats, along
     step = float(np.linalg.norm(to_mm[:3, 0]))
     depth = np.arange(position[0], position[-1] + 1e-6, step)
     after = np.clip(np.searchsorted(position, depth), 1, len(position) - 1)
-    share = (depth - position[after - 1]) / (position[after] - position[after - 1])
-    share = np.clip(share, 0, 1).astype(np.float32)[:, None, None, None]
-    values = (1 - share) * moved[after - 1] + share * moved[after]
+    way = (depth - position[after - 1]) / (position[after] - position[after - 1])
+    share = np.clip(way, 0, 1).astype(np.float32)[:, None, None, None]
+    values = np.asarray((1 - share) * moved[after - 1] + share * moved[after], np.float32)
     return Levels(values=np.moveaxis(values, 1, 0), to_mm=to_mm, along=np.abs(along), reach_mm=reach_mm)
 
 

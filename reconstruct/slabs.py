@@ -46,6 +46,7 @@ class Frame:
         least_mm2: a section with less tissue is left out.
         least_stain: so is one whose darkest tenth is paler than this share of what is usual in its slab.
         keep: poses are those of a registration, and stay.
+        even_light: see `section_density`.
     """
 
     shape: tuple[int, int]
@@ -55,6 +56,7 @@ class Frame:
     least_mm2: float
     least_stain: float
     keep: bool
+    even_light: bool = True
 
     @property
     def centre_mm(self) -> Floats:
@@ -128,7 +130,7 @@ def make_slab(sections: Sequence[Section], starts: Sequence[Floats], frame: Fram
     Raises:
         InputError: see `section_density`.
     """
-    found = [section_density(section, frame.pixel_mm) for section in sections]
+    found = [section_density(section, frame.pixel_mm, frame.even_light) for section in sections]
     dark = np.array([one.darkest() for one in found])
     full = [k for k, one in enumerate(found) if one.area_mm2 >= frame.least_mm2]
     full = [k for k in full if dark[k] >= frame.least_stain * float(np.median(dark[full]))]

@@ -83,6 +83,7 @@ class ClassifyTissue:
             least_mm2: a section with less tissue is left out.
             least_stain: so is one whose darkest tenth is paler than this share of what is usual in the stack.
             largest_mm: side of the largest image; pixel_um must be wrong where one is larger.
+            even_light: uneven light is taken off as the glass around the tissue shows it (`reconstruct.evened`).
             every_mm: sections that lie nearer together than this are averaged, in slabs that are so thick at most.
             jobs: slabs are made as Slurm jobs; the command submits them and waits.
             masks: folder with corrected label images, see `reconstruct.masks`; applied to what this step finds.
@@ -103,6 +104,7 @@ class ClassifyTissue:
         least_mm2: BySpecies = AS_SPECIES
         least_stain: float = 0.35
         largest_mm: BySpecies = AS_SPECIES
+        even_light: bool = True
         every_mm: BySpecies = AS_SPECIES
         jobs: SlurmJobs.Config | None = None
         masks: Path | None = None
@@ -149,7 +151,8 @@ class ClassifyTissue:
                 found = [slab.density for slab in slabs]
             else:
                 found = []
-                for number, item in enumerate(pool.map(partial(section_density, pixel=pixel), sections)):
+                density = partial(section_density, pixel=pixel, even_light=set_.even_light)
+                for number, item in enumerate(pool.map(density, sections)):
                     found.append(item)
                     progress("tissue", number + 1, 2 * len(sections))
             kept = [k for k, item in enumerate(found) if item.area_mm2 >= set_.least_mm2]
@@ -214,7 +217,7 @@ class ClassifyTissue:
         shape, middle_mm = frame_for(sections, starts, pixel, placed is not None)
         frame = Frame(
             shape=shape, pixel_mm=pixel, middle_mm=middle_mm, coarse_mm=5 * set_.pixel_mm, least_mm2=set_.least_mm2,
-            least_stain=set_.least_stain, keep=bool(placed),
+            least_stain=set_.least_stain, keep=bool(placed), even_light=set_.even_light,
         )  # fmt: skip
         made = make_slabs(groups, starts, frame, folder, set_.jobs, set_.workers)
         for number, slab in enumerate(made):

@@ -12,8 +12,8 @@ from meshgnn.errors import InputError
 from meshgnn.source.sections import read_stack
 from reconstruct.joint import Joint, _band_inverse, between_neighbours
 from reconstruct.records import Alignment, TissueStack
-from reconstruct.sources import VolumePair
 from reconstruct.steps.align import AlignSections
+from reconstruct.steps.reference import ReferenceVolume
 from reconstruct.steps.tissue import ClassifyTissue
 from tests.reconstruct.phantom import body, config, write_stack
 
@@ -96,7 +96,7 @@ def test_the_equations_are_those_of_the_sum_of_squares(stretch: bool) -> None:
         assert line[: len(line) - down] == pytest.approx(np.diag(np.linalg.inv(whole), -down))
 
 
-def write_maps(folder: Path, *, turned: bool = False) -> VolumePair.Config:
+def write_maps(folder: Path, *, turned: bool = False) -> ReferenceVolume.Config:
     """Grey and white matter maps of the phantom at 1 mm, as an MRI would show it."""
     axis = np.arange(-46.0, 47.0)
     x, y, z = np.meshgrid(axis, axis, axis, indexing="ij")
@@ -107,7 +107,7 @@ def write_maps(folder: Path, *, turned: bool = False) -> VolumePair.Config:
     folder.mkdir(parents=True)
     for name, map_ in (("grey", (outer < 0) & (inner >= 0)), ("white", inner < 0)):
         nibabel.save(nibabel.Nifti1Image(map_.astype(np.float32), affine), folder / f"{name}.nii.gz")
-    return VolumePair.Config(grey=folder / "grey.nii.gz", white=folder / "white.nii.gz")
+    return ReferenceVolume.Config(grey=folder / "grey.nii.gz", white=folder / "white.nii.gz")
 
 
 @pytest.fixture(scope="module")
